@@ -1,0 +1,23 @@
+"""Unmask: visual-identity forensics.
+
+>>> from unmask import inspect
+>>> report = inspect("photo.jpg")
+>>> report.verdict, report.log10_lr
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unmask.inspection import Inspector, inspect
+
+__version__ = "0.1.0"
+__all__ = ["Inspector", "__version__", "inspect"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: `import unmask` and `unmask --help` must not pay for OpenCV and ONNX Runtime.
+    if name in ("Inspector", "inspect"):
+        from unmask import inspection
+
+        return getattr(inspection, name)
+    raise AttributeError(f"module 'unmask' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Data sets and forgery makers of the lab."""

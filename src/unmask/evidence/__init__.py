@@ -1,0 +1,1 @@
+"""Scores become evidence: likelihood ratios, verdicts and refusals, and the reports that carry them."""

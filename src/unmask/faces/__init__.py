@@ -1,0 +1,1 @@
+"""Pictures become faces: finding, aligning, tracking, quality."""

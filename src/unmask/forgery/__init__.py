@@ -1,0 +1,1 @@
+"""Faces become scores and maps; one module per detector."""

@@ -1,0 +1,157 @@
+"""The model card: everything one must know to use a model pack, as one frozen dataclass.
+
+A pack is a folder `NAME/` with `model.onnx` and `card.json`. The card is complete or the pack is refused.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from unmask.errors import PackError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One measured number with its 95 % interval; `low`/`high` are null only where no interval exists.
+
+    `condition` is "as is", "jpeg50", "half size" …; `n_real`/`n_forged` count the faces behind the number.
+    """
+
+    dataset: str
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    n_real: int
+    n_forged: int
+    condition: str = "as is"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationBin:
+    """log10 LR = clip(intercept + slope * logit, lower, upper) for quality_min <= unified quality < quality_max.
+
+    The last bin also holds quality 100. `n_real`/`n_forged` are the calibration faces behind it.
+    """
+
+    quality_min: float
+    quality_max: float
+    slope: float
+    intercept: float
+    lower: float
+    upper: float
+    n_real: int
+    n_forged: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How a raw logit becomes a log10 likelihood ratio.
+
+    `method` says how the numbers were fitted, `data` on what, `cllr`/`cllr_min` how good they are on that data.
+    `decision_log10_lr` is the |log10 LR| from which a verdict is given; below it the verdict is "inconclusive".
+    `min_quality` is the unified quality (0-100) and `min_face_px` the face width (pixels) under which we refuse.
+    """
+
+    method: str
+    data: str
+    bins: tuple[CalibrationBin, ...]
+    cllr: float
+    cllr_min: float
+    decision_log10_lr: float
+    min_quality: float
+    min_face_px: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """A score threshold in [0, 1], with the false-alarm and hit rates (0-1) measured at it."""
+
+    name: str
+    threshold: float
+    false_alarm_rate: float
+    hit_rate: float
+    dataset: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """The card of one pack.
+
+    `input_size` is (height, width); (0, 0) means any size. Pixels enter as float32 RGB or BGR per `colour_order`, in
+    [0, 1] for forgery detectors, then `(x - mean) / std`. `crop_margin` is the side of the context crop over the longer
+    side of the face box (null for packs that see whole pictures). `outputs` names the ONNX outputs in order.
+    `sha256` is that of `model.onnx`.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    version: str
+    task: Literal["face_detection", "forgery_detection"]
+    description: str
+    input_size: tuple[int, int]
+    colour_order: Literal["RGB", "BGR"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop_margin: float | None
+    outputs: tuple[str, ...]
+    licence: str
+    origin: str
+    training_data: str
+    training_data_terms: str
+    training_data_sha256: str | None
+    protocol: dict[str, Any]
+    metrics: tuple[Metric, ...]
+    calibration: Calibration | None
+    operating_points: tuple[OperatingPoint, ...]
+    limits: tuple[str, ...]
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path) -> "Card":
+        """Read and validate `card.json`.
+
+        Raises:
+            PackError: the file is missing, not JSON, has an unknown or missing field, or is incomplete for its task.
+        """
+        try:
+            card = _ADAPTER.validate_json(path.read_bytes(), extra="forbid")
+        except OSError as error:
+            raise PackError(f"{path}: no readable model card ({error.strerror})") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "card"
+            raise PackError(f"{path}: {where}: {first['msg']}") from error
+        card.check_complete()
+        return card
+
+    def check_complete(self) -> None:
+        """Raise PackError unless every field that this pack's task calls for is filled."""
+        empty = [
+            name
+            for name in ("name", "version", "description", "licence", "origin", "training_data", "training_data_terms")
+            if not getattr(self, name).strip()
+        ]
+        required = ["outputs", "limits"]
+        if self.task == "forgery_detection":
+            required += ["metrics", "calibration", "operating_points", "training_data_sha256", "crop_margin", "protocol"]
+        empty += [name for name in required if not getattr(self, name)]
+        if empty:
+            raise PackError(f"card of pack {self.name!r} is incomplete: {', '.join(empty)}")
+
+    def write(self, path: Path) -> None:
+        """Write the card as indented JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+_ADAPTER = TypeAdapter(Card)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

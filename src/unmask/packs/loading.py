@@ -1,0 +1,83 @@
+"""From a name or a folder to a verified pack, and from a pack to an ONNX Runtime session."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unmask.errors import PackError
+from unmask.packs.card import Card, sha256_of
+
+_EMBEDDED = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A verified model pack: its folder and its card. The session is opened on first use."""
+
+    folder: Path
+    card: Card
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX file."""
+        return self.folder / "model.onnx"
+
+    @cached_property
+    def session(self) -> Any:
+        """An onnxruntime.InferenceSession on the CPU; one thread, so that jobs scale by processes and results repeat."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(str(self.model_path), options, providers=["CPUExecutionProvider"])
+
+    def run(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run the model on RGB pixels.
+
+        Args:
+            pixels: float32 (B, 3, H, W) in [0, 1], RGB, H and W as the card's `input_size`; B >= 0.
+
+        Returns:
+            The model's outputs in the card's order, float32, first axis B.
+        """
+        height, width = self.card.input_size
+        if pixels.ndim != 4 or pixels.shape[1:] != (3, height, width):
+            raise ValueError(f"pack {self.card.name!r} takes (B, 3, {height}, {width}), not {pixels.shape}")
+        if self.card.colour_order == "BGR":
+            pixels = pixels[:, ::-1]
+        mean = np.asarray(self.card.mean, np.float32).reshape(1, 3, 1, 1)
+        std = np.asarray(self.card.std, np.float32).reshape(1, 3, 1, 1)
+        feed = {self.session.get_inputs()[0].name: np.ascontiguousarray((pixels - mean) / std, dtype=np.float32)}
+        return tuple(self.session.run(list(self.card.outputs), feed))
+
+
+def embedded_packs() -> list[str]:
+    """Names of the packs that come with the package, sorted."""
+    return sorted(path.parent.name for path in _EMBEDDED.glob("*/card.json"))
+
+
+def load_pack(name: str | Path, task: str | None = None) -> Pack:
+    """Load an embedded pack by name, or any pack by its folder, and check card, hash and task.
+
+    Raises:
+        PackError: no such pack, incomplete card, altered model file, or a pack of another task.
+    """
+    folder = Path(name)
+    if str(name) in embedded_packs():
+        folder = _EMBEDDED / str(name)
+    elif not (folder / "card.json").is_file():
+        raise PackError(f"no model pack {str(name)!r}: give a folder with card.json, or one of {embedded_packs()}")
+    card = Card.read(folder / "card.json")
+    pack = Pack(folder, card)
+    if task is not None and card.task != task:
+        raise PackError(f"pack {card.name!r} is for {card.task}, not {task}")
+    if not pack.model_path.is_file():
+        raise PackError(f"pack {card.name!r} has no model.onnx in {folder}")
+    if sha256_of(pack.model_path) != card.sha256:
+        raise PackError(f"pack {card.name!r}: model.onnx differs from the sha256 on its card; take it anew from its origin")
+    return pack

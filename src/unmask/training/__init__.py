@@ -1,0 +1,1 @@
+"""The lab's engine: protocol, run folders, training, evaluation, export. Needs the "lab" extra."""
