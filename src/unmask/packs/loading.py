@@ -46,14 +46,26 @@ class Pack:
             The model's outputs in the card's order, float32, first axis B.
         """
         height, width = self.card.input_size
-        if pixels.ndim != 4 or pixels.shape[1:] != (3, height, width):
-            raise ValueError(f"pack {self.card.name!r} takes (B, 3, {height}, {width}), not {pixels.shape}")
+        wanted = (3, height or pixels.shape[-2], width or pixels.shape[-1])
+        if pixels.ndim != 4 or pixels.shape[1:] != wanted:
+            sides = ", ".join(str(side or "any") for side in self.card.input_size)
+            raise ValueError(f"pack {self.card.name!r} takes (B, 3, {sides}), not {pixels.shape}")
         if self.card.colour_order == "BGR":
             pixels = pixels[:, ::-1]
         mean = np.asarray(self.card.mean, np.float32).reshape(1, 3, 1, 1)
         std = np.asarray(self.card.std, np.float32).reshape(1, 3, 1, 1)
-        feed = {self.session.get_inputs()[0].name: np.ascontiguousarray((pixels - mean) / std, dtype=np.float32)}
-        return tuple(self.session.run(list(self.card.outputs), feed))
+        return self.run_normalised(np.ascontiguousarray((pixels - mean) / std, dtype=np.float32))
+
+    def run_normalised(self, tensor: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run the model on a tensor that already has the card's colour order, mean and std.
+
+        Args:
+            tensor: float32 (B, 3, H, W).
+
+        Returns:
+            The model's outputs in the card's order, float32, first axis B.
+        """
+        return tuple(self.session.run(list(self.card.outputs), {self.session.get_inputs()[0].name: tensor}))
 
 
 def embedded_packs() -> list[str]:
