@@ -3,19 +3,47 @@
 One `Report` per media file. Null means "does not apply" or "not known"; there is never a made-up 0.5.
 Score: probability-like number in [0, 1], higher = more likely forged. Boxes and landmarks are in pixels of the upright
 picture (EXIF orientation applied), origin at the top-left corner.
+
+File names need not be valid UTF-8, JSON must be: see `escape_surrogates`.
 """
 
+import re
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from unmask.errors import RefusalCode
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+
+
+def escape_surrogates(text: str) -> str:
+    """Make text from the file system valid Unicode.
+
+    Python reads a byte that is not UTF-8 in a file name, say 0xFF, as the lone surrogate U+DCFF. Each becomes the six
+    characters `\\udcff`. Other text is returned as it is. `restore_surrogates` goes back.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def restore_surrogates(text: str) -> str:
+    """Undo `escape_surrogates`, so that the result opens the file again.
+
+    A file whose name really holds the characters `\\udc80` to `\\udcff` cannot be told from an escaped one.
+    """
+    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda match: chr(int(match[1], 16)), text)
+
+
+def _valid_unicode(value: Any) -> Any:
+    return escape_surrogates(value) if isinstance(value, str) else value
+
+
+# Text that may quote a file name.
+Quoting = Annotated[str, BeforeValidator(_valid_unicode)]
 
 
 class Verdict(StrEnum):
@@ -28,14 +56,14 @@ class Verdict(StrEnum):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Refusal(_Part):
     """Why there is no judgement: a stable code and one sentence."""
 
     code: RefusalCode
-    message: str
+    message: Quoting
 
 
 class Quality(_Part):
@@ -56,7 +84,10 @@ class ForgeryMap(_Part):
 
 
 class TrackPoint(_Part):
-    """One sampled frame of a face track: `time` in seconds from the start; score/log10_lr null where that frame's face was refused."""
+    """One sampled frame of a face track: `time` in seconds from the start.
+
+    `score` and `log10_lr` are null where that frame's face was refused.
+    """
 
     time: Annotated[float, Field(ge=0.0)]
     box: tuple[float, float, float, float]
@@ -65,11 +96,22 @@ class TrackPoint(_Part):
     log10_lr: float | None
 
 
+def _numbers_or_refusal(judged: "FaceFinding | Report") -> "FaceFinding | Report":
+    """A judgement with its numbers, or a refusal without any: never both, never neither."""
+    refused = judged.verdict is Verdict.REFUSED
+    if refused != (judged.refusal is not None):
+        raise ValueError('a refusal and the verdict "refused" go together')
+    for name in ("score", "log10_lr", "support"):
+        if refused != (getattr(judged, name) is None):
+            raise ValueError(f'{name} is null if and only if the verdict is "refused"')
+    return judged
+
+
 class FaceFinding(_Part):
     """One face of a picture, or one person's track of a video.
 
-    `box` is (x, y, width, height); `landmarks` are right eye, left eye, nose tip, right and left mouth corner (as seen by
-    the subject). For a track, box, landmarks, quality and map are those of the frame at `time`, its most telling one.
+    `box` is (x, y, width, height); `landmarks` are right eye, left eye, nose tip, right and left mouth corner, the
+    subject's right. For a track, box, landmarks, quality and map are those of the frame at `time`, the most telling.
     `support` is the verbal expression of `log10_lr` on the ENFSI scale. `sequence` is filled by the sequence detector.
     """
 
@@ -88,6 +130,8 @@ class FaceFinding(_Part):
     time: float | None
     track: list[TrackPoint] | None
 
+    _consistent = model_validator(mode="after")(_numbers_or_refusal)
+
 
 class PackUse(_Part):
     """A model pack that took part."""
@@ -98,17 +142,17 @@ class PackUse(_Part):
 
 
 class Tool(_Part):
-    """What made this report, so that it can be made again: version, options, libraries and the command that repeats it."""
+    """What made this report, so that it can be made again: version, options, libraries, the command that repeats it."""
 
     name: Literal["unmask"] = "unmask"
     version: str
-    options: dict[str, str | int | float | bool | None]
+    options: dict[str, Quoting | int | float | bool | None]
     libraries: dict[str, str]
-    command: str
+    command: Quoting
 
 
 class Media(_Part):
-    """Facts about the file: container or picture format, size in bytes and pixels; duration (s), sampled frames for videos."""
+    """Facts about the file: format, size in bytes and pixels; for videos the duration (s) and the frames sampled."""
 
     format: str
     bytes: Annotated[int, Field(ge=0)]
@@ -116,14 +160,14 @@ class Media(_Part):
     height: Annotated[int, Field(ge=0)] | None
     duration: float | None
     frames_sampled: int | None
-    warnings: list[str]
+    warnings: list[Quoting]
 
 
 class Report(_Part):
     """The answer for one media file."""
 
     schema_version: Literal["1.0"] = SCHEMA_VERSION
-    path: str
+    path: Quoting
     sha256: str | None
     kind: Literal["image", "video"] | None
     media: Media | None
@@ -137,3 +181,5 @@ class Report(_Part):
     packs: list[PackUse]
     tool: Tool
     timings: dict[str, float]
+
+    _consistent = model_validator(mode="after")(_numbers_or_refusal)

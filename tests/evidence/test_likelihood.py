@@ -1,0 +1,170 @@
+import math
+
+import pytest
+from evidence_samples import CALIBRATION, make_face, refused_face
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unmask.errors import RefusalCode
+from unmask.evidence.likelihood import conclude, decide, explain, likelihood_ratio, strength, support
+from unmask.evidence.report import Verdict
+
+LOGITS = st.floats(-1e6, 1e6)
+QUALITIES = st.floats(20.0, 100.0)
+LOG10_LRS = st.floats(-12.0, 12.0)
+
+
+@pytest.mark.parametrize(
+    ("logit", "quality", "expected"),
+    [
+        (2.0, 80.0, 1.2),  # 0.2 + 0.5 * 2
+        (-1.0, 80.0, -0.3),  # 0.2 - 0.5
+        (2.0, 40.0, 0.4),  # -0.1 + 0.25 * 2, the lower bin
+        (2.0, 20.0, 0.4),  # a bin holds its lower end
+        (2.0, 60.0, 1.2),  # and not its upper end
+        (2.0, 100.0, 1.2),  # save the last, which holds 100
+        (99.0, 80.0, 2.4),  # the empirical bounds
+        (-99.0, 80.0, -2.1),
+        (99.0, 40.0, 1.2),
+        (-99.0, 40.0, -1.0),
+    ],
+)
+def test_likelihood_ratio_by_hand(logit, quality, expected):
+    assert likelihood_ratio(CALIBRATION, logit, quality) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("quality", [19.9, -1.0, 100.1, math.nan])
+def test_quality_outside_the_bins_is_an_error(quality):
+    with pytest.raises(ValueError, match="quality"):
+        likelihood_ratio(CALIBRATION, 0.0, quality)
+
+
+@pytest.mark.parametrize("logit", [math.nan, math.inf, -math.inf])
+def test_a_logit_must_be_finite(logit):
+    with pytest.raises(ValueError, match="finite"):
+        likelihood_ratio(CALIBRATION, logit, 80.0)
+
+
+@given(LOGITS, LOGITS, QUALITIES)
+def test_monotone_in_the_logit(one, other, quality):
+    low, high = sorted((one, other))
+    assert likelihood_ratio(CALIBRATION, low, quality) <= likelihood_ratio(CALIBRATION, high, quality)
+
+
+@given(LOGITS, QUALITIES)
+def test_within_the_bounds_of_its_bin(logit, quality):
+    fit = CALIBRATION.bins[0] if quality < 60.0 else CALIBRATION.bins[1]
+    assert fit.lower <= likelihood_ratio(CALIBRATION, logit, quality) <= fit.upper
+
+
+@pytest.mark.parametrize(
+    ("ratio", "word"),
+    [
+        (1.0, None),
+        (1.99, None),
+        (2.0, "weak"),
+        (9.9, "weak"),
+        (10.0, "moderate"),
+        (99.0, "moderate"),
+        (100.0, "moderately strong"),
+        (999.0, "moderately strong"),
+        (1_000.0, "strong"),
+        (9_999.0, "strong"),
+        (10_000.0, "very strong"),
+        (1_000_000.0, "very strong"),
+        (1_000_001.0, "extremely strong"),
+    ],
+)
+def test_verbal_scale_of_enfsi(ratio, word):
+    log10_lr = math.log10(ratio)
+    assert strength(log10_lr) == strength(-log10_lr) == word
+    if word is None:
+        assert support(log10_lr) == support(-log10_lr) == "no support for one proposition over the other"
+    else:
+        assert support(log10_lr) == f"{word} support for a forged face"
+        assert support(-log10_lr) == f"{word} support for an unaltered photograph"
+
+
+@given(LOG10_LRS)
+def test_the_scale_is_symmetric(log10_lr):
+    swapped = {"a forged face": "an unaltered photograph", "an unaltered photograph": "a forged face"}
+    here, there = support(log10_lr), support(-log10_lr)
+    for name, other in swapped.items():
+        if here.endswith(name):
+            assert there == here.removesuffix(name) + other
+            return
+    assert here == there
+
+
+@pytest.mark.parametrize(
+    ("log10_lr", "part"),
+    [
+        (0.1, "about equally probable"),
+        (1.6, "about 40 times more probable if the face was forged than if"),
+        (-1.6, "about 40 times more probable if the face is an unaltered photograph than if the face was forged"),
+        (0.4, "about 2.5 times"),
+        (3.1, "about 1,300 times"),
+        (6.0, "about 1,000,000 times"),
+        (6.5, "more than 1,000,000 times"),
+        (400.0, "more than 1,000,000 times"),
+    ],
+)
+def test_plain_sentence(log10_lr, part):
+    assert part in explain(log10_lr)
+
+
+@pytest.mark.parametrize(
+    ("log10_lr", "verdict"),
+    [
+        (0.5, Verdict.FORGED),
+        (0.49, Verdict.INCONCLUSIVE),
+        (0.0, Verdict.INCONCLUSIVE),
+        (-0.49, Verdict.INCONCLUSIVE),
+        (-0.5, Verdict.AUTHENTIC),
+    ],
+)
+def test_decision(log10_lr, verdict):
+    assert decide(log10_lr, CALIBRATION) is verdict
+
+
+@pytest.mark.parametrize("judge", [strength, support, explain, lambda lr: decide(lr, CALIBRATION)])
+def test_not_a_number_is_never_judged(judge):
+    with pytest.raises(ValueError, match="not a number"):
+        judge(math.nan)
+
+
+def test_one_forged_face_makes_a_forged_file():
+    faces = [make_face(0, -9.0), make_face(1, 4.0), make_face(2, 3.0), refused_face(3)]
+    conclusion = conclude(faces)
+    assert conclusion.verdict is Verdict.FORGED
+    assert conclusion.log10_lr == faces[1].log10_lr
+    assert conclusion.score == faces[1].score
+    assert conclusion.support == faces[1].support
+    assert conclusion.refusal is None
+
+
+def test_authentic_only_if_every_judged_face_is():
+    authentic, unsure = make_face(0, -4.0), make_face(1, 0.0)
+    assert conclude([authentic, make_face(1, -9.0), refused_face(2)]).verdict is Verdict.AUTHENTIC
+    assert conclude([authentic, make_face(1, -9.0)]).log10_lr == authentic.log10_lr
+    assert conclude([authentic, unsure]).verdict is Verdict.INCONCLUSIVE
+
+
+def test_without_a_judged_face_the_file_is_refused():
+    small = refused_face(0, RefusalCode.TOO_SMALL, "20 pixels wide.")
+    poor = refused_face(1, RefusalCode.POOR_QUALITY, "Too blurred.")
+    assert conclude([]).refusal.code is RefusalCode.NO_FACE
+    assert conclude([small]).refusal == small.refusal
+    both = conclude([small, poor])
+    assert both.verdict is Verdict.REFUSED
+    assert (both.score, both.log10_lr, both.support) == (None, None, None)
+    assert both.refusal.code is RefusalCode.POOR_QUALITY
+    assert both.refusal.message == "None of the 2 faces could be judged. Too blurred."
+
+
+@given(st.lists(st.tuples(LOGITS, QUALITIES), min_size=1, max_size=8))
+def test_the_file_follows_its_most_suspect_face(faces):
+    findings = [make_face(index, logit, quality) for index, (logit, quality) in enumerate(faces)]
+    conclusion = conclude(findings)
+    assert conclusion.log10_lr == max(face.log10_lr for face in findings)
+    assert conclusion.verdict is decide(conclusion.log10_lr, CALIBRATION)
