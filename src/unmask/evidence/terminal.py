@@ -1,0 +1,192 @@
+"""Reports on a terminal: one row per face, or one per file, printed as they come so that nothing piles up.
+
+File names are shown harmless: control characters, text-direction overrides and lone surrogates as backslash escapes,
+and never read as rich markup.
+"""
+
+import unicodedata
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from unmask.evidence.likelihood import SHORT_PROPOSITIONS, strength
+from unmask.evidence.report import FaceFinding, Report, Verdict
+
+# Shape and word as well as colour; magenta and cyan stay apart for the colour-blind where red and green do not.
+_STYLES = {
+    Verdict.FORGED: ("bold magenta", "▲", "!"),
+    Verdict.AUTHENTIC: ("cyan", "●", "o"),
+    Verdict.INCONCLUSIVE: ("yellow", "◆", "?"),
+    Verdict.REFUSED: ("dim", "○", "-"),
+}
+CAVEAT = "No detection is no proof of authenticity, and no detector replaces a person who looks."
+
+# Header, width, and the narrowest terminal (columns) that still shows it.
+_COLUMNS = (
+    ("Face", 5, 0),
+    ("Verdict", 14, 0),
+    ("log10 LR", 8, 0),
+    ("Support", 20, 74),
+    ("Qual", 4, 78),
+    ("Size/time", 9, 90),
+)
+
+# Control, format (direction overrides, zero width), surrogate, line and paragraph separators.
+_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def safe_text(text: str, encoding: str = "utf-8") -> str:
+    """Text from a file or its name, fit to be printed: what could move the cursor, hide or reorder is escaped.
+
+    Characters that `encoding` lacks are escaped too.
+    """
+    harmless = "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in _UNSAFE else char for char in text
+    )
+    return harmless.encode(encoding, "backslashreplace").decode(encoding)
+
+
+class TerminalReport:
+    """Prints reports as they are added, and a footer on leaving; a context manager.
+
+    Args:
+        console: where to; a rich console that heeds NO_COLOR and the terminal's width.
+        compact: one row per file instead of one per face.
+    """
+
+    def __init__(self, console: Console | None = None, *, compact: bool = False) -> None:
+        self.console = console or Console()
+        self.compact = compact
+        self._counts: Counter[Verdict] = Counter()
+        self._packs: dict[str, None] = {}
+        self._several_faces = False
+        # Narrow terminals lose columns from the right; the file name keeps what is left, at least 12 columns.
+        self._columns = [column for column in _COLUMNS if self.console.width >= column[2]]
+        taken = sum(width + 1 for _, width, _ in self._columns)
+        self._name_width = max(12, self.console.width - taken - 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, report: Report) -> None:
+        """Print one report."""
+        if not self._counts:
+            self._print_header()
+        self._counts[report.verdict] += 1
+        self._packs.update(dict.fromkeys(f"{pack.name} {pack.version}" for pack in report.packs))
+        self._several_faces |= len(report.faces) > 1
+        if self.compact or not report.faces:
+            self._print_file(report)
+        else:
+            for position, face in enumerate(report.faces):
+                self._print_face(report, face, first=position == 0)
+        # A face's own refusal stands under that face; the file's stands here.
+        if report.refusal is not None and (self.compact or not report.faces):
+            self._print_reason(report.refusal.code, report.refusal.message)
+        for warning in () if self.compact or report.media is None else report.media.warnings:
+            self._print_note(f"note: {warning}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._counts:
+            return
+        total = self._counts.total()
+        parts = [f"{self._counts[verdict]} {verdict}" for verdict in Verdict if self._counts[verdict]]
+        lines = [
+            Text(f"{total} {'file' if total == 1 else 'files'}: {', '.join(parts)}", style="bold"),
+            Text(
+                f"H1: {SHORT_PROPOSITIONS[0]}. H2: {SHORT_PROPOSITIONS[1]}. log10 LR above 0 favours H1, below 0 H2: "
+                "+1 means that the findings are 10 times more probable under H1."
+            ),
+            Text("Support: verbal scale of the ENFSI guideline (2015)."),
+        ]
+        if self._several_faces:
+            lines.append(
+                Text(
+                    "A file goes by its most suspect face: the more faces, the higher that is by chance. Look at each."
+                )
+            )
+        if self._packs:
+            lines.append(Text(f"Packs: {', '.join(map(self._shown, self._packs))}."))
+        lines.append(Text(CAVEAT, style="italic"))
+        self.console.print()
+        for line in lines:
+            self.console.print(line, soft_wrap=False)
+
+    def _print_header(self) -> None:
+        self._print_row([Text("File"), *(Text(name) for name, _, _ in self._columns)], style="bold underline")
+
+    def _print_file(self, report: Report) -> None:
+        several = str(len(report.faces)) if report.faces else ""
+        self._print_row([self._name(report), Text(several), *self._judgement(report), Text(), Text(_extent(report))])
+
+    def _print_face(self, report: Report, face: FaceFinding, *, first: bool) -> None:
+        extent = f"{face.box[2]:.0f} px" if face.time is None else f"{face.time:.1f} s"
+        self._print_row(
+            [
+                self._name(report) if first else Text(),
+                Text(f"{face.index + 1}/{len(report.faces)}"),
+                *self._judgement(face),
+                Text(f"{face.quality.unified:.0f}"),
+                Text(extent),
+            ]
+        )
+        if face.refusal is not None:
+            self._print_reason(face.refusal.code, face.refusal.message)
+
+    def _judgement(self, judged: Report | FaceFinding) -> list[Text]:
+        style, symbol, plain = _STYLES[judged.verdict]
+        symbol = symbol if safe_text(symbol, self._encoding) == symbol else plain
+        verdict = Text(f"{symbol} {judged.verdict}", style=style)
+        if judged.log10_lr is None:
+            return [verdict, Text(), Text()]
+        word = strength(judged.log10_lr)
+        supported = "neither" if word is None else f"{word} {'H1' if judged.log10_lr > 0 else 'H2'}"
+        return [verdict, Text(f"{judged.log10_lr:+.2f}"), Text(supported)]
+
+    def _name(self, report: Report) -> Text:
+        name = "standard input" if report.path == "-" else self._shown(report.path)
+        width = self._name_width
+        if cell_len(name) <= width:
+            return Text(name)
+        # The end of a path tells more than its beginning.
+        mark = "…" if safe_text("…", self._encoding) == "…" else "~"
+        while cell_len(name) > width - 1:
+            name = name[max(1, (cell_len(name) - width) // 2) :]
+        return Text(mark + name)
+
+    def _print_row(self, cells: list[Text], style: str = "") -> None:
+        table = Table.grid(padding=(0, 1, 0, 0))
+        table.add_column(width=self._name_width, no_wrap=True)
+        for _, width, _ in self._columns:
+            table.add_column(width=width, no_wrap=True)
+        table.add_row(*cells[: len(self._columns) + 1], style=style)
+        self.console.print(table, no_wrap=True, crop=True)
+
+    def _print_reason(self, code: str, message: str) -> None:
+        self._print_note(f"{code}: {message}")
+
+    def _print_note(self, text: str) -> None:
+        self.console.print(Padding(Text(self._shown(text), style="dim"), (0, 0, 0, 2)))
+
+    def _shown(self, text: str) -> str:
+        return safe_text(text, self._encoding)
+
+    @property
+    def _encoding(self) -> str:
+        return self.console.encoding
+
+
+def _extent(report: Report) -> str:
+    if report.media is None:
+        return ""
+    if report.media.duration is not None:
+        return f"{report.media.duration:.1f} s"
+    return f"{report.media.width}x{report.media.height}"

@@ -1,0 +1,105 @@
+import io
+
+import pytest
+from evidence_samples import make_face, make_report, make_track, refused_face, refused_report
+from rich.cells import cell_len
+from rich.console import Console
+
+from unmask.errors import RefusalCode
+from unmask.evidence.terminal import CAVEAT, TerminalReport, safe_text
+
+SEVERAL = make_report(
+    "a/very/long/path/to/the/holiday/pictures/of/2024/group.jpg",
+    [make_face(0, 5.0), make_face(1, 0.0), make_face(2, -5.0), refused_face(3)],
+)
+
+
+def show(*reports, width=80, compact=False, terminal=False, encoding="utf-8"):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    with TerminalReport(Console(file=stream, width=width, force_terminal=terminal), compact=compact) as terminal_report:
+        for report in reports:
+            terminal_report.add(report)
+    stream.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def test_one_row_per_face_with_what_the_report_says():
+    lines = show(SEVERAL, width=120).splitlines()
+    rows = [line for line in lines if "/4 " in line]
+    assert len(rows) == 4
+    assert [
+        word for row, word in zip(rows, ("forged", "inconclusive", "authentic", "refused"), strict=True) if word in row
+    ]
+    assert "+2.40" in rows[0]
+    assert "moderately strong H1" in rows[0]
+    assert "neither" in rows[1]
+    assert "moderately strong H2" in rows[2]
+    assert "80" in rows[0].split()
+    assert "100 px" in rows[0]
+    assert "group.jpg" in rows[0]
+    assert "group.jpg" not in rows[1]
+    assert "too_small: Too small." in lines[lines.index(rows[3]) + 1]
+
+
+def test_compact_is_one_row_per_file():
+    text = show(SEVERAL, make_report("other.jpg"), compact=True)
+    assert text.count("group.jpg") == 1
+    assert "1/4" not in text
+    assert "2 files: 2 forged" in text
+
+
+def test_refused_files_show_code_and_sentence_and_no_number():
+    text = show(refused_report("broken.jpg", RefusalCode.CORRUPT, "The picture is cut off."))
+    row = next(line for line in text.splitlines() if "broken.jpg" in line)
+    assert row.split() == ["broken.jpg", "○", "refused"]
+    assert "corrupt: The picture is cut off." in text
+    assert "1 file: 1 refused" in text
+
+
+def test_footer_states_propositions_packs_and_caveat():
+    text = " ".join(show(make_report()).split())
+    assert "H1: the face was forged" in text
+    assert "plain 1.0.0" in text
+    assert CAVEAT in text
+
+
+def test_nothing_is_printed_for_no_reports():
+    assert show() == ""
+
+
+def test_video_rows_show_the_time():
+    face = make_face(time=0.4, track=make_track([1.0, 2.0, 3.0]))
+    assert "0.4 s" in show(make_report("clip.mp4", [face], kind="video"), width=100)
+
+
+@pytest.mark.parametrize("width", [30, 50, 80, 100, 200])
+@pytest.mark.parametrize("compact", [False, True])
+def test_no_line_is_wider_than_the_terminal(width, compact):
+    text = show(SEVERAL, refused_report("日本語の写真" * 12 + ".jpg"), width=width, compact=compact)
+    assert max(cell_len(line) for line in text.splitlines()) <= max(width, 12)
+
+
+def test_names_are_neither_markup_nor_commands_to_the_terminal():
+    name = "[red]x[/red]\x1b[31m\r\n\u202egpj.exe\x07.jpg"
+    text = show(refused_report(name, message=f"no such file: {name}"), width=200)
+    assert r"[red]x[/red]\x1b[31m\r\n\u202egpj.exe\x07.jpg" in text
+    assert not set("\x1b\r\x07\u202e") & set(text)
+
+
+def test_names_that_are_not_utf8():
+    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    assert "caf\\udce9.jpg" in show(make_report(name))
+    assert safe_text(name) == "caf\\udce9.jpg"
+
+
+def test_an_ascii_terminal_gets_ascii():
+    text = show(make_report("ü" * 60 + ".jpg"), refused_report(), encoding="ascii")
+    assert "! forged" in text
+    assert "- refused" in text
+
+
+def test_no_color_is_heeded(monkeypatch):
+    assert "\x1b[1;35m" in show(make_report(), terminal=True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "35m" not in show(make_report(), terminal=True)
