@@ -1,0 +1,68 @@
+"""What a file is, judged by its first bytes. A name or an extension is only a claim."""
+
+from typing import Literal, NamedTuple
+
+HEAD_BYTES = 64
+"""How many leading bytes `sniff` wants to see."""
+
+IMAGE_EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif"}
+)
+VIDEO_EXTENSIONS = frozenset({".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi"})
+# Media that we cannot read. In a folder they are reported as unsupported: passing them over in silence would look like
+# an answer about them. (".ts" is left out: it is far more often TypeScript than a transport stream.)
+UNREAD_EXTENSIONS = frozenset(
+    {".heic", ".heif", ".avif", ".jp2", ".jxl", ".mpg", ".mpeg", ".m2ts", ".mts", ".wmv", ".flv", ".ogv"}
+)
+MEDIA_EXTENSIONS = IMAGE_EXTENSIONS | VIDEO_EXTENSIONS | UNREAD_EXTENSIONS
+
+READABLE = "JPEG, PNG, WebP, TIFF, BMP, GIF, MP4, MOV, MKV, WebM or AVI"
+
+# ISO base media files that hold stills (HEIF, AVIF, Canon raw), not a film.
+_STILL_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1", b"avif", b"avis", b"crx "}
+)
+_BMP_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+
+
+class FileType(NamedTuple):
+    """A file type that we read: `kind` says which decoder takes it, `format` which container or codec it is."""
+
+    kind: Literal["image", "video"]
+    format: str
+
+
+def sniff(head: bytes) -> FileType | None:
+    """The type of a file by its first `HEAD_BYTES` bytes (fewer if it is shorter), or None if we read no such type.
+
+    `format` is one of jpeg, png, webp, tiff, bmp, gif, mp4, mov, matroska, webm, avi.
+    """
+    if head.startswith(b"\xff\xd8\xff"):
+        return FileType("image", "jpeg")
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return FileType("image", "png")
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return FileType("image", "gif")
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return FileType("image", "tiff")
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
+        return FileType("image", "bmp")
+    if head.startswith(b"RIFF"):
+        return {b"WEBP": FileType("image", "webp"), b"AVI ": FileType("video", "avi")}.get(head[8:12])
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return FileType("video", "webm" if b"webm" in head else "matroska")
+    return _sniff_iso_media(head)
+
+
+def _sniff_iso_media(head: bytes) -> FileType | None:
+    box = head[4:8]
+    if box == b"ftyp":
+        brand = head[8:12]
+        if brand in _STILL_BRANDS:
+            return None
+        return FileType("video", "mov" if brand == b"qt  " else "mp4")
+    # QuickTime from before `ftyp`. The leading zero is the high byte of the box's length; without that test a text that
+    # begins "Get free" would be a film.
+    if box in (b"moov", b"mdat") or (box in (b"wide", b"free", b"skip", b"pnot") and head[0] == 0):
+        return FileType("video", "mov")
+    return None
