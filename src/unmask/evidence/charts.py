@@ -1,0 +1,189 @@
+"""Geometry of the charts in the HTML report; the markup is in templates/charts.svg.j2.
+
+Horizontal positions are percentages of the chart's width, so that charts stretch while their text keeps its size.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from unmask.evidence.likelihood import VERBAL_SCALE
+from unmask.evidence.report import TrackPoint
+from unmask.packs.card import Calibration, CalibrationBin
+
+# More points than a screen has columns would only make the file larger.
+_MAX_POINTS = 600
+
+
+@dataclass(frozen=True)
+class Band:
+    """A stretch of the LR axis with its ENFSI word; `side` is "forged", "authentic" or "none", `level` 0-6."""
+
+    left: float
+    width: float
+    word: str
+    side: str
+    level: int
+
+
+@dataclass(frozen=True)
+class LrScale:
+    """A log10 LR on an axis from -`reach` to +`reach`: everything in per cent of the width.
+
+    `zone` (left, width) is where no verdict is given; `bounds` (left, right) is the range that the pack's calibration
+    data support for this face's quality. Both are None without a calibration.
+    """
+
+    reach: int
+    marker: float
+    label: str
+    anchor: str
+    bands: tuple[Band, ...]
+    ticks: tuple[tuple[float, str], ...]
+    zone: tuple[float, float] | None
+    bounds: tuple[float, float] | None
+
+
+def quality_bin(calibration: Calibration, quality: float) -> CalibrationBin | None:
+    """The calibration bin for a unified quality (0-100), or None."""
+    for fit in reversed(calibration.bins):
+        if fit.quality_min <= quality <= fit.quality_max:
+            return fit
+    return None
+
+
+def lr_scale(log10_lr: float, calibration: Calibration | None, quality: float | None = None) -> LrScale:
+    """Lay out the scale for one log10 LR.
+
+    The axis reaches to the first power of ten past everything to be shown, between 3 and 6, farther only for the LR
+    itself.
+    """
+    fit = None if calibration is None or quality is None else quality_bin(calibration, quality)
+    shown = [2.9, *(() if fit is None else (abs(fit.lower), abs(fit.upper)))]
+    reach = max(min(math.ceil(max(shown) + 0.1), 6), math.ceil(abs(log10_lr)))
+
+    def place(value: float) -> float:
+        return round(50.0 + 50.0 * min(max(value / reach, -1.0), 1.0), 3)
+
+    starts = [0.0, *(start for start, _ in VERBAL_SCALE), math.inf]
+    words = ["none", *(word for _, word in VERBAL_SCALE)]
+    bands = []
+    for level, word in enumerate(words):
+        low, high = starts[level], min(starts[level + 1], reach)
+        if low >= reach:
+            break
+        if level == 0:
+            bands.append(Band(place(-high), place(high) - place(-high), word, "none", 0))
+            continue
+        width = round(place(high) - place(low), 3)
+        bands.append(Band(place(low), width, word, "forged", level))
+        bands.append(Band(place(-high), width, word, "authentic", level))
+    marker = place(log10_lr)
+    zone = None
+    if calibration is not None:
+        edge = calibration.decision_log10_lr
+        zone = (place(-edge), place(edge) - place(-edge))
+    return LrScale(
+        reach=reach,
+        marker=marker,
+        label=f"{log10_lr:+.2f}",
+        # Near an end the label must not leave the chart.
+        anchor="start" if marker < 8.0 else "end" if marker > 92.0 else "middle",
+        bands=tuple(bands),
+        ticks=tuple((place(power), f"{power:+d}" if power else "0") for power in range(-reach, reach + 1)),
+        zone=zone,
+        bounds=None if fit is None else (place(fit.lower), place(fit.upper)),
+    )
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """log10 LR over time on a 1000 x 100 canvas, y down, top = +`reach`.
+
+    `lines` are SVG polyline point lists, broken where the face was not seen or not judged; `dots` are the judged frames
+    (x, y); `gaps` the x of frames whose face was refused. `zone` (y, height) is where no verdict is given.
+    `ticks` are (per cent of the width, seconds as text).
+    """
+
+    reach: int
+    lines: tuple[str, ...]
+    dots: tuple[tuple[float, float], ...]
+    gaps: tuple[float, ...]
+    zone: tuple[float, float] | None
+    marker: float | None
+    ticks: tuple[tuple[float, str], ...]
+    judged: int
+    refused: int
+
+
+def timeline(
+    track: Sequence[TrackPoint], duration: float | None, telling: float | None, calibration: Calibration | None
+) -> Timeline:
+    """Lay out the timeline of one track.
+
+    Args:
+        track: the sampled frames, in order of time.
+        duration: seconds that the axis spans; the track's end if None or shorter.
+        telling: time (s) of the frame that speaks for the track.
+        calibration: for the zone without a verdict.
+    """
+    end = max(duration or 0.0, track[-1].time if track else 0.0, 0.1)
+    judged = [(point.time, point.log10_lr) for point in track if point.log10_lr is not None]
+    reach = max(2, math.ceil(max((abs(value) for _, value in judged), default=0.0) + 0.1))
+
+    def x(time: float) -> float:
+        return round(1000.0 * time / end, 1)
+
+    def y(value: float) -> float:
+        return round(50.0 - 50.0 * value / reach, 1)
+
+    kept = _thin(judged)
+    steps = sorted(later.time - earlier.time for earlier, later in pairwise(track))
+    # Thinning widens the steps; a pause is a gap well beyond the usual one.
+    usual = (steps[len(steps) // 2] if steps else 0.0) * max(1.0, len(judged) / max(len(kept), 1))
+    refused = [point.time for point in track if point.log10_lr is None]
+    lines: list[list[str]] = [[]]
+    last: float | None = None
+    waiting = iter(refused)
+    next_refused = next(waiting, math.inf)
+    for time, value in kept:
+        broken = last is not None and time - last > 3.0 * usual + 1e-6
+        while next_refused < time:
+            broken, next_refused = True, next(waiting, math.inf)
+        if broken and lines[-1]:
+            lines.append([])
+        lines[-1].append(f"{x(time)},{y(value)}")
+        last = time
+    edge = None if calibration is None else calibration.decision_log10_lr
+    return Timeline(
+        reach=reach,
+        lines=tuple(" ".join(line) for line in lines if len(line) > 1),
+        dots=tuple((x(time), y(value)) for time, value in kept) if len(kept) <= 150 else (),
+        gaps=tuple(dict.fromkeys(round(x(time)) for time in refused)),
+        zone=None if edge is None else (y(min(edge, reach)), y(-min(edge, reach)) - y(min(edge, reach))),
+        marker=None if telling is None else x(telling) / 10.0,
+        ticks=_time_ticks(end),
+        judged=len(judged),
+        refused=len(refused),
+    )
+
+
+def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most `_MAX_POINTS` points: of every stretch the lowest and the highest, so that no peak is lost."""
+    if len(points) <= _MAX_POINTS:
+        return points
+    size = math.ceil(len(points) / (_MAX_POINTS // 2))
+    kept: list[tuple[float, float]] = []
+    for start in range(0, len(points), size):
+        stretch = points[start : start + size]
+        lowest, highest = min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])
+        kept += sorted({lowest, highest})
+    return kept
+
+
+def _time_ticks(end: float) -> tuple[tuple[float, str], ...]:
+    step = 10.0 ** math.floor(math.log10(end))
+    step = next((part for part in (step / 5, step / 2, step, step * 2) if end / part <= 6), step * 5)
+    count = math.floor(end / step + 1e-9)
+    return tuple((round(100.0 * number * step / end, 2), f"{number * step:g}") for number in range(count + 1))

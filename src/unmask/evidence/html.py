@@ -1,0 +1,284 @@
+"""The HTML report: one self-contained page, written file by file.
+
+Nothing in the page is loaded from elsewhere, nothing runs: pictures are data URLs, charts are inline SVG, and a content
+security policy forbids the rest. All text goes through jinja2's autoescaping.
+
+While the run goes on, findings are appended to `NAME.part`, which a browser can already show. On leaving, also by
+Ctrl-C, the page is put together with its summary in front and moved to `NAME`. Memory does not grow with the files.
+"""
+
+import base64
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import cv2
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from unmask import __version__
+from unmask.errors import DataError
+from unmask.evidence.charts import LrScale, Timeline, lr_scale, quality_bin, timeline
+from unmask.evidence.likelihood import PROPOSITIONS, explain
+from unmask.evidence.pictures import data_url, legend_colours, overlay
+from unmask.evidence.report import FaceFinding, PackUse, Report, Verdict
+from unmask.evidence.terminal import safe_text
+from unmask.packs.card import Calibration, Card
+
+Picture = np.ndarray | bytes | None
+
+_WORDS = {name: name.capitalize() for name in ("forged", "inconclusive", "authentic", "refused")}
+
+
+class HtmlReport:
+    """Streaming writer of the HTML report; a context manager.
+
+    Args:
+        path: the page to write; an existing one is replaced when the new one is complete.
+        cards: the cards of the packs in use, for licence, limits, measured performance and calibration.
+        title: heading of the page.
+        command: the command line that repeats the whole run; that of the first report if None.
+
+    Raises (on entering):
+        DataError: the page cannot be written there.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        cards: Iterable[Card] = (),
+        *,
+        title: str = "Were these faces forged?",
+        command: str | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._part = self.path.with_name(self.path.name + ".part")
+        self._cards = {(card.name, card.sha256): card for card in cards}
+        self._title = title
+        self._command = command
+        self._jinja = _environment()
+        self._counts: Counter[str] = Counter()
+        self._faces = self._judged = 0
+        self._packs: dict[tuple[str, str], PackUse] = {}
+        self._stages: Counter[str] = Counter()
+        self._first: Report | None = None
+        self._body: IO[str] | None = None
+        self._index: IO[str] | None = None
+        self._head = ""
+
+    def __enter__(self) -> Self:
+        written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        self._head = self._render(
+            "head.html.j2", title=self._title, style=_style(), version=__version__, written=written
+        )
+        try:
+            if self.path.is_dir():
+                raise IsADirectoryError(0, "it is a folder")
+            self._body = self._part.open("w+", encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: cannot write the HTML report ({error.strerror}): give a writable file"
+            ) from error
+        # The index stands before the files but is known only after them.
+        self._index = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")
+        self._body.write(self._head)
+        return self
+
+    def add(self, report: Report, pictures: Sequence[Picture] = ()) -> None:
+        """Append the findings on one file.
+
+        Args:
+            report: the file's report.
+            pictures: for each face of `report.faces`, in order, the context crop that its map covers: uint8 RGB
+                (S, S, 3), or the bytes of a JPEG file of it, or None. May be shorter than the faces.
+
+        Raises:
+            ValueError: a picture is neither.
+        """
+        if self._body is None or self._index is None:
+            raise RuntimeError("HtmlReport is written to inside its with block")
+        number = self._counts.total() + 1
+        name = "standard input" if report.path == "-" else safe_text(report.path)
+        judged = sum(face.verdict is not Verdict.REFUSED for face in report.faces)
+        shown = dict(enumerate(pictures))
+        faces = [
+            _face(report, face, shown.get(position), self._calibration(report), f"{number}-{position}")
+            for position, face in enumerate(report.faces)
+        ]
+        common: dict[str, Any] = {"report": report, "number": number, "name": name, "words": _WORDS}
+        text = self._render(
+            "file.html.j2",
+            faces=faces,
+            judged=judged,
+            legend=_LEGEND,
+            sentence=None if report.log10_lr is None else explain(report.log10_lr),
+            **common,
+        )
+        self._index.write(self._render("index_row.html.j2", **common))
+        self._body.write(text)
+        self._body.flush()
+        self._counts[report.verdict.value] += 1
+        self._faces += len(report.faces)
+        self._judged += judged
+        self._stages.update(report.timings)
+        self._packs.update({(pack.name, pack.sha256): pack for pack in report.packs})
+        self._first = self._first or report
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._body is None or self._index is None:
+            return
+        whole = self._part.with_name(self._part.name + ".whole")
+        try:
+            with whole.open("w", encoding="utf-8", newline="\n") as page:
+                self._assemble(page, self._body, self._index, interrupted=kind is not None)
+            whole.replace(self.path)
+        finally:
+            self._index.close()
+            self._body.close()
+            self._index = self._body = None
+            with suppress(OSError):
+                whole.unlink(missing_ok=True)
+        # Only now: had the page not come about, the part would be all there is.
+        self._part.unlink(missing_ok=True)
+
+    def _assemble(self, page: IO[str], body: IO[str], index: IO[str], *, interrupted: bool) -> None:
+        files = self._counts.total()
+        page.write(self._head)
+        page.write(
+            self._render(
+                "summary.html.j2",
+                counts=self._counts,
+                files=files,
+                faces=self._faces,
+                judged=self._judged,
+                propositions=PROPOSITIONS,
+                interrupted=interrupted,
+                words=_WORDS,
+            )
+        )
+        if files > 1:
+            index.seek(0)
+            shutil.copyfileobj(index, page)
+            page.write(self._render("index_end.html.j2"))
+        body.seek(0)
+        body.read(len(self._head))
+        shutil.copyfileobj(body, page)
+        first = self._first
+        page.write(
+            self._render(
+                "foot.html.j2",
+                tool=first.tool if first else None,
+                command=self._command or (first.tool.command if first else ""),
+                packs=[{"use": pack, "card": self._cards.get(key)} for key, pack in self._packs.items()],
+                stages=self._stages,
+            )
+        )
+
+    def _calibration(self, report: Report) -> Calibration | None:
+        cards = (self._cards.get((pack.name, pack.sha256)) for pack in report.packs)
+        return next((card.calibration for card in cards if card is not None and card.calibration is not None), None)
+
+    def _render(self, template: str, **values: Any) -> str:
+        return self._jinja.get_template(template).render(**values)
+
+
+@dataclass(frozen=True)
+class _Face:
+    """What the template shows of one face."""
+
+    finding: FaceFinding
+    uid: str
+    where: str
+    crop: str | None
+    overlay: str | None
+    peak: float
+    sentence: str | None
+    scale: LrScale | None
+    at_bound: bool
+    timeline: Timeline | None
+
+
+def _face(report: Report, face: FaceFinding, picture: Picture, calibration: Calibration | None, uid: str) -> _Face:
+    pixels = _decode(picture) if isinstance(picture, bytes) else picture
+    crop = None
+    if isinstance(picture, bytes):
+        crop = "data:image/jpeg;base64," + base64.b64encode(picture).decode("ascii")
+    elif picture is not None:
+        crop = data_url(picture)
+    covered = face.map is not None and bool(face.map.values) and bool(face.map.values[0])
+    laid = None
+    if pixels is not None and face.map is not None and covered:
+        laid = data_url(overlay(pixels, face.map))
+    scale, at_bound = None, False
+    if face.log10_lr is not None:
+        quality = _quality_behind(face)
+        scale = lr_scale(face.log10_lr, calibration, quality)
+        fit = None if calibration is None else quality_bin(calibration, quality)
+        at_bound = fit is not None and face.log10_lr in (fit.lower, fit.upper)
+    x, y, width, height = (round(value) for value in face.box)
+    where = f"{width} × {height} pixels at ({x}, {y}), found with confidence {face.detection_confidence:.2f}"
+    chart = None
+    if face.track:
+        duration = report.media.duration if report.media is not None else None
+        chart = timeline(face.track, duration, face.time, calibration)
+    return _Face(
+        finding=face,
+        uid=uid,
+        where=where,
+        crop=crop,
+        overlay=laid,
+        peak=max((max(row) for row in face.map.values), default=0.0) if face.map is not None and covered else 0.0,
+        sentence=None if face.log10_lr is None else explain(face.log10_lr),
+        scale=scale,
+        at_bound=at_bound,
+        timeline=chart,
+    )
+
+
+def _quality_behind(face: FaceFinding) -> float:
+    """The quality by which the face's LR was calibrated: a track's is the mean over its judged frames."""
+    judged = [point.quality for point in face.track or () if point.log10_lr is not None]
+    return sum(judged) / len(judged) if judged else face.quality.unified
+
+
+def _decode(jpeg: bytes) -> np.ndarray:
+    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg[:2] == b"\xff\xd8" else None
+    if pixels is None:
+        raise ValueError("a picture given as bytes must be a JPEG file")
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("unmask.evidence"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=_shown,
+    )
+
+
+def _shown(value: Any) -> Any:
+    """Text in a page: no lone surrogates, control characters or direction overrides, wherever it came from."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return safe_text(value)
+    return value
+
+
+def _style() -> Markup:
+    # Our own file, not input: it must not be escaped.
+    source, _, _ = PackageLoader("unmask.evidence").get_source(Environment(), "style.css")
+    return Markup(source.strip())
+
+
+_LEGEND = legend_colours()

@@ -1,0 +1,252 @@
+import re
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+from evidence_samples import CALIBRATION, CARD, make_face, make_report, make_track, refused_face, refused_report
+
+from unmask.errors import DataError
+from unmask.evidence.charts import lr_scale, timeline
+from unmask.evidence.html import HtmlReport
+from unmask.evidence.pictures import legend_colours, overlay
+from unmask.evidence.report import ForgeryMap
+
+_VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Parses a page, checks that its tags nest, and collects what it holds."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in _VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def crop():
+    return np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+
+
+def write(tmp_path, *items, **options):
+    path = tmp_path / "report.html"
+    with HtmlReport(path, [CARD], **options) as page:
+        for report, pictures in items:
+            page.add(report, pictures)
+    text = path.read_text(encoding="utf-8")
+    assert [item.name for item in tmp_path.iterdir()] == ["report.html"]
+    page = Page(text)
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    return text, page
+
+
+def everything(crop):
+    _, jpeg = cv2.imencode(".jpg", crop)
+    video = make_face(0, 4.0, time=0.4, track=make_track([1.0, None, 2.0, -3.0]), sequence=["eyes", "mouth"])
+    return [
+        (make_report("one.jpg"), [crop]),
+        (make_report("group.jpg", [make_face(0, -4.0), make_face(1, 0.0), refused_face(2)]), [jpeg.tobytes(), None]),
+        (make_report("clip.mp4", [video], kind="video"), [crop]),
+        (refused_report(), []),
+    ]
+
+
+def test_page_is_well_formed_and_says_what_the_reports_say(tmp_path, crop):
+    _, page = write(tmp_path, *everything(crop))
+    for part in (
+        "4 files, 5 faces found, 4 judged",
+        "0f" * 32,
+        "about 50 times more probable if the face was forged",
+        "moderate support for a forged face",
+        "H1. The face was forged",
+        "cd" * 32,
+        "Generators newer than the training data may be missed.",
+        "onnxruntime 1.20",
+        "unmask inspect photo.jpg",
+        "3 frames judged",
+        "eyes → mouth",
+        "most suspect of its 2 judged faces",
+        "no proof of authenticity",
+        "Sharpness",
+        "trusted photographs",
+    ):
+        assert part in page.text, part
+    # Two pictures, crop and overlay, for each of three faces with a picture.
+    assert page.tags.count("img") == 6
+
+
+def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(tmp_path, crop):
+    text, page = write(tmp_path, *everything(crop))
+    assert not {"script", "link", "iframe", "object", "embed", "form", "base"} & set(page.tags)
+    assert ("meta", "http-equiv", "Content-Security-Policy") in page.attributes
+    for tag, name, value in page.attributes:
+        assert not name.startswith("on"), (tag, name)
+        if name == "src":
+            assert value.startswith("data:image/jpeg;base64,")
+        if name in ("href", "xlink:href", "action"):
+            assert value.startswith("#"), (tag, value)
+    assert "@import" not in text
+    assert "http:" not in text
+    assert "https:" not in text
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
+
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}\u202egpj.exe\x00.jpg"
+
+
+def test_names_and_messages_are_escaped_everywhere(tmp_path, crop):
+    report = make_report(HOSTILE, [make_face(sequence=[HOSTILE]), refused_face(1, message=HOSTILE)])
+    media = report.media.model_copy(update={"warnings": [HOSTILE], "format": HOSTILE})
+    tool = report.tool.model_copy(update={"command": HOSTILE, "options": {HOSTILE: HOSTILE}})
+    report = report.model_copy(update={"media": media, "tool": tool})
+    text, page = write(tmp_path, (report, [crop, None]), (refused_report(HOSTILE, message=HOSTILE), []), title=HOSTILE)
+    assert "script" not in page.tags
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert page.tags.count("img") == 2
+    assert page.text.count("<script>alert(1)</script>") >= 9
+    assert "{{ 7*7 }}" in page.text
+    assert not {"\u202e", "\x00"} & set(text)
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    _, page = write(tmp_path, (make_report(b"caf\xe9.jpg".decode("utf-8", "surrogateescape")), []))
+    assert "caf\\udce9.jpg" in page.text
+
+
+def test_a_refusal_shows_no_number_and_no_scale(tmp_path):
+    text, page = write(tmp_path, (refused_report("broken.jpg", message="Cut off."), []))
+    assert "corrupt. Cut off. No judgement was made." in page.text
+    assert 'class="chart' not in text
+    text, page = write(tmp_path, (make_report("small.jpg", [refused_face()]), []))
+    assert "Not judged: too_small." in page.text
+    assert 'class="chart' not in text
+    assert "Score" not in page.text
+
+
+def test_what_was_finished_is_readable_after_an_interrupt(tmp_path):
+    path = tmp_path / "report.html"
+    with pytest.raises(KeyboardInterrupt), HtmlReport(path, [CARD]) as page:
+        page.add(make_report("first.jpg"))
+        # A kill would leave this much.
+        part = (tmp_path / "report.html.part").read_text(encoding="utf-8")
+        raise KeyboardInterrupt
+    assert part.startswith("<!doctype html>")
+    assert "first.jpg" in part
+    parsed = Page(path.read_text(encoding="utf-8"))
+    assert parsed.open == []
+    assert "This report is incomplete." in parsed.text
+    assert "first.jpg" in parsed.text
+
+
+def test_no_files_is_a_page_too(tmp_path):
+    _, page = write(tmp_path)
+    assert "0 files" in page.text
+
+
+def test_an_unknown_pack_is_named_without_card_or_calibration(tmp_path, crop):
+    path = tmp_path / "report.html"
+    with HtmlReport(path) as page:
+        page.add(make_report(), [crop])
+    parsed = Page(path.read_text(encoding="utf-8"))
+    assert "plain 1.0.0" in parsed.text
+    assert "Hatched: no verdict" not in parsed.text
+
+
+def test_errors_name_the_remedy(tmp_path):
+    with pytest.raises(DataError, match="give a writable file"), HtmlReport(tmp_path / "missing" / "report.html"):
+        pass
+    with pytest.raises(DataError, match="it is a folder"), HtmlReport(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("picture", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), b"not a jpeg"])
+def test_pictures_of_the_wrong_kind_are_an_error(tmp_path, picture):
+    with pytest.raises(ValueError, match="picture"), HtmlReport(tmp_path / "report.html") as page:
+        page.add(make_report(), [picture])
+
+
+def test_overlay_is_strongest_where_the_map_is():
+    crop = np.full((224, 224, 3), 128, np.uint8)
+    values = np.zeros((14, 14))
+    values[2:4, 10:12] = 1.0
+    laid = overlay(crop, ForgeryMap(region=(0, 0, 224, 224), values=values.tolist())).astype(int)
+    assert laid.shape == crop.shape
+    change = np.abs(laid - 128).sum(axis=2)
+    # The hot end of the ramp is bright yellow, the cold end dark.
+    assert laid[48, 176].sum() > 3 * 128 > laid[176, 48].sum()
+    assert change[48, 176] > change[176, 48]
+    assert legend_colours(3)[0] == "#000004"
+
+
+def test_scale_by_hand():
+    scale = lr_scale(1.5, CALIBRATION, 80.0)
+    assert scale.reach == 3
+    assert scale.marker == pytest.approx(75.0)  # 50 + 50 * 1.5 / 3
+    assert scale.zone == pytest.approx((41.667, 16.666), abs=0.01)  # +-0.5 of +-3
+    assert scale.bounds == pytest.approx((15.0, 90.0))  # -2.1 and 2.4
+    moderate = [band for band in scale.bands if band.word == "moderate"]
+    assert [(band.side, round(band.left, 1)) for band in moderate] == [("forged", 66.7), ("authentic", 16.7)]
+    assert sum(band.width for band in scale.bands) == pytest.approx(100.0, abs=0.01)
+    assert lr_scale(7.2, None).reach == 8
+    assert lr_scale(-7.2, None).anchor == "start"
+
+
+def test_timeline_breaks_where_the_face_was_not_judged_or_not_seen():
+    track = make_track([1.0, 1.0, None, 1.0, 1.0, 1.0])
+    later = [point.model_copy(update={"time": point.time + 5.0}) for point in make_track([2.0, 2.0])]
+    chart = timeline([*track, *later], 10.0, 5.0, CALIBRATION)
+    assert len(chart.lines) == 3
+    assert chart.gaps == (40,)
+    assert chart.marker == pytest.approx(50.0)
+    assert (chart.judged, chart.refused) == (7, 1)
+    assert chart.reach == 2
+    # log10 LR 0.7 = 0.2 + 0.5 * 1 on +-2: 50 - 50 * 0.7 / 2
+    assert chart.lines[0] == "0.0,32.5 20.0,32.5"
+
+
+def test_long_timelines_stay_small_and_keep_their_peak():
+    logits: list[float | None] = [0.0] * 20_000
+    logits[12_345] = 4.0
+    chart = timeline(make_track(logits), None, None, CALIBRATION)
+    points = " ".join(chart.lines).split()
+    assert len(points) <= 700
+    # log10 LR 2.2 on +-3
+    assert min(float(point.split(",")[1]) for point in points) == pytest.approx(50 - 50 * 2.2 / 3, abs=0.06)
+    assert len(chart.lines) == 1
+
+
+@pytest.mark.parametrize("logits", [[None], [None, None, None], [1.0]])
+def test_short_timelines(logits):
+    assert timeline(make_track(logits), 0.0, None, None).lines == ()
