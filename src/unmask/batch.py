@@ -1,0 +1,206 @@
+"""Many files, several processes: results in the order of the input, bounded memory, and a crash that costs one file.
+
+Decoders are large native libraries that meet hostile files. Each file is therefore inspected in a worker process that
+holds one file at a time: if the process dies, it is known which file did it, and a new worker goes on with the rest.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from unmask.errors import RefusalCode, Refused, UnmaskError
+from unmask.inspection import Inspection, Inspector
+from unmask.media.intake import take_in
+from unmask.media.sources import RefusedSource, Source
+
+# Finished reports per worker that may wait for a slow file before them.
+_WINDOW = 32
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    ready: bool = False
+    task: tuple[int, Source] | None = None
+
+
+@dataclass
+class Batch:
+    """How to inspect many files: `inspector` for the report on a file whose worker died, `options` to make its like.
+
+    `options` are the arguments of `Inspector`; `pictures` as in `Inspector.examine`; `jobs` >= 1 worker processes.
+    """
+
+    inspector: Inspector
+    options: dict[str, Any]
+    jobs: int = 1
+    pictures: bool = False
+    _workers: list[_Worker] = field(default_factory=list)
+
+    def run(self, sources: Iterable[Source | RefusedSource]) -> Generator[Inspection, None, None]:
+        """Inspect the sources, which are read no further ahead than needed. Close the iterator to end the workers.
+
+        Raises:
+            UnmaskError: a worker cannot start.
+        """
+        numbered = enumerate(sources)
+        waiting: deque[tuple[int, Source]] = deque()
+        finished: dict[int, Inspection] = {}
+        taken = given = 0
+        more = True
+        try:
+            while True:
+                while more and len(waiting) < self.jobs and taken - given < _WINDOW * self.jobs:
+                    item = next(numbered, None)
+                    if item is None:
+                        more = False
+                        break
+                    number, source = item
+                    taken = number + 1
+                    if isinstance(source, RefusedSource):
+                        finished[number] = Inspection(self.inspector.refuse(source, source.refusal))
+                    else:
+                        waiting.append((number, source))
+                self._hand_out(waiting)
+                while given in finished:
+                    yield finished.pop(given)
+                    given += 1
+                if not more and given == taken:
+                    return
+                if self._workers and (waiting or any(worker.task for worker in self._workers)):
+                    self._collect(finished)
+        finally:
+            self._end()
+
+    def _hand_out(self, waiting: "deque[tuple[int, Source]]") -> None:
+        idle = [worker for worker in self._workers if worker.ready and worker.task is None]
+        for worker in idle:
+            if not waiting:
+                break
+            try:
+                worker.pipe.send((waiting[0][1], self.pictures))
+            except OSError:  # it died while it had nothing to do; that is no file's fault
+                self._drop(worker)
+                continue
+            worker.task = waiting.popleft()
+        starting = sum(not worker.ready for worker in self._workers)
+        while len(waiting) > starting and len(self._workers) < self.jobs:
+            self._workers.append(_start(self.options))
+            starting += 1
+
+    def _collect(self, finished: dict[int, Inspection]) -> None:
+        """Wait for at least one worker to say something, or to die."""
+        by_pipe = {worker.pipe: worker for worker in self._workers}
+        for pipe in wait(list(by_pipe)):
+            worker = by_pipe[pipe]  # type: ignore[index]
+            try:
+                answer = worker.pipe.recv()
+            except (EOFError, OSError):
+                exit_code = self._drop(worker)
+                if not worker.ready:
+                    raise UnmaskError(f"a worker process could not start (exit code {exit_code})") from None
+                if worker.task:
+                    number, source = worker.task
+                    finished[number] = _refuse(self.inspector, source, _crash(exit_code))
+                continue
+            if worker.task is None:
+                worker.ready = True
+            else:
+                finished[worker.task[0]] = answer
+                worker.task = None
+
+    def _drop(self, worker: _Worker) -> int | None:
+        self._workers.remove(worker)
+        worker.pipe.close()
+        worker.process.join(timeout=5)
+        return worker.process.exitcode
+
+    def _end(self) -> None:
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(timeout=2)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.pipe.close()
+        self._workers.clear()
+
+
+def examine_safely(inspector: Inspector, source: Source, **how: Any) -> Inspection:
+    """`Inspector.examine`, but a defect in our own code refuses this one file and lets the batch go on."""
+    try:
+        return inspector.examine(source, **how)
+    except Exception as error:
+        message = f"The inspection failed: {type(error).__name__}: {error}. Please report this as a defect."
+        return _refuse(inspector, source, Refused(RefusalCode.UNREADABLE, message))
+
+
+def _refuse(inspector: Inspector, source: Source, refused: Refused) -> Inspection:
+    media = None
+    with suppress(Refused):  # only hashes and looks at the first bytes: the report should say which file it speaks of
+        media = take_in(source)
+    return Inspection(inspector.refuse(source, refused, media))
+
+
+def _crash(exit_code: int | None) -> Refused:
+    reason = f"exit code {exit_code}"
+    if exit_code is not None and exit_code < 0:
+        with suppress(ValueError):
+            reason = signal.Signals(-exit_code).name
+    return Refused(RefusalCode.CORRUPT, f"The process that read this file died ({reason}).")
+
+
+def _start(options: dict[str, Any]) -> _Worker:
+    # "spawn": a fork would copy our threads' locks in whatever state they are.
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, options), name="unmask worker", daemon=True)
+    with _interrupt_blocked():
+        process.start()
+    theirs.close()  # so that the death of the worker closes the pipe
+    return _Worker(process, ours)
+
+
+@contextmanager
+def _interrupt_blocked() -> Iterator[None]:
+    """Ctrl-C goes to the whole process group; a worker inherits this block, and its parent ends it in good order."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(pipe: Connection, options: dict[str, Any]) -> None:
+    """A worker's life: load the packs, say so, then one file after the other."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    inspector = Inspector(**options)
+    pipe.send(None)
+    while True:
+        try:
+            source, pictures = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(examine_safely(inspector, source, pictures=pictures))
+
+
+def _follow_parent() -> None:
+    """End with the parent, even if it was killed and could not say goodbye, even in the middle of a long video."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,253 @@
+"""The command line: one command per question. What a command needs is imported only when it runs.
+
+Exit codes: 0 every file was inspected, 1 some were refused, 2 wrong usage or installation, 130 interrupted.
+"""
+
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unmask import __version__
+from unmask.errors import Refused, UnmaskError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from unmask.evidence.jsonl import Done
+    from unmask.inspection import Inspection, Inspector
+    from unmask.media.sources import RefusedSource, Source
+
+app = typer.Typer(
+    name="unmask",
+    help="Visual-identity forensics: was this face forged, where, and how sure may one be?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+PackOption = Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Forgery detector: an embedded pack or a folder.")]
+
+
+def main() -> None:
+    """Entry point: run a command; a mistake in how it was called ends in one line and exit code 2."""
+    try:
+        app()
+    except UnmaskError as error:
+        print(f"unmask: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"unmask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def inspect(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help='Pictures, videos, folders, or "-" for standard input.')
+    ],
+    json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write one JSON report per line.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML page.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the --json file: skip what it already holds.")
+    ] = False,
+    pack: PackOption = "plain",
+    fps: Annotated[float, typer.Option(min=0.01, max=1000.0, help="Sampled frames per second of video.")] = 5.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table and no progress bar.")] = False,
+) -> None:
+    """Was a face forged, where, and how sure may one be? Pictures, videos and whole folders.
+
+    Exit code 0: all files were inspected; 1: some were refused; 2: wrong usage; 130: interrupted.
+    """
+    if resume and json in (None, "-"):
+        raise typer.BadParameter("--resume continues a file: give it with --json FILE")
+
+    from unmask.evidence.html import HtmlReport
+    from unmask.evidence.jsonl import JsonLines
+    from unmask.evidence.report import Verdict
+    from unmask.evidence.terminal import TerminalReport
+    from unmask.inspection import Inspector, shell_line
+    from unmask.interruption import Interruption
+    from unmask.media.sources import walk
+
+    options: dict[str, Any] = {"forgery_pack": pack, "frames_per_second": fps}
+    inspector = Inspector(**options)
+    finished = refused = 0
+    with ExitStack() as stack:
+        interruption = stack.enter_context(Interruption())
+        writers: list[Callable[[Inspection], None]] = []
+        sources: Iterator[Source | RefusedSource] = walk(paths)
+        if json is not None:
+            lines = stack.enter_context(JsonLines(json, resume=resume))
+            writers.append(lambda done: lines.write(done.report))
+            if resume:
+                sources = _not_done(sources, lines.done)
+        if html is not None:
+            page = stack.enter_context(HtmlReport(html, inspector.cards, command=shell_line(["unmask", *sys.argv[1:]])))
+            writers.append(lambda done: page.add(done.report, done.pictures))
+        tables = not quiet and json != "-"
+        console, progress_console = _consoles(tables)
+        if tables:
+            table = stack.enter_context(TerminalReport(console))
+            writers.append(lambda done: table.add(done.report))
+        report_progress = stack.enter_context(_progress(None if quiet else progress_console, paths))
+        results = _examine(sources, inspector, options, jobs, html is not None, report_progress)
+        try:
+            for done in stack.enter_context(closing(results)):
+                with interruption.held_back():
+                    for write in writers:
+                        write(done)
+                    finished += 1
+                    refused += done.report.verdict is Verdict.REFUSED
+                    report_progress(float(finished))
+        except KeyboardInterrupt:
+            results.close()
+            print(f"unmask: interrupted after {finished} finished files", file=sys.stderr)
+            raise typer.Exit(130) from None
+    if not finished:
+        print("unmask: nothing to do: no pictures or videos" + (" left" if resume else "") + " there", file=sys.stderr)
+    raise typer.Exit(1 if refused else 0)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the pictures and the report.")] = Path(
+        "unmask-demo"
+    ),
+    pack: PackOption = "plain",
+) -> None:
+    """Inspect a real photograph and a forgery made from it on the spot, and write the HTML report."""
+    from unmask.demo import run_demo
+
+    run_demo(out, pack)
+
+
+@app.command()
+def packs(
+    json: Annotated[bool, typer.Option("--json", help="Print the whole cards as JSON.")] = False,
+) -> None:
+    """List the embedded model packs: what they are for, their licence, limits and measured figures."""
+    import dataclasses
+    import json as serialiser
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from unmask.packs import embedded_packs, load_pack
+
+    cards = [load_pack(name).card for name in embedded_packs()]
+    if json:
+        print(serialiser.dumps([dataclasses.asdict(card) for card in cards], indent=1, ensure_ascii=False))
+        return
+    for card in cards:
+        table = Table(title=f"{card.name} {card.version}", title_justify="left", show_header=False)
+        for name in ("task", "description", "licence", "origin", "training_data"):
+            table.add_row(name.replace("_", " "), escape(getattr(card, name)))
+        for limit in card.limits:
+            table.add_row("limit", escape(limit))
+        for metric in card.metrics:
+            interval = "" if metric.low is None or metric.high is None else f" [{metric.low:.3f}, {metric.high:.3f}]"
+            table.add_row(
+                f"{metric.name}, {metric.condition}", escape(f"{metric.value:.3f}{interval} on {metric.dataset}")
+            )
+        table.add_row("sha256", card.sha256)
+        Console().print(table)
+
+
+def _examine(
+    sources: "Iterable[Source | RefusedSource]",
+    inspector: "Inspector",
+    options: dict[str, Any],
+    jobs: int,
+    pictures: bool,
+    progress: Callable[[float], None],
+) -> "Generator[Inspection, None, None]":
+    """One file is inspected right here; many go to worker processes, so that a crash costs no more than its file."""
+    from unmask.batch import Batch, examine_safely
+    from unmask.media.sources import Source
+
+    remaining = iter(sources)
+    first = list(islice(remaining, 2))
+    if len(first) == 1 and isinstance(first[0], Source):
+        yield examine_safely(inspector, first[0], pictures=pictures, progress=progress)
+    elif first:
+        batch = Batch(inspector, options, jobs, pictures)
+        with closing(batch.run(chain(first, remaining))) as results:
+            yield from results
+
+
+def _not_done(sources: "Iterable[Source | RefusedSource]", done: "Done") -> "Iterator[Source | RefusedSource]":
+    """The sources that no finished report speaks of; a file that has changed since is inspected again."""
+    from unmask.media.intake import take_in
+    from unmask.media.sources import Source
+
+    paths = {path for path, _ in done}
+    for source in sources:
+        if source.path in paths:
+            sha256 = None
+            if isinstance(source, Source):
+                try:
+                    sha256 = take_in(source).sha256
+                except Refused:
+                    sha256 = None
+            if (source.path, sha256) in done:
+                continue
+        yield source
+
+
+def _consoles(tables: bool) -> "tuple[Console, Console | None]":
+    """The console for the table, and that for the progress bar, if there is a terminal to draw it on."""
+    from rich.console import Console
+
+    out, err = Console(), Console(stderr=True)
+    if not err.is_terminal:
+        return out, None
+    # On one terminal the table must scroll above the bar, which only works through one console.
+    return out, out if tables and out.is_terminal else err
+
+
+@contextmanager
+def _progress(console: "Console | None", paths: list[str]) -> Iterator[Callable[[float], None]]:
+    """A progress bar: of the files if there are several, of the video if there is but one."""
+    if console is None:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    # Folders are walked as the work goes on; how many files they hold is not known before the end.
+    total = None if any(Path(path).is_dir() for path in paths) else len(paths)
+    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.fields[shown]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total, shown="")
+
+        def update(finished: float) -> None:
+            shown = (
+                f"{finished:.0%}" if total == 1 else f"{finished:.0f}" + (f" of {total} files" if total else " files")
+            )
+            bar.update(task, completed=finished, shown=shown)
+
+        yield update
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The demonstration: a real photograph, a forgery made from it on the spot, and what is said of both."""
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from unmask.demo.forging import forge, save_marked
+from unmask.errors import UnmaskError
+from unmask.evidence.html import HtmlReport
+from unmask.evidence.report import Report
+from unmask.evidence.terminal import TerminalReport
+from unmask.inspection import Inspector
+
+
+def run_demo(out: Path, pack: str | Path = "plain") -> tuple[Report, Report]:
+    """Inspect the photograph and its forgery, print both verdicts, and write pictures and report to a folder.
+
+    Args:
+        out: the folder; made if need be. Gets `photograph.jpg`, `forgery.png` and `report.html`.
+        pack: the forgery detector, a name or a folder.
+
+    Returns:
+        The reports on the photograph and on the forgery.
+
+    Raises:
+        UnmaskError: the folder cannot be written, or the pack cannot be loaded.
+    """
+    inspector = Inspector(pack)
+    photograph, forgery, page = (out / name for name in ("photograph.jpg", "forgery.png", "report.html"))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        photograph.write_bytes(resources.files(__name__).joinpath("astronaut.jpg").read_bytes())
+        real = inspector.examine(photograph, pictures=True)
+        if not real.report.faces:
+            raise UnmaskError("no face was found in the demonstration photograph: the installation is damaged")
+        with Image.open(photograph) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        forged, _ = forge(pixels, np.array(real.report.faces[0].landmarks, np.float32))
+        save_marked(forged, forgery)
+        fake = inspector.examine(forgery, pictures=True)
+        title = "Unmask demonstration: a photograph and a forgery made from it"
+        with HtmlReport(page, inspector.cards, title=title) as html, TerminalReport() as table:
+            for inspection in (real, fake):
+                html.add(inspection.report, inspection.pictures)
+                table.add(inspection.report)
+    except OSError as error:
+        raise UnmaskError(
+            f"{out}: cannot write the demonstration ({error.strerror}): give --out another folder"
+        ) from error
+    print(f"\nPhotograph: NASA portrait of Eileen Collins, public domain. Report with maps: {page}")
+    return real.report, fake.report

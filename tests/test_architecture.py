@@ -1,0 +1,147 @@
+"""The house keeps its shape: which room may import which, and no torch where media are looked at."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parent.parent / "src" / "unmask"
+
+# Imports point down this list, or to the rooms that serve everyone.
+RUNTIME = ("cli", "demo", "batch", "inspection", "media", "faces", "forgery", "sequence", "evidence", "packs")
+SERVING = {"", "errors", "interruption", "packs", "media"}
+LAB = ("tracing", "retrieval", "prompting", "redteam", "training", "data")
+HEAVY = ("torch", "torchvision", "timm", "lightning", "sklearn", "scipy", "lir", "onnx", "onnxscript", "pandas")
+
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = ("unmask", *path.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def room_of(module: str) -> str:
+    """ "unmask.media.images" -> "media"; the package itself -> ""."""
+    return [*module.split("."), ""][1]
+
+
+NAMES = {module_name(path) for path in MODULES}
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, str | None, bool]]:
+    """(module, name or None, at import time) of every import of our own modules."""
+    late = {
+        id(inner)
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(outer, ast.If) and "TYPE_CHECKING" in ast.unparse(outer.test))
+        for inner in ast.walk(outer)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield (
+                    (full, None, id(node) not in late)
+                    if full in NAMES
+                    else (
+                        str(node.module),
+                        alias.name,
+                        id(node) not in late,
+                    )
+                )
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, None, id(node) not in late
+
+
+def own_imports(path: Path) -> list[tuple[str, str | None, bool]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [found for found in imports(tree) if found[0].split(".")[0] == "unmask"]
+
+
+def is_lab_module(path: Path) -> bool:
+    """Of the lab: in a lab room, or a twin in a runtime room that cannot be imported without torch."""
+    if room_of(module_name(path)) in LAB:
+        return True
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return any(early and module.split(".")[0] in HEAVY for module, _, early in imports(tree))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_point_down(path: Path) -> None:
+    room = room_of(module_name(path))
+    for module, _, _ in own_imports(path):
+        target = room_of(module)
+        if target == room or target in SERVING:
+            continue
+        if room in LAB:
+            # The lab builds on the runtime's rooms, never on the commands above them.
+            assert target not in ("cli", "demo", "batch"), f"{path}: {module}"
+            assert target not in LAB or LAB.index(target) > LAB.index(room), f"{path}: {module} is above {room}"
+        elif target in LAB:
+            assert room == "cli" or is_lab_module(path), f"{path}: the runtime must not import {module} of the lab"
+        elif room:  # `unmask/__init__.py` names what it offers
+            assert room in RUNTIME and target in RUNTIME, f"{path}: neither {room} nor {module} may stand alone"
+            assert RUNTIME.index(target) > RUNTIME.index(room), f"{path}: {module} is above {room}"
+
+
+def test_no_cycles() -> None:
+    graph = {
+        module_name(path): {module for module, _, early in own_imports(path) if early and module in NAMES}
+        for path in MODULES
+    }
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert set(order) >= NAMES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_private_names_stay_in_their_room(path: Path) -> None:
+    room = room_of(module_name(path))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    foreign = {}
+    for module, name, _ in own_imports(path):
+        if room_of(module) != room:
+            private = any(
+                part.startswith("_") and not part.startswith("__") for part in (*module.split("."), name or "")
+            )
+            assert not private, f"{path} reaches into {module}: {name}"
+            foreign[name or module.split(".")[-1]] = module
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in foreign:
+            private = node.attr.startswith("_") and not node.attr.startswith("__")
+            assert not private, f"{path}:{node.lineno} reaches into {foreign[node.value.id]}: {node.attr}"
+
+
+def test_every_room_is_known() -> None:
+    rooms = {room_of(name) for name in NAMES}
+    assert rooms <= {*RUNTIME, *SERVING, *LAB}
+
+
+def loaded(code: str) -> set[str]:
+    script = f"{code}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_an_inspection_loads_nothing_of_the_lab(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    args = ["unmask", "inspect", str(portrait), "--pack", str(tiny_pack), "--html", str(tmp_path / "r.html"), "--quiet"]
+    code = (
+        f"import sys, unmask.cli, unmask.inspection, unmask.batch, unmask.demo\nsys.argv = {args!r}\n"
+        "try:\n    unmask.cli.main()\nexcept SystemExit as end:\n    assert end.code == 0, end.code"
+    )
+    assert not loaded(code) & set(HEAVY)
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys, unmask.cli\nsys.argv = ['unmask', '--help']\n"
+        "try:\n    unmask.cli.main()\nexcept SystemExit as end:\n    assert end.code == 0"
+    )
+    assert not loaded(code) & {*HEAVY, "cv2", "onnxruntime", "av", "PIL", "numpy", "pydantic", "jinja2"}

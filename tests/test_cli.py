@@ -1,0 +1,305 @@
+"""The command line from outside: real processes, real files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+import unmask
+from unmask import cli
+from unmask.batch import Batch
+from unmask.errors import MissingExtraError, RefusalCode
+from unmask.evidence.report import Report, Verdict
+from unmask.inspection import Inspector
+from unmask.media.sources import walk
+
+UNMASK = [sys.executable, "-m", "unmask.cli"]
+
+
+def run(*args: object, **how: object) -> subprocess.CompletedProcess:
+    how = {"stdin": subprocess.DEVNULL, **how} if "input" not in how else how
+    return subprocess.run([*UNMASK, *map(os.fspath, map(_text, args))], capture_output=True, timeout=120, **how)
+
+
+def _text(value: object) -> str | bytes | Path:
+    return value if isinstance(value, str | bytes | Path) else str(value)
+
+
+def lines_of(text: bytes) -> list[dict]:
+    assert text == b"" or text.endswith(b"\n")
+    return [Report.model_validate_json(line).model_dump(mode="json") for line in text.splitlines()]
+
+
+def steady(report: dict) -> dict:
+    return {**report, "timings": None}
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory, portrait: Path, make_video: Callable[..., Path]) -> Path:
+    """A folder of good and hostile files."""
+    folder = tmp_path_factory.mktemp("mixed")
+    jpeg = portrait.read_bytes()
+    (folder / "a good.jpg").write_bytes(jpeg)
+    (folder / "b empty.jpg").touch()
+    (folder / "c text.jpg").write_text("this is no picture\n")
+    (folder / "d truncated.jpg").write_bytes(jpeg[: len(jpeg) // 50])
+    (folder / "e broken link.jpg").symlink_to(folder / "nowhere.jpg")
+    (folder / "f loop.jpg").symlink_to(folder / "f loop.jpg")
+    (folder / "g inner").mkdir()
+    (folder / "g inner" / "back").symlink_to(folder)
+    Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(folder / "g inner" / "no face.png")
+    with Image.open(portrait) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    clip = make_video(lambda _: pixels, seconds=1.0).read_bytes()
+    (folder / "h clip.mp4").write_bytes(clip)
+    (folder / "i cut clip.mp4").write_bytes(clip[:200])
+    (folder / "notes.txt").write_text("passed over")
+    (Path(os.fsdecode(os.fsencode(folder) + b"/z \xff\xfe.jpg"))).write_bytes(jpeg)
+    return folder
+
+
+EXPECTED = {
+    "a good.jpg": None,
+    "b empty.jpg": "empty",
+    "c text.jpg": "unsupported",
+    "d truncated.jpg": "corrupt",
+    "e broken link.jpg": "not_found",
+    "f loop.jpg": "not_found",
+    "g inner/no face.png": "no_face",
+    "h clip.mp4": None,
+    "i cut clip.mp4": "corrupt",
+    "z \ufffd\ufffd.jpg": None,
+}
+
+
+def test_one_photo(tiny_pack: Path, portrait: Path) -> None:
+    done = run("inspect", portrait, "--pack", tiny_pack)
+    assert done.returncode == 0 and done.stderr == b""
+    assert b"astronaut.jpg" in done.stdout and b"1 file" in done.stdout
+
+
+def test_a_mixed_folder_goes_on_to_its_end(tiny_pack: Path, mixed: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    done = run("inspect", mixed, "--pack", tiny_pack, "--json", "-", "--html", page)
+    assert done.returncode == 1 and b"Traceback" not in done.stderr
+    reports = lines_of(done.stdout)
+    found = {Path(report["path"]).relative_to(mixed).as_posix(): report for report in reports}
+    assert {name: (report["refusal"] or {}).get("code") for name, report in found.items()} == EXPECTED
+    assert list(found) == sorted(EXPECTED)
+    html = page.read_text(encoding="utf-8")
+    assert html.rstrip().endswith("</html>") and html.count("data:image/jpeg") >= 3
+    # The command given in the report repeats it, even where the name is not UTF-8.
+    odd = found["z \ufffd\ufffd.jpg"]
+    command = odd["tool"]["command"].replace("unmask", f"{sys.executable} -m unmask.cli", 1) + " --json -"
+    again = subprocess.run(["bash", "-c", command], capture_output=True)
+    assert steady(lines_of(again.stdout)[0]) == steady(odd)
+
+
+def test_jobs_change_nothing_but_the_time(tiny_pack: Path, mixed: Path) -> None:
+    one, two = (run("inspect", mixed, "--pack", tiny_pack, "--json", "-", "--jobs", jobs) for jobs in (1, 2))
+    assert (one.returncode, two.returncode) == (1, 1)
+    assert list(map(steady, lines_of(one.stdout))) == list(map(steady, lines_of(two.stdout)))
+
+
+def test_standard_input(tiny_pack: Path, portrait: Path) -> None:
+    done = run("inspect", "-", "--pack", tiny_pack, "--json", "-", input=portrait.read_bytes())
+    assert done.returncode == 0
+    (report,) = lines_of(done.stdout)
+    assert report["path"] == "-" and len(report["faces"]) == 1
+    nothing = run("inspect", "-", "--pack", tiny_pack, "--json", "-")
+    assert nothing.returncode == 1 and lines_of(nothing.stdout)[0]["refusal"]["code"] == "empty"
+
+
+def test_a_missing_path_is_refused_and_the_rest_goes_on(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    done = run("inspect", tmp_path / "none.jpg", portrait, "--pack", tiny_pack, "--json", "-")
+    assert done.returncode == 1
+    assert [report["verdict"] == "refused" for report in lines_of(done.stdout)] == [True, False]
+
+
+def test_a_name_that_looks_like_an_option(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    (tmp_path / "--quiet").write_bytes(portrait.read_bytes())
+    done = run("inspect", "--pack", tiny_pack, "--json", "-", "--", "--quiet", cwd=tmp_path)
+    (report,) = lines_of(done.stdout)
+    assert report["path"] == "--quiet" and report["tool"]["command"].endswith(" -- --quiet")
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ((), "Missing argument"),
+        (("x.jpg", "--jobs", "0"), "--jobs"),
+        (("x.jpg", "--fps", "0"), "--fps"),
+        (("x.jpg", "--resume"), "--json"),
+        (("x.jpg", "--resume", "--json", "-"), "--json"),
+        (("x.jpg", "--nonsense"), "--nonsense"),
+        (("x.jpg", "--pack", "no-such-pack"), "no model pack 'no-such-pack'"),
+        (("x.jpg", "--pack", "yunet"), "yunet"),
+    ],
+)
+def test_wrong_usage(args: tuple[str, ...], told: str) -> None:
+    done = run("inspect", *args, env={**os.environ, "COLUMNS": "200"})
+    assert done.returncode == 2 and done.stdout == b""
+    assert told in done.stderr.decode() and "Traceback" not in done.stderr.decode()
+
+
+def test_a_report_that_cannot_be_written(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    for option in ("--json", "--html"):
+        done = run("inspect", portrait, "--pack", tiny_pack, option, tmp_path / "no folder" / "out")
+        assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"cannot write" in done.stderr
+    (tmp_path / "poem.txt").write_text("not a report\n")
+    done = run("inspect", portrait, "--pack", tiny_pack, "--json", tmp_path / "poem.txt", "--resume")
+    assert done.returncode == 2 and (tmp_path / "poem.txt").read_text() == "not a report\n"
+
+
+def test_an_empty_folder_says_so(tiny_pack: Path, tmp_path: Path) -> None:
+    done = run("inspect", tmp_path, "--pack", tiny_pack)
+    assert done.returncode == 0 and done.stdout == b"" and b"no pictures or videos there" in done.stderr
+
+
+def test_a_missing_extra_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tiny_pack: Path
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise MissingExtraError("lab", "this command")
+
+    monkeypatch.setattr("unmask.inspection.Inspector", missing)
+    monkeypatch.setattr(sys, "argv", ["unmask", "inspect", "x.jpg"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == 'unmask: this command needs the "lab" extra: pip install "unmask[lab]"\n'
+
+
+def test_version_and_packs() -> None:
+    assert run("--version").stdout.decode().split() == ["unmask", unmask.__version__]
+    cards = json.loads(run("packs", "--json").stdout)
+    assert "yunet" in [card["name"] for card in cards]
+    assert b"yunet" in run("packs").stdout
+
+
+def test_help_is_quick() -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert run("--help").returncode == 0
+        times.append(time.perf_counter() - start)
+    # 0.4 s is the budget; a loaded test machine gets some slack.
+    assert min(times) < 0.8
+
+
+@pytest.fixture
+def many(tmp_path: Path, portrait: Path) -> Path:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(80):
+        (folder / f"{number:03}.jpg").write_bytes(portrait.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_what_is_finished(number: signal.Signals, tiny_pack: Path, many: Path) -> None:
+    out, page = many.parent / "out.jsonl", many.parent / "out.html"
+    command = [*UNMASK, "inspect", str(many), "--pack", str(tiny_pack), "--json", str(out), "--html", str(page)]
+    process = subprocess.Popen(
+        [*command, "--jobs", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    children: list[psutil.Process] = []
+    while not (out.exists() and out.read_bytes().count(b"\n") >= 3):
+        assert process.poll() is None, process.communicate()
+        children = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(0.01)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does on Ctrl-C
+    else:
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"interrupted" in errors and b"Traceback" not in errors
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    before = lines_of(out.read_bytes())
+    assert 3 <= len(before) < 80
+    html = page.read_text(encoding="utf-8")
+    assert html.rstrip().endswith("</html>") and html.count("astronaut") == 0 and "000.jpg" in html
+
+    with out.open("ab") as stream:
+        stream.write(b'{"schema_version":"1.0","path":"torn')  # as a power cut would leave it
+    done = subprocess.run([*command, "--resume", "--quiet"], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    after = lines_of(out.read_bytes())
+    assert after[: len(before)] == before
+    assert [Path(report["path"]).name for report in after] == [f"{number:03}.jpg" for number in range(80)]
+
+
+def test_resume_inspects_a_changed_file_again(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    photo, out = tmp_path / "photo.jpg", tmp_path / "out.jsonl"
+    photo.write_bytes(portrait.read_bytes())
+    args = ("inspect", photo, tmp_path / "gone.jpg", "--pack", tiny_pack, "--json", out, "--resume", "--quiet")
+    assert run(*args).returncode == 1
+    assert run(*args).returncode == 0  # nothing left to do
+    assert len(lines_of(out.read_bytes())) == 2
+    with Image.open(portrait) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photo)
+    assert run(*args).returncode == 0
+    reports = lines_of(out.read_bytes())
+    assert [report["path"] for report in reports] == [str(photo), str(tmp_path / "gone.jpg"), str(photo)]
+    assert reports[0]["sha256"] != reports[2]["sha256"]
+
+
+def test_a_crash_costs_one_file(tiny_pack: Path, portrait: Path, make_video: Callable[..., Path]) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    slow = make_video(lambda _: noise, seconds=60.0)
+    options = {"forgery_pack": tiny_pack, "frames_per_second": 10.0}
+    results = Batch(Inspector(**options), options).run(walk([portrait, slow, portrait]))
+    assert next(results).report.verdict is not Verdict.REFUSED
+    (worker,) = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    worker.send_signal(signal.SIGSEGV)
+    crashed = next(results).report
+    assert crashed.refusal is not None and crashed.refusal.code is RefusalCode.CORRUPT
+    assert "SIGSEGV" in crashed.refusal.message and crashed.kind == "video" and crashed.sha256 is not None
+    assert next(results).report.verdict is not Verdict.REFUSED
+    assert next(results, None) is None
+
+
+def test_workers_die_with_a_killed_parent(tiny_pack: Path, many: Path) -> None:
+    out = many.parent / "out.jsonl"
+    process = subprocess.Popen(
+        [*UNMASK, "inspect", str(many), "--pack", str(tiny_pack), "--json", str(out), "--quiet", "--jobs", "2"]
+    )
+    while not (out.exists() and out.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert len(children) >= 2
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+def test_a_closed_pipe_ends_quietly(tiny_pack: Path, many: Path) -> None:
+    command = f"'{sys.executable}' -m unmask.cli inspect '{many}' --pack '{tiny_pack}' --json - | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    assert len(lines_of(done.stdout)) == 1 and b"Traceback" not in done.stderr
+
+
+def test_demo(tiny_pack: Path, tmp_path: Path) -> None:
+    done = run("demo", "--pack", tiny_pack, "--out", "here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    output = done.stdout.decode()
+    assert "photograph.jpg" in output and "forgery.png" in output and "report.html" in output
+    html = (tmp_path / "here" / "report.html").read_text(encoding="utf-8")
+    assert html.count("data:image/jpeg") >= 4
+    with Image.open(tmp_path / "here" / "forgery.png") as forgery:
+        assert "digitalsourcetype/compositeSynthetic" in str(forgery.info["XML:com.adobe.xmp"])
+    (tmp_path / "file").touch()
+    done = run("demo", "--pack", tiny_pack, "--out", tmp_path / "file")
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1

@@ -1,0 +1,220 @@
+import math
+import shlex
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import make_tiny_pack
+from PIL import Image
+
+import unmask
+from unmask.errors import PackError, RefusalCode
+from unmask.evidence.likelihood import PROPOSITIONS
+from unmask.evidence.report import Report, Verdict
+from unmask.inspection import Inspector, shell_line
+from unmask.media.sources import Source
+
+
+@pytest.fixture(scope="module")
+def inspector(tiny_pack: Path) -> Inspector:
+    return Inspector(tiny_pack)
+
+
+@pytest.fixture(scope="module")
+def pixels(portrait: Path) -> np.ndarray:
+    with Image.open(portrait) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def brighten(pixels: np.ndarray, gain: float) -> np.ndarray:
+    return np.clip(pixels * gain, 0, 255).astype(np.uint8)
+
+
+def test_a_portrait_gets_one_complete_finding(inspector: Inspector, portrait: Path) -> None:
+    inspection = inspector.examine(portrait, pictures=True)
+    report = inspection.report
+    assert report.kind == "image" and report.media is not None
+    assert (report.media.width, report.media.height, report.media.format) == (384, 384, "jpeg")
+    assert report.media.bytes == portrait.stat().st_size
+    (face,) = report.faces
+    x, y, width, height = face.box
+    assert 100 < x < 130 and 50 < y < 80 and 80 < width < 110 and 95 < height < 130
+    right_eye, left_eye = face.landmarks[:2]
+    assert right_eye[0] < left_eye[0]  # the subject's right is on the picture's left
+    assert face.score is not None and face.log10_lr is not None and face.map is not None
+    logit = math.log(face.score / (1 - face.score))
+    assert face.log10_lr == pytest.approx(min(max(logit / 2, -1.5), 2.0), abs=1e-4)
+    assert (report.score, report.log10_lr, report.verdict) == (face.score, face.log10_lr, face.verdict)
+    assert report.propositions == PROPOSITIONS
+    assert np.shape(face.map.values) == (8, 8)
+    left, top, side, _ = face.map.region
+    assert left <= x and top <= y and left + side >= x + width and top + side >= y + height
+    assert face.time is None and face.track is None and face.sequence is None
+    (picture,) = inspection.pictures
+    assert cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR).shape == (64, 64, 3)
+
+
+def test_the_report_says_what_made_it(inspector: Inspector, portrait: Path, tiny_pack: Path) -> None:
+    report = inspector.inspect(portrait)
+    assert [(pack.name, len(pack.sha256)) for pack in report.packs] == [("yunet", 64), ("tiny", 64)]
+    assert report.tool.version == unmask.__version__
+    assert shlex.split(report.tool.command) == [
+        *("unmask", "inspect", "--pack", str(tiny_pack), "--fps", "5"),
+        str(portrait),
+    ]
+    assert {"numpy", "onnxruntime", "python"} <= set(report.tool.libraries)
+    assert set(report.timings) == {"read", "find", "quality", "score", "total"}
+    assert sum(report.timings.values()) <= 2 * report.timings["total"]
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_every_face_of_a_group_is_judged_by_itself(inspector: Inspector, pixels: np.ndarray, tmp_path: Path) -> None:
+    group = np.hstack([brighten(pixels, 0.5), pixels, brighten(pixels, 1.8)])
+    Image.fromarray(group).save(tmp_path / "group.png")
+    report = inspector.inspect(tmp_path / "group.png")
+    assert [face.index for face in report.faces] == [0, 1, 2]
+    scores = [face.score for face in sorted(report.faces, key=lambda face: face.box[0])]
+    assert scores == sorted(scores) and len(set(scores)) == 3
+    # The most suspect face speaks for the file.
+    assert report.log10_lr == max(face.log10_lr for face in report.faces)
+    assert report.verdict == max(report.faces, key=lambda face: face.log10_lr).verdict
+
+
+def test_more_faces_than_a_batch_get_the_scores_they_would_get_alone(
+    inspector: Inspector, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    tile = pixels[32:224, 65:257]
+    sheet = np.vstack(
+        [np.hstack([brighten(tile, 0.5 + 0.1 * (4 * row + column)) for column in range(4)]) for row in range(3)]
+    )
+    Image.fromarray(sheet).save(tmp_path / "sheet.png")
+    report = inspector.inspect(tmp_path / "sheet.png")
+    judged = [face for face in report.faces if face.score is not None]
+    assert len(judged) > 8
+    for face in judged:
+        left, top, side, _ = (round(value) for value in face.map.region)
+        crop = cv2.resize(sheet[top : top + side, left : left + side], (64, 64), interpolation=cv2.INTER_AREA)
+        assert math.log(face.score / (1 - face.score)) == pytest.approx(20 * (crop.mean() / 255 - 0.5), abs=0.05)
+
+
+def test_a_small_face_is_refused_and_has_no_score(tmp_path: Path, portrait: Path) -> None:
+    inspection = Inspector(make_tiny_pack(tmp_path / "strict", min_face_px=200.0)).examine(portrait, pictures=True)
+    report = inspection.report
+    assert report.verdict is Verdict.REFUSED and report.refusal.code is RefusalCode.TOO_SMALL
+    assert report.score is None and report.log10_lr is None and report.propositions is None
+    (face,) = report.faces
+    assert face.refusal.code is RefusalCode.TOO_SMALL and "200" in face.refusal.message
+    assert face.score is None and face.map is None
+    assert len(inspection.pictures) == 1  # what was refused can still be looked at
+
+
+def test_a_poor_face_is_refused_by_its_quality(tmp_path: Path, portrait: Path) -> None:
+    report = Inspector(make_tiny_pack(tmp_path / "strict", min_quality=99.9)).inspect(portrait)
+    assert report.refusal.code is RefusalCode.POOR_QUALITY
+    assert report.faces[0].quality.unified < 99.9
+
+
+def test_some_refused_faces_are_told_in_a_warning(tmp_path: Path, pixels: np.ndarray) -> None:
+    small = cv2.resize(pixels, (192, 192), interpolation=cv2.INTER_AREA)
+    Image.fromarray(np.hstack([pixels, np.pad(small, ((0, 192), (0, 0), (0, 0)))])).save(tmp_path / "two.png")
+    report = Inspector(make_tiny_pack(tmp_path / "pack", min_face_px=60.0)).inspect(tmp_path / "two.png")
+    assert [face.verdict is Verdict.REFUSED for face in report.faces] == [False, True]
+    assert report.verdict is not Verdict.REFUSED
+    assert any("1 of 2 faces" in warning for warning in report.media.warnings)
+
+
+def test_no_face(inspector: Inspector, tmp_path: Path) -> None:
+    Image.fromarray(np.full((120, 160, 3), 90, np.uint8)).save(tmp_path / "wall.png")
+    report = inspector.inspect(tmp_path / "wall.png")
+    assert report.refusal.code is RefusalCode.NO_FACE
+    assert report.faces == [] and report.score is None and report.media.width == 160 and len(report.sha256) == 64
+
+
+def test_a_missing_file_is_a_refusal(inspector: Inspector, tmp_path: Path) -> None:
+    report = inspector.inspect(tmp_path / "nothing.jpg")
+    assert report.refusal.code is RefusalCode.NOT_FOUND
+    assert report.sha256 is None and report.kind is None
+
+
+def test_a_truncated_file_keeps_its_hash(inspector: Inspector, portrait: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(60))
+    report = inspector.inspect(tmp_path / "cut.png")
+    assert report.refusal.code is RefusalCode.CORRUPT
+    assert report.sha256 is not None and report.kind == "image"
+
+
+def test_standard_input_data(inspector: Inspector, portrait: Path) -> None:
+    report = inspector.inspect(Source("-", None, portrait.read_bytes()))
+    assert report.path == "-" and len(report.faces) == 1
+    assert report.tool.command.endswith(" -")
+
+
+def test_a_video_has_one_finding_per_person(inspector: Inspector, pixels: np.ndarray, make_video: object) -> None:
+    """Two people side by side, one turning brighter: two tracks, the mean logit each, the brightest frame shown."""
+    dark = brighten(pixels, 0.6)
+
+    def frame(moment: float) -> np.ndarray:
+        return np.hstack([dark, brighten(pixels, 1.2 + 0.4 * moment)])
+
+    path = make_video(frame, seconds=2.0)
+    done: list[float] = []
+    inspection = inspector.examine(path, pictures=True, progress=done.append)
+    report = inspection.report
+    assert report.kind == "video" and report.media.frames_sampled == 10
+    assert report.media.duration == pytest.approx(2.0, abs=0.2)
+    assert len(report.faces) == len(inspection.pictures) == 2
+    assert done == sorted(done) and 0.7 < done[-1] <= 1.0
+    left, right = sorted(report.faces, key=lambda face: face.box[0])
+    for face in (left, right):
+        assert [point.time for point in face.track] == pytest.approx([0.2 * step for step in range(10)], abs=0.02)
+        logits = [math.log(point.score / (1 - point.score)) for point in face.track]
+        assert math.log(face.score / (1 - face.score)) == pytest.approx(np.mean(logits), abs=1e-3)
+        # One observation: never beyond what a single frame's calibration allows.
+        assert -1.5 <= face.log10_lr <= 2.0
+        assert face.time in [point.time for point in face.track]
+    assert right.log10_lr > 0
+    assert right.time == max(right.track, key=lambda point: point.score).time
+    assert left.log10_lr < 0
+    assert left.quality.unified == max(point.quality for point in left.track)
+
+
+def test_frames_per_second(tiny_pack: Path, pixels: np.ndarray, make_video: object) -> None:
+    path = make_video(lambda _: pixels, seconds=2.0)
+    assert Inspector(tiny_pack, frames_per_second=2.0).inspect(path).media.frames_sampled == 4
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
+def test_a_senseless_rate_is_an_error(tiny_pack: Path, rate: float) -> None:
+    with pytest.raises(ValueError, match="frames_per_second"):
+        Inspector(tiny_pack, frames_per_second=rate)
+
+
+def test_a_missing_pack_says_what_to_give() -> None:
+    with pytest.raises(PackError, match=r"no such|no model pack"):
+        Inspector("no-such-pack")
+    with pytest.raises(PackError, match="face_detection"):
+        Inspector("yunet")
+
+
+def test_the_module_function_is_the_public_one(tiny_pack: Path, portrait: Path) -> None:
+    report = unmask.inspect(portrait, forgery_pack=tiny_pack)
+    again = unmask.inspect(str(portrait), forgery_pack=tiny_pack)
+    blank = {"timings": {}}
+    assert report.model_copy(update=blank) == again.model_copy(update=blank)
+
+
+def test_any_name_can_be_quoted_for_a_shell(tmp_path: Path) -> None:
+    import subprocess
+
+    words = ["printf", "%s", "it's $HOME \\ \udcff`x`"]
+    done = subprocess.run(["bash", "-c", shell_line(words)], capture_output=True, check=True)
+    assert done.stdout == b"it's $HOME \\ \xff`x`"
+
+
+@pytest.mark.data
+def test_real_faces_are_found_and_judged(inspector: Inspector, data_dir: Path) -> None:
+    files = sorted((data_dir / "forensics" / "ffhq_stylegan_256").rglob("*.jpg"))[:20]
+    assert files
+    reports = [inspector.inspect(path) for path in files]
+    assert sum(report.verdict is not Verdict.REFUSED for report in reports) >= 19
