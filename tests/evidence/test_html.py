@@ -250,3 +250,11 @@ def test_long_timelines_stay_small_and_keep_their_peak():
 @pytest.mark.parametrize("logits", [[None], [None, None, None], [1.0]])
 def test_short_timelines(logits):
     assert timeline(make_track(logits), 0.0, None, None).lines == ()
+
+
+def test_the_part_stays_if_the_page_cannot_be_finished(tmp_path):
+    path = tmp_path / "report.html"
+    with pytest.raises(DataError, match=r"stays in .*report\.html\.part"), HtmlReport(path, [CARD]) as page:
+        page.add(make_report("first.jpg"))
+        path.mkdir()
+    assert "first.jpg" in (tmp_path / "report.html.part").read_text(encoding="utf-8")

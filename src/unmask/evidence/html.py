@@ -7,7 +7,6 @@ While the run goes on, findings are appended to `NAME.part`, which a browser can
 Ctrl-C, the page is put together with its summary in front and moved to `NAME`. Memory does not grow with the files.
 """
 
-import base64
 import shutil
 import tempfile
 from collections import Counter
@@ -28,7 +27,7 @@ from unmask import __version__
 from unmask.errors import DataError
 from unmask.evidence.charts import LrScale, Timeline, lr_scale, quality_bin, timeline
 from unmask.evidence.likelihood import PROPOSITIONS, explain
-from unmask.evidence.pictures import data_url, legend_colours, overlay
+from unmask.evidence.pictures import data_url, jpeg_url, legend_colours, overlay
 from unmask.evidence.report import FaceFinding, PackUse, Report, Verdict
 from unmask.evidence.terminal import safe_text
 from unmask.packs.card import Calibration, Card
@@ -142,13 +141,17 @@ class HtmlReport:
             with whole.open("w", encoding="utf-8", newline="\n") as page:
                 self._assemble(page, self._body, self._index, interrupted=kind is not None)
             whole.replace(self.path)
+        except OSError as failure:
+            raise DataError(
+                f"{self.path}: cannot finish the HTML report ({failure.strerror}); what there is stays in {self._part}"
+            ) from failure
         finally:
             self._index.close()
             self._body.close()
             self._index = self._body = None
             with suppress(OSError):
                 whole.unlink(missing_ok=True)
-        # Only now: had the page not come about, the part would be all there is.
+        # Only now: without the page, the part is all there is.
         self._part.unlink(missing_ok=True)
 
     def _assemble(self, page: IO[str], body: IO[str], index: IO[str], *, interrupted: bool) -> None:
@@ -199,8 +202,8 @@ class _Face:
     finding: FaceFinding
     uid: str
     where: str
-    crop: str | None
-    overlay: str | None
+    crop: Markup | None
+    overlay: Markup | None
     peak: float
     sentence: str | None
     scale: LrScale | None
@@ -210,9 +213,9 @@ class _Face:
 
 def _face(report: Report, face: FaceFinding, picture: Picture, calibration: Calibration | None, uid: str) -> _Face:
     pixels = _decode(picture) if isinstance(picture, bytes) else picture
-    crop = None
+    crop: Markup | None = None
     if isinstance(picture, bytes):
-        crop = "data:image/jpeg;base64," + base64.b64encode(picture).decode("ascii")
+        crop = jpeg_url(picture)
     elif picture is not None:
         crop = data_url(picture)
     covered = face.map is not None and bool(face.map.values) and bool(face.map.values[0])

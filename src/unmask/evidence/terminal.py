@@ -46,10 +46,13 @@ def safe_text(text: str, encoding: str = "utf-8") -> str:
 
     Characters that `encoding` lacks are escaped too.
     """
-    harmless = "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in _UNSAFE else char for char in text
-    )
+    # The whole text at once first: it is the usual case, and the HTML report asks this of every string it shows.
+    harmless = text if text.isprintable() else "".join(_harmless(char) for char in text)
     return harmless.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _harmless(char: str) -> str:
+    return char.encode("unicode_escape").decode() if unicodedata.category(char) in _UNSAFE else char
 
 
 class TerminalReport:
