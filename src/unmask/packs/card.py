@@ -138,7 +138,14 @@ class Card:
         ]
         required = ["outputs", "limits"]
         if self.task == "forgery_detection":
-            required += ["metrics", "calibration", "operating_points", "training_data_sha256", "crop_margin", "protocol"]
+            required += [
+                "metrics",
+                "calibration",
+                "operating_points",
+                "training_data_sha256",
+                "crop_margin",
+                "protocol",
+            ]
         empty += [name for name in required if not getattr(self, name)]
         if empty:
             raise PackError(f"card of pack {self.name!r} is incomplete: {', '.join(empty)}")

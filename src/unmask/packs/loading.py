@@ -27,7 +27,7 @@ class Pack:
 
     @cached_property
     def session(self) -> Any:
-        """An onnxruntime.InferenceSession on the CPU; one thread, so that jobs scale by processes and results repeat."""
+        """An onnxruntime.InferenceSession on the CPU; one thread: jobs scale by processes and results repeat."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -91,5 +91,7 @@ def load_pack(name: str | Path, task: str | None = None) -> Pack:
     if not pack.model_path.is_file():
         raise PackError(f"pack {card.name!r} has no model.onnx in {folder}")
     if sha256_of(pack.model_path) != card.sha256:
-        raise PackError(f"pack {card.name!r}: model.onnx differs from the sha256 on its card; take it anew from its origin")
+        raise PackError(
+            f"pack {card.name!r}: model.onnx differs from the sha256 on its card; take it anew from its origin"
+        )
     return pack

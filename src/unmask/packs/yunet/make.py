@@ -2,9 +2,9 @@
 
     python make.py face_detection_yunet_2023mar_int8bq.onnx model.onnx
 
-The weights' int8 blocks are multiplied out to float32 once, here, and the fixed 1 x 3 x 640 x 640 input becomes any batch,
-height and width. The function computed stays the same. It loads in every OpenCV and ONNX Runtime we allow (the blocked
-original needs OpenCV 5), and ONNX Runtime runs it 1.3 to 1.9 times as fast as OpenCV 5 runs the original.
+The weights' int8 blocks are multiplied out to float32 once, here, and the fixed 1 x 3 x 640 x 640 input becomes any
+batch, height and width. The function computed stays the same. ONNX Runtime refuses the original (its blocked biases)
+and OpenCV needs version 5 for it; ONNX Runtime runs the result 1.3 to 1.9 times as fast as OpenCV 5 the original.
 """
 
 import sys
