@@ -45,7 +45,7 @@ def quiet_pillow() -> Iterator[None]:
 _LOG_LINE = re.compile(rb"\[ *(?:WARN|ERROR|INFO|DEBUG):")
 _COMPLAINT = re.compile(
     rb"Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|Invalid SOS parameters|Unknown Adobe color"
-    rb"|Warning: unknown JFIF|Application transferred"
+    rb"|Warning: unknown JFIF|Application transferred|Apparently should be"
     rb"|(?:tempfile\.tif|_?TIFF\w+|(?:Fax|InitCCITT|LZW|ZIP|PackBits|Dump|JPEG|OJPEG|WebP|ZSTD|LZMA|LERC|LogLuv|LogL16"
     rb"|PixarLog|Thunder|NeXT|Predictor|MissingRequired|Estimate|ChopUp|allocChopped|setByteArray|setExtra)\w*): "
 )

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -18,7 +18,7 @@ from unmask.media.boundary import decoder_boundary
 from unmask.media.intake import MediaFile, open_regular_file, refusal_for
 from unmask.media.kinds import HEAD_BYTES, READABLE, sniff
 from unmask.media.limits import MAX_PIXELS, check_size
-from unmask.media.upright import from_display_matrix
+from unmask.media.upright import AS_STORED, Turn, from_display_matrix
 
 # The demuxer is named rather than guessed: FFmpeg knows formats (playlists) that would have it open other files.
 _DEMUXERS = {"mp4": "mov", "mov": "mov", "matroska": "matroska", "webm": "matroska", "avi": "avi"}
@@ -81,11 +81,14 @@ class Video:
         self._warnings: dict[str, None] = {}  # a set that keeps its order
         self._max_pixels = max_pixels
         self._interval = 1.0 / frames_per_second
+        self._turn: Turn | None = None
         self._resources = contextlib.ExitStack()
         try:
             with decoder_boundary(_UNDECODABLE):
                 self._open(media)
                 self._frames = self._sample()
+                # Ended before the container is closed: PyAV does not survive reading from a closed one.
+                self._resources.callback(self._frames.close)
                 # Decoded now: only a frame tells the size and which way is up, and whether anything can be decoded.
                 self._first: Frame | None = next(self._frames)
         except BaseException:
@@ -151,8 +154,9 @@ class Video:
         # One thread: less processor time and memory for the same frames, and whole videos run side by side instead.
         codec.thread_type, codec.thread_count = "NONE", 1
         self.duration = _duration(self._container, self._stream)
+        self._start = (self._container.start_time or 0) / _MICROSECONDS
 
-    def _sample(self) -> Iterator[Frame]:
+    def _sample(self) -> Generator[Frame, None, None]:
         origin, due, time = None, -math.inf, 0.0
         for index, frame in enumerate(self._decoded()):
             time = self._time_of(frame, time)
@@ -166,7 +170,8 @@ class Video:
                 yield Frame(index, time, self._upright_rgb(frame))
         if origin is None:
             raise Refused(RefusalCode.CORRUPT, _UNDECODABLE)
-        if self.duration is not None and self.duration - time > _EARLY_END:
+        # Some containers count a late start in, some do not; this takes the announcement at its most modest.
+        if self.duration is not None and self.duration - (time + self._start) > _EARLY_END:
             self._warn(f"The pictures end at {time:.1f} s, although the file announces {self.duration:.1f} s.")
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
@@ -198,13 +203,16 @@ class Video:
         if frame.time is None:
             rate = self._stream.average_rate
             return previous + (float(1 / rate) if rate else self._interval)
-        return max(0.0, frame.time - (self._container.start_time or 0) / _MICROSECONDS)
+        return max(0.0, frame.time - self._start)
 
     def _upright_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         check_size(frame.width, frame.height, self._max_pixels)  # it may change on the way
-        pixels = frame.to_ndarray(format="rgb24")
-        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-        return pixels if matrix is None else from_display_matrix(bytes(matrix)).apply(pixels)
+        if self._turn is None:
+            # Once: it holds for the stream, and a PyAV frame whose side data were looked at waits for the garbage
+            # collector, so that hundreds would pile up.
+            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+            self._turn = AS_STORED if matrix is None else from_display_matrix(bytes(matrix))
+        return self._turn.apply(frame.to_ndarray(format="rgb24"))
 
     def _warn(self, sentence: str) -> None:
         self._warnings[sentence] = None
