@@ -20,8 +20,8 @@ def context_region(shape: tuple[int, ...], box: Box, margin: float) -> tuple[int
         margin: side of the square over the longer side of the box, > 0.
 
     The square keeps its centre on the face while it fits; at a border it moves inwards, and it shrinks to the shorter
-    side of the picture if it must. Nothing is padded: an invented border would be a clue that has nothing to do with the
-    face.
+    side of the picture if it must. Nothing is padded: an invented border would be a clue that has nothing to do
+    with the face.
     """
     height, width = shape[:2]
     x, y, w, h = box

@@ -46,9 +46,9 @@ _SMALLEST_INPUT = 160  # one shape for all close looks: each new shape costs ONN
 class FoundFace:
     """One face in a picture.
 
-    `box` is (x, y, width, height) in pixels, inside the picture. `landmarks` is float32 (5, 2), x and y in pixels: right
-    eye, left eye, nose tip, right and left mouth corner, as the subject would say (the right eye is on the picture's
-    left); they may lie just outside the picture. `confidence` is in [0, 1].
+    `box` is (x, y, width, height) in pixels, inside the picture. `landmarks` is float32 (5, 2), x and y in pixels:
+    right eye, left eye, nose tip, right and left mouth corner, as the subject would say (the right eye is on the
+    picture's left); they may lie just outside the picture. `confidence` is in [0, 1].
     """
 
     box: Box

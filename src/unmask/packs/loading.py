@@ -27,14 +27,22 @@ class Pack:
 
     @cached_property
     def session(self) -> Any:
-        """An onnxruntime.InferenceSession on the CPU; one thread: jobs scale by processes and results repeat."""
+        """An onnxruntime.InferenceSession on the CPU; one thread: jobs scale by processes and results repeat.
+
+        Raises:
+            PackError: the file is not a model that the installed ONNX Runtime can open.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        return onnxruntime.InferenceSession(str(self.model_path), options, providers=["CPUExecutionProvider"])
+        try:
+            return onnxruntime.InferenceSession(str(self.model_path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors share no narrower base
+            reason = str(error).splitlines()[0]
+            raise PackError(f"pack {self.card.name!r}: ONNX Runtime cannot open model.onnx: {reason}") from error
 
     def run(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run the model on RGB pixels.

