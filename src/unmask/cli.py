@@ -81,10 +81,7 @@ def inspect(
     if resume and json in (None, "-"):
         raise typer.BadParameter("--resume continues a file: give it with --json FILE")
 
-    from unmask.evidence.html import HtmlReport
-    from unmask.evidence.jsonl import JsonLines
     from unmask.evidence.report import Verdict
-    from unmask.evidence.terminal import TerminalReport
     from unmask.inspection import Inspector, shell_line
     from unmask.interruption import Interruption
     from unmask.media.sources import walk
@@ -97,19 +94,25 @@ def inspect(
         writers: list[Callable[[Inspection], None]] = []
         sources: Iterator[Source | RefusedSource] = walk(paths)
         if json is not None:
+            from unmask.evidence.jsonl import JsonLines
+
             lines = stack.enter_context(JsonLines(json, resume=resume))
             writers.append(lambda done: lines.write(done.report))
             if resume:
                 sources = _not_done(sources, lines.done)
         if html is not None:
+            from unmask.evidence.html import HtmlReport
+
             page = stack.enter_context(HtmlReport(html, inspector.cards, command=shell_line(["unmask", *sys.argv[1:]])))
             writers.append(lambda done: page.add(done.report, done.pictures))
         tables = not quiet and json != "-"
-        console, progress_console = _consoles(tables)
+        console, progress_console = _consoles(tables, progress=not quiet)
         if tables:
+            from unmask.evidence.terminal import TerminalReport
+
             table = stack.enter_context(TerminalReport(console))
             writers.append(lambda done: table.add(done.report))
-        report_progress = stack.enter_context(_progress(None if quiet else progress_console, paths))
+        report_progress = stack.enter_context(_progress(progress_console, paths))
         results = _examine(sources, inspector, options, jobs, html is not None, report_progress)
         try:
             for done in stack.enter_context(closing(results)):
@@ -215,15 +218,18 @@ def _not_done(sources: "Iterable[Source | RefusedSource]", done: "Done") -> "Ite
         yield source
 
 
-def _consoles(tables: bool) -> "tuple[Console, Console | None]":
-    """The console for the table, and that for the progress bar, if there is a terminal to draw it on."""
+def _consoles(table: bool, progress: bool) -> "tuple[Console | None, Console | None]":
+    """The consoles for the table and for the progress bar; the latter only if there is a terminal to draw it on."""
+    progress = progress and sys.stderr.isatty()
+    if not table and not progress:
+        return None, None
     from rich.console import Console
 
-    out, err = Console(), Console(stderr=True)
-    if not err.is_terminal:
+    out = Console()
+    if not progress:
         return out, None
     # On one terminal the table must scroll above the bar, which only works through one console.
-    return out, out if tables and out.is_terminal else err
+    return out, out if table and out.is_terminal else Console(stderr=True)
 
 
 @contextmanager

@@ -43,7 +43,6 @@ from unmask.forgery.scoring import FaceScore, ForgeryScorer
 from unmask.media.images import decode_image
 from unmask.media.intake import MediaFile, take_in
 from unmask.media.sources import RefusedSource, Source, display_path
-from unmask.media.videos import open_video
 from unmask.packs import Calibration, load_pack
 
 # Faces judged in one run of the network: enough to keep it busy, few enough that memory does not matter.
@@ -94,7 +93,10 @@ class Inspector:
         self._margin: float = card.crop_margin
         self._size = card.input_size[0]
         self._finder = FaceFinder(faces)
-        self._scorer = ForgeryScorer(pack)
+        try:
+            self._scorer = ForgeryScorer(pack)
+        except ValueError as error:
+            raise PackError(f"{error}: give another pack") from error
         self._options: dict[str, str | int | float | bool | None] = {
             "pack": str(forgery_pack),
             "face_pack": str(face_pack),
@@ -208,6 +210,8 @@ class Inspector:
     def _video(
         self, media: MediaFile, clock: "_Clock", pictures: bool, progress: Callable[[float], None] | None
     ) -> "_Found":
+        from unmask.media.videos import open_video  # loads FFmpeg, which pictures can do without
+
         tracker = Tracker()
         tracks: dict[int, _Track] = {}
         waiting: list[tuple[_Track, _Look]] = []
