@@ -115,16 +115,18 @@ def test_links_to_the_same_folders_do_not_multiply(tmp_path: Path) -> None:
 def test_very_deep_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     depth = sys.getrecursionlimit() + 200
-    for _ in range(depth):
-        Path("d").mkdir()
-        os.chdir("d")
-    Path("a.png").write_bytes(b"")
-    (source,) = walk([tmp_path])
-    assert outcome(source) == "empty"
-    Path("a.png").unlink()
-    for _ in range(depth):  # pytest's own tidying up recurses
-        os.chdir("..")
-        Path("d").rmdir()
+    try:
+        for _ in range(depth):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("a.png").write_bytes(b"")
+        (source,) = walk([tmp_path])
+        assert outcome(source) == "empty"
+    finally:  # pytest's own tidying up recurses, and would fail in later runs too
+        Path("a.png").unlink(missing_ok=True)
+        while not Path.cwd().samefile(tmp_path):
+            os.chdir("..")
+            Path("d").rmdir()
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:

@@ -149,6 +149,17 @@ def test_cut_in_the_middle(kind: dict) -> None:
         assert np.array_equal(cut.pixels, left.pixels)
 
 
+def test_damage_in_the_middle_is_told_and_passed_over() -> None:
+    data = bytearray(samples.video(fast_start=True, frames=150, options={"g": "50", "bf": "0", "crf": "5"}))
+    whole = watched(bytes(data), 1000)[1]
+    middle = len(data) * 6 // 10
+    data[middle : middle + 300] = b"\x5a" * 300
+    video, frames = watched(bytes(data), 1000)
+    assert video.warnings
+    assert 100 < len(frames) < len(whole)
+    assert np.array_equal(frames[0].pixels, whole[0].pixels)
+
+
 def test_index_at_the_end_cut_off() -> None:
     data = samples.video(frames=50)
     assert refusal_of(data[: len(data) * 9 // 10]).code is RefusalCode.CORRUPT
