@@ -20,6 +20,7 @@ from unmask.batch import Batch
 from unmask.errors import MissingExtraError, RefusalCode
 from unmask.evidence.report import Report, Verdict
 from unmask.inspection import Inspector
+from unmask.interruption import Interruption
 from unmask.media.sources import walk
 
 UNMASK = [sys.executable, "-m", "unmask.cli"]
@@ -255,9 +256,14 @@ def test_resume_inspects_a_changed_file_again(tiny_pack: Path, portrait: Path, t
     assert reports[0]["sha256"] != reports[2]["sha256"]
 
 
-def test_a_crash_costs_one_file(tiny_pack: Path, portrait: Path, make_video: Callable[..., Path]) -> None:
+@pytest.fixture(scope="module")
+def slow(make_video: Callable[..., Path]) -> Path:
+    """A video that takes seconds to inspect."""
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
-    slow = make_video(lambda _: noise, seconds=60.0)
+    return make_video(lambda _: noise, seconds=60.0)
+
+
+def test_a_crash_costs_one_file(tiny_pack: Path, portrait: Path, slow: Path) -> None:
     options = {"forgery_pack": tiny_pack, "frames_per_second": 10.0}
     results = Batch(Inspector(**options), options).run(walk([portrait, slow, portrait]))
     assert next(results).report.verdict is not Verdict.REFUSED
@@ -270,19 +276,34 @@ def test_a_crash_costs_one_file(tiny_pack: Path, portrait: Path, make_video: Cal
     assert next(results, None) is None
 
 
-def test_workers_die_with_a_killed_parent(tiny_pack: Path, many: Path) -> None:
-    out = many.parent / "out.jsonl"
+def test_workers_die_with_a_killed_parent(tiny_pack: Path, portrait: Path, slow: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    files = [str(portrait), str(slow), str(slow)]
     process = subprocess.Popen(
-        [*UNMASK, "inspect", str(many), "--pack", str(tiny_pack), "--json", str(out), "--quiet", "--jobs", "2"]
+        [*UNMASK, "inspect", *files, "--pack", str(tiny_pack), "--json", str(out), "--quiet", "--fps", "10"]
     )
     while not (out.exists() and out.stat().st_size):
         assert process.poll() is None
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
+    assert children
     process.kill()
     process.wait()
-    assert len(children) >= 2
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    # At once, not when the video is done.
+    assert psutil.wait_procs(children, timeout=2)[1] == []
+
+
+def test_an_interruption_waits_for_a_record_to_be_written() -> None:
+    written = []
+    with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
+        with interruption.held_back():
+            signal.raise_signal(signal.SIGTERM)
+            written.append("whole")
+        written.append("too late")
+    assert written == ["whole"]
+    with Interruption(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_closed_pipe_ends_quietly(tiny_pack: Path, many: Path) -> None:

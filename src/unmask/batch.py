@@ -8,13 +8,17 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
+
+import cv2
 
 from unmask.errors import RefusalCode, Refused, UnmaskError
 from unmask.inspection import Inspection, Inspector
@@ -141,7 +145,11 @@ def examine_safely(inspector: Inspector, source: Source, **how: Any) -> Inspecti
     try:
         return inspector.examine(source, **how)
     except Exception as error:
-        message = f"The inspection failed: {type(error).__name__}: {error}. Please report this as a defect."
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = (
+            f"The inspection failed with {type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}). "
+            "Please report this as a defect."
+        )
         return _refuse(inspector, source, Refused(RefusalCode.UNREADABLE, message))
 
 
@@ -188,6 +196,7 @@ def _work(pipe: Connection, options: dict[str, Any]) -> None:
     """A worker's life: load the packs, say so, then one file after the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
+    cv2.setNumThreads(1)  # the processes share the cores already
     inspector = Inspector(**options)
     pipe.send(None)
     while True:

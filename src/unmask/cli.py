@@ -163,7 +163,9 @@ def packs(
         print(serialiser.dumps([dataclasses.asdict(card) for card in cards], indent=1, ensure_ascii=False))
         return
     for card in cards:
-        table = Table(title=f"{card.name} {card.version}", title_justify="left", show_header=False)
+        table = Table(title=escape(f"{card.name} {card.version}"), title_justify="left", show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         for name in ("task", "description", "licence", "origin", "training_data"):
             table.add_row(name.replace("_", " "), escape(getattr(card, name)))
         for limit in card.limits:

@@ -275,7 +275,7 @@ class Inspector:
             worst = min(quality.components, key=lambda name: quality.components[name])
             message = (
                 f"The quality of the face is {quality.unified:.0f} of 100; {limits.min_quality:.0f} are needed. "
-                f"Its lowest component is {worst.replace('_', ' ')}."
+                f"Its weakest component is {worst}."
             )
             return Refusal(code=RefusalCode.POOR_QUALITY, message=message)
         return None
