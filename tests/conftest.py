@@ -30,12 +30,18 @@ def portrait() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_pack(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes packs like `tiny_pack` with other limits; see `_write_tiny_pack`."""
+    return lambda **limits: _write_tiny_pack(tmp_path_factory.mktemp("packs") / "tiny", **limits)
+
+
+@pytest.fixture(scope="session")
+def tiny_pack(make_pack: Callable[..., Path]) -> Path:
     """A forgery pack that needs no training: the logit grows with the brightness, the map is the grey crop, 8 x 8."""
-    return make_tiny_pack(tmp_path_factory.mktemp("packs") / "tiny")
+    return make_pack()
 
 
-def make_tiny_pack(
+def _write_tiny_pack(
     folder: Path, *, logit_at_white: float = 10.0, min_face_px: float = 30.0, min_quality: float = 5.0
 ) -> Path:
     """logit = logit_at_white * (mean - 0.5) * 2 of the crop in [0, 1]; log10 LR = logit / 2 within [-1.5, 2]."""

@@ -1,11 +1,12 @@
 import math
 import shlex
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from conftest import make_tiny_pack
 from PIL import Image
 
 import unmask
@@ -14,6 +15,8 @@ from unmask.evidence.likelihood import PROPOSITIONS
 from unmask.evidence.report import Report, Verdict
 from unmask.inspection import Inspector, shell_line
 from unmask.media.sources import Source
+
+MakePack = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +101,8 @@ def test_more_faces_than_a_batch_get_the_scores_they_would_get_alone(
         assert math.log(face.score / (1 - face.score)) == pytest.approx(20 * (crop.mean() / 255 - 0.5), abs=0.05)
 
 
-def test_a_small_face_is_refused_and_has_no_score(tmp_path: Path, portrait: Path) -> None:
-    inspection = Inspector(make_tiny_pack(tmp_path / "strict", min_face_px=200.0)).examine(portrait, pictures=True)
+def test_a_small_face_is_refused_and_has_no_score(make_pack: MakePack, portrait: Path) -> None:
+    inspection = Inspector(make_pack(min_face_px=200.0)).examine(portrait, pictures=True)
     report = inspection.report
     assert report.verdict is Verdict.REFUSED and report.refusal.code is RefusalCode.TOO_SMALL
     assert report.score is None and report.log10_lr is None and report.propositions is None
@@ -109,16 +112,16 @@ def test_a_small_face_is_refused_and_has_no_score(tmp_path: Path, portrait: Path
     assert len(inspection.pictures) == 1  # what was refused can still be looked at
 
 
-def test_a_poor_face_is_refused_by_its_quality(tmp_path: Path, portrait: Path) -> None:
-    report = Inspector(make_tiny_pack(tmp_path / "strict", min_quality=99.9)).inspect(portrait)
+def test_a_poor_face_is_refused_by_its_quality(make_pack: MakePack, portrait: Path) -> None:
+    report = Inspector(make_pack(min_quality=99.9)).inspect(portrait)
     assert report.refusal.code is RefusalCode.POOR_QUALITY
     assert report.faces[0].quality.unified < 99.9
 
 
-def test_some_refused_faces_are_told_in_a_warning(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_some_refused_faces_are_told_in_a_warning(make_pack: MakePack, tmp_path: Path, pixels: np.ndarray) -> None:
     small = cv2.resize(pixels, (192, 192), interpolation=cv2.INTER_AREA)
     Image.fromarray(np.hstack([pixels, np.pad(small, ((0, 192), (0, 0), (0, 0)))])).save(tmp_path / "two.png")
-    report = Inspector(make_tiny_pack(tmp_path / "pack", min_face_px=60.0)).inspect(tmp_path / "two.png")
+    report = Inspector(make_pack(min_face_px=60.0)).inspect(tmp_path / "two.png")
     assert [face.verdict is Verdict.REFUSED for face in report.faces] == [False, True]
     assert report.verdict is not Verdict.REFUSED
     assert any("1 of 2 faces" in warning for warning in report.media.warnings)
@@ -150,7 +153,9 @@ def test_standard_input_data(inspector: Inspector, portrait: Path) -> None:
     assert report.tool.command.endswith(" -")
 
 
-def test_a_video_has_one_finding_per_person(inspector: Inspector, pixels: np.ndarray, make_video: object) -> None:
+def test_a_video_has_one_finding_per_person(
+    inspector: Inspector, pixels: np.ndarray, make_video: Callable[..., Path]
+) -> None:
     """Two people side by side, one turning brighter: two tracks, the mean logit each, the brightest frame shown."""
     dark = brighten(pixels, 0.6)
 
@@ -179,7 +184,7 @@ def test_a_video_has_one_finding_per_person(inspector: Inspector, pixels: np.nda
     assert left.quality.unified == max(point.quality for point in left.track)
 
 
-def test_frames_per_second(tiny_pack: Path, pixels: np.ndarray, make_video: object) -> None:
+def test_frames_per_second(tiny_pack: Path, pixels: np.ndarray, make_video: Callable[..., Path]) -> None:
     path = make_video(lambda _: pixels, seconds=2.0)
     assert Inspector(tiny_pack, frames_per_second=2.0).inspect(path).media.frames_sampled == 4
 
@@ -205,8 +210,6 @@ def test_the_module_function_is_the_public_one(tiny_pack: Path, portrait: Path) 
 
 
 def test_any_name_can_be_quoted_for_a_shell(tmp_path: Path) -> None:
-    import subprocess
-
     words = ["printf", "%s", "it's $HOME \\ \udcff`x`"]
     done = subprocess.run(["bash", "-c", shell_line(words)], capture_output=True, check=True)
     assert done.stdout == b"it's $HOME \\ \xff`x`"

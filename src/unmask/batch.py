@@ -146,10 +146,8 @@ def examine_safely(inspector: Inspector, source: Source, **how: Any) -> Inspecti
         return inspector.examine(source, **how)
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        message = (
-            f"The inspection failed with {type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}). "
-            "Please report this as a defect."
-        )
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        message = f"A defect in unmask: {type(error).__name__}: {error} ({where}). Please report it."
         return _refuse(inspector, source, Refused(RefusalCode.UNREADABLE, message))
 
 
