@@ -1,0 +1,90 @@
+"""What happens to a picture on its way: resampling, blur, noise, re-encoding, colour. The same for reals and forgeries.
+
+A `Degradation` is drawn once and applied to a forgery and its real twin alike, so that it cannot tell them apart.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+_KERNELS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
+
+
+def jpeg(pixels: np.ndarray, quality: int, full_chroma: bool = False) -> np.ndarray:
+    """Encode and decode uint8 (H, W, 3) RGB as JPEG of a quality in 1..100; 4:2:0 unless `full_chroma`."""
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if full_chroma else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    options = [cv2.IMWRITE_JPEG_QUALITY, int(quality), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """One way a picture may have travelled. `scale` is on the side; zero or one of a strength means "not at all"."""
+
+    scale: float
+    down: int
+    blur: float
+    noise: float
+    qualities: tuple[int, ...]
+    full_chroma: bool
+    last: int
+    gain: tuple[float, float, float]
+    offset: float
+    saturation: float
+    mirror: bool
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Degradation":
+        """A random degradation; half of the time mild."""
+        mild = rng.random() < 0.45
+        count = int(rng.choice([0, 1, 2], p=[0.15, 0.6, 0.25]))
+        # Skewed to high qualities: most pictures are saved at 70-98, some at social-media levels.
+        qualities = [int(98 - (28 if mild else 68) * rng.random() ** 1.4) for _ in range(count)]
+        return cls(
+            scale=1.0 if rng.random() < (0.7 if mild else 0.3) else float(rng.uniform(0.3, 1.0)),
+            down=int(rng.integers(len(_KERNELS))),
+            blur=0.0 if rng.random() < (0.95 if mild else 0.75) else float(rng.uniform(0.4, 1.6)),
+            noise=0.0 if rng.random() < (0.9 if mild else 0.7) else float(rng.uniform(0.5, 7.0)),
+            qualities=tuple(qualities),
+            full_chroma=bool(rng.random() < 0.3),
+            last=-1 if rng.random() < 0.75 else int(rng.integers(1, len(_KERNELS))),
+            gain=tuple(float(v) for v in 1 + rng.uniform(-0.12, 0.12) + rng.uniform(-0.04, 0.04, 3)),  # type: ignore[arg-type]
+            offset=float(rng.uniform(-14, 14)),
+            saturation=0.0 if rng.random() < 0.04 else float(rng.uniform(0.75, 1.25)),
+            mirror=bool(rng.random() < 0.5),
+        )
+
+    def apply(self, rng: np.random.Generator, pixels: np.ndarray, size: int) -> np.ndarray:
+        """Degrade a square crop and bring it to the model's size.
+
+        Args:
+            rng: for the noise alone.
+            pixels: uint8 (N, N, 3) RGB.
+            size: side of the result.
+
+        Returns:
+            uint8 (size, size, 3) RGB.
+        """
+        from unmask.faces.alignment import resize
+
+        out = pixels.astype(np.float32) * np.asarray(self.gain, np.float32) + self.offset
+        if self.saturation != 1.0:
+            grey = out @ np.array([0.299, 0.587, 0.114], np.float32)
+            out = grey[..., None] + self.saturation * (out - grey[..., None])
+        side = max(40, round(self.scale * len(pixels)))
+        if self.scale < 1.0 and side < len(pixels):
+            out = cv2.resize(out, (side, side), interpolation=_KERNELS[self.down])
+        if self.blur:
+            out = cv2.GaussianBlur(out, (0, 0), self.blur)
+        if self.noise:
+            out += rng.normal(0.0, self.noise, out.shape).astype(np.float32)
+        done = np.clip(out + 0.5, 0, 255).astype(np.uint8)
+        for quality in self.qualities:
+            done = jpeg(done, quality, self.full_chroma)
+        if self.last < 0:
+            done = resize(done, size)
+        else:
+            done = cv2.resize(done, (size, size), interpolation=_KERNELS[self.last])
+        return np.ascontiguousarray(done[:, ::-1]) if self.mirror else done
