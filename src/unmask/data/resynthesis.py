@@ -1,0 +1,307 @@
+"""Neural re-synthesis: give a real picture a forged twin of the same content by sending it through a small network.
+
+A zoo of tiny networks with different decoders is trained in minutes on the training reals, so that a detector meets many
+kinds of up-sampling and texture loss instead of one generator's. Each `Recipe` is one network:
+
+- autoencoders (factor 4 or 8; transposed convolution, nearest, bilinear or pixel-shuffle up-sampling), half of them with a
+  patch critic (Isola et al. 2017), which sharpens and leaves the traces of adversarial training;
+- denoisers, used as a short diffusion round trip: noise is added up to `sigma` and removed in a few deterministic steps
+  (Karras et al. 2022, Euler sampler), as in SDEdit (Meng et al. 2022).
+
+Beside the zoo stands the FLUX.2 tiny autoencoder (TAEF2, MIT), read from the data folder's weights. Lab only: torch.
+Pictures here are float (B, 3, H, W) in [0, 1], H and W multiples of 8.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unmask.errors import DataError
+
+Decoder = Literal["transposed", "nearest", "bilinear", "shuffle"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network of the zoo is built and trained."""
+
+    kind: Literal["autoencoder", "denoiser"]
+    decoder: Decoder
+    factor: Literal[4, 8]
+    latent: int
+    width: int
+    critic: bool
+
+    @property
+    def name(self) -> str:
+        """A name that says it all, e.g. "autoencoder-shuffle-f8-c8-w48-critic"."""
+        critic = "-critic" if self.critic else ""
+        return f"{self.kind}-{self.decoder}-f{self.factor}-c{self.latent}-w{self.width}{critic}"
+
+
+ZOO = (
+    Recipe("autoencoder", "transposed", 4, 4, 32, False),
+    Recipe("autoencoder", "transposed", 8, 16, 48, True),
+    Recipe("autoencoder", "nearest", 4, 4, 32, True),
+    Recipe("autoencoder", "nearest", 8, 16, 48, False),
+    Recipe("autoencoder", "bilinear", 4, 3, 32, False),
+    Recipe("autoencoder", "bilinear", 8, 16, 48, True),
+    Recipe("autoencoder", "shuffle", 4, 4, 32, True),
+    Recipe("autoencoder", "shuffle", 8, 16, 48, False),
+    Recipe("denoiser", "nearest", 8, 0, 48, False),
+    Recipe("denoiser", "transposed", 8, 0, 48, False),
+)
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def _up(kind: Decoder, into: int, out: int) -> nn.Module:
+    if kind == "transposed":
+        return nn.ConvTranspose2d(into, out, 4, 2, 1)
+    if kind == "shuffle":
+        return nn.Sequential(nn.Conv2d(into, 4 * out, 3, padding=1), nn.PixelShuffle(2))
+    upsample = nn.Upsample(scale_factor=2, mode=kind) if kind == "nearest" else nn.Upsample(scale_factor=2, mode="bilinear")
+    return nn.Sequential(upsample, nn.Conv2d(into, out, 3, padding=1))
+
+
+class Autoencoder(nn.Module):
+    """A small convolutional autoencoder; `forward(x, jitter)` adds latent noise of `jitter` times the latent's spread."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        steps = {4: 2, 8: 3}[recipe.factor]
+        widths = [recipe.width * min(2**i, 3) for i in range(steps + 1)]
+        down: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
+        up: list[nn.Module] = [nn.Conv2d(recipe.latent, widths[-1], 3, padding=1), _Residual(widths[-1])]
+        for i in range(steps):
+            down += [nn.Conv2d(widths[i], widths[i + 1], 4, 2, 1), _Residual(widths[i + 1])]
+            up += [_up(recipe.decoder, widths[steps - i], widths[steps - i - 1]), _Residual(widths[steps - i - 1])]
+        self.encoder = nn.Sequential(*down, nn.SiLU(), nn.Conv2d(widths[-1], recipe.latent, 3, padding=1))
+        self.decoder = nn.Sequential(*up, nn.SiLU(), nn.Conv2d(widths[0], 3, 3, padding=1))
+
+    def forward(self, x: Tensor, jitter: float = 0.0) -> Tensor:
+        latent = self.encoder(x * 2 - 1)
+        if jitter > 0:
+            latent = latent + jitter * latent.std() * torch.randn_like(latent)
+        return self.decoder(latent) * 0.5 + 0.5
+
+
+class Denoiser(nn.Module):
+    """A small U-Net that predicts the clean picture from a noisy one; `sigma` (B,) is the noise's standard deviation in [0, 1] units."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        w = [recipe.width, recipe.width * 2, recipe.width * 3, recipe.width * 3]
+        self.level = nn.Sequential(nn.Linear(1, 64), nn.SiLU(), nn.Linear(64, w[3]))
+        self.first = nn.Conv2d(3, w[0], 3, padding=1)
+        self.downs = nn.ModuleList(nn.Sequential(_Residual(w[i]), nn.Conv2d(w[i], w[i + 1], 4, 2, 1)) for i in range(3))
+        self.middle = nn.Sequential(_Residual(w[3]), _Residual(w[3]))
+        self.ups = nn.ModuleList(nn.Sequential(_up(recipe.decoder, w[i + 1], w[i]), _Residual(w[i])) for i in (2, 1, 0))
+        self.last = nn.Sequential(nn.SiLU(), nn.Conv2d(w[0], 3, 3, padding=1))
+
+    def forward(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+        # Scaled so that input and target stay near unit size at every noise level (Karras et al. 2022, table 1).
+        spread = 0.25
+        total = (sigma**2 + spread**2).view(-1, 1, 1, 1)
+        x = self.first((noisy - 0.5) / total.sqrt())
+        skips = []
+        for down in self.downs:
+            skips.append(x)
+            x = down(x)
+        x = self.middle(x + self.level(sigma.log().view(-1, 1) / 4)[:, :, None, None])
+        for up, skip in zip(self.ups, reversed(skips), strict=True):
+            x = up(x) + skip
+        keep = spread**2 / total
+        scale = sigma.view(-1, 1, 1, 1) * spread / total.sqrt()
+        return keep * (noisy - 0.5) + scale * self.last(x) + 0.5
+
+    @torch.no_grad()
+    def round_trip(self, x: Tensor, sigma: float, steps: int) -> Tensor:
+        """Add noise of `sigma` and take it away in `steps` Euler steps."""
+        levels = torch.linspace(sigma ** (1 / 3), 0.01 ** (1 / 3), steps).pow(3).tolist() + [0.0]
+        y = x + sigma * torch.randn_like(x)
+        for now, after in zip(levels, levels[1:], strict=False):
+            clean = self(y, torch.full((len(y),), now, device=y.device))
+            y = clean + (y - clean) * (after / now)
+        return y
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 autocast where the hardware computes in it; a CPU that only emulates it is many times slower than in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or has_cpu_bfloat16())
+
+
+def has_cpu_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16 (AVX512-BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def build(recipe: Recipe) -> nn.Module:
+    """An untrained network of the recipe."""
+    return Autoencoder(recipe) if recipe.kind == "autoencoder" else Denoiser(recipe)
+
+
+def train_network(
+    recipe: Recipe,
+    pictures: Tensor,
+    steps: int,
+    seed: int,
+    device: torch.device,
+    batch: int = 32,
+    crop: int = 128,
+    progress: Callable[[int, float], None] | None = None,
+) -> nn.Module:
+    """Train one network of the zoo on random crops.
+
+    Args:
+        pictures: uint8 (N, 3, H, W), H and W at least `crop`, on any device.
+        steps: optimiser steps.
+        progress: called with (step, loss) every 50 steps.
+
+    Returns:
+        The network in evaluation mode, on `device`.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    net = build(recipe).to(device, memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, steps)
+    critic, critic_optimiser = None, None
+    if recipe.critic:
+        layers: list[nn.Module] = []
+        for into, out in ((3, 48), (48, 96), (96, 192)):
+            layers += [nn.Conv2d(into, out, 4, 2, 1), nn.LeakyReLU(0.2)]
+        critic = nn.Sequential(*layers, nn.Conv2d(192, 1, 3, padding=1)).to(device)
+        critic_optimiser = torch.optim.AdamW(critic.parameters(), lr=4e-4, betas=(0.5, 0.99))
+    height, width = pictures.shape[2:]
+    for step in range(steps):
+        rows = torch.randint(len(pictures), (batch,), generator=generator)
+        top = int(torch.randint(height - crop + 1, (1,), generator=generator))
+        left = int(torch.randint(width - crop + 1, (1,), generator=generator))
+        x = pictures[rows.to(pictures.device), :, top : top + crop, left : left + crop].to(device).float() / 255
+        with half_precision(device):
+            if isinstance(net, Denoiser):
+                sigma = torch.exp(torch.randn(batch, device=device) * 1.0 - 1.8).clamp(0.01, 2.0)
+                y = net(x + sigma.view(-1, 1, 1, 1) * torch.randn_like(x), sigma)
+                loss = (((y.float() - x) ** 2).mean((1, 2, 3)) * (1 / sigma**2 + 16)).mean() * 0.1
+            else:
+                y = net(x, 0.05)
+                loss = (y.float() - x).abs().mean() + 0.5 * _edges(y.float() - x)
+            if critic is not None and step > steps // 3:
+                loss = loss - 0.02 * critic(y).float().mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        if critic is not None and critic_optimiser is not None and step > steps // 4:
+            with half_precision(device):
+                real, fake = critic(x).float(), critic(y.detach()).float()
+                hinge = functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
+            critic_optimiser.zero_grad(set_to_none=True)
+            hinge.backward()
+            critic_optimiser.step()
+        if progress and step % 50 == 0:
+            progress(step, float(loss.detach()))
+    return net.eval()
+
+
+def _edges(difference: Tensor) -> Tensor:
+    """Mean absolute gradient of a difference: keeps fine structure that the plain L1 loss lets blur."""
+    return (difference[..., 1:] - difference[..., :-1]).abs().mean() + (
+        difference[..., 1:, :] - difference[..., :-1, :]
+    ).abs().mean()
+
+
+class _TinyBlock(nn.Module):
+    def __init__(self, channels: int, pooled: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(3):
+            layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()]
+        self.conv = nn.Sequential(*layers[:-1])
+        wide = 4 * channels
+        self.pool = None
+        if pooled:
+            narrow = nn.Conv2d(wide, channels, 1, bias=False)
+            self.pool = nn.Sequential(nn.Conv2d(channels, wide, 1, bias=False), nn.GroupNorm(4, wide), nn.ReLU(), narrow)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pool is not None:
+            x = x + self.pool(x)
+        return functional.relu(self.conv(x) + x)
+
+
+class _SoftClamp(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x / 3) * 3
+
+
+class Taef2(nn.Module):
+    """The FLUX.2 tiny autoencoder (madebyollin/taesd, MIT), from a folder with `taef2_encoder.pth` and `taef2_decoder.pth`.
+
+    Raises:
+        DataError: the folder lacks the files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        w, blocks = 64, lambda pooled: [_TinyBlock(64, pooled) for _ in range(3)]
+        down = [nn.Conv2d(3, w, 3, padding=1), _TinyBlock(w, False)]
+        for step in range(3):
+            down += [nn.Conv2d(w, w, 3, 2, 1, bias=False), *blocks(step == 2)]
+        up: list[nn.Module] = [_SoftClamp(), nn.Conv2d(32, w, 3, padding=1), nn.ReLU()]
+        for step in range(3):
+            up += [*blocks(step == 0), nn.Upsample(scale_factor=2), nn.Conv2d(w, w, 3, padding=1, bias=False)]
+        self.encoder = nn.Sequential(*down, nn.Conv2d(w, 32, 3, padding=1))
+        self.decoder = nn.Sequential(*up, _TinyBlock(w, False), nn.Conv2d(w, 3, 3, padding=1))
+        for part, name in ((self.encoder, "taef2_encoder.pth"), (self.decoder, "taef2_decoder.pth")):
+            if not (folder / name).is_file():
+                raise DataError(f"{folder / name} is missing; leave the folder out to train without TAEF2")
+            part.load_state_dict(torch.load(folder / name, map_location="cpu", weights_only=True))
+
+    def forward(self, x: Tensor, jitter: float = 0.0) -> Tensor:
+        """Send pictures (B, 3, H, W) in [0, 1] through the autoencoder, with latent noise of `jitter` times its spread."""
+        latent = self.encoder(x)
+        if jitter > 0:
+            latent = latent + jitter * latent.std() * torch.randn_like(latent)
+        return self.decoder(latent)
+
+
+@torch.no_grad()
+def resynthesise(net: nn.Module, pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Forged twins of a batch, with a random latent jitter or noise level for the batch.
+
+    Args:
+        pictures: float (B, 3, H, W) in [0, 1], H and W multiples of 8.
+        generator: on the CPU; decides the strength.
+
+    Returns:
+        float (B, 3, H, W) in [0, 1].
+    """
+    draw = float(torch.rand((), generator=generator))
+    with half_precision(pictures.device):
+        if isinstance(net, Denoiser):
+            twins = net.round_trip(pictures, 0.05 + 0.45 * draw**2, 8)
+        else:
+            twins = net(pictures, max(0.0, draw - 0.5) * 0.3)
+    return twins.float().clamp(0, 1)
