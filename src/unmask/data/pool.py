@@ -1,0 +1,264 @@
+"""The training pool: degraded pairs of a forgery and its real twin, made once by all cores and then read by every run.
+
+A pair shares source, content (where the forgery has a twin), crop geometry and degradation; only the forging differs.
+Families: "selfblend", "swap" and "resynthesis" are made here from reals; "stylegan", "ciplab" and "mobilestylegan" come from
+collections and are paired with a random real of the same source.
+
+Files in the pool's folder: `pixels.npy` uint8 (P, 2, S, S, 3) with the real first, `masks.npy` uint8 (P, M, M) for the
+forgery (0..254 = share of forged pixels, 255 = not known), `families.npy` and `sources.npy` uint8 indices into the names of
+`plan.json`. Chunks are made from their own seed, so a pool is the same whoever makes it and a kill costs one chunk a worker.
+"""
+
+import json
+import multiprocessing
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from unmask.data.blending import blend, blending_mask, pose_distance, self_blend, swap_face
+from unmask.data.degradation import Degradation
+from unmask.data.store import StoredFace, read_store
+from unmask.errors import DataError
+from unmask.faces.alignment import context_region
+
+MASK = 28
+CHUNK = 128
+UNKNOWN = 255
+SHARES = {
+    "selfblend": 0.25,
+    "swap": 0.20,
+    "resynthesis": 0.27,
+    "stylegan": 0.10,
+    "ciplab": 0.08,
+    "mobilestylegan": 0.10,
+}
+SOURCE_SHARES = {"ffhq": 0.30, "ciplab": 0.20, "celebamask": 0.22, "utkface": 0.28}
+_COLLECTED = ("stylegan", "ciplab", "mobilestylegan")
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """Everything a pool depends on beside the store and the twins."""
+
+    pairs: int
+    seed: int
+    size: int
+    margin: float
+    families: dict[str, float]
+    sources: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Re-synthesised reals: `pixels[d]` uint8 (N, 256, 256, 3) with draw d's twin of face n in the top-left `sides[d, n]` square."""
+
+    pixels: list[np.ndarray]
+    sides: np.ndarray
+    rows: dict[str, int]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Twins":
+        """Open the twins of a folder, memory-mapped; an empty set if there are none."""
+        if not (folder / "sides.npy").is_file():
+            return cls([], np.zeros((0, 0), np.int16), {})
+        names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+        arrays = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("draw-*.npy"))]
+        return cls(arrays, np.load(folder / "sides.npy"), {name: row for row, name in enumerate(names)})
+
+    def pick(self, rng: np.random.Generator, face: StoredFace) -> np.ndarray | None:
+        """A random twin of the face, uint8 (side, side, 3), or None."""
+        row = self.rows.get(face.sample.path)
+        if row is None or not self.pixels:
+            return None
+        draw = rng.integers(len(self.pixels))
+        side = int(self.sides[draw, row])
+        return np.array(self.pixels[draw][row, :side, :side])
+
+
+class PairMaker:
+    """Makes pairs from the training faces of a store."""
+
+    def __init__(self, faces: Sequence[StoredFace], twins: Twins, plan: PoolPlan) -> None:
+        self._plan, self._twins = plan, twins
+        self._reals: dict[str, list[StoredFace]] = {}
+        self._forged: dict[str, list[StoredFace]] = {}
+        for face in faces:
+            group = self._forged if face.sample.label else self._reals
+            group.setdefault(face.sample.family if face.sample.label else face.sample.source, []).append(face)
+        absent = [f for f in plan.families if f in _COLLECTED and f not in self._forged]
+        if not self._reals or absent:
+            raise DataError(f"the training split has no {', '.join(absent) or 'real faces'}; add them or leave them out")
+        self._families = list(plan.families)
+        self._sources = [source for source in plan.sources if source in self._reals]
+
+    def make(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int, int]:
+        """One pair: pixels uint8 (2, S, S, 3), mask uint8 (M, M), family index, source index."""
+        weights = np.array(list(self._plan.families.values()))
+        family = self._families[rng.choice(len(weights), p=weights / weights.sum())]
+        margin = self._plan.margin * float(np.exp(rng.normal(0, 0.09)))
+        shift = rng.normal(0, 0.04, 2)
+        fate = Degradation.draw(rng)
+        if family in _COLLECTED:
+            forged_face = self._pick(rng, self._forged[family])
+            real_face = self._pick(rng, self._reals[forged_face.sample.source])
+            pictures = [(real_face.pixels(), real_face.box), (forged_face.pixels(), forged_face.box)]
+            known = family != "ciplab"  # CIPLAB tells which features were edited, not which pixels
+            mask = np.ones(pictures[1][0].shape[:2], np.float32)
+        else:
+            source = self._sources[rng.choice(len(self._sources), p=self._source_weights())]
+            real_face = self._pick(rng, self._reals[source])
+            real, forged, mask = self._forge(rng, family, real_face)
+            scale = len(real) / real_face.side
+            x, y, w, h = (value * scale for value in real_face.box)
+            pictures, known = [(real, (x, y, w, h)), (forged, (x, y, w, h))], True
+        out = np.empty((2, self._plan.size, self._plan.size, 3), np.uint8)
+        for slot, (pixels, box) in enumerate(pictures):
+            x, y, w, h = box
+            left, top, side = context_region(pixels.shape, (x + shift[0] * w, y + shift[1] * h, w, h), margin)
+            out[slot] = fate.apply(rng, pixels[top : top + side, left : left + side], self._plan.size)
+        if known:
+            window = cv2.resize(mask[top : top + side, left : left + side], (MASK, MASK), interpolation=cv2.INTER_AREA)
+            window = window[:, ::-1] if fate.mirror else window
+            small = np.round(np.clip(window, 0, 1) * 254).astype(np.uint8)
+        else:
+            small = np.full((MASK, MASK), UNKNOWN, np.uint8)
+        return out, small, self._families.index(family), list(self._plan.sources).index(real_face.sample.source)
+
+    def _source_weights(self) -> np.ndarray:
+        weights = np.array([self._plan.sources[source] for source in self._sources])
+        return weights / weights.sum()
+
+    @staticmethod
+    def _pick(rng: np.random.Generator, faces: Sequence[StoredFace]) -> StoredFace:
+        return faces[rng.integers(len(faces))]
+
+    def _forge(
+        self, rng: np.random.Generator, family: str, face: StoredFace
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Real picture, forgery of the same content, and mask; all at one resolution."""
+        real, mesh = face.pixels(), face.mesh
+        twin = self._twins.pick(rng, face) if family == "resynthesis" or rng.random() < 0.3 else None
+        if family == "swap":
+            others = [self._pick(rng, self._reals[face.sample.source]) for _ in range(10)]
+            others = [other for other in others if other.sample.subject != face.sample.subject] or others
+            other = min(others, key=lambda candidate: pose_distance(candidate.mesh, mesh))
+            pixels, other_mesh = other.pixels(), other.mesh
+            decoded = self._twins.pick(rng, other) if twin is not None else None
+            if decoded is not None:  # a face as a swap network's decoder would give it
+                other_mesh = other_mesh * (len(decoded) / len(pixels))
+                pixels = decoded
+            return (real, *swap_face(rng, real, mesh, pixels, other_mesh))
+        if twin is None:
+            # Without twins "resynthesis" cannot be made; a self-blend stands in, so that a pool never holds a false pair.
+            return (real, *self_blend(rng, real, mesh))
+        if len(twin) != len(real):
+            mesh = mesh * (len(twin) / len(real))
+            real = cv2.resize(real, (len(twin), len(twin)), interpolation=cv2.INTER_AREA)
+        if family == "selfblend":
+            return (real, *self_blend(rng, real, mesh, inner=twin))
+        if rng.random() < 0.55:
+            return real, twin, np.ones(real.shape[:2], np.float32)
+        mask = blending_mask(rng, real.shape, mesh, local=0.3)
+        return real, blend(real, twin, mask), mask
+
+
+_MAKER: PairMaker | None = None
+_FOLDER: Path | None = None
+
+
+def _start(store: str, twins: str, folder: str) -> None:
+    global _MAKER, _FOLDER
+    cv2.setNumThreads(1)
+    _FOLDER = Path(folder)
+    plan = PoolPlan(**json.loads((_FOLDER / "plan.json").read_text(encoding="utf-8")))
+    faces = [face for face in read_store(Path(store)) if face.sample.split == "train"]
+    _MAKER = PairMaker(faces, Twins.open(Path(twins)), plan)
+
+
+def _make_chunk(chunk: int) -> int:
+    assert _MAKER is not None and _FOLDER is not None  # set by _start in this worker
+    pool = Pool.open(_FOLDER, "r+")
+    rng = np.random.default_rng([pool.plan.seed, chunk])
+    for row in range(chunk * CHUNK, min((chunk + 1) * CHUNK, pool.plan.pairs)):
+        pool.pixels[row], pool.masks[row], pool.families[row], pool.sources[row] = _MAKER.make(rng)
+    pool.flush()
+    return chunk
+
+
+@dataclass(frozen=True)
+class Pool:
+    """An opened pool; arrays are memory-mapped, see the module's head for their shapes."""
+
+    plan: PoolPlan
+    pixels: np.ndarray
+    masks: np.ndarray
+    families: np.ndarray
+    sources: np.ndarray
+
+    @classmethod
+    def open(cls, folder: Path, mode: str = "r") -> "Pool":
+        """Open a finished pool (or one in the making, with mode "r+").
+
+        Raises:
+            DataError: there is no pool here.
+        """
+        if not (folder / "plan.json").is_file():
+            raise DataError(f"{folder}: no training pool here")
+        plan = PoolPlan(**json.loads((folder / "plan.json").read_text(encoding="utf-8")))
+        names = ("pixels", "masks", "families", "sources")
+        return cls(plan, *(np.load(folder / f"{name}.npy", mmap_mode=mode) for name in names))  # type: ignore[arg-type]
+
+    def flush(self) -> None:
+        """Write what was changed to disk."""
+        for array in (self.pixels, self.masks, self.families, self.sources):
+            if isinstance(array, np.memmap):
+                array.flush()
+
+
+def build_pool(
+    store: Path,
+    twins: Path,
+    folder: Path,
+    plan: PoolPlan,
+    workers: int,
+    progress: Callable[[int], None] | None = None,
+) -> Pool:
+    """Make the pool, or finish one that was begun with the same plan.
+
+    Args:
+        store: folder of the face store.
+        twins: folder of the re-synthesised twins; may not exist.
+        workers: processes.
+        progress: called with the number of pairs done since the last call.
+
+    Raises:
+        DataError: the folder holds a pool of another plan.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = folder / "plan.json"
+    if written.is_file():
+        if json.loads(written.read_text(encoding="utf-8")) != asdict(plan):
+            raise DataError(f"{folder} holds a pool made to another plan; name another folder or delete it")
+    else:
+        shapes = {"pixels": (plan.pairs, 2, plan.size, plan.size, 3), "masks": (plan.pairs, MASK, MASK)}
+        for name in ("pixels", "masks", "families", "sources"):
+            shape = shapes.get(name, (plan.pairs,))
+            np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape).flush()
+        np.save(folder / "done.npy", np.zeros(-(-plan.pairs // CHUNK), bool))
+        written.write_text(json.dumps(asdict(plan)), encoding="utf-8")
+    done = np.load(folder / "done.npy")
+    if progress:
+        progress(int(done.sum()) * CHUNK)
+    left = [int(chunk) for chunk in np.flatnonzero(~done)]
+    if left:
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(workers, _start, (str(store), str(twins), str(folder))) as processes:
+            for chunk in processes.imap_unordered(_make_chunk, left):
+                done[chunk] = True
+                np.save(folder / "done.npy", done)
+                if progress:
+                    progress(CHUNK)
+    return Pool.open(folder)
