@@ -1,0 +1,169 @@
+"""The engine: trains a detector on a pool of pairs with Lightning Fabric; resumes after a kill as if nothing had happened.
+
+Lab only. One or several devices or nodes: Fabric's launcher (`fabric run ... -m unmask train ...`) starts the processes; every
+process draws its own share of each batch.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from unmask.data.pool import UNKNOWN, Pool
+from unmask.data.resynthesis import has_cpu_bfloat16
+from unmask.training.run import Protocol, Run
+
+
+def make_fabric(devices: int | str = "auto", nodes: int = 1) -> Fabric:
+    """A launched Fabric on the best accelerator, in bfloat16 where the hardware computes in it."""
+    bf16 = torch.cuda.is_available() or has_cpu_bfloat16()
+    if not torch.cuda.is_available():
+        devices = 1 if devices == "auto" else devices
+    fabric = Fabric(devices=devices, num_nodes=nodes, precision="bf16-mixed" if bf16 else "32-true")
+    fabric.launch()
+    return fabric
+
+
+def batches(
+    pool: Pool, protocol: Protocol, device: torch.device, first: int, rank: int = 0, world: int = 1
+) -> Iterator[dict[str, Tensor]]:
+    """Endless batches from step `first` on: shuffled epochs over the allowed pairs, every step a function of seed and number.
+
+    The pool is held on the device if it takes less than half of its free memory; else rows are read from disk.
+    """
+    families = list(pool.plan.families)
+    barred = [families.index(name) for name in protocol.without if name in families]
+    allowed = np.flatnonzero(~np.isin(pool.families, barred))
+    pixels: Any = pool.pixels
+    if device.type == "cuda" and pool.pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+        pixels = torch.from_numpy(np.asarray(pool.pixels)).to(device)
+    count = protocol.batch_pairs
+    per_epoch = max(1, len(allowed) // count)
+    step, order = first, (-1, allowed)
+    while True:
+        epoch, place = divmod(step, per_epoch)
+        if order[0] != epoch:
+            order = (epoch, np.random.default_rng([protocol.seed, epoch]).permutation(allowed))
+        rows = np.sort(order[1][place * count : (place + 1) * count][rank::world])
+        faces = pixels[torch.from_numpy(rows).to(device)] if isinstance(pixels, Tensor) else torch.from_numpy(pixels[rows])
+        x = faces.to(device, non_blocking=True).permute(0, 1, 4, 2, 3).float() / 255
+        x = _vary(x, torch.Generator().manual_seed(hash((protocol.seed, step, rank)) & 0x7FFFFFFF))
+        masks = torch.from_numpy(pool.masks[rows].astype(np.int16)).to(device)
+        forged = torch.where(masks == UNKNOWN, -1.0, masks.float() / 254)[:, None]
+        both = torch.stack([torch.zeros_like(forged), forged], 1)
+        yield {
+            "faces": x.flatten(0, 1),
+            "labels": torch.tensor([0.0, 1.0], device=device).repeat(len(rows)),
+            "masks": both.flatten(0, 1),
+        }
+        step += 1
+
+
+def _vary(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Cheap variation on top of the pool's, the same for both of a pair: brightness, contrast; x is (P, 2, 3, S, S) in [0, 1]."""
+    draws = torch.rand((2, len(x), 1, 1, 1, 1), generator=generator).to(x.device)
+    gain, shift = 0.85 + 0.3 * draws[0], 0.16 * (draws[1] - 0.5)
+    return ((x - 0.5) * gain + 0.5 + shift).clamp(0, 1)
+
+
+def normalise(x: Tensor, detector: Any) -> Tensor:
+    """(x - mean) / std with the detector's own numbers; x (B, 3, S, S) in [0, 1]."""
+    mean = torch.tensor(detector.mean, device=x.device).view(1, 3, 1, 1)
+    std = torch.tensor(detector.std, device=x.device).view(1, 3, 1, 1)
+    return (x - mean) / std
+
+
+def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
+    plain = [p for p in module.parameters() if p.ndim <= 1]
+    return [
+        {"params": [p for p in module.parameters() if p.ndim > 1], "weight_decay": decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+
+
+def fit(
+    fabric: Fabric,
+    detector: nn.Module,
+    pool: Pool,
+    run: Run,
+    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    every: int = 500,
+    progress: Callable[[int, float], None] | None = None,
+) -> nn.Module:
+    """Train to the protocol's number of steps and return the averaged detector.
+
+    A checkpoint is written every `every` steps (and validation run); if the run folder holds one, training goes on from it.
+    The averaged weights end as `weights.safetensors` in the run folder.
+
+    Args:
+        fabric: launched.
+        detector: a module with `training_losses(batch)`, `mean` and `std`.
+        pool: what to train on.
+        run: where to write.
+        validate: gives named numbers for an averaged detector in evaluation mode.
+        progress: called with (step, loss) after every step.
+    """
+    protocol = run.protocol
+    core = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(_groups(core, protocol.weight_decay), lr=protocol.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, protocol.learning_rate, protocol.steps, pct_start=0.08, final_div_factor=100
+    )
+    wrapped, optimiser = fabric.setup(core, optimiser)
+    wrapped.mark_forward_method("training_losses")
+    average = AveragedModel(core, multi_avg_fn=get_ema_multi_avg_fn(protocol.average), use_buffers=True)
+    state: dict[str, Any] = {"model": wrapped, "optimiser": optimiser, "schedule": schedule, "average": average, "step": 0}
+    checkpoint = run.folder / "checkpoint.ckpt"
+    if checkpoint.exists():
+        fabric.load(checkpoint, state)
+    began, seen, total = time.monotonic(), 0, torch.zeros((), device=fabric.device)
+    stream = batches(pool, protocol, fabric.device, state["step"], fabric.global_rank, fabric.world_size)
+    wrapped.train()
+    while state["step"] < protocol.steps:
+        batch = next(stream)
+        # Dropout must repeat after a resume: its stream starts anew from seed and number at every step.
+        torch.manual_seed((protocol.seed * 1_000_003 + state["step"]) & 0x7FFFFFFF)
+        batch["faces"] = normalise(batch["faces"], core).contiguous(memory_format=torch.channels_last)
+        losses = wrapped.training_losses(batch)
+        loss: Tensor = torch.stack(list(losses.values())).sum()
+        optimiser.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        nn.utils.clip_grad_norm_(core.parameters(), 2.0)
+        optimiser.step()
+        schedule.step()
+        average.update_parameters(core)
+        state["step"] += 1
+        total += loss.detach()
+        seen += 1
+        step = state["step"]
+        if progress and (step % 20 == 0 or step == protocol.steps):
+            progress(step, float(total) / seen)
+        if step % every == 0 or step == protocol.steps:
+            row = {"step": float(step), "loss": float(total) / seen, "rate": schedule.get_last_lr()[0]}
+            row["pairs_per_second"] = seen * protocol.batch_pairs / (time.monotonic() - began)
+            if validate and fabric.is_global_zero:
+                row |= validate(average.module.eval())
+            if fabric.is_global_zero:
+                run.log(row)
+            fabric.save(checkpoint.with_suffix(".part"), state)
+            if fabric.is_global_zero:
+                checkpoint.with_suffix(".part").replace(checkpoint)
+            began, seen, total = time.monotonic(), 0, torch.zeros((), device=fabric.device)
+            wrapped.train()
+    final: nn.Module = average.module
+    if fabric.is_global_zero:
+        save_weights(final, run.folder / "weights.safetensors")
+    return final.eval()
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write a module's state as half precision safetensors; integers as they are."""
+    state = {n: (v.half() if v.is_floating_point() else v).contiguous().cpu() for n, v in module.state_dict().items()}
+    save_file(state, path)

@@ -1,0 +1,86 @@
+"""The run folder: what was asked (`run.json`), how it went (`metrics.csv`), and the state to resume from (`checkpoint/`)."""
+
+import csv
+import json
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import unmask
+from unmask.errors import DataError
+
+_LIBRARIES = ("torch", "timm", "lightning", "numpy", "opencv-python-headless", "scikit-learn", "lir", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that decides a training run's outcome beside the data; saved with it and printed beside its numbers."""
+
+    method: str = "plain"
+    view: str = "rgb"
+    size: int = 224
+    margin: float = 1.4
+    pairs: int = 24_000
+    steps: int = 4_000
+    batch_pairs: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    average: float = 0.999
+    zoo_steps: int = 300
+    twin_draws: int = 2
+    without: tuple[str, ...] = ()
+    seed: int = 0
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that matter to a number."""
+    found = {"unmask": unmask.__version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class Run:
+    """A run folder, new or found."""
+
+    def __init__(self, folder: Path, protocol: Protocol, data_sha256: str) -> None:
+        self.folder, self.protocol = folder, protocol
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"protocol": json.loads(json.dumps(asdict(protocol))), "data_sha256": data_sha256}
+        path = folder / "run.json"
+        if path.is_file():
+            old = json.loads(path.read_text(encoding="utf-8"))
+            if any(old.get(key) != value for key, value in record.items()):
+                raise DataError(f"{folder} holds a run of another protocol or other data; name another folder")
+        else:
+            record |= {"command": " ".join(sys.argv), "versions": versions()}
+            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def protocol_of(cls, folder: Path) -> Protocol:
+        """The protocol of a run folder.
+
+        Raises:
+            DataError: it is no run folder.
+        """
+        try:
+            saved: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["protocol"]
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{folder}: not a run folder (no readable run.json)") from error
+        return Protocol(**{**saved, "without": tuple(saved["without"])})
+
+    def log(self, row: dict[str, float]) -> None:
+        """Append a row to metrics.csv; the first row decides the columns."""
+        path = self.folder / "metrics.csv"
+        fresh = not path.is_file()
+        with path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(row))
+            if fresh:
+                writer.writeheader()
+            writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
