@@ -28,7 +28,7 @@ def test_no_crops_no_scores(scorer: ForgeryScorer) -> None:
 
 
 def test_scores_are_those_of_the_network(scorer: ForgeryScorer) -> None:
-    """The pack computes 1 R + 2 G - 3 B on (x - 0.5) / 0.25, mean over the crop; the map is the red channel in 4 x 4."""
+    """Mean of 1 R + 2 G - 3 B on (x - 0.5) / 0.25; the map is the red channel in 4 x 4."""
     (crop,) = crops(1)
     (found,) = scorer.score([crop])
     means = (crop.reshape(-1, 3).mean(axis=0) / 255 - 0.5) / 0.25
