@@ -32,7 +32,7 @@ def portrait() -> Path:
 
 @pytest.fixture(scope="session")
 def make_pack(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes a forgery pack that needs no training (see `tiny_pack.py`), with other limits in its calibration if given."""
+    """Makes a forgery pack that needs no training (`tiny_pack.py`), with other limits in its calibration if given."""
 
     def make(**limits: float) -> Path:
         from tiny_pack import write_pack
