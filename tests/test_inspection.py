@@ -189,8 +189,11 @@ def test_a_video_has_one_finding_per_person(
 
 
 def test_frames_per_second(tiny_pack: Path, pixels: np.ndarray, make_video: Callable[..., Path]) -> None:
-    path = make_video(lambda _: pixels, seconds=2.0)
-    assert Inspector(tiny_pack, frames_per_second=2.0).inspect(path).media.frames_sampled == 4
+    path = make_video(lambda _: pixels, seconds=6.0)
+    for rate, frames in ((2.0, 12), (0.5, 3)):
+        report = Inspector(tiny_pack, frames_per_second=rate).inspect(path)
+        assert report.media.frames_sampled == frames
+        assert [len(face.track) for face in report.faces] == [frames]
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])

@@ -212,7 +212,8 @@ class Inspector:
     ) -> "_Found":
         from unmask.media.videos import open_video  # loads FFmpeg, which pictures can do without
 
-        tracker = Tracker()
+        # Whoever is missed in one sampled frame is not yet somebody else, however far apart the frames are.
+        tracker = Tracker(patience=max(1.0, 2.5 / self.frames_per_second))
         tracks: dict[int, _Track] = {}
         waiting: list[tuple[_Track, _Look]] = []
         frames = 0
@@ -230,7 +231,7 @@ class Inspector:
                 frames += 1
                 with clock.stage("find"):
                     faces = self._finder.find(frame.pixels)
-                    numbers = tracker.update(frame.time, faces)
+                    numbers = tracker.update(frame.time, faces, frame.pixels)
                 for number, look in zip(numbers, self._look(frame.pixels, frame.time, faces, clock), strict=True):
                     waiting.append((tracks.setdefault(number, _Track()), look))
                 if len(waiting) >= _BATCH:
