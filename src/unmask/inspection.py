@@ -48,6 +48,7 @@ from unmask.packs import Calibration, load_pack
 # Faces judged in one run of the network: enough to keep it busy, few enough that memory does not matter.
 _BATCH = 8
 _PICTURE_QUALITY = 90
+_SMALLEST_IN_VIDEO = 40.0  # pixels
 _Item = TypeVar("_Item")
 _LIBRARIES = ("numpy", "opencv-python-headless", "onnxruntime", "av", "pillow", "pydantic")
 
@@ -93,6 +94,8 @@ class Inspector:
         self._margin: float = card.crop_margin
         self._size = card.input_size[0]
         self._finder = FaceFinder(faces)
+        # In the many frames of a video, time is not spent on looking for faces that would be refused as too small.
+        self._video_finder = FaceFinder(faces, smallest=max(_SMALLEST_IN_VIDEO, self._calibration.min_face_px))
         try:
             self._scorer = ForgeryScorer(pack)
         except ValueError as error:
@@ -230,7 +233,7 @@ class Inspector:
             for frame in clock.iterate("read", video):
                 frames += 1
                 with clock.stage("find"):
-                    faces = self._finder.find(frame.pixels)
+                    faces = self._video_finder.find(frame.pixels)
                     numbers = tracker.update(frame.time, faces, frame.pixels)
                 for number, look in zip(numbers, self._look(frame.pixels, frame.time, faces, clock), strict=True):
                     waiting.append((tracks.setdefault(number, _Track()), look))
