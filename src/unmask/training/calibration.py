@@ -1,0 +1,100 @@
+"""From logits to likelihood ratios: fitted with lir on families the scoring network never saw, conditioned on quality. Lab only.
+
+Every calibration forgery is scored by a network trained without its family, the reals by all of these networks. The fit is
+a balanced logistic regression per quality bin, bounded by the empirical bounds of Vergeer et al. (2016).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from lir.algorithms.bayeserror import elub
+from lir.algorithms.logistic_regression import LogitCalibrator
+
+from unmask.packs.card import Calibration, CalibrationBin
+from unmask.training.metrics import log_lr_cost, log_lr_cost_min
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A face scored by a network that had not seen its family: logit, unified quality 0-100, label, family, real's source."""
+
+    logit: float
+    quality: float
+    label: int
+    family: str
+    source: str
+
+
+def balance(faces: Sequence[Scored], rng: np.random.Generator) -> list[Scored]:
+    """As many of every family as of the others and of every real source as of the others (drawn with repetition to the median)."""
+    out: list[Scored] = []
+    for label in (0, 1):
+        groups: dict[str, list[Scored]] = {}
+        for face in faces:
+            if face.label == label:
+                groups.setdefault(face.family if label else face.source, []).append(face)
+        count = int(np.median([len(group) for group in groups.values()]))
+        for group in groups.values():
+            rows = rng.permutation(len(group))[:count] if len(group) >= count else rng.integers(len(group), size=count)
+            out += [group[row] for row in rows]
+    return out
+
+
+def fit_calibration(
+    faces: Sequence[Scored],
+    edges: Sequence[float],
+    data: str,
+    decision_log10_lr: float,
+    min_quality: float,
+    min_face_px: float,
+    seed: int = 0,
+) -> Calibration:
+    """Fit the card's calibration.
+
+    Args:
+        faces: scored as the module's head says.
+        edges: inner edges of the quality bins, ascending, in (0, 100).
+        data: what the faces are, for the card.
+        decision_log10_lr, min_quality, min_face_px: see `Calibration`.
+    """
+    rng = np.random.default_rng(seed)
+    bounds = [0.0, *edges, 100.0]
+    bins, values, labels = [], [], []
+    for low, high in zip(bounds, bounds[1:], strict=False):
+        inside = [f for f in faces if low <= f.quality < high or (high == 100.0 and f.quality == 100.0)]
+        some = balance(inside, rng)
+        logits = np.array([face.logit for face in some])
+        truth = np.array([face.label for face in some])
+        model = LogitCalibrator(C=10.0).fit(logits, truth)
+        zero, one = (float(model.transform(np.array([x]))[0]) for x in (0.0, 1.0))
+        slope = max(one - zero, 0.0)
+        # The bounds come from the faces as they are, not from repeated ones: repetition would feign evidence.
+        raw = np.array([zero + slope * face.logit for face in inside])
+        raw_truth = np.array([face.label for face in inside])
+        lower, upper = elub(raw.copy(), raw_truth)
+        bins.append(
+            CalibrationBin(
+                quality_min=low,
+                quality_max=high,
+                slope=round(slope, 6),
+                intercept=round(zero, 6),
+                lower=round(float(lower), 3),
+                upper=round(float(upper), 3),
+                n_real=int((raw_truth == 0).sum()),
+                n_forged=int(raw_truth.sum()),
+            )
+        )
+        values.append(np.clip(zero + slope * logits, lower, upper))
+        labels.append(truth)
+    llrs, truth = np.concatenate(values), np.concatenate(labels)
+    return Calibration(
+        method="balanced logistic regression per quality bin (lir), bounded by ELUB; leave-one-family-out scores",
+        data=data,
+        bins=tuple(bins),
+        cllr=round(log_lr_cost(truth, llrs), 4),
+        cllr_min=round(log_lr_cost_min(truth, llrs), 4),
+        decision_log10_lr=decision_log10_lr,
+        min_quality=min_quality,
+        min_face_px=min_face_px,
+    )

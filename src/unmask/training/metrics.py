@@ -1,0 +1,73 @@
+"""Numbers that describe a detector, with 95 % intervals by bootstrap over subjects. Lab only.
+
+Labels are 1 for forged, 0 for real; scores are higher for forged. Error rates follow ISO/IEC 30107-3 and NIST FATE MORPH:
+the miss rate (APCER) at a fixed false-alarm rate (BPCER, since 2025 also BSCER).
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from lir.data.models import LLRData
+from lir.metrics import cllr, cllr_min
+from scipy.stats import rankdata
+
+Statistic = Callable[[np.ndarray, np.ndarray], float]
+
+
+def auc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve (Mann-Whitney, ties count one half)."""
+    positive = int(labels.sum())
+    negative = len(labels) - positive
+    ranks = rankdata(scores)
+    return float((ranks[labels == 1].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def threshold_at(scores_real: np.ndarray, false_alarms: float) -> float:
+    """The lowest threshold at which at most a share `false_alarms` of the reals lies strictly above it."""
+    return float(np.quantile(scores_real, 1 - false_alarms, method="higher"))
+
+
+def miss_rate(false_alarms: float) -> Statistic:
+    """A statistic: share of forgeries not above the threshold that lets `false_alarms` of the reals through."""
+
+    def statistic(labels: np.ndarray, scores: np.ndarray) -> float:
+        threshold = threshold_at(scores[labels == 0], false_alarms)
+        return float((scores[labels == 1] <= threshold).mean())
+
+    return statistic
+
+
+def log_lr_cost(labels: np.ndarray, log10_lrs: np.ndarray) -> float:
+    """Cllr (Bruemmer & du Preez 2006): 0 is perfect, 1 says as much as nothing."""
+    return float(cllr(LLRData(features=np.asarray(log10_lrs, float), labels=np.asarray(labels, int))))
+
+
+def log_lr_cost_min(labels: np.ndarray, log10_lrs: np.ndarray) -> float:
+    """Cllr after the best monotone recalibration (PAV): what discrimination alone would cost."""
+    return float(cllr_min(LLRData(features=np.asarray(log10_lrs, float), labels=np.asarray(labels, int))))
+
+
+def interval(
+    statistic: Statistic,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    subjects: Sequence[str],
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Value of a statistic and its 95 % percentile interval, resampling whole subjects within each class.
+
+    A subject that has both a real and a forged face is drawn with both.
+    """
+    groups: dict[str, list[int]] = {}
+    for row, subject in enumerate(subjects):
+        groups.setdefault(subject, []).append(row)
+    units = [np.array(rows) for rows in groups.values()]
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(draws):
+        rows = np.concatenate([units[i] for i in rng.integers(len(units), size=len(units))])
+        if 0 < labels[rows].sum() < len(rows):
+            values.append(statistic(labels[rows], scores[rows]))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return statistic(labels, scores), float(low), float(high)
