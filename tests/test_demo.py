@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from unmask.demo.forging import MARK, SOURCE_TYPE, forge, save_marked
+from unmask.faces.finding import FaceFinder
+
+
+def test_the_forgery_changes_the_inner_face_and_nothing_else(portrait: Path, tmp_path: Path) -> None:
+    with Image.open(portrait) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    (face,) = FaceFinder().find(pixels)
+    forged, mask = forge(pixels, face.landmarks)
+    assert forged.shape == pixels.shape and forged.dtype == np.uint8
+    assert mask.shape == pixels.shape[:2] and mask.min() == 0.0 and mask.max() <= 1.0
+    change = np.abs(forged.astype(int) - pixels).mean(axis=2)
+    assert change[mask == 0].max() == 0
+    assert change[mask > 0.9].mean() > 3
+    x, y, width, height = (round(value) for value in face.box)
+    inside = mask[y : y + height, x : x + width].sum() / mask.sum()
+    assert inside > 0.95
+    (again,) = FaceFinder().find(forged)  # still a face, in the same place
+    assert np.abs(again.landmarks - face.landmarks).max() < 0.1 * width
+
+    save_marked(forged, tmp_path / "forgery.png")
+    with Image.open(tmp_path / "forgery.png") as saved:
+        metadata = str(saved.info["XML:com.adobe.xmp"])
+        shown = np.asarray(saved)
+    assert SOURCE_TYPE in metadata and MARK in metadata
+    rows = np.flatnonzero((shown != forged).any(axis=(1, 2)))
+    assert rows.size and rows.min() > y + height  # the visible mark leaves the face alone
+    assert rows.size < 0.1 * shown.shape[0]
