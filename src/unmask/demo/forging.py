@@ -75,7 +75,7 @@ def _inner_face(points: np.ndarray, height: int, width: int) -> np.ndarray:
     centre = eyes + 0.45 * axis
     size = (2.1 * length, 1.9 * spread)
     cv2.ellipse(mask, (tuple(map(float, centre)), size, angle), 1.0, -1)
-    return cv2.GaussianBlur(mask, (0, 0), sigmaX=max(1.0, 0.08 * spread))
+    return np.clip(cv2.GaussianBlur(mask, (0, 0), sigmaX=max(1.0, 0.08 * spread)), 0.0, 1.0)
 
 
 def _match_colours(donor: np.ndarray, target: np.ndarray, where: np.ndarray) -> np.ndarray:
