@@ -124,7 +124,7 @@ def inspect(
                     report_progress(float(finished))
         except KeyboardInterrupt:
             results.close()
-            print(f"unmask: interrupted after {finished} finished files", file=sys.stderr)
+            print(f"unmask: interrupted; files finished: {finished}", file=sys.stderr)
             raise typer.Exit(130) from None
     if not finished:
         print("unmask: nothing to do: no pictures or videos" + (" left" if resume else "") + " there", file=sys.stderr)

@@ -67,7 +67,10 @@ class Inspection:
 
 
 class Inspector:
-    """Loads the model packs once and inspects any number of files. Use one per thread or process."""
+    """Loads the model packs once and inspects any number of files. Use one per thread or process.
+
+    `cards` are the cards of the face detector and the forgery detector in use.
+    """
 
     def __init__(
         self, forgery_pack: str | Path = "plain", frames_per_second: float = 5.0, face_pack: str | Path = "yunet"
