@@ -11,7 +11,7 @@ import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -224,19 +224,21 @@ class Inspector:
         tracker = Tracker(patience=max(1.0, 2.5 / self.frames_per_second))
         tracks: dict[int, _Track] = {}
         waiting: list[tuple[_Track, _Look]] = []
+        judging: deque[Future[None]] = deque()
         frames = 0
 
-        def score_waiting() -> None:
-            self._score([look for _, look in waiting], clock)
-            for track, look in waiting:
+        def judge(batch: list[tuple[_Track, _Look]]) -> None:
+            self._score([look for _, look in batch], clock)
+            for track, look in batch:
                 track.add(look, self._calibration, pictures)
-            waiting.clear()
 
         with clock.stage("read"):
             video = open_video(media, self.frames_per_second)
         with ExitStack() as stack:
+            # Three threads, one stage each: frames are decoded, faces found, and batches of them judged, all in order.
             stack.enter_context(video)
             frames_ahead = stack.enter_context(closing(_ahead(video, 2)))
+            judge_thread = stack.enter_context(ThreadPoolExecutor(max_workers=1))
             for frame in clock.iterate("read", frames_ahead):
                 frames += 1
                 with clock.stage("find"):
@@ -245,10 +247,15 @@ class Inspector:
                 for number, look in zip(numbers, self._look(frame.pixels, frame.time, faces, clock), strict=True):
                     waiting.append((tracks.setdefault(number, _Track()), look))
                 if len(waiting) >= _BATCH:
-                    score_waiting()
+                    judging.append(judge_thread.submit(judge, waiting))
+                    waiting = []
+                    if len(judging) > 2:  # no more than that may wait, or memory would grow with the video
+                        judging.popleft().result()
                 if progress and video.duration:
                     progress(min(1.0, frame.time / video.duration))
-            score_waiting()
+            for judged in judging:
+                judged.result()
+            judge(waiting)
             facts = Media(
                 format=video.format,
                 bytes=media.bytes,
@@ -435,7 +442,10 @@ def _ahead(items: Iterable[_Item], count: int) -> Generator[_Item, None, None]:
 
 
 class _Clock:
-    """Seconds spent in each stage; where a thread reads ahead, only the wait for it counts as reading."""
+    """Seconds spent in each stage.
+
+    In a video the stages overlap: only the wait for a frame counts as reading, and the sum may exceed the total.
+    """
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
