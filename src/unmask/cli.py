@@ -30,6 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+train_app = typer.Typer(no_args_is_help=True, help='Train a detector (needs the "lab" extra).')
+app.add_typer(train_app, name="train")
+
 PackOption = Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Forgery detector: an embedded pack or a folder.")]
 
 
@@ -177,6 +180,153 @@ def packs(
             )
         table.add_row("sha256", card.sha256)
         Console().print(table)
+
+
+DataOption = Annotated[
+    Path, typer.Option(metavar="DIR|CSV", envvar="UNMASK_DATA", help="Folder of known collections, or a manifest CSV.")
+]
+WorkOption = Annotated[
+    Path, typer.Option(metavar="DIR", help="Where prepared faces, twins and pairs are kept, for all runs.")
+]
+SyntheticOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Faces made by `unmask synthesise`, as one more family.")
+]
+Taef2Option = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the TAEF2 autoencoder's weights.")]
+WorkersOption = Annotated[int, typer.Option(min=1, max=256, help="Processes that make training pairs.")]
+
+
+@contextmanager
+def _lab(needed_for: str) -> Iterator[None]:
+    """Turn a missing lab library into one line that names the extra."""
+    from unmask.errors import MissingExtraError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("unmask"):
+            raise
+        raise MissingExtraError("lab", needed_for) from error
+
+
+@train_app.command("plain")
+def train_plain(
+    run: Annotated[Path, typer.Option(metavar="DIR", help="Run folder; an unfinished run in it is resumed.")],
+    data: DataOption,
+    work: WorkOption = Path("runs/work"),
+    synthetic: SyntheticOption = None,
+    taef2: Taef2Option = None,
+    start: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Begin from a finished run's weights, not ImageNet's.")
+    ] = None,
+    view: Annotated[str, typer.Option(help="What the network sees: rgb, residual or both.")] = "both",
+    window: Annotated[int, typer.Option(min=64, max=224, help="Side of the window a step sees; 224 is all.")] = 128,
+    pairs: Annotated[int, typer.Option(min=1, help="Training pairs to make.")] = 12_000,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 3_000,
+    batch_pairs: Annotated[int, typer.Option(min=1, help="Pairs in a step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    zoo_steps: Annotated[int, typer.Option(min=1, help="Steps for each network of the re-synthesis zoo.")] = 250,
+    twin_draws: Annotated[int, typer.Option(min=1, help="Re-synthesised twins per real face.")] = 1,
+    without: Annotated[list[str] | None, typer.Option(metavar="FAMILY", help="Leave a family out; repeatable.")] = None,
+    workers: WorkersOption = 2,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Train the detector `plain`: prepares what is missing, shows progress, resumes after a kill."""
+    with _lab("unmask train"):
+        from rich.console import Console
+
+        from unmask.training.recipe import Workshop, train_plain
+        from unmask.training.run import Protocol
+
+        if view not in ("rgb", "residual", "both"):
+            raise typer.BadParameter("--view is rgb, residual or both")
+        if window % 32:
+            raise typer.BadParameter("--window must be a multiple of 32")
+        protocol = Protocol(
+            view=view,
+            window=window,
+            pairs=pairs,
+            steps=steps,
+            batch_pairs=batch_pairs,
+            learning_rate=learning_rate,
+            zoo_steps=zoo_steps,
+            twin_draws=twin_draws,
+            without=tuple(without or ()),
+            seed=seed,
+        )
+        shop = Workshop(data, work, synthetic, taef2, workers)
+        train_plain(shop, run, protocol, start, Console(stderr=True))
+    print(f"{run}: finished; next: unmask evaluate {run} --data {data} --work {work}")
+
+
+@app.command()
+def evaluate(
+    detector: Annotated[str, typer.Argument(metavar="RUN|PACK", help="A run folder, or a pack's name or folder.")],
+    data: DataOption,
+    work: WorkOption = Path("runs/work"),
+    synthetic: SyntheticOption = None,
+    taef2: Taef2Option = None,
+    split: Annotated[str, typer.Option(help="val or test.")] = "test",
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every number as JSON.")] = None,
+) -> None:
+    """Measure a detector on held-out faces, with intervals, under re-encoding and at half size."""
+    if split not in ("val", "test"):
+        raise typer.BadParameter("--split is val or test")
+    with _lab("unmask evaluate"):
+        from rich.console import Console
+
+        from unmask.training.evaluation import table
+        from unmask.training.recipe import Workshop
+        from unmask.training.shipping import evaluate_any, write_numbers
+
+        result = evaluate_any(detector, Workshop(data, work, synthetic, taef2), split, Console(stderr=True))
+        if json is not None:
+            write_numbers(result, detector, json)
+        print(table(result))
+
+
+@app.command()
+def export(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs; several are fused into one.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the pack.")],
+    unseen: Annotated[
+        list[Path], typer.Option(metavar="RUN", help="A run made --without some families, to calibrate on; repeatable.")
+    ],
+    data: DataOption,
+    work: WorkOption = Path("runs/work"),
+    synthetic: SyntheticOption = None,
+    taef2: Taef2Option = None,
+    version: Annotated[str, typer.Option(help="Of the pack.")] = "0.1.0",
+) -> None:
+    """Export runs to a model pack: ONNX, parity check, calibration on unseen families, test figures on the card."""
+    with _lab("unmask export"):
+        from rich.console import Console
+
+        from unmask.training.evaluation import table
+        from unmask.training.recipe import Workshop
+        from unmask.training.shipping import ship
+
+        shop = Workshop(data, work, synthetic, taef2)
+        pack, result, difference = ship(shop, runs, unseen, out, version, Console(stderr=True))
+        print(table(result))
+        print(f"\n{pack.folder}: parity with torch {difference['logit']:.1e} (logit), {difference['map']:.1e} (map)")
+
+
+@app.command()
+def synthesise(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the faces; those in it are kept.")],
+    count: Annotated[int, typer.Option(min=1, help="How many faces.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of all faces.")] = 7,
+) -> None:
+    """Draw fully synthetic faces with MobileStyleGAN, marked as such, to train on."""
+    with _lab("unmask synthesise"):
+        from rich.console import Console
+        from rich.progress import track
+
+        from unmask.data.synthesis import synthesise
+
+        steps = iter(track(range(count), "drawing faces", console=Console(stderr=True)))
+        next(steps, None)
+        synthesise(out, count, seed, progress=lambda _: next(steps, None))
 
 
 def _examine(

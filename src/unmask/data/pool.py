@@ -91,6 +91,11 @@ class PairMaker:
         absent = [f for f in plan.families if f in _COLLECTED and f not in self._forged]
         if not self._reals or absent:
             raise DataError(f"the training split has no {', '.join(absent) or 'real faces'}; add them or leave them out")
+        self._twinned = {
+            source: [face for face in group if face.sample.path in twins.rows] for source, group in self._reals.items()
+        }
+        if "resynthesis" in plan.families and not any(self._twinned.values()):
+            raise DataError("no re-synthesised twins are at hand; make them first or leave the family out")
         self._families = list(plan.families)
         self._sources = [source for source in plan.sources if source in self._reals]
 
@@ -108,8 +113,8 @@ class PairMaker:
             known = family != "ciplab"  # CIPLAB tells which features were edited, not which pixels
             mask = np.ones(pictures[1][0].shape[:2], np.float32)
         else:
-            source = self._sources[rng.choice(len(self._sources), p=self._source_weights())]
-            real_face = self._pick(rng, self._reals[source])
+            groups = self._twinned if family == "resynthesis" else self._reals
+            real_face = self._pick(rng, groups[self._pick_source(rng, groups)])
             real, forged, mask = self._forge(rng, family, real_face)
             scale = len(real) / real_face.side
             x, y, w, h = (value * scale for value in real_face.box)
@@ -127,9 +132,9 @@ class PairMaker:
             small = np.full((MASK, MASK), UNKNOWN, np.uint8)
         return out, small, self._families.index(family), list(self._plan.sources).index(real_face.sample.source)
 
-    def _source_weights(self) -> np.ndarray:
-        weights = np.array([self._plan.sources[source] for source in self._sources])
-        return weights / weights.sum()
+    def _pick_source(self, rng: np.random.Generator, groups: dict[str, list[StoredFace]]) -> str:
+        weights = np.array([self._plan.sources[source] if groups[source] else 0.0 for source in self._sources])
+        return self._sources[rng.choice(len(weights), p=weights / weights.sum())]
 
     @staticmethod
     def _pick(rng: np.random.Generator, faces: Sequence[StoredFace]) -> StoredFace:
@@ -152,7 +157,6 @@ class PairMaker:
                 pixels = decoded
             return (real, *swap_face(rng, real, mesh, pixels, other_mesh))
         if twin is None:
-            # Without twins "resynthesis" cannot be made; a self-blend stands in, so that a pool never holds a false pair.
             return (real, *self_blend(rng, real, mesh))
         if len(twin) != len(real):
             mesh = mesh * (len(twin) / len(real))

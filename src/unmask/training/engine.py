@@ -14,7 +14,7 @@ import torch
 from lightning.fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from unmask.data.pool import UNKNOWN, Pool
 from unmask.data.resynthesis import has_cpu_bfloat16
@@ -53,10 +53,11 @@ def batches(
             order = (epoch, np.random.default_rng([protocol.seed, epoch]).permutation(allowed))
         rows = np.sort(order[1][place * count : (place + 1) * count][rank::world])
         faces = pixels[torch.from_numpy(rows).to(device)] if isinstance(pixels, Tensor) else torch.from_numpy(pixels[rows])
+        faces, masks = _window(faces, pool.masks[rows], protocol.window, np.random.default_rng([protocol.seed, step, rank]))
         x = faces.to(device, non_blocking=True).permute(0, 1, 4, 2, 3).float() / 255
         x = _vary(x, torch.Generator().manual_seed(hash((protocol.seed, step, rank)) & 0x7FFFFFFF))
-        masks = torch.from_numpy(pool.masks[rows].astype(np.int16)).to(device)
-        forged = torch.where(masks == UNKNOWN, -1.0, masks.float() / 254)[:, None]
+        cells = torch.from_numpy(masks.astype(np.int16)).to(device)
+        forged = torch.where(cells == UNKNOWN, -1.0, cells.float() / 254)[:, None]
         both = torch.stack([torch.zeros_like(forged), forged], 1)
         yield {
             "faces": x.flatten(0, 1),
@@ -64,6 +65,34 @@ def batches(
             "masks": both.flatten(0, 1),
         }
         step += 1
+
+
+def _window(faces: Tensor, masks: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
+    """The same random window of both faces of a pair, on the map's grid, with some forged pixels in it wherever they are known.
+
+    Args:
+        faces: uint8 (P, 2, S, S, 3).
+        masks: uint8 (P, M, M), see `pool`.
+        side: of the window in pixels, a multiple of S / M.
+
+    Returns:
+        uint8 (P, 2, side, side, 3) and (P, m, m).
+    """
+    size, cells = faces.shape[2], masks.shape[1]
+    step = size // cells
+    span = side // step
+    if span >= cells:
+        return faces, masks
+    cut_faces, cut_masks = [], []
+    for pair, mask in zip(faces, masks, strict=True):
+        candidates = np.argwhere((mask > 100) & (mask != UNKNOWN))
+        row, column = candidates[rng.integers(len(candidates))] if len(candidates) else rng.integers(0, cells, 2)
+        top = int(np.clip(row - rng.integers(0, span), 0, cells - span))
+        left = int(np.clip(column - rng.integers(0, span), 0, cells - span))
+        y, x = top * step, left * step
+        cut_faces.append(pair[:, y : y + side, x : x + side])
+        cut_masks.append(mask[top : top + span, left : left + span])
+    return torch.stack(cut_faces), np.stack(cut_masks)
 
 
 def _vary(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -78,6 +107,20 @@ def normalise(x: Tensor, detector: Any) -> Tensor:
     mean = torch.tensor(detector.mean, device=x.device).view(1, 3, 1, 1)
     std = torch.tensor(detector.std, device=x.device).view(1, 3, 1, 1)
     return (x - mean) / std
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential moving average whose decay grows to `decay`, so that a short run's average does not remember its start."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        keep = min(decay, (1 + int(count)) / (10 + int(count)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - keep)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return update
 
 
 def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
@@ -118,7 +161,7 @@ def fit(
     )
     wrapped, optimiser = fabric.setup(core, optimiser)
     wrapped.mark_forward_method("training_losses")
-    average = AveragedModel(core, multi_avg_fn=get_ema_multi_avg_fn(protocol.average), use_buffers=True)
+    average = AveragedModel(core, multi_avg_fn=_moving_average(protocol.average), use_buffers=True)
     state: dict[str, Any] = {"model": wrapped, "optimiser": optimiser, "schedule": schedule, "average": average, "step": 0}
     checkpoint = run.folder / "checkpoint.ckpt"
     if checkpoint.exists():

@@ -17,20 +17,27 @@ _LIBRARIES = ("torch", "timm", "lightning", "numpy", "opencv-python-headless", "
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything that decides a training run's outcome beside the data; saved with it and printed beside its numbers."""
+    """Everything that decides a training run's outcome beside the data; saved with it and printed beside its numbers.
+
+    `window` is the side of the random window of a pair that a step sees (the whole crop if it is `size`): traces of forging
+    are local, and a window of half the side costs a quarter. `start` names the weights a run began from, by their sha256.
+    `without` are families left out. `average` is the decay of the weights' moving average.
+    """
 
     method: str = "plain"
-    view: str = "rgb"
+    view: str = "both"
     size: int = 224
+    window: int = 128
     margin: float = 1.4
     pairs: int = 24_000
     steps: int = 4_000
     batch_pairs: int = 16
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
-    average: float = 0.999
+    average: float = 0.998
     zoo_steps: int = 300
     twin_draws: int = 2
+    start: str = "ImageNet"
     without: tuple[str, ...] = ()
     seed: int = 0
 

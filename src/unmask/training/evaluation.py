@@ -1,0 +1,247 @@
+"""The evaluation of a detector on held-out faces: what `unmask evaluate` prints, and what a card quotes. Lab only.
+
+Every number has a 95 % interval by bootstrap over subjects. Beside each stands the trivial opponent, a linear classifier
+on the radial spectrum trained on the training split of the same family (of all families for one never trained on).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from unmask.data.held_out import CONDITIONS, Face, held_out, pairing
+from unmask.data.pool import Twins
+from unmask.data.spectrum import SpectrumClassifier
+from unmask.data.store import StoredFace
+from unmask.evidence.likelihood import likelihood_ratio
+from unmask.faces.finding import FoundFace
+from unmask.faces.quality import assess_quality
+from unmask.packs.card import Calibration, Metric
+from unmask.training.metrics import auc, interval, log_lr_cost, log_lr_cost_min, miss_rate
+
+FAMILIES = ("stylegan", "mobilestylegan", "ciplab", "selfblend", "swap", "resynthesis", "pggan")
+Scorer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The numbers of one detector: one `Metric` each, as a card holds them."""
+
+    split: str
+    metrics: list[Metric] = field(default_factory=list)
+
+    def value(self, dataset: str, name: str, condition: str = "as is") -> Metric | None:
+        """The metric of that name, if there is one."""
+        for metric in self.metrics:
+            if (metric.dataset, metric.name, metric.condition) == (dataset, name, condition):
+                return metric
+        return None
+
+
+def quality_of(face: Face) -> float:
+    """Unified quality, 0-100, of a held-out face as the runtime would assess it."""
+    return assess_quality(face.picture, FoundFace(face.box, face.points, 1.0)).unified
+
+
+def evaluate(
+    faces: Sequence[StoredFace],
+    split: str,
+    scorer: Scorer,
+    size: int,
+    margin: float,
+    calibration: Calibration | None = None,
+    twins: Twins | None = None,
+    conditions: Iterable[str] = CONDITIONS,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Evaluate a scorer.
+
+    Args:
+        faces: of a store; those of `split` are tested, those of "train" teach the spectrum classifier.
+        split: "val" or "test".
+        scorer: crops uint8 (N, S, S, 3) -> logits (N,), maps (N, h, w) in [0, 1].
+        size, margin: of the context crop.
+        calibration: for Cllr; left out without one.
+        twins: of the split's reals, for the re-synthesis family.
+        progress: called with a line per condition.
+    """
+    result = Evaluation(split)
+    spectra = _spectrum_classifiers(faces, size, margin, seed)
+    for condition in conditions:
+        held = held_out(faces, split, FAMILIES, condition, size, margin, twins, seed)
+        crops = np.stack([face.crop for face in held])
+        logits, maps = scorer(crops)
+        if progress:
+            progress(f"{condition}: {len(held)} faces")
+        row = {id(face): number for number, face in enumerate(held)}
+        llrs = None
+        if calibration is not None:
+            llrs = np.array(
+                [likelihood_ratio(calibration, float(v), quality_of(f)) for f, v in zip(held, logits, strict=True)]
+            )
+        for family in FAMILIES:
+            some = pairing(family, held)
+            labels = np.array([face.label for face in some])
+            if len(set(labels.tolist())) < 2:
+                continue
+            rows = [row[id(face)] for face in some]
+            spectrum = spectra.get(family, spectra["all"]).logits(crops[rows])
+            _discrimination(result, family, condition, some, labels, logits[rows], spectrum)
+            if llrs is not None:
+                for name, cost in (("cllr", log_lr_cost), ("cllr_min", log_lr_cost_min)):
+                    add(result, family, name, condition, cost(labels, llrs[rows]), None, None, labels)
+        _between_sources(result, condition, held, logits)
+        if condition == "as is":
+            _localisation(result, held, maps)
+    return result
+
+
+def add(
+    result: Evaluation,
+    dataset: str,
+    name: str,
+    condition: str,
+    value: float,
+    low: float | None,
+    high: float | None,
+    labels: np.ndarray,
+) -> None:
+    """Put a number, its interval if it has one, and the counts behind it into an evaluation."""
+    real, forged = int((labels == 0).sum()), int((labels == 1).sum())
+    numbers = [None if number is None else round(number, 4) for number in (low, high)]
+    result.metrics.append(
+        Metric(
+            dataset=dataset,
+            name=name,
+            condition=condition,
+            value=round(value, 4),
+            low=numbers[0],
+            high=numbers[1],
+            n_real=real,
+            n_forged=forged,
+        )
+    )
+
+
+def _discrimination(
+    result: Evaluation,
+    family: str,
+    condition: str,
+    some: Sequence[Face],
+    labels: np.ndarray,
+    logits: np.ndarray,
+    spectrum: np.ndarray,
+) -> None:
+    subjects = [face.subject for face in some]
+    statistics = {"auc": auc, "miss_at_1%": miss_rate(0.01), "miss_at_10%": miss_rate(0.10)}
+    for name, statistic in statistics.items():
+        value, low, high = interval(statistic, labels, logits, subjects, draws=400)
+        add(result, family, name, condition, value, low, high, labels)
+    value, low, high = interval(auc, labels, spectrum, subjects, draws=400)
+    add(result, family, "auc_spectrum", condition, value, low, high, labels)
+
+
+def _between_sources(result: Evaluation, condition: str, held: Sequence[Face], logits: np.ndarray) -> None:
+    """Reals of one source against reals of another: one half is right, anything else is a learned source."""
+    sources = sorted({face.source for face in held if not face.label and "@" not in face.source})
+    for a, first in enumerate(sources):
+        for second in sources[a + 1 :]:
+            rows = [i for i, face in enumerate(held) if not face.label and face.source in (first, second)]
+            labels = np.array([int(held[i].source == second) for i in rows])
+            value, low, high = interval(auc, labels, logits[rows], [held[i].subject for i in rows], draws=400)
+            add(result, f"{first} vs {second}", "auc_real_vs_real", condition, value, low, high, labels)
+
+
+def _localisation(result: Evaluation, held: Sequence[Face], maps: np.ndarray) -> None:
+    """Pointing and IoU against masks; on CIPLAB, whether edited features are hotter than untouched ones of the same face."""
+    for family in ("selfblend", "swap"):
+        hits, overlaps, chance = [], [], []
+        for face, heat in zip(held, maps, strict=True):
+            if face.family != family or face.mask is None:
+                continue
+            truth = face.mask > 0.5 * max(float(face.mask.max()), 1e-6)
+            if truth.any():
+                heat = _on_grid(heat, truth.shape)
+                hits.append(float(truth.ravel()[int(heat.argmax())]))
+                chance.append(float(truth.mean()))
+                said = heat > 0.5
+                overlaps.append(float((said & truth).sum() / max((said | truth).sum(), 1)))
+        if hits:
+            labels = np.ones(len(hits), int)
+            for name, values in (("pointing", hits), ("pointing_chance", chance), ("iou", overlaps)):
+                low, high = _mean_interval(np.array(values))
+                add(result, family, name, "as is", float(np.mean(values)), low, high, labels)
+    agreements = []
+    for face, heat in zip(held, maps, strict=True):
+        edited = [_inside(heat, cells) for cells, flag in face.regions if flag]
+        spared = [_inside(heat, cells) for cells, flag in face.regions if not flag]
+        agreements += [float(a > b) + 0.5 * float(a == b) for a in edited for b in spared]
+    if agreements:
+        low, high = _mean_interval(np.array(agreements))
+        labels = np.ones(len(agreements), int)
+        add(result, "ciplab", "region_agreement", "as is", float(np.mean(agreements)), low, high, labels)
+
+
+def _on_grid(heat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    import cv2
+
+    return heat if heat.shape == shape else cv2.resize(heat, shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _inside(heat: np.ndarray, cells: np.ndarray) -> float:
+    return float((_on_grid(heat, cells.shape) * cells).sum() / max(float(cells.sum()), 1e-6))
+
+
+def _mean_interval(values: np.ndarray, draws: int = 1000) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _spectrum_classifiers(
+    faces: Sequence[StoredFace], size: int, margin: float, seed: int
+) -> dict[str, SpectrumClassifier]:
+    train = held_out(faces, "train", FAMILIES, "as is", size, margin, None, seed, most=250)
+    found = {}
+    for family in (*FAMILIES, "all"):
+        some = train if family == "all" else pairing(family, train)
+        labels = np.array([face.label for face in some])
+        if len(set(labels.tolist())) == 2:
+            found[family] = SpectrumClassifier().fit(np.stack([face.crop for face in some]), labels)
+    return found
+
+
+def table(result: Evaluation) -> str:
+    """The evaluation as a Markdown table: a row per family and condition."""
+    lines = [
+        "| family | condition | AUC [95 %] | spectrum AUC | miss at 1 % | miss at 10 % | Cllr | Cllr min | real / forged |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    keys = dict.fromkeys((m.dataset, m.condition) for m in result.metrics if m.name == "auc")
+    for dataset, condition in keys:
+        cells = []
+        for name in ("auc", "auc_spectrum", "miss_at_1%", "miss_at_10%", "cllr", "cllr_min"):
+            metric = result.value(dataset, name, condition)
+            cells.append(_cell(metric, with_interval=name == "auc"))
+        area = result.value(dataset, "auc", condition)
+        assert area is not None  # it is what the key was taken from
+        lines.append(f"| {dataset} | {condition} | {' | '.join(cells)} | {area.n_real} / {area.n_forged} |")
+    lines += ["", "| reals | condition | AUC [95 %] |", "|---|---|---|"]
+    lines += [
+        f"| {m.dataset} | {m.condition} | {_cell(m, True)} |" for m in result.metrics if m.name == "auc_real_vs_real"
+    ]
+    lines += ["", "| localisation | measure | value [95 %] |", "|---|---|---|"]
+    local = ("pointing", "pointing_chance", "iou", "region_agreement")
+    lines += [f"| {m.dataset} | {m.name} | {_cell(m, True)} |" for m in result.metrics if m.name in local]
+    return "\n".join(lines)
+
+
+def _cell(metric: Metric | None, with_interval: bool) -> str:
+    if metric is None:
+        return "–"
+    text = f"{metric.value:.3f}"
+    if with_interval and metric.low is not None and metric.high is not None:
+        text += f" [{metric.low:.3f}, {metric.high:.3f}]"
+    return text

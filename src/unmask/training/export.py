@@ -1,0 +1,148 @@
+"""From a run to a model pack: ONNX with half-precision weights, a parity check, and the card. Lab only."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from unmask.errors import PackError
+from unmask.forgery.plain import Plain
+from unmask.packs import Pack, load_pack
+from unmask.packs.card import Calibration, Card, Metric, OperatingPoint, sha256_of
+from unmask.training.run import Run, versions
+
+_SMALL = 64  # tensors with fewer numbers stay float32: halving them saves nothing
+
+
+class Fused(nn.Module):
+    """Several detectors as one: the mean of their logits, the mean of their maps in [0, 1]."""
+
+    def __init__(self, members: Sequence[Plain]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B,) and maps (B, 1, 28, 28) in [0, 1] for normalised faces (B, 3, 224, 224)."""
+        outputs = [member(faces) for member in self.members]
+        logit = torch.stack([out.logit for out in outputs]).mean(0)
+        return logit, torch.stack([out.map.sigmoid() for out in outputs]).mean(0)
+
+
+def write_onnx(module: Fused, path: Path) -> None:
+    """Export to ONNX with a free batch size, weights stored in half precision and computed with in float32."""
+    example = torch.rand(2, 3, Plain.size, Plain.size)
+    program = torch.onnx.export(
+        module.eval(),
+        (example,),
+        input_names=["faces"],
+        output_names=["logit", "map"],
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None  # dynamo=True always returns a program
+    model = program.model_proto
+    nodes, kept = [], []
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.dtype != np.float32 or array.size < _SMALL:
+            kept.append(tensor)
+            continue
+        kept.append(numpy_helper.from_array(array.astype(np.float16), f"{tensor.name}.half"))
+        nodes.append(helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=TensorProto.FLOAT))
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    body = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, *body])
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+@torch.no_grad()
+def parity(module: Fused, pack: Pack, crops: np.ndarray) -> dict[str, float]:
+    """Largest difference of logit and map between torch and the pack, on crops uint8 (N, S, S, 3)."""
+    pixels = np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(np.float32) / 255
+    logit, heat = pack.run(pixels)
+    mean, std = (np.asarray(v, np.float32).reshape(1, 3, 1, 1) for v in (Plain.mean, Plain.std))
+    expected_logit, expected_heat = module.eval()(torch.from_numpy((pixels - mean) / std))
+    return {
+        "logit": float(np.abs(logit - expected_logit.numpy()).max()),
+        "map": float(np.abs(heat - expected_heat.numpy()).max()),
+    }
+
+
+def write_pack(
+    module: Fused,
+    folder: Path,
+    *,
+    runs: Sequence[Path],
+    name: str,
+    version: str,
+    description: str,
+    licence: str,
+    origin: str,
+    training_data: str,
+    training_data_terms: str,
+    training_data_sha256: str,
+    calibration: Calibration,
+    metrics: Sequence[Metric],
+    operating_points: Sequence[OperatingPoint],
+    limits: Sequence[str],
+    margin: float,
+) -> Pack:
+    """Write `model.onnx` and a complete `card.json` into a folder and load the pack back.
+
+    Raises:
+        PackError: the card is incomplete.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_onnx(module, folder / "model.onnx")
+    card = Card(
+        name=name,
+        version=version,
+        task="forgery_detection",
+        description=description,
+        input_size=(Plain.size, Plain.size),
+        colour_order="RGB",
+        mean=Plain.mean,
+        std=Plain.std,
+        crop_margin=margin,
+        outputs=("logit", "map"),
+        licence=licence,
+        origin=origin,
+        training_data=training_data,
+        training_data_terms=training_data_terms,
+        training_data_sha256=training_data_sha256,
+        protocol={"runs": [asdict(Run.protocol_of(run)) for run in runs], "versions": versions()},
+        metrics=tuple(metrics),
+        calibration=calibration,
+        operating_points=tuple(operating_points),
+        limits=tuple(limits),
+        sha256=sha256_of(folder / "model.onnx"),
+    )
+    card.check_complete()
+    card.write(folder / "card.json")
+    return load_pack(folder)
+
+
+def with_numbers(
+    pack: Pack, calibration: Calibration, metrics: Sequence[Metric], points: Sequence[OperatingPoint]
+) -> Pack:
+    """The same pack with other numbers on its card, written in place.
+
+    Raises:
+        PackError: the pack is not a forgery detector.
+    """
+    if pack.card.task != "forgery_detection":
+        raise PackError(f"pack {pack.card.name!r} is no forgery detector")
+    card = replace(pack.card, calibration=calibration, metrics=tuple(metrics), operating_points=tuple(points))
+    card.check_complete()
+    card.write(pack.folder / "card.json")
+    return load_pack(pack.folder)

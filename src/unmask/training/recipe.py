@@ -1,0 +1,183 @@
+"""The way from pictures to a trained `plain`: manifest, face store, zoo, twins, pool, training. Every stage resumes. Lab only.
+
+Stages share a work folder (`store/`, `zoo/`, `twins/`, `pools/`), so that several runs prepare once and differ in nothing
+but their protocol.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file
+from torch import nn
+
+from unmask.data.held_out import held_out
+from unmask.data.manifest import Sample, manifest_sha256, read_collection, read_manifest
+from unmask.data.pool import SHARES, SOURCE_SHARES, Pool, PoolPlan, build_pool
+from unmask.data.store import StoredFace, build_store, read_store
+from unmask.data.twins import make_twins, train_zoo, zoo_and_taef2
+from unmask.errors import DataError
+from unmask.forgery.plain import Plain
+from unmask.packs.card import sha256_of
+from unmask.training.engine import fit, make_fabric
+from unmask.training.run import Protocol, Run
+from unmask.training.scoring import family_aucs, logits_of
+
+_MADE_HERE = ("selfblend", "swap", "resynthesis")
+_TWINNED_PER_SOURCE = 700
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where data lie and prepared things are kept: data folder or manifest, synthesised faces, TAEF2 weights, work folder."""
+
+    data: Path
+    work: Path
+    synthetic: Path | None = None
+    taef2: Path | None = None
+    workers: int = 1
+
+    def samples(self) -> list[Sample]:
+        """The manifest's rows."""
+        if self.data.is_file():
+            return read_manifest(self.data)
+        return read_collection(self.data, self.synthetic)
+
+    def faces(self, progress: Progress | None = None) -> list[StoredFace]:
+        """The face store, made if it is not there."""
+        samples, folder = self.samples(), self.work / "store"
+        done = folder / "manifest.sha256"
+        mark = manifest_sha256(samples)
+        if not done.is_file() or done.read_text() != mark:
+            task = progress.add_task("finding faces", total=len(samples)) if progress else None
+            build_store(samples, folder, lambda n: progress.advance(task, n) if progress and task is not None else None)
+            done.write_text(mark)
+        return read_store(folder)
+
+
+def progress_bars(console: Console) -> Progress:
+    """The lab's progress display, on the console's stream."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console)
+
+
+def find_or_make_pool(shop: Workshop, protocol: Protocol, families: Sequence[str], progress: Progress) -> Pool:
+    """A pool that holds the families: one that is there, finished and at least as rich, else a new one."""
+    shares = {name: SHARES[name] for name in families}
+    for path in sorted((shop.work / "pools").glob("*/plan.json")):
+        plan = PoolPlan(**json.loads(path.read_text(encoding="utf-8")))
+        fits = replace(plan, families=shares, pairs=protocol.pairs) == PoolPlan(
+            protocol.pairs, protocol.seed, protocol.size, protocol.margin, shares, SOURCE_SHARES
+        )
+        if fits and set(shares) <= set(plan.families) and plan.pairs >= protocol.pairs:
+            if np.load(path.parent / "done.npy").all():
+                return Pool.open(path.parent)
+    plan = PoolPlan(protocol.pairs, protocol.seed, protocol.size, protocol.margin, shares, SOURCE_SHARES)
+    name = hashlib.sha256(json.dumps(asdict(plan)).encode()).hexdigest()[:12]
+    task = progress.add_task("making pairs", total=plan.pairs)
+    return build_pool(
+        shop.work / "store",
+        shop.work / "twins",
+        shop.work / "pools" / name,
+        plan,
+        shop.workers,
+        lambda pairs: progress.advance(task, pairs),
+    )
+
+
+def twinned(faces: Sequence[StoredFace], most: int = _TWINNED_PER_SOURCE) -> list[StoredFace]:
+    """The training reals that get twins: the first `most` of every source."""
+    chosen: dict[str, list[StoredFace]] = {}
+    for face in faces:
+        if face.sample.split == "train" and not face.sample.label:
+            chosen.setdefault(face.sample.source, []).append(face)
+    return [face for group in chosen.values() for face in group[:most]]
+
+
+def prepare_twins(shop: Workshop, protocol: Protocol, faces: Sequence[StoredFace], console: Console) -> None:
+    """Train the zoo and make the twins, as far as they are not there."""
+    device = make_fabric().device
+    reals = twinned(faces)
+    zoo = train_zoo(reals, shop.work / "zoo", protocol.zoo_steps, protocol.seed, device, progress=console.print)
+    with progress_bars(console) as progress:
+        task = progress.add_task("making twins", total=len(reals) * protocol.twin_draws)
+        nets = zoo_and_taef2(zoo, shop.taef2, device)
+        make_twins(
+            reals,
+            nets,
+            shop.work / "twins",
+            protocol.twin_draws,
+            protocol.seed,
+            device,
+            progress=lambda n: progress.advance(task, n),
+        )
+
+
+def train_plain(shop: Workshop, folder: Path, protocol: Protocol, start: Path | None, console: Console) -> nn.Module:
+    """Prepare what is missing and train, or resume, one run; returns the averaged detector.
+
+    Args:
+        shop: where everything lies.
+        folder: of the run.
+        protocol: of the run; its `start` is filled in here.
+        start: run folder whose weights to begin from; None for ImageNet's.
+        console: for progress, on standard error.
+
+    Raises:
+        DataError: something about the data, the run folder or the start; before training begins.
+    """
+    if start is not None:
+        if not (start / "weights.safetensors").is_file():
+            raise DataError(f"{start}: no weights.safetensors to start from; finish that run first")
+        protocol = replace(protocol, start=sha256_of(start / "weights.safetensors"))
+    unknown = sorted(set(protocol.without) - set(SHARES))
+    if unknown:
+        raise DataError(f"no family {', '.join(unknown)}; families are {', '.join(SHARES)}")
+    with progress_bars(console) as progress:
+        faces = shop.faces(progress)
+    present = {face.sample.family for face in faces if face.sample.split == "train"} | set(_MADE_HERE)
+    families = [name for name in SHARES if name in present and name not in protocol.without]
+    run = Run(folder, protocol, manifest_sha256([face.sample for face in faces]))
+    if "resynthesis" in families:
+        prepare_twins(shop, protocol, faces, console)
+    with progress_bars(console) as progress:
+        pool = find_or_make_pool(shop, protocol, families, progress)
+    watched = ("selfblend", "swap", "stylegan", "ciplab", "mobilestylegan", "pggan")
+    held = held_out(faces, "val", watched, "as is", protocol.size, protocol.margin, most=40)
+    crops = np.stack([face.crop for face in held])
+    fabric = make_fabric()
+    torch.manual_seed(protocol.seed)
+    detector = Plain(protocol.view, pretrained=start is None)  # type: ignore[arg-type]
+    if start is not None:
+        detector.load_state_dict(load_file(start / "weights.safetensors"))
+
+    def validate(module: nn.Module) -> dict[str, float]:
+        return family_aucs(held, logits_of(module, crops, fabric.device)[0])
+
+    with progress_bars(console) as progress:
+        task = progress.add_task("training", total=protocol.steps)
+
+        def advance(step: int, loss: float) -> None:
+            progress.update(task, completed=step, description=f"training (loss {loss:.3f})")
+
+        return fit(fabric, detector, pool, run, validate, progress=advance)
+
+
+def load_run(folder: Path) -> Plain:
+    """The averaged detector of a finished run.
+
+    Raises:
+        DataError: no such run, or it is not finished.
+    """
+    protocol = Run.protocol_of(folder)
+    if not (folder / "weights.safetensors").is_file():
+        raise DataError(f"{folder}: the run is not finished; start the same command again to resume it")
+    detector = Plain(protocol.view, pretrained=False)  # type: ignore[arg-type]
+    detector.load_state_dict(load_file(folder / "weights.safetensors"))
+    return detector.eval()
