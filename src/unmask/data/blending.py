@@ -1,11 +1,12 @@
 """Forgeries by blending, with their masks: self-blended images and landmark face swaps.
 
-Self-blending follows Shiohara & Yamasaki, "Detecting Deepfakes with Self-Blended Images" (CVPR 2022): a picture is blended
-with a slightly changed copy of itself, so that only the traces of blending tell it from its twin. Swaps put the face of one
-person on another by a smooth warp between two face meshes, with colour matching and alpha or Poisson blending.
+Self-blending follows Shiohara & Yamasaki, "Detecting Deepfakes with Self-Blended Images" (CVPR 2022): a picture is
+blended with a slightly changed copy of itself, so that only the traces of blending tell it from its twin. Swaps put the
+face of one person on another by a smooth warp between two face meshes, with colour matching and alpha or Poisson
+blending.
 
-Pictures are uint8 (H, W, 3) RGB; masks float32 (H, W) in [0, 1], 1 where the foreign pixels are; meshes (468, 2) in pixels.
-Everything random comes from the generator that is passed in.
+Pictures are uint8 (H, W, 3) RGB; masks float32 (H, W) in [0, 1], 1 where the foreign pixels are; meshes (468, 2) in
+pixels. Everything random comes from the generator that is passed in.
 """
 
 import cv2
@@ -53,7 +54,7 @@ def blending_mask(rng: np.random.Generator, shape: tuple[int, ...], mesh: np.nda
     """
     height, width = shape[:2]
     face = float(np.ptp(mesh[:, 0]))
-    hard = np.zeros((height, width), np.uint8)
+    hard: np.ndarray = np.zeros((height, width), np.uint8)
     if rng.random() < local:
         groups: tuple[tuple[int, ...], ...] = _REGIONS[rng.integers(len(_REGIONS))]
         grow = rng.uniform(0.02, 0.09)
@@ -84,7 +85,7 @@ def blend(target: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndarra
 
 
 def poisson(target: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Poisson blending (Perez et al. 2003) of the region where the mask exceeds one half; alpha blending if it touches the border."""
+    """Poisson blending (Perez et al. 2003) where the mask exceeds 0.5; alpha blending if that is next to nothing."""
     hard = (mask > 0.5).astype(np.uint8) * 255
     hard[:2], hard[-2:], hard[:, :2], hard[:, -2:] = 0, 0, 0, 0
     x, y, w, h = cv2.boundingRect(hard)
@@ -144,7 +145,7 @@ def self_blend(
         source = change_look(rng, source, strength)
     face = float(np.ptp(mesh[:, 0]))
     centre = mesh.mean(axis=0)
-    turn = cv2.getRotationMatrix2D(
+    turn: np.ndarray = cv2.getRotationMatrix2D(
         (float(centre[0]), float(centre[1])), rng.uniform(-2, 2), 1 + rng.uniform(-0.05, 0.05) * strength
     )
     turn[:, 2] += rng.uniform(-0.035, 0.035, 2) * face * strength
@@ -157,7 +158,10 @@ def self_blend(
 
 
 def match_colour(source: np.ndarray, target: np.ndarray, mask: np.ndarray, amount: float) -> np.ndarray:
-    """Move the source's mean and spread per Lab channel inside the mask to the target's (Reinhard et al. 2001), by `amount` in [0, 1]."""
+    """Move the source's mean and spread per Lab channel inside the mask to the target's, by `amount` in [0, 1].
+
+    After Reinhard et al., "Color Transfer between Images" (2001).
+    """
     inside = mask > 0.5
     if not inside.any():
         return source
@@ -170,7 +174,9 @@ def match_colour(source: np.ndarray, target: np.ndarray, mask: np.ndarray, amoun
     return cv2.cvtColor(out, cv2.COLOR_LAB2RGB)
 
 
-def warp_face(source: np.ndarray, source_mesh: np.ndarray, target_mesh: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def warp_face(
+    source: np.ndarray, source_mesh: np.ndarray, target_mesh: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
     """Bring a face onto another face's mesh: an affine map plus a smooth residual that follows the anchors.
 
     Returns:
@@ -214,7 +220,7 @@ def swap_face(
 
 
 def pose_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """How differently two meshes are posed: mean distance of their anchors after centring and scaling by the face width."""
+    """How differently two meshes are posed: mean distance of their anchors, centred and scaled by the face width."""
     shapes = []
     for mesh in (a, b):
         points = mesh[_ANCHORS]

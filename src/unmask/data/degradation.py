@@ -16,7 +16,9 @@ def jpeg(pixels: np.ndarray, quality: int, full_chroma: bool = False) -> np.ndar
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if full_chroma else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
     options = [cv2.IMWRITE_JPEG_QUALITY, int(quality), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     _, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it was encoded right here
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Degradation:
         """
         from unmask.faces.alignment import resize
 
-        out = pixels.astype(np.float32) * np.asarray(self.gain, np.float32) + self.offset
+        out: np.ndarray = pixels.astype(np.float32) * np.asarray(self.gain, np.float32) + self.offset
         if self.saturation != 1.0:
             grey = out @ np.array([0.299, 0.587, 0.114], np.float32)
             out = grey[..., None] + self.saturation * (out - grey[..., None])
@@ -80,7 +82,7 @@ class Degradation:
             out = cv2.GaussianBlur(out, (0, 0), self.blur)
         if self.noise:
             out += rng.normal(0.0, self.noise, out.shape).astype(np.float32)
-        done = np.clip(out + 0.5, 0, 255).astype(np.uint8)
+        done: np.ndarray = np.clip(out + 0.5, 0, 255).astype(np.uint8)
         for quality in self.qualities:
             done = jpeg(done, quality, self.full_chroma)
         if self.last < 0:

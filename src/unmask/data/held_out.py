@@ -26,9 +26,9 @@ _FLAGS = ("left_eye", "right_eye", "nose", "mouth")
 class Face:
     """A face as the detector meets it, with what is known about it.
 
-    `crop` uint8 (S, S, 3); `picture`, `box` and `points` are those of the presented picture (for quality); `mask` float32
-    (28, 28) share of forged pixels per map cell, or None; `regions` are CIPLAB's four features as (28, 28) masks with
-    whether each was edited.
+    `crop` uint8 (S, S, 3); `picture`, `box` and `points` are those of the presented picture (for quality); `mask`
+    float32 (28, 28) share of forged pixels per map cell, or None; `regions` are CIPLAB's four features as (28, 28)
+    masks with whether each was edited.
     """
 
     crop: np.ndarray
@@ -71,8 +71,9 @@ def held_out(
     Args:
         faces: a store's faces.
         split: "val", "cal" or "test".
-        families: of forgeries; "selfblend", "swap" and "resynthesis" (needs `twins`) are made here from the split's reals,
-            "pggan" comes with reals of its own source brought to its 128 px, under the source name "celebamask@128".
+        families: of forgeries; "selfblend", "swap" and "resynthesis" (needs `twins`) are made here from the
+            split's reals, "pggan" comes with reals of its own source brought to its 128 px, under the source name
+            "celebamask@128".
         condition: one of CONDITIONS.
         size, margin: of the context crop.
         seed: of the forgeries; they are the same for every condition.
@@ -85,7 +86,9 @@ def held_out(
     reals = {source: group[:most] for source, group in reals.items()}
     out: list[Face] = []
 
-    def add(pixels: np.ndarray, face: StoredFace, family: str, mask: np.ndarray | None, side: int | None = None) -> None:
+    def add(
+        pixels: np.ndarray, face: StoredFace, family: str, mask: np.ndarray | None, side: int | None = None
+    ) -> None:
         shown = present(pixels, condition, side)
         scale = len(shown) / face.side
         x, y, w, h = (value * scale for value in face.box)
@@ -119,7 +122,7 @@ def held_out(
                 add(forged, face, "selfblend", mask)
             if "swap" in wanted and len(group) > 1:
                 others = [group[(number + 1 + int(step)) % len(group)] for step in rng.integers(0, len(group) - 1, 10)]
-                other = min(others, key=lambda candidate: pose_distance(candidate.mesh, face.mesh))  # noqa: B023
+                other = min(others, key=lambda candidate: pose_distance(candidate.mesh, face.mesh))
                 forged, mask = swap_face(rng, pixels, face.mesh, other.pixels(), other.mesh)
                 add(forged, face, "swap", mask)
             if "resynthesis" in wanted and twins is not None:
@@ -136,7 +139,7 @@ def held_out(
 
 
 def pairing(family: str, faces: Sequence[Face]) -> list[Face]:
-    """The forgeries of one family with the reals they are held against: same source and size; for forgeries made here, all reals."""
+    """The forgeries of one family with the reals of the same sources and size; for forgeries made here, all reals."""
     forged = [face for face in faces if face.family == family]
     sources = {face.source for face in forged}
     return [face for face in faces if not face.label and face.source in sources] + forged

@@ -10,8 +10,8 @@ from unmask.data.assets import FACE_MESH, fetch
 from unmask.errors import MissingExtraError
 
 # Point indices of the mesh's regions, facts of the public mesh topology (ASSETS: mediapipe's connection lists).
-FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
-             150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
+FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
+             149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
 # Image-left / image-right, i.e. the subject's right / left.
 RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
 LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
@@ -81,7 +81,7 @@ def region_mask(shape: tuple[int, ...], mesh: np.ndarray, region: str, grow: flo
         uint8 (H, W), 0 or 1.
     """
     indices = FACE_OVAL if region == "face" else REGIONS[region]
-    mask = np.zeros(shape[:2], np.uint8)
+    mask: np.ndarray = np.zeros(shape[:2], np.uint8)
     hull = cv2.convexHull(np.round(mesh[list(indices)]).astype(np.int32))
     cv2.fillConvexPoly(mask, hull, 1)
     reach = round(grow * float(np.ptp(mesh[:, 0])))

@@ -1,7 +1,8 @@
 """The data set manifest: one row per picture, and the layouts we can read into it.
 
-Label convention: forged = 1, real = 0. `family` names how a forgery was made ("real" for reals), `source` the collection a
-picture comes from (what a detector must not learn), `subject` whatever must never stand on both sides of a split.
+Label convention: forged = 1, real = 0. `family` names how a forgery was made ("real" for reals), `source` the
+collection a picture comes from (what a detector must not learn), `subject` whatever must never stand on both sides of a
+split.
 """
 
 import csv
@@ -9,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,7 +49,8 @@ def read_manifest(path: Path) -> list[Sample]:
     """Read and check a CSV manifest; relative picture paths are taken from the manifest's folder.
 
     Raises:
-        DataError: naming row and remedy, for a missing column or file, an unknown label or split, or a subject on two sides.
+        DataError: naming row and remedy, for a missing column or file, an unknown label or split, or a subject on two
+            sides.
     """
     known = {field.name for field in fields(Sample)}
     samples: list[Sample] = []
@@ -71,8 +74,10 @@ def read_manifest(path: Path) -> list[Sample]:
             raise DataError(f"{where}: no file {picture}; correct the path or drop the row")
         split, first = side.setdefault(row["subject"], (row["split"], number))
         if split != row["split"]:
-            raise DataError(f"{where}: subject {row['subject']!r} is in {row['split']} here and in {split} in row {first}")
-        values = {key: value for key, value in row.items() if key in known and value is not None}
+            raise DataError(
+                f"{where}: subject {row['subject']!r} is in {row['split']} here and in {split} in row {first}"
+            )
+        values: dict[str, Any] = {key: value for key, value in row.items() if key in known and value is not None}
         samples.append(Sample(**{**values, "path": str(picture), "label": int(row["label"])}))
     if not samples:
         raise DataError(f"{path}: the manifest has no rows")

@@ -1,12 +1,13 @@
 """The training pool: degraded pairs of a forgery and its real twin, made once by all cores and then read by every run.
 
 A pair shares source, content (where the forgery has a twin), crop geometry and degradation; only the forging differs.
-Families: "selfblend", "swap" and "resynthesis" are made here from reals; "stylegan", "ciplab" and "mobilestylegan" come from
-collections and are paired with a random real of the same source.
+Families: "selfblend", "swap" and "resynthesis" are made here from reals; "stylegan", "ciplab" and "mobilestylegan" come
+from collections and are paired with a random real of the same source.
 
 Files in the pool's folder: `pixels.npy` uint8 (P, 2, S, S, 3) with the real first, `masks.npy` uint8 (P, M, M) for the
-forgery (0..254 = share of forged pixels, 255 = not known), `families.npy` and `sources.npy` uint8 indices into the names of
-`plan.json`. Chunks are made from their own seed, so a pool is the same whoever makes it and a kill costs one chunk a worker.
+forgery (0..254 = share of forged pixels, 255 = not known), `families.npy` and `sources.npy` uint8 indices into the
+names of `plan.json`. Chunks are made from their own seed, so a pool is the same whoever makes it and a kill costs one
+chunk a worker.
 """
 
 import json
@@ -53,7 +54,10 @@ class PoolPlan:
 
 @dataclass(frozen=True)
 class Twins:
-    """Re-synthesised reals: `pixels[d]` uint8 (N, 256, 256, 3) with draw d's twin of face n in the top-left `sides[d, n]` square."""
+    """Re-synthesised reals.
+
+    `pixels[d]` uint8 (N, 256, 256, 3) holds draw d's twin of face n in the top-left square of side `sides[d, n]`.
+    """
 
     pixels: list[np.ndarray]
     sides: np.ndarray
@@ -90,7 +94,9 @@ class PairMaker:
             group.setdefault(face.sample.family if face.sample.label else face.sample.source, []).append(face)
         absent = [f for f in plan.families if f in _COLLECTED and f not in self._forged]
         if not self._reals or absent:
-            raise DataError(f"the training split has no {', '.join(absent) or 'real faces'}; add them or leave them out")
+            raise DataError(
+                f"the training split has no {', '.join(absent) or 'real faces'}; add them or leave them out"
+            )
         self._twinned = {
             source: [face for face in group if face.sample.path in twins.rows] for source, group in self._reals.items()
         }
@@ -138,7 +144,7 @@ class PairMaker:
 
     @staticmethod
     def _pick(rng: np.random.Generator, faces: Sequence[StoredFace]) -> StoredFace:
-        return faces[rng.integers(len(faces))]
+        return faces[int(rng.integers(len(faces)))]
 
     def _forge(
         self, rng: np.random.Generator, family: str, face: StoredFace

@@ -1,10 +1,10 @@
 """Neural re-synthesis: give a real picture a forged twin of the same content by sending it through a small network.
 
-A zoo of tiny networks with different decoders is trained in minutes on the training reals, so that a detector meets many
-kinds of up-sampling and texture loss instead of one generator's. Each `Recipe` is one network:
+A zoo of tiny networks with different decoders is trained in minutes on the training reals, so that a detector meets
+many kinds of up-sampling and texture loss instead of one generator's. Each `Recipe` is one network:
 
-- autoencoders (factor 4 or 8; transposed convolution, nearest, bilinear or pixel-shuffle up-sampling), half of them with a
-  patch critic (Isola et al. 2017), which sharpens and leaves the traces of adversarial training;
+- autoencoders (factor 4 or 8; transposed convolution, nearest, bilinear or pixel-shuffle up-sampling), half of them
+  with a patch critic (Isola et al. 2017), which sharpens and leaves the traces of adversarial training;
 - denoisers, used as a short diffusion round trip: noise is added up to `sigma` and removed in a few deterministic steps
   (Karras et al. 2022, Euler sampler), as in SDEdit (Meng et al. 2022).
 
@@ -14,6 +14,7 @@ Pictures here are float (B, 3, H, W) in [0, 1], H and W multiples of 8.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -78,12 +79,14 @@ def _up(kind: Decoder, into: int, out: int) -> nn.Module:
         return nn.ConvTranspose2d(into, out, 4, 2, 1)
     if kind == "shuffle":
         return nn.Sequential(nn.Conv2d(into, 4 * out, 3, padding=1), nn.PixelShuffle(2))
-    upsample = nn.Upsample(scale_factor=2, mode=kind) if kind == "nearest" else nn.Upsample(scale_factor=2, mode="bilinear")
+    upsample = (
+        nn.Upsample(scale_factor=2, mode=kind) if kind == "nearest" else nn.Upsample(scale_factor=2, mode="bilinear")
+    )
     return nn.Sequential(upsample, nn.Conv2d(into, out, 3, padding=1))
 
 
 class Autoencoder(nn.Module):
-    """A small convolutional autoencoder; `forward(x, jitter)` adds latent noise of `jitter` times the latent's spread."""
+    """A small convolutional autoencoder."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -100,6 +103,7 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Sequential(*up, nn.SiLU(), _up(recipe.decoder, widths[0], 3))
 
     def forward(self, x: Tensor, jitter: float = 0.0) -> Tensor:
+        """Send pictures (B, 3, H, W) in [0, 1] through, with latent noise of `jitter` times the latent's spread."""
         latent = self.encoder(x * 2 - 1)
         if jitter > 0:
             latent = latent + jitter * latent.std() * torch.randn_like(latent)
@@ -107,7 +111,7 @@ class Autoencoder(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """A small U-Net that predicts the clean picture from a noisy one; `sigma` (B,) is the noise's standard deviation in [0, 1] units."""
+    """A small U-Net that predicts the clean picture from a noisy one."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -120,6 +124,7 @@ class Denoiser(nn.Module):
         self.last = nn.Sequential(nn.SiLU(), _up(recipe.decoder, w[0], 3))
 
     def forward(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """The clean pictures, for noisy ones (B, 3, H, W) whose noise has standard deviation `sigma` (B,)."""
         # Scaled so that input and target stay near unit size at every noise level (Karras et al. 2022, table 1).
         spread = 0.25
         total = (sigma**2 + spread**2).view(-1, 1, 1, 1)
@@ -138,16 +143,16 @@ class Denoiser(nn.Module):
     @torch.no_grad()
     def round_trip(self, x: Tensor, sigma: float, steps: int) -> Tensor:
         """Add noise of `sigma` and take it away in `steps` Euler steps."""
-        levels = torch.linspace(sigma ** (1 / 3), 0.01 ** (1 / 3), steps).pow(3).tolist() + [0.0]
+        levels = [*torch.linspace(sigma ** (1 / 3), 0.01 ** (1 / 3), steps).pow(3).tolist(), 0.0]
         y = x + sigma * torch.randn_like(x)
-        for now, after in zip(levels, levels[1:], strict=False):
+        for now, after in pairwise(levels):
             clean = self(y, torch.full((len(y),), now, device=y.device))
             y = clean + (y - clean) * (after / now)
         return y
 
 
 def half_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 autocast where the hardware computes in it; a CPU that only emulates it is many times slower than in float32."""
+    """bfloat16 autocast where the hardware computes in it; where it is emulated, float32 is many times faster."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or has_cpu_bfloat16())
 
 
@@ -183,7 +188,7 @@ def train_network(
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    net = build(recipe).to(device, memory_format=torch.channels_last)
+    net = build(recipe).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, steps)
     critic, critic_optimiser = None, None
@@ -244,7 +249,9 @@ class _TinyBlock(nn.Module):
         self.pool = None
         if pooled:
             narrow = nn.Conv2d(wide, channels, 1, bias=False)
-            self.pool = nn.Sequential(nn.Conv2d(channels, wide, 1, bias=False), nn.GroupNorm(4, wide), nn.ReLU(), narrow)
+            self.pool = nn.Sequential(
+                nn.Conv2d(channels, wide, 1, bias=False), nn.GroupNorm(4, wide), nn.ReLU(), narrow
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pool is not None:
@@ -258,7 +265,7 @@ class _SoftClamp(nn.Module):
 
 
 class Taef2(nn.Module):
-    """The FLUX.2 tiny autoencoder (madebyollin/taesd, MIT), from a folder with `taef2_encoder.pth` and `taef2_decoder.pth`.
+    """The FLUX.2 tiny autoencoder (madebyollin/taesd, MIT): `taef2_encoder.pth`, `taef2_decoder.pth` of a folder.
 
     Raises:
         DataError: the folder lacks the files.
@@ -281,7 +288,7 @@ class Taef2(nn.Module):
             part.load_state_dict(torch.load(folder / name, map_location="cpu", weights_only=True))
 
     def forward(self, x: Tensor, jitter: float = 0.0) -> Tensor:
-        """Send pictures (B, 3, H, W) in [0, 1] through the autoencoder, with latent noise of `jitter` times its spread."""
+        """Send pictures (B, 3, H, W) in [0, 1] through, with latent noise of `jitter` times the latent's spread."""
         latent = self.encoder(x)
         if jitter > 0:
             latent = latent + jitter * latent.std() * torch.randn_like(latent)

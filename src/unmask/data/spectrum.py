@@ -1,4 +1,7 @@
-"""The trivial opponent: a linear classifier on the radial power spectrum. What it can tell, a detector need not see a face for."""
+"""The trivial opponent: a linear classifier on the radial power spectrum.
+
+What it can tell, a detector need not see a face for.
+"""
 
 import numpy as np
 

@@ -41,7 +41,9 @@ class StoredFace:
     def pixels(self) -> np.ndarray:
         """The window, uint8 (side, side, 3) RGB."""
         left, top, side = self.window
-        picture = cv2.cvtColor(cv2.imdecode(self.encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        decoded = cv2.imdecode(self.encoded, cv2.IMREAD_COLOR)
+        assert decoded is not None  # build_store has read these bytes
+        picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
         return picture[top : top + side, left : left + side]
 
 
@@ -130,9 +132,7 @@ def read_store(folder: Path) -> list[StoredFace]:
                 x, y, w, h = (float(value) for value in boxes[row])
                 left, top, side = (int(value) for value in windows[row])
                 picture = data[start : ends[row]]
-                faces.append(
-                    StoredFace(sample, picture, (left, top, side), (x, y, w, h), landmarks[row], meshes[row])
-                )
+                faces.append(StoredFace(sample, picture, (left, top, side), (x, y, w, h), landmarks[row], meshes[row]))
     if not faces:
         raise DataError(f"{folder}: no face store here; make one with `unmask train plain`")
     return faces

@@ -1,7 +1,9 @@
-"""Fully synthetic faces from MobileStyleGAN (Belousov 2021; distilled from StyleGAN2 on FFHQ), run by OpenVINO. Lab only.
+"""Fully synthetic faces from MobileStyleGAN (Belousov 2021; distilled from StyleGAN2 on FFHQ), run by OpenVINO.
 
-The network draws 1024-pixel faces; they are brought to the size of the real collections by a random kernel, so that no one
-resampling filter stands for "synthetic". Every picture carries the IPTC digital source type of synthetic media.
+Lab only.
+
+The network draws 1024-pixel faces; they are brought to the size of the real collections by a random kernel, so that no
+one resampling filter stands for "synthetic". Every picture carries the IPTC digital source type of synthetic media.
 """
 
 from collections.abc import Callable
@@ -25,7 +27,7 @@ _MARK = (
 def synthesise(
     folder: Path, count: int, seed: int = 7, size: int = 256, progress: Callable[[int], None] | None = None
 ) -> None:
-    """Write `count` faces as `NNNNN.jpg` into a folder; those that are there are kept. Face N depends on seed and N alone.
+    """Write `count` faces as `NNNNN.jpg` into a folder; those there are kept. Face N depends on seed and N alone.
 
     Args:
         folder: made if absent.

@@ -1,4 +1,4 @@
-"""Making the re-synthesised twins of the training reals: train the zoo, send every real through random members of it."""
+"""The re-synthesised twins of the training reals: train the zoo, send every real through random members of it."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -52,12 +52,12 @@ def train_zoo(
         else:
             if pictures is None:
                 pictures = square(faces).to(device)
-            losses: list[float] = []
-            net = train_network(recipe, pictures, steps, seed, device, progress=lambda _, loss, log=losses: log.append(loss))
+            losses: dict[int, float] = {}
+            net = train_network(recipe, pictures, steps, seed, device, progress=losses.__setitem__)
             weights = {name: value.detach().half().contiguous().cpu() for name, value in net.state_dict().items()}
             save_file(weights, path)
             if progress:
-                progress(f"{recipe.name}: loss {losses[0]:.4f} -> {losses[-1]:.4f} in {steps} steps")
+                progress(f"{recipe.name}: loss {losses[0]:.4f} -> {losses[max(losses)]:.4f} in {steps} steps")
         nets.append(net.to(device).eval())
     return nets
 
@@ -116,7 +116,7 @@ def make_twins(
 
 
 def zoo_and_taef2(zoo: Sequence[nn.Module], taef2: Path | None, device: torch.device) -> list[nn.Module]:
-    """The zoo, with the FLUX.2 tiny autoencoder three times over if its weights are at hand: it is the one real decoder."""
+    """The zoo, with TAEF2 three times over if its weights are at hand: it is the one decoder of a real generator."""
     if taef2 is None:
         return list(zoo)
     return [*zoo, *[Taef2(taef2).to(device).eval()] * 3]

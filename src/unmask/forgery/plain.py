@@ -1,8 +1,8 @@
-"""`plain`: one convolutional network, one logit, one map. The detector of the project's own against which the others stand.
+"""`plain`: one convolutional network, one logit, one map. The project's own detector, the others' yardstick.
 
-An EfficientNet-Lite0 (Tan & Le 2019, without squeeze-excitation) initialised on ImageNet looks at the context crop, at its
-noise residual, or at both. A light feature pyramid (Lin et al. 2017) gives a map at stride 8; the logit reads the pooled deep
-features together with the map's mean and peak, so that a small local edit can speak. Lab only: torch, timm.
+An EfficientNet-Lite0 (Tan & Le 2019, without squeeze-excitation) initialised on ImageNet looks at the context crop, at
+its noise residual, or at both. A light feature pyramid (Lin et al. 2017) gives a map at stride 8; the logit reads the
+pooled deep features together with the map's mean and peak, so that a small local edit can speak. Lab only: torch, timm.
 """
 
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class Plain(nn.Module):
         )
         if pretrained:
             self._load_imagenet()
-        widths = self.backbone.feature_info.channels()
+        widths: list[int] = self.backbone.feature_info.channels()  # type: ignore[union-attr,operator]
         self.laterals = nn.ModuleList(nn.Conv2d(width, 64, 1) for width in widths)
         self.map_head = nn.Sequential(
             nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU6(), nn.Conv2d(64, 1, 1)
@@ -89,7 +89,8 @@ class Plain(nn.Module):
         """The terms of the loss; their sum is minimised.
 
         Args:
-            batch: `faces` (B, 3, S, S) normalised; `labels` (B,) 0 or 1; `masks` (B, 1, 28, 28) in [0, 1], negative = not known.
+            batch: `faces` (B, 3, S, S) normalised; `labels` (B,) 0 or 1; `masks` (B, 1, S / 8, S / 8) in [0, 1],
+                negative = not known.
         """
         out = self(batch["faces"])
         labels = batch["labels"].float()

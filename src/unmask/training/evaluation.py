@@ -1,7 +1,8 @@
 """The evaluation of a detector on held-out faces: what `unmask evaluate` prints, and what a card quotes. Lab only.
 
-Every number has a 95 % interval by bootstrap over subjects. Beside each stands the trivial opponent, a linear classifier
-on the radial spectrum trained on the training split of the same family (of all families for one never trained on).
+Every number has a 95 % interval by bootstrap over subjects. Beside each stands the trivial opponent, a linear
+classifier on the radial spectrum trained on the training split of the same family (of all families for one never
+trained on).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -154,7 +155,7 @@ def _between_sources(result: Evaluation, condition: str, held: Sequence[Face], l
 
 
 def _localisation(result: Evaluation, held: Sequence[Face], maps: np.ndarray) -> None:
-    """Pointing and IoU against masks; on CIPLAB, whether edited features are hotter than untouched ones of the same face."""
+    """Pointing and IoU against masks; on CIPLAB, whether edited features are hotter than untouched ones of the face."""
     for family in ("selfblend", "swap"):
         hits, overlaps, chance = [], [], []
         for face, heat in zip(held, maps, strict=True):
@@ -216,7 +217,8 @@ def _spectrum_classifiers(
 def table(result: Evaluation) -> str:
     """The evaluation as a Markdown table: a row per family and condition."""
     lines = [
-        "| family | condition | AUC [95 %] | spectrum AUC | miss at 1 % | miss at 10 % | Cllr | Cllr min | real / forged |",
+        "| family | condition | AUC [95 %] | spectrum AUC | miss at 1 % | miss at 10 % "
+        "| Cllr | Cllr min | real / forged |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     keys = dict.fromkeys((m.dataset, m.condition) for m in result.metrics if m.name == "auc")

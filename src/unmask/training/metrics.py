@@ -1,7 +1,7 @@
 """Numbers that describe a detector, with 95 % intervals by bootstrap over subjects. Lab only.
 
-Labels are 1 for forged, 0 for real; scores are higher for forged. Error rates follow ISO/IEC 30107-3 and NIST FATE MORPH:
-the miss rate (APCER) at a fixed false-alarm rate (BPCER, since 2025 also BSCER).
+Labels are 1 for forged, 0 for real; scores are higher for forged. Error rates follow ISO/IEC 30107-3 and NIST FATE
+MORPH: the miss rate (APCER) at a fixed false-alarm rate (BPCER, since 2025 also BSCER).
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
-"""The way from pictures to a trained `plain`: manifest, face store, zoo, twins, pool, training. Every stage resumes. Lab only.
+"""From pictures to a trained `plain`: manifest, face store, zoo, twins, pool, training. All stages resume. Lab only.
 
-Stages share a work folder (`store/`, `zoo/`, `twins/`, `pools/`), so that several runs prepare once and differ in nothing
-but their protocol.
+Stages share a work folder (`store/`, `zoo/`, `twins/`, `pools/`), so that several runs prepare once and differ in
+nothing but their protocol.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _TWINNED_PER_SOURCE = 700
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where data lie and prepared things are kept: data folder or manifest, synthesised faces, TAEF2 weights, work folder."""
+    """Where things lie: data folder or manifest, work folder for what is prepared, synthesised faces, TAEF2 weights."""
 
     data: Path
     work: Path
@@ -75,9 +75,9 @@ def find_or_make_pool(shop: Workshop, protocol: Protocol, families: Sequence[str
         fits = replace(plan, families=shares, pairs=protocol.pairs) == PoolPlan(
             protocol.pairs, protocol.seed, protocol.size, protocol.margin, shares, SOURCE_SHARES
         )
-        if fits and set(shares) <= set(plan.families) and plan.pairs >= protocol.pairs:
-            if np.load(path.parent / "done.npy").all():
-                return Pool.open(path.parent)
+        rich = set(shares) <= set(plan.families) and plan.pairs >= protocol.pairs
+        if fits and rich and np.load(path.parent / "done.npy").all():
+            return Pool.open(path.parent)
     plan = PoolPlan(protocol.pairs, protocol.seed, protocol.size, protocol.margin, shares, SOURCE_SHARES)
     name = hashlib.sha256(json.dumps(asdict(plan)).encode()).hexdigest()[:12]
     task = progress.add_task("making pairs", total=plan.pairs)

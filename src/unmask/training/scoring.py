@@ -25,7 +25,7 @@ def logits_of(detector: Any, crops: np.ndarray, device: torch.device, batch: int
 
 
 def family_aucs(faces: Sequence[Face], logits: np.ndarray, prefix: str = "") -> dict[str, float]:
-    """AUC of every forged family against its reals, and of reals against reals between sources (worst distance from one half)."""
+    """AUC of every forged family against its reals, and the AUC between two sources of reals farthest from one half."""
     row = {id(face): value for face, value in zip(faces, logits, strict=True)}
     found = {}
     for family in sorted({face.family for face in faces if face.label}):
