@@ -1,11 +1,13 @@
-"""From logits to likelihood ratios: fitted with lir on families the scoring network never saw, conditioned on quality. Lab only.
+"""From logits to likelihood ratios: fitted with lir on families the scoring network never saw, by quality. Lab only.
 
-Every calibration forgery is scored by a network trained without its family, the reals by all of these networks. The fit is
-a balanced logistic regression per quality bin, bounded by the empirical bounds of Vergeer et al. (2016).
+Every calibration forgery is scored by a network trained without its family, the reals by all of these networks. The fit
+is a balanced logistic regression per quality bin, bounded by the empirical bounds of Vergeer et al. (2016).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from lir.algorithms.bayeserror import elub
@@ -14,10 +16,12 @@ from lir.algorithms.logistic_regression import LogitCalibrator
 from unmask.packs.card import Calibration, CalibrationBin
 from unmask.training.metrics import log_lr_cost, log_lr_cost_min
 
+_FALSE_VERDICTS = 0.05
+
 
 @dataclass(frozen=True)
 class Scored:
-    """A face scored by a network that had not seen its family: logit, unified quality 0-100, label, family, real's source."""
+    """A face scored by a network that had not seen its family: logit, quality 0-100, label, family, real's source."""
 
     logit: float
     quality: float
@@ -27,7 +31,7 @@ class Scored:
 
 
 def balance(faces: Sequence[Scored], rng: np.random.Generator) -> list[Scored]:
-    """As many of every family as of the others and of every real source as of the others (drawn with repetition to the median)."""
+    """As many of every family, and of every real source, as of the others: the median, with repetition if need be."""
     out: list[Scored] = []
     for label in (0, 1):
         groups: dict[str, list[Scored]] = {}
@@ -45,7 +49,6 @@ def fit_calibration(
     faces: Sequence[Scored],
     edges: Sequence[float],
     data: str,
-    decision_log10_lr: float,
     min_quality: float,
     min_face_px: float,
     seed: int = 0,
@@ -56,12 +59,15 @@ def fit_calibration(
         faces: scored as the module's head says.
         edges: inner edges of the quality bins, ascending, in (0, 100).
         data: what the faces are, for the card.
-        decision_log10_lr, min_quality, min_face_px: see `Calibration`.
+        min_quality, min_face_px: see `Calibration`.
+
+    The decision threshold is the smallest, in steps of 0.05 and at least 0.3 (a likelihood ratio of 2, where support
+    begins), at which at most 5 % of the calibration reals would be called forged.
     """
     rng = np.random.default_rng(seed)
     bounds = [0.0, *edges, 100.0]
     bins, values, labels = [], [], []
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         inside = [f for f in faces if low <= f.quality < high or (high == 100.0 and f.quality == 100.0)]
         some = balance(inside, rng)
         logits = np.array([face.logit for face in some])
@@ -88,13 +94,15 @@ def fit_calibration(
         values.append(np.clip(zero + slope * logits, lower, upper))
         labels.append(truth)
     llrs, truth = np.concatenate(values), np.concatenate(labels)
+    reach = float(np.quantile(llrs[truth == 0], 1 - _FALSE_VERDICTS, method="higher"))
+    decision = max(0.3, math.ceil(reach / 0.05) * 0.05)
     return Calibration(
         method="balanced logistic regression per quality bin (lir), bounded by ELUB; leave-one-family-out scores",
         data=data,
         bins=tuple(bins),
         cllr=round(log_lr_cost(truth, llrs), 4),
         cllr_min=round(log_lr_cost_min(truth, llrs), 4),
-        decision_log10_lr=decision_log10_lr,
+        decision_log10_lr=round(decision, 2),
         min_quality=min_quality,
         min_face_px=min_face_px,
     )

@@ -1,7 +1,7 @@
-"""The engine: trains a detector on a pool of pairs with Lightning Fabric; resumes after a kill as if nothing had happened.
+"""The engine: trains a detector on a pool of pairs with Lightning Fabric; resumes as if nothing had happened.
 
-Lab only. One or several devices or nodes: Fabric's launcher (`fabric run ... -m unmask train ...`) starts the processes; every
-process draws its own share of each batch.
+Lab only. One or several devices or nodes: Fabric's launcher (`fabric run ... -m unmask train ...`) starts the
+processes; every process draws its own share of each batch.
 """
 
 import time
@@ -34,7 +34,7 @@ def make_fabric(devices: int | str = "auto", nodes: int = 1) -> Fabric:
 def batches(
     pool: Pool, protocol: Protocol, device: torch.device, first: int, rank: int = 0, world: int = 1
 ) -> Iterator[dict[str, Tensor]]:
-    """Endless batches from step `first` on: shuffled epochs over the allowed pairs, every step a function of seed and number.
+    """Endless batches from step `first` on: shuffled epochs over the allowed pairs; a step depends on seed and number.
 
     The pool is held on the device if it takes less than half of its free memory; else rows are read from disk.
     """
@@ -52,8 +52,11 @@ def batches(
         if order[0] != epoch:
             order = (epoch, np.random.default_rng([protocol.seed, epoch]).permutation(allowed))
         rows = np.sort(order[1][place * count : (place + 1) * count][rank::world])
-        faces = pixels[torch.from_numpy(rows).to(device)] if isinstance(pixels, Tensor) else torch.from_numpy(pixels[rows])
-        faces, masks = _window(faces, pool.masks[rows], protocol.window, np.random.default_rng([protocol.seed, step, rank]))
+        faces = (
+            pixels[torch.from_numpy(rows).to(device)] if isinstance(pixels, Tensor) else torch.from_numpy(pixels[rows])
+        )
+        side = protocol.size if step % protocol.whole_every == 0 else protocol.window
+        faces, masks = _window(faces, pool.masks[rows], side, np.random.default_rng([protocol.seed, step, rank]))
         x = faces.to(device, non_blocking=True).permute(0, 1, 4, 2, 3).float() / 255
         x = _vary(x, torch.Generator().manual_seed(hash((protocol.seed, step, rank)) & 0x7FFFFFFF))
         cells = torch.from_numpy(masks.astype(np.int16)).to(device)
@@ -68,7 +71,7 @@ def batches(
 
 
 def _window(faces: Tensor, masks: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
-    """The same random window of both faces of a pair, on the map's grid, with some forged pixels in it wherever they are known.
+    """The same random window of both faces of a pair, on the map's grid, with forged pixels in it if they are known.
 
     Args:
         faces: uint8 (P, 2, S, S, 3).
@@ -96,7 +99,7 @@ def _window(faces: Tensor, masks: np.ndarray, side: int, rng: np.random.Generato
 
 
 def _vary(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Cheap variation on top of the pool's, the same for both of a pair: brightness, contrast; x is (P, 2, 3, S, S) in [0, 1]."""
+    """Cheap variation, the same for both of a pair: brightness and contrast; x is (P, 2, 3, S, S) in [0, 1]."""
     draws = torch.rand((2, len(x), 1, 1, 1, 1), generator=generator).to(x.device)
     gain, shift = 0.85 + 0.3 * draws[0], 0.16 * (draws[1] - 0.5)
     return ((x - 0.5) * gain + 0.5 + shift).clamp(0, 1)
@@ -110,7 +113,7 @@ def normalise(x: Tensor, detector: Any) -> Tensor:
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average whose decay grows to `decay`, so that a short run's average does not remember its start."""
+    """Exponential moving average whose decay grows to `decay`, so that a short run's average forgets its start."""
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
@@ -142,8 +145,8 @@ def fit(
 ) -> nn.Module:
     """Train to the protocol's number of steps and return the averaged detector.
 
-    A checkpoint is written every `every` steps (and validation run); if the run folder holds one, training goes on from it.
-    The averaged weights end as `weights.safetensors` in the run folder.
+    A checkpoint is written every `every` steps (and validation run); if the run folder holds one, training goes on from
+    it. The averaged weights end as `weights.safetensors` in the run folder.
 
     Args:
         fabric: launched.
@@ -154,7 +157,7 @@ def fit(
         progress: called with (step, loss) after every step.
     """
     protocol = run.protocol
-    core = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    core = detector.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(_groups(core, protocol.weight_decay), lr=protocol.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, protocol.learning_rate, protocol.steps, pct_start=0.08, final_div_factor=100
@@ -162,7 +165,13 @@ def fit(
     wrapped, optimiser = fabric.setup(core, optimiser)
     wrapped.mark_forward_method("training_losses")
     average = AveragedModel(core, multi_avg_fn=_moving_average(protocol.average), use_buffers=True)
-    state: dict[str, Any] = {"model": wrapped, "optimiser": optimiser, "schedule": schedule, "average": average, "step": 0}
+    state: dict[str, Any] = {
+        "model": wrapped,
+        "optimiser": optimiser,
+        "schedule": schedule,
+        "average": average,
+        "step": 0,
+    }
     checkpoint = run.folder / "checkpoint.ckpt"
     if checkpoint.exists():
         fabric.load(checkpoint, state)
@@ -189,7 +198,11 @@ def fit(
         if progress and (step % 20 == 0 or step == protocol.steps):
             progress(step, float(total) / seen)
         if step % every == 0 or step == protocol.steps:
-            row = {"step": float(step), "loss": float(total) / seen, "rate": schedule.get_last_lr()[0]}
+            row: dict[str, float] = {
+                "step": float(step),
+                "loss": float(total) / seen,
+                "rate": float(schedule.get_last_lr()[0]),
+            }
             row["pairs_per_second"] = seen * protocol.batch_pairs / (time.monotonic() - began)
             if validate and fabric.is_global_zero:
                 row |= validate(average.module.eval())

@@ -1,4 +1,4 @@
-"""The run folder: what was asked (`run.json`), how it went (`metrics.csv`), and the state to resume from (`checkpoint/`)."""
+"""The run folder: what was asked (`run.json`), how it went (`metrics.csv`), the state to resume (`checkpoint.ckpt`)."""
 
 import csv
 import json
@@ -19,15 +19,17 @@ _LIBRARIES = ("torch", "timm", "lightning", "numpy", "opencv-python-headless", "
 class Protocol:
     """Everything that decides a training run's outcome beside the data; saved with it and printed beside its numbers.
 
-    `window` is the side of the random window of a pair that a step sees (the whole crop if it is `size`): traces of forging
-    are local, and a window of half the side costs a quarter. `start` names the weights a run began from, by their sha256.
-    `without` are families left out. `average` is the decay of the weights' moving average.
+    `window` is the side of the random window of a pair that a step sees (the whole crop if it is `size`): traces of
+    forging are local, and a window of half the side costs a quarter; every `whole_every`-th step sees whole crops all
+    the same. `start` names the weights a run began from, by their sha256. `without` are families left out. `average` is
+    the decay of the weights' moving average.
     """
 
     method: str = "plain"
     view: str = "both"
     size: int = 224
     window: int = 128
+    whole_every: int = 5
     margin: float = 1.4
     pairs: int = 24_000
     steps: int = 4_000

@@ -1,4 +1,4 @@
-"""From finished runs to the pack to ship: calibrate on runs that missed a family, evaluate on the test split, write the card. Lab only."""
+"""From finished runs to the pack to ship: calibrate on runs that missed a family, test, write the card. Lab only."""
 
 import json
 import shlex
@@ -30,17 +30,20 @@ from unmask.training.scoring import logits_of
 
 _CONDITIONS_OF_CALIBRATION = ("as is", "jpeg50", "half size")
 _QUALITY_EDGES = (60.0, 80.0)
-DECISION_LOG10_LR = 0.5
 MIN_QUALITY = 25.0
 MIN_FACE_PX = 32.0
 
 LIMITS = (
-    "Trained and tested on single-face portraits of 128 to 256 pixels from five collections; faces in other settings, at other sizes and from other cameras are less well known to it.",
-    "No diffusion model and no published video face swap was at hand, for training or for test: what the likelihood ratio is worth on them is not known.",
-    "Calibrated on families the scoring network had not been trained on; on a family it knows it is cautious, on one unlike any of them it may still mislead.",
+    "Trained and tested on single-face portraits of 128 to 256 pixels from five collections; "
+    "faces in other settings, at other sizes and from other cameras are less well known to it.",
+    "No diffusion model and no published video face swap was at hand, for training or for test: "
+    "what the likelihood ratio is worth on them is not known.",
+    "Calibrated on families the scoring network had not been trained on; on a family it knows it is cautious, "
+    "on one unlike any of them it may still mislead.",
     "UTKFace, CelebA and FFHQ do not represent all people; error rates per group have not been established.",
     "The map says where the network found traces; it does not outline the forgery.",
-    "An authentic verdict is no proof of authenticity: re-photographed, heavily compressed or cleverly laundered forgeries pass.",
+    "An authentic verdict is no proof of authenticity: "
+    "re-photographed, heavily compressed or cleverly laundered forgeries pass.",
 )
 
 
@@ -94,7 +97,6 @@ def calibrate(
         scored,
         _QUALITY_EDGES,
         f"cal split, as is / JPEG 50 / half size; networks trained without {'; '.join(told)}",
-        DECISION_LOG10_LR,
         MIN_QUALITY,
         MIN_FACE_PX,
     )
@@ -103,7 +105,7 @@ def calibrate(
 def operating_points(
     faces: Sequence[StoredFace], scorer: Scorer, size: int, margin: float
 ) -> tuple[OperatingPoint, ...]:
-    """Score thresholds at 1 % and 10 % false alarms on the calibration reals, with the hit rate on the calibration forgeries."""
+    """Score thresholds at 1 % and 10 % false alarms on the "cal" reals, with the hit rate on the "cal" forgeries."""
     families = ("stylegan", "mobilestylegan", "ciplab", "selfblend", "swap")
     held = held_out(faces, "cal", families, "as is", size, margin, None, most=200)
     logits, _ = scorer(np.stack([face.crop for face in held]))
@@ -178,7 +180,7 @@ def write_numbers(result: Evaluation, detector: str, path: Path) -> None:
 def ship(
     shop: Workshop, runs: Sequence[Path], unseen: Sequence[Path], out: Path, version: str, console: Console
 ) -> tuple[Pack, Evaluation, dict[str, float]]:
-    """Export, calibrate, evaluate on test and write the pack; returns it with its evaluation and the parity differences."""
+    """Export, calibrate, evaluate on test, write the pack; returns it with its evaluation and parity differences."""
     faces = shop.faces()
     protocol = Run.protocol_of(runs[0])
     module = Fused([load_run(run) for run in runs])
