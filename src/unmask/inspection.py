@@ -39,8 +39,8 @@ from unmask.evidence.report import (
 )
 from unmask.faces.alignment import Box, context_crop
 from unmask.faces.finding import FaceFinder, FoundFace
+from unmask.faces.following import FaceFollower
 from unmask.faces.quality import assess_quality
-from unmask.faces.tracking import Tracker
 from unmask.forgery.scoring import FaceScore, ForgeryScorer
 from unmask.media.images import decode_image
 from unmask.media.intake import MediaFile, take_in
@@ -221,7 +221,7 @@ class Inspector:
         from unmask.media.videos import open_video  # loads FFmpeg, which pictures can do without
 
         # Whoever is missed in one sampled frame is not yet somebody else, however far apart the frames are.
-        tracker = Tracker(patience=max(1.0, 2.5 / self.frames_per_second))
+        follower = FaceFollower(self._video_finder, patience=max(1.0, 2.5 / self.frames_per_second))
         tracks: dict[int, _Track] = {}
         waiting: list[tuple[_Track, _Look]] = []
         judging: deque[Future[None]] = deque()
@@ -242,9 +242,9 @@ class Inspector:
             for frame in clock.iterate("read", frames_ahead):
                 frames += 1
                 with clock.stage("find"):
-                    faces = self._video_finder.find(frame.pixels)
-                    numbers = tracker.update(frame.time, faces, frame.pixels)
-                for number, look in zip(numbers, self._look(frame.pixels, frame.time, faces, clock), strict=True):
+                    numbered = follower.update(frame.time, frame.pixels)
+                looks = self._look(frame.pixels, frame.time, [face for _, face in numbered], clock)
+                for (number, _), look in zip(numbered, looks, strict=True):
                     waiting.append((tracks.setdefault(number, _Track()), look))
                 if len(waiting) >= _BATCH:
                     judging.append(judge_thread.submit(judge, waiting))

@@ -1,4 +1,5 @@
 import io
+import math
 import os
 import subprocess
 import sys
@@ -30,6 +31,11 @@ def watched(data: bytes, frames_per_second: float = 5.0, **options: int) -> tupl
         return video, list(video)
 
 
+def places(frames: list[Frame]) -> list[int]:
+    """Which frames of a video with 25 a second these are."""
+    return [round(frame.time * 25) for frame in frames]
+
+
 def refusal_of(data: bytes, **options: int) -> Refused:
     with pytest.raises(Refused) as caught:
         watched(data, **options)
@@ -42,13 +48,13 @@ def test_sampled_frames_with_their_times(container: str, codec: str, expected: s
     assert (video.format, video.width, video.height) == (expected, 64, 48)
     assert video.duration == pytest.approx(2.0, abs=0.05)
     assert video.warnings == ()
-    assert [frame.index for frame in frames] == list(range(0, 50, 5))
+    assert places(frames) == list(range(0, 50, 5))
     for frame in frames:
-        assert frame.time == pytest.approx(frame.index / 25, abs=0.002)
+        assert frame.time == pytest.approx(round(frame.time * 25) / 25, abs=0.002)
         assert frame.pixels.dtype == np.uint8
         assert frame.pixels.shape == (48, 64, 3)
         assert frame.pixels.flags.writeable
-        level = 20 + 8 * (frame.index % 25)
+        level = 20 + 8 * (round(frame.time * 25) % 25)
         assert np.abs(frame.pixels[-8:, -8:].astype(int) - level).max() <= 6
         assert np.abs(frame.pixels[4, 4].astype(int) - (220, 20, 20)).max() <= 16
 
@@ -58,7 +64,41 @@ def test_sampled_frames_with_their_times(container: str, codec: str, expected: s
     [(1, [0]), (2, [0, 13]), (4, [0, 7, 13, 19]), (10, [0, 3, 5, 8, 10, 13, 15, 18, 20, 23]), (1000, list(range(25)))],
 )
 def test_sampling_rates(rate: float, expected: list[int]) -> None:
-    assert [frame.index for frame in watched(samples.video(), rate)[1]] == expected
+    assert places(watched(samples.video(), rate)[1]) == expected
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4", "libvpx-vp9"])
+@pytest.mark.parametrize("rate", [0.5, 2.0, 5.0, 7.3])
+def test_frames_left_out_are_never_those_to_sample(codec: str, rate: float) -> None:
+    """Against all frames decoded, at an uneven frame rate and with frames stored out of order."""
+    noise = np.random.default_rng(1)
+    stream = io.BytesIO()
+    with av.open(stream, "w", format="matroska") as output:
+        try:
+            track = output.add_stream(codec, rate=25, options={"bf": "3"} | ({"x265-params": "log-level=none"}))
+        except ValueError:
+            pytest.skip(f"this FFmpeg has no {codec}")
+        track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
+        moment = 0
+        for index in range(120):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 + 2 * (index % 100), np.uint8), format="rgb24")
+            frame.time_base, frame.pts = Fraction(1, 25), moment
+            moment += int(noise.choice([1, 1, 1, 2, 9]))
+            output.mux(track.encode(frame))
+        output.mux(track.encode(None))
+    data = stream.getvalue()
+    expected, cell = [], -1
+    with av.open(io.BytesIO(data)) as whole:
+        for frame in whole.decode(video=0):
+            time = float(frame.time or 0.0)
+            if math.floor((time + 1e-6) * rate) > cell:
+                cell = math.floor((time + 1e-6) * rate)
+                expected.append((round(time, 3), frame.to_ndarray(format="rgb24")))
+    video, frames = watched(data, rate)
+    assert video.warnings == ()
+    assert [round(frame.time, 3) for frame in frames] == [time for time, _ in expected]
+    for frame, (_, pixels) in zip(frames, expected, strict=True):
+        assert np.array_equal(frame.pixels, pixels)
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])

@@ -16,10 +16,13 @@ it finds in a picture is therefore a question of the scales at which it looks:
    down, but sets their points as if they stood upright and is less sure of them: the quarter turn in which it is surest
    is taken.
 
+In the frames of a video, `find_again` looks only around the faces of the frame before, at the size of a close look.
+
 Nothing is ever stretched; boxes and points are given in pixels of the picture that came in.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -37,6 +40,8 @@ FRAMED = 160
 SURE = 0.92  # 99 % of upright, sharp, frontal faces get more; 97 % of upside-down ones less
 CANDIDATE = 0.5
 CLOSE = 64  # pixels of face on the network's input at which fewest animals pass for people
+ROOM = 2.5  # how much wider than a face the part is in which it is looked for again
+FOLLOWED = 4  # faces up to which looks around each cost less than a whole search
 TURNED_BY = 0.02  # how much surer a quarter turn must be than the face as it lies
 _STRIDES = (8, 16, 32)
 _SMALLEST_INPUT = 160  # one shape for all close looks: each new shape costs ONNX Runtime some planning
@@ -105,6 +110,34 @@ class FaceFinder:
         judged = [self._close(pixels, row) for row in rows]
         return _faces([row for row in judged if row[14] >= self._confidence], height, width)
 
+    def find_again(self, pixels: np.ndarray, faces: Sequence[FoundFace]) -> list[FoundFace] | None:
+        """The faces of a picture that comes shortly after another one of the same scene, at a fraction of the cost.
+
+        Args:
+            pixels: as in `find`.
+            faces: those of the earlier picture, each looked for near its place only.
+
+        Returns:
+            As `find`, or None if not all of them are surely there again, or they are many: then search the picture.
+        """
+        if len(faces) > FOLLOWED:
+            return None
+        looks = []
+        for face in faces:
+            x, y, w, h = face.box
+            longer = max(w, h)
+            left, top, side = x + w / 2 - ROOM / 2 * longer, y + h / 2 - ROOM / 2 * longer, ROOM * longer
+            start_x, start_y = max(0, int(left)), max(0, int(top))
+            end_x, end_y = min(pixels.shape[1], math.ceil(left + side)), min(pixels.shape[0], math.ceil(top + side))
+            if end_x <= start_x or end_y <= start_y:
+                return None  # the picture has another size
+            rows = self._look(pixels, _Look((start_x, start_y, end_x - start_x, end_y - start_y), CLOSE / longer))
+            looks.append(rows[rows[:, 14] >= SURE])
+        found = _merge(looks)
+        if len(found) < len(faces) or not all(map(len, looks)):
+            return None
+        return _faces(list(found), *pixels.shape[:2])
+
     def _close(self, pixels: np.ndarray, row: np.ndarray) -> np.ndarray:
         """A face not yet sure, looked at again at a good size and in the quarter turn in which it stands upright."""
         if row[14] >= SURE:
@@ -127,7 +160,7 @@ class FaceFinder:
         view = pixels[y : y + h, x : x + w]
         size = (max(1, round(w * look.scale)), max(1, round(h * look.scale)))
         if size != (w, h):
-            view = cv2.resize(view, size, interpolation=cv2.INTER_AREA if look.scale < 1 else cv2.INTER_LINEAR)
+            view = _shrink(view, size) if look.scale < 1 else cv2.resize(view, size, interpolation=cv2.INTER_LINEAR)
         if frame:
             view = cv2.copyMakeBorder(view, frame, frame, frame, frame, cv2.BORDER_CONSTANT)
         view = np.rot90(view, look.turns)
@@ -170,6 +203,20 @@ class FaceFinder:
             if std * 255 != 1:
                 plane /= std * 255
         return tensor
+
+
+def _shrink(view: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bring down to (width, height): by halves, averaging, while they are whole and large enough; then bilinearly.
+
+    Below a factor of 2 bilinear sampling misses no pixel, and OpenCV does both several times faster than area averaging
+    by other factors, which would take a third of a search.
+    """
+    while view.shape[1] >= 2 * size[0] and view.shape[0] >= 2 * size[1]:
+        height, width = view.shape[:2]
+        if height % 2 or width % 2:
+            return cv2.resize(view, size, interpolation=cv2.INTER_AREA)
+        view = cv2.resize(view, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return view if view.shape[1::-1] == size else cv2.resize(view, size, interpolation=cv2.INTER_LINEAR)
 
 
 def _decode(

@@ -38,6 +38,22 @@ class _Track:
     scene: int
 
 
+class SceneWatch:
+    """Notices scene cuts, by the change of a very small grey copy from frame to frame."""
+
+    def __init__(self) -> None:
+        self._last: np.ndarray | None = None
+
+    def update(self, pixels: np.ndarray) -> bool:
+        """Whether a cut lies between the last frame and this one, uint8 (H, W, 3) RGB; no for the first."""
+        # A sparse copy first: to average all pixels takes longer than all else that a frame's tracking does.
+        sparse = cv2.resize(pixels, (160, 160), interpolation=cv2.INTER_NEAREST)
+        frame = cv2.cvtColor(cv2.resize(sparse, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        cut = self._last is not None and float(cv2.absdiff(frame, self._last).mean()) > CUT
+        self._last = frame
+        return cut
+
+
 class Tracker:
     """Gives every face of a video the number of its track. Deterministic; one per video.
 
@@ -54,10 +70,12 @@ class Tracker:
         self._patience = patience
         self._tracks: list[_Track] = []
         self._next = 0
-        self._frame: np.ndarray | None = None
+        self._scenes = SceneWatch()
         self._scene = 0
 
-    def update(self, time: float, faces: Sequence[FoundFace], pixels: np.ndarray | None = None) -> list[int]:
+    def update(
+        self, time: float, faces: Sequence[FoundFace], pixels: np.ndarray | None = None, cut: bool | None = None
+    ) -> list[int]:
         """Take in the faces of the next frame.
 
         Args:
@@ -65,12 +83,14 @@ class Tracker:
             faces: found in the frame.
             pixels: the frame, uint8 (H, W, 3) RGB. Without it only place and size are compared: a cut between two
                 people who fill the same place then goes unseen.
+            cut: whether a scene cut lies before this frame; None lets the tracker look for itself.
 
         Returns:
             The track number of each face, in order; numbers count up from 0 and are never used twice.
         """
-        if pixels is not None:
-            self._notice_cut(pixels)
+        if cut is None:
+            cut = pixels is not None and self._scenes.update(pixels)
+        self._scene += cut
         self._tracks = [track for track in self._tracks if time - track.time <= self._patience]
         looks = [None if pixels is None else _looks(pixels, face) for face in faces]
         pairs = sorted(
@@ -125,12 +145,6 @@ class Tracker:
         self._tracks.append(_Track(self._next, time, centre, sides, np.zeros(2), looks, self._scene))
         self._next += 1
         return self._next - 1
-
-    def _notice_cut(self, pixels: np.ndarray) -> None:
-        frame = cv2.cvtColor(cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-        if self._frame is not None and float(cv2.absdiff(frame, self._frame).mean()) > CUT:
-            self._scene += 1
-        self._frame = frame
 
 
 def _place(face: FoundFace) -> tuple[np.ndarray, np.ndarray]:

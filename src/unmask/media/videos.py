@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -30,6 +31,9 @@ _MAX_PACKET_BYTES_PER_FILE_BYTE = 16
 # A video ends early if its last frame lies this far (seconds) before the announced end. Sound often outlasts the
 # pictures by less.
 _EARLY_END = 1.0
+# Decoders show frames in another order than the file holds them, but never more than 16 places apart (H.264, H.265).
+_REORDERING = 32
+_MAX_AHEAD_BYTES = 16 * 1024 * 1024
 _TIME_TOLERANCE = 1e-6  # seconds; times are ratios of whole numbers, the sampling grid is floating point
 _UNDECODABLE = "The video is damaged or cut short, and no frame of it can be decoded."
 _BROKEN_OFF = "The video breaks off or has a hole: what could be decoded was looked at."
@@ -39,8 +43,6 @@ _BROKEN_OFF = "The video breaks off or has a hole: what could be decoded was loo
 class Frame:
     """One sampled frame."""
 
-    index: int
-    """Its place in the video, counting every decoded frame from 0 in the order shown."""
     time: float
     """Seconds from the start of the video, from the presentation time in the container."""
     pixels: np.ndarray
@@ -155,27 +157,88 @@ class Video:
         codec.thread_type, codec.thread_count = "NONE", 1
         self.duration = _duration(self._container, self._stream)
         self._start = (self._container.start_time or 0) / _MICROSECONDS
+        self._origin: float | None = None  # time of the first frame: where the sampling grid begins
+        self._skipped_until = 0.0
 
     def _sample(self) -> Generator[Frame, None, None]:
-        origin, due, time = None, -math.inf, 0.0
-        for index, frame in enumerate(self._decoded()):
+        cell, time = -1, 0.0
+        for frame in self._decoded():
             time = self._time_of(frame, time)
             if frame.is_corrupt:
                 # The decoder has filled holes in it with guesses, which must not be taken for the picture.
                 self._warn("Damaged frames were passed over.")
-            elif time >= due - _TIME_TOLERANCE:
-                origin = time if origin is None else origin
-                steps = math.floor((time - origin + _TIME_TOLERANCE) / self._interval) + 1
-                due = origin + steps * self._interval
-                yield Frame(index, time, self._upright_rgb(frame))
-        if origin is None:
+                continue
+            if self._origin is None:
+                self._origin = time
+            if self._cell(time) > cell:
+                cell = self._cell(time)
+                yield Frame(time, self._upright_rgb(frame))
+        if self._origin is None:
             raise Refused(RefusalCode.CORRUPT, _UNDECODABLE)
         # Some containers count a late start in, some do not; this takes the announcement at its most modest.
+        time = max(time, self._skipped_until)
         if self.duration is not None and self.duration - (time + self._start) > _EARLY_END:
             self._warn(f"The pictures end at {time:.1f} s, although the file announces {self.duration:.1f} s.")
 
+    def _cell(self, time: float) -> int:
+        """Which stretch of the sampling grid a time lies in; the first frame in each is taken."""
+        return math.floor((time - (self._origin or 0.0) + _TIME_TOLERANCE) / self._interval)
+
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        """Every frame that can be decoded, in the order shown."""
+        """The frames that can be decoded, in the order shown; some that would not be sampled are left out.
+
+        Frames that no other frame needs are half of many videos. The decoder may leave them out where the times of the
+        packets around tell that an earlier frame is the one to sample.
+        """
+        codec = self._stream.codec_context
+        behind: deque[float] = deque(maxlen=_REORDERING)
+        for packet, ahead in self._packets():
+            time = self._packet_time(packet)
+            spare = time is not None and ahead is not None and self._is_spare(time, [*behind, *ahead])
+            codec.skip_frame = "NONREF" if spare else "DEFAULT"
+            if time is not None:
+                behind.append(time)
+                self._skipped_until = max(self._skipped_until, time if spare else 0.0)
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                self._warn("Parts of the video are damaged and were passed over.")
+                continue
+            yield from frames
+
+    def _is_spare(self, time: float, others: list[float]) -> bool:
+        """Whether one of the frames around is shown earlier in the same stretch of the sampling grid."""
+        # A damaged video may lose the frame that is to be sampled: then every other one is wanted in its place.
+        if self._origin is None or self._warnings:
+            return False
+        cell = self._cell(time)
+        return any(other < time and self._cell(other) == cell for other in others)
+
+    def _packets(self) -> Iterator[tuple[av.Packet, list[float] | None]]:
+        """Each packet with the times of those that follow it, or None where too little is known of them."""
+        queue: deque[av.Packet] = deque()
+        times: deque[float | None] = deque()
+        size = 0
+        source = self._demuxed()
+        more = True
+        while True:
+            while more and len(queue) <= _REORDERING and size < _MAX_AHEAD_BYTES:
+                packet = next(source, None)
+                if packet is None:
+                    more = False
+                    break
+                queue.append(packet)
+                times.append(self._packet_time(packet))
+                size += packet.size
+            if not queue:
+                return
+            packet = queue.popleft()
+            times.popleft()
+            size -= packet.size
+            known = not more or len(queue) >= _REORDERING
+            yield packet, [time for time in times if time is not None] if known else None
+
+    def _demuxed(self) -> Iterator[av.Packet]:
         allowance = _MAX_PACKET_BYTES_PER_FILE_BYTE * self._file_bytes
         packets = self._container.demux(self._stream)
         while True:
@@ -192,12 +255,13 @@ class Video:
                 return
             if packet.is_corrupt:
                 self._warn(_BROKEN_OFF)
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                self._warn("Parts of the video are damaged and were passed over.")
-                continue
-            yield from frames
+            yield packet
+
+    def _packet_time(self, packet: av.Packet) -> float | None:
+        """As `_time_of` its frame."""
+        if packet.pts is None or packet.time_base is None:
+            return None
+        return max(0.0, float(packet.pts * packet.time_base) - self._start)
 
     def _time_of(self, frame: av.VideoFrame, previous: float) -> float:
         if frame.time is None:
