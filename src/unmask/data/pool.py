@@ -70,7 +70,8 @@ class Twins:
             return cls([], np.zeros((0, 0), np.int16), {})
         names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
         arrays = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("draw-*.npy"))]
-        return cls(arrays, np.load(folder / "sides.npy"), {name: row for row, name in enumerate(names)})
+        sides = np.load(folder / "sides.npy")
+        return cls(arrays, sides, {name: row for row, name in enumerate(names) if sides[:, row].all()})
 
     def pick(self, rng: np.random.Generator, face: StoredFace) -> np.ndarray | None:
         """A random twin of the face, uint8 (side, side, 3), or None."""

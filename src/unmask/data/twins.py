@@ -74,10 +74,12 @@ def make_twins(
 ) -> None:
     """Write `draws` twins of every face, each from a random network at a random working resolution (see `pool.Twins`).
 
-    A finished draw is not made again.
+    A finished draw is not made again, nor anything once all are finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = [face.sample.path for face in faces]
+    if (folder / "sides.npy").is_file() and json.loads((folder / "names.json").read_text(encoding="utf-8")) == names:
+        return
     (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
     all_sides = np.zeros((draws, len(faces)), np.int16)
     heights = [face.side for face in faces]
@@ -119,4 +121,4 @@ def zoo_and_taef2(zoo: Sequence[nn.Module], taef2: Path | None, device: torch.de
     """The zoo, with TAEF2 three times over if its weights are at hand: it is the one decoder of a real generator."""
     if taef2 is None:
         return list(zoo)
-    return [*zoo, *[Taef2(taef2).to(device).eval()] * 3]
+    return [*zoo, Taef2(taef2).to(device).eval()]
