@@ -188,6 +188,18 @@ def test_a_video_has_one_finding_per_person(
     assert left.quality.unified == max(point.quality for point in left.track)
 
 
+def test_somebody_seen_briefly_does_not_decide_over_a_video(
+    inspector: Inspector, pixels: np.ndarray, make_video: Callable[..., Path]
+) -> None:
+    cold, hot, nobody = warm(pixels, -60), warm(pixels, 20), np.full_like(pixels, 90)
+    path = make_video(lambda moment: np.hstack([cold, hot if 0.9 < moment < 1.3 else nobody]), seconds=2.0)
+    report = inspector.inspect(path)
+    long, brief = sorted(report.faces, key=lambda face: face.box[0])
+    assert len(long.track) == 10 and 1 <= len(brief.track) <= 2
+    assert brief.log10_lr > long.log10_lr == report.log10_lr
+    assert "1 of 2 faces were seen too briefly to speak for the video" in report.media.warnings
+
+
 def test_frames_per_second(tiny_pack: Path, pixels: np.ndarray, make_video: Callable[..., Path]) -> None:
     path = make_video(lambda _: pixels, seconds=6.0)
     for rate, frames in ((2.0, 12), (0.5, 3)):

@@ -5,7 +5,6 @@ The frames of a track show the same person minutes or milliseconds apart; they a
 treated as one observation (the mean of their logits), and likelihood ratios are never multiplied over frames.
 """
 
-import math
 import platform
 import shlex
 import time
@@ -24,7 +23,7 @@ import numpy as np
 
 from unmask import __version__
 from unmask.errors import PackError, RefusalCode, Refused
-from unmask.evidence.likelihood import PROPOSITIONS, conclude, decide, likelihood_ratio, support
+from unmask.evidence.likelihood import PROPOSITIONS, conclude, decide, is_brief, likelihood_ratio, support
 from unmask.evidence.report import (
     FaceFinding,
     ForgeryMap,
@@ -41,7 +40,7 @@ from unmask.faces.alignment import Box, context_crop
 from unmask.faces.finding import FaceFinder, FoundFace
 from unmask.faces.following import FaceFollower
 from unmask.faces.quality import assess_quality
-from unmask.forgery.scoring import FaceScore, ForgeryScorer
+from unmask.forgery.scoring import FaceScore, ForgeryScorer, probability
 from unmask.media.images import decode_image
 from unmask.media.intake import MediaFile, take_in
 from unmask.media.sources import RefusedSource, Source, display_path
@@ -147,7 +146,10 @@ class Inspector:
         refusals = sum(face.refusal is not None for face in findings)
         if 0 < refusals < len(findings):
             facts.warnings.append(f"{refusals} of {len(findings)} faces could not be judged")
-        conclusion = conclude(findings)
+        brief = sum(is_brief(face, facts.frames_sampled) for face in findings)
+        if 0 < brief < len(findings) - refusals:
+            facts.warnings.append(f"{brief} of {len(findings)} faces were seen too briefly to speak for the video")
+        conclusion = conclude(findings, facts.frames_sampled)
         report = Report(
             path=source.path,
             sha256=media.sha256,
@@ -328,7 +330,7 @@ class Inspector:
             quality=look.quality,
             verdict=Verdict.REFUSED if log10_lr is None else decide(log10_lr, self._calibration),
             refusal=look.refusal,
-            score=None if logit is None else _probability(logit),
+            score=None if logit is None else probability(logit),
             log10_lr=log10_lr,
             support=None if log10_lr is None else support(log10_lr),
             map=look.map,
@@ -422,7 +424,7 @@ class _Track:
                 time=look.time or 0.0,
                 box=look.face.box,
                 quality=quality,
-                score=None if logit is None else _probability(logit),
+                score=None if logit is None else probability(logit),
                 log10_lr=None if logit is None else likelihood_ratio(calibration, logit, quality),
             )
         )
@@ -475,11 +477,6 @@ class _Clock:
             name: round(spent, 6)
             for name, spent in (self._spent | {"total": time.perf_counter() - self._start}).items()
         }
-
-
-def _probability(logit: float) -> float:
-    """The logistic function, safe for any finite number."""
-    return 1.0 / (1.0 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1.0 + math.exp(logit))
 
 
 @cache

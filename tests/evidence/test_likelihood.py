@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from unmask.errors import RefusalCode
 from unmask.evidence.likelihood import conclude, decide, explain, likelihood_ratio, strength, support
-from unmask.evidence.report import Verdict
+from unmask.evidence.report import TrackPoint, Verdict
 
 LOGITS = st.floats(-1e6, 1e6)
 QUALITIES = st.floats(20.0, 100.0)
@@ -160,6 +160,23 @@ def test_without_a_judged_face_the_file_is_refused():
     assert (both.score, both.log10_lr, both.support) == (None, None, None)
     assert both.refusal.code is RefusalCode.POOR_QUALITY
     assert both.refusal.message == "None of the 2 faces could be judged. Too blurred."
+
+
+def test_a_brief_appearance_does_not_speak_for_a_video():
+    def seen(index, logit, frames):
+        face = make_face(index, logit)
+        point = TrackPoint(time=0.0, box=face.box, quality=80.0, score=face.score, log10_lr=face.log10_lr)
+        unjudged = point.model_copy(update={"score": None, "log10_lr": None})
+        return face.model_copy(update={"track": [point] * frames + [unjudged] * 5})
+
+    long, brief = seen(0, -4.0, 3), seen(1, 4.0, 2)
+    assert conclude([long, brief], 10).verdict is Verdict.AUTHENTIC
+    assert conclude([long, brief], 10).log10_lr == long.log10_lr
+    # Nobody was seen longer; or there was no more to see.
+    assert conclude([brief, refused_face(2)], 10).verdict is Verdict.FORGED
+    assert conclude([long, brief], 2).verdict is Verdict.FORGED
+    # Faces of a picture have no track, and each speaks.
+    assert conclude([make_face(0, -4.0), make_face(1, 4.0)], None).verdict is Verdict.FORGED
 
 
 @given(st.lists(st.tuples(LOGITS, QUALITIES), min_size=1, max_size=8))

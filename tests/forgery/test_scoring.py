@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_pack import write_pack
 
-from unmask.forgery.scoring import BATCH, ForgeryScorer
+from unmask.forgery.scoring import BATCH, ForgeryScorer, probability
 from unmask.packs import load_pack
 
 SIZE = 16
@@ -21,6 +21,11 @@ def scorer(tmp_path: Path) -> ForgeryScorer:
 
 def crops(count: int) -> list[np.ndarray]:
     return list(np.random.default_rng(1).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("logit", "expected"), [(0.0, 0.5), (1.0, 1 / (1 + math.exp(-1))), (-1e9, 0.0), (1e9, 1.0)])
+def test_probability_is_the_logistic_function_and_never_overflows(logit: float, expected: float) -> None:
+    assert probability(logit) == pytest.approx(expected, abs=1e-15)
 
 
 def test_no_crops_no_scores(scorer: ForgeryScorer) -> None:

@@ -113,6 +113,10 @@ def decide(log10_lr: float, calibration: Calibration) -> Verdict:
     return Verdict.FORGED if log10_lr > 0 else Verdict.AUTHENTIC
 
 
+# Judged frames from which a track may speak for its video: 0.4 s at the usual 5 frames a second.
+ENOUGH_FRAMES = 3
+
+
 @dataclass(frozen=True)
 class Conclusion:
     """What the faces of a file say together; the fields are those of `Report`."""
@@ -124,10 +128,20 @@ class Conclusion:
     support: str | None
 
 
-def conclude(faces: Sequence[FaceFinding]) -> Conclusion:
+def is_brief(face: FaceFinding, frames_sampled: int | None) -> bool:
+    """Whether a video track was judged on too few frames to speak for the video: fewer than `ENOUGH_FRAMES`.
+
+    In a video of fewer sampled frames, fewer than all of them. Faces of pictures, and refused tracks, never are brief.
+    """
+    judged = sum(point.log10_lr is not None for point in face.track or ())
+    return 0 < judged < min(ENOUGH_FRAMES, frames_sampled or ENOUGH_FRAMES)
+
+
+def conclude(faces: Sequence[FaceFinding], frames_sampled: int | None = None) -> Conclusion:
     """Combine the faces of one file.
 
-    The judged face with the highest log10 LR speaks for the file. Forged if any face is; authentic if every judged face
+    In a video, brief tracks (`is_brief`, given `frames_sampled`) have no say if there is any longer one: a face seen for
+    a moment, blurred or half hidden, must not decide over the person who is on screen throughout. The judged face with the highest log10 LR speaks for the file. Forged if any face is; authentic if every judged face
     is; refused if none could be judged, with the code of the face that came closest to a judgement; else inconclusive.
 
     Caveat: the more faces, the higher the highest LR among them by chance alone. If just one of n faces may have been
@@ -137,6 +151,7 @@ def conclude(faces: Sequence[FaceFinding]) -> Conclusion:
     judged = [face for face in faces if face.log10_lr is not None]
     if not judged:
         return Conclusion(Verdict.REFUSED, _refusal_of(faces), None, None, None)
+    judged = [face for face in judged if not is_brief(face, frames_sampled)] or judged
     speaker = max(judged, key=lambda face: face.log10_lr or 0.0)
     verdicts = {face.verdict for face in judged}
     if Verdict.FORGED in verdicts:

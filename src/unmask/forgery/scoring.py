@@ -1,5 +1,6 @@
 """Face crops to forgery scores and maps, with any forgery pack."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,11 @@ class FaceScore:
     logit: float
     score: float
     map: np.ndarray
+
+
+def probability(logit: float) -> float:
+    """The logistic function 1 / (1 + exp(-logit)), in [0, 1], of any number; it never overflows."""
+    return 0.5 * (1.0 + math.tanh(0.5 * logit))
 
 
 class ForgeryScorer:
@@ -64,11 +70,6 @@ class ForgeryScorer:
         pixels = np.stack(crops).transpose(0, 3, 1, 2).astype(np.float32) / 255
         logits, maps = self._pack.run(pixels)
         return [
-            FaceScore(logit, _sigmoid(logit), np.clip(values[0], 0, 1))
+            FaceScore(logit, probability(logit), np.clip(values[0], 0, 1))
             for logit, values in zip(logits.reshape(-1).astype(float).tolist(), maps, strict=True)
         ]
-
-
-def _sigmoid(logit: float) -> float:
-    """1 / (1 + exp(-logit)) without overflow."""
-    return float(0.5 * (1 + np.tanh(0.5 * logit)))
