@@ -1,0 +1,199 @@
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_faces import make_face, make_faces, write_store, write_twins
+
+from unmask.data import pool as pool_module
+from unmask.data.pool import MASK, SHARES, SOURCE_SHARES, UNKNOWN, PairMaker, Pool, PoolPlan, Twins, build_pool
+from unmask.data.store import read_store
+from unmask.errors import DataError
+
+PLAN = PoolPlan(pairs=300, seed=3, size=56, margin=1.4, families=SHARES, sources=SOURCE_SHARES)
+CHUNKS = -(-PLAN.pairs // pool_module.CHUNK)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training faces of every source and family, and some of the test split that must not be touched."""
+    faces = [*make_faces("train"), *(make_face(500 + n, split="test") for n in range(3))]
+    return write_store(faces, tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
+    reals = [face for face in read_store(store) if not face.sample.label and face.sample.split == "train"]
+    return write_twins(reals, tmp_path_factory.mktemp("twins"))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, store: Path, twins: Path) -> Path:
+    folder = tmp_path_factory.mktemp("pool") / "one"
+    build_pool(store, twins, folder, PLAN, workers=1)
+    return folder
+
+
+def contents(folder: Path) -> list[np.ndarray]:
+    pool = Pool.open(folder)
+    return [np.array(array) for array in (pool.pixels, pool.masks, pool.families, pool.sources)]
+
+
+def test_a_store_comes_back_as_it_was_written(store: Path) -> None:
+    faces = [*make_faces("train"), *(make_face(500 + n, split="test") for n in range(3))]
+    for face, read in zip(faces, read_store(store), strict=True):
+        assert (read.sample, read.window) == (face.sample, face.window)
+        np.testing.assert_allclose(read.box, face.box, rtol=1e-6)
+        np.testing.assert_array_equal(read.mesh, face.mesh)
+        np.testing.assert_array_equal(read.pixels(), face.pixels())
+
+
+def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no face store"):
+        read_store(tmp_path)
+
+
+def test_two_builds_are_equal_whoever_works_on_them(built: Path, store: Path, twins: Path, tmp_path: Path) -> None:
+    build_pool(store, twins, tmp_path / "two", PLAN, workers=2)
+    for one, two in zip(contents(built), contents(tmp_path / "two"), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_shapes_types_and_indices(built: Path) -> None:
+    pool = Pool.open(built)
+    assert pool.plan == PLAN
+    assert pool.pixels.shape == (300, 2, 56, 56, 3) and pool.masks.shape == (300, MASK, MASK)
+    assert {array.dtype for array in (pool.pixels, pool.masks, pool.families, pool.sources)} == {np.dtype(np.uint8)}
+    families, sources = list(PLAN.families), list(PLAN.sources)
+    assert set(pool.families) == set(range(len(families)))
+    assert set(pool.sources) == set(range(len(sources)))
+    # A collected forgery is paired with a real of its own source.
+    for family, source in (("stylegan", "ffhq"), ("mobilestylegan", "ffhq"), ("ciplab", "ciplab")):
+        assert set(pool.sources[pool.families == families.index(family)]) == {sources.index(source)}
+
+
+def test_families_come_in_their_shares(built: Path) -> None:
+    found = np.bincount(Pool.open(built).families, minlength=len(SHARES)) / PLAN.pairs
+    np.testing.assert_allclose(found, np.array(list(SHARES.values())), atol=0.08)
+
+
+def test_masks_say_what_is_known(built: Path) -> None:
+    pool, families = Pool.open(built), list(PLAN.families)
+    for row in range(PLAN.pairs):
+        family, mask = families[pool.families[row]], pool.masks[row]
+        if family == "ciplab":
+            assert (mask == UNKNOWN).all()  # which pixels were edited is not known
+        else:
+            assert mask.max() <= 254
+            if family in ("stylegan", "mobilestylegan"):
+                assert (mask == 254).all()
+    made_here = np.isin(pool.families, [families.index(name) for name in ("selfblend", "swap")])
+    assert (pool.masks[made_here].max(axis=(1, 2)) > 60).all()
+    assert (pool.masks[made_here].mean(axis=(1, 2)) < 200).all()
+
+
+def test_the_real_comes_first_and_the_forgery_differs_where_the_mask_says(store: Path, twins: Path) -> None:
+    """Seen on pairs that nothing was done to afterwards: outside the mask both are one picture."""
+    plan = replace(PLAN, families={"swap": 1.0}, margin=1.4)
+    maker = PairMaker([face for face in read_store(store) if face.sample.split == "train"], Twins.open(twins), plan)
+    seen = 0
+    for seed in range(60):
+        pixels, mask, _, _ = maker.make(np.random.default_rng(seed))
+        change = np.abs(pixels[0].astype(int) - pixels[1]).mean(-1).reshape(MASK, 2, MASK, 2).mean((1, 3))
+        if (mask > 200).any() and (mask == 0).any():
+            seen += 1
+            assert change[mask > 200].mean() > change[mask == 0].mean()
+    assert seen > 30
+
+
+def test_only_training_faces_are_used(tmp_path: Path, twins: Path) -> None:
+    """The same pool comes out when the other splits are gone."""
+    plan = replace(PLAN, pairs=20, families={"selfblend": 1.0})
+    everything = [*make_faces("train"), *(make_face(500 + n, split="test") for n in range(3))]
+    results = []
+    for name, faces in (("all", everything), ("train", make_faces("train"))):
+        build_pool(write_store(faces, tmp_path / name), twins, tmp_path / f"{name}-pool", plan, workers=1)
+        results.append(contents(tmp_path / f"{name}-pool"))
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_kill_costs_only_the_chunks_not_done(built: Path, store: Path, twins: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    build_pool(store, twins, folder, PLAN, workers=1)
+    before = contents(folder)
+    # As after a kill: the last chunk was begun but not finished, the first is finished and must not be touched.
+    half_made = Pool.open(folder, "r+")
+    half_made.pixels[:10] = 7
+    half_made.pixels[-20:] = 0
+    half_made.masks[-20:] = 9
+    half_made.flush()
+    done = np.ones(CHUNKS, bool)
+    done[-1] = False
+    np.save(folder / "done.npy", done)
+    told: list[int] = []
+    build_pool(store, twins, folder, PLAN, workers=1, progress=told.append)
+    after = contents(folder)
+    assert (after[0][:10] == 7).all()
+    np.testing.assert_array_equal(after[0][10:], before[0][10:])
+    for one, two in zip(before[1:], after[1:], strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert np.load(folder / "done.npy").all()
+    assert told == [(CHUNKS - 1) * pool_module.CHUNK, pool_module.CHUNK]
+
+
+def test_a_finished_pool_is_not_made_again(
+    built: Path, store: Path, twins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module.multiprocessing, "get_context", None)  # whoever starts workers fails
+    assert build_pool(store, twins, built, PLAN, workers=1).plan == PLAN
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"pairs": 301}, {"margin": 1.5}, {"families": {"swap": 1.0}}])
+def test_a_pool_of_another_plan_is_not_overwritten(
+    built: Path, store: Path, twins: Path, change: dict[str, object]
+) -> None:
+    with pytest.raises(DataError, match="another plan; name another folder"):
+        build_pool(store, twins, built, replace(PLAN, **change), workers=1)
+
+
+def test_a_folder_without_a_pool_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no training pool"):
+        Pool.open(tmp_path)
+
+
+def test_a_family_that_is_not_there_is_named() -> None:
+    faces = [face for face in make_faces("train") if face.sample.family != "stylegan"]
+    with pytest.raises(DataError, match="no stylegan"):
+        PairMaker(faces, Twins([], np.zeros((0, 0), np.int16), {}), replace(PLAN, families={"stylegan": 1.0}))
+
+
+def test_no_reals_and_no_twins_are_named() -> None:
+    none = Twins([], np.zeros((0, 0), np.int16), {})
+    forged = [face for face in make_faces("train") if face.sample.label]
+    with pytest.raises(DataError, match="no real faces"):
+        PairMaker(forged, none, replace(PLAN, families={"stylegan": 1.0}))
+    with pytest.raises(DataError, match="twins"):
+        PairMaker(make_faces("train"), none, replace(PLAN, families={"resynthesis": 1.0}))
+
+
+def test_twins_come_back_by_face(twins: Path, store: Path) -> None:
+    opened = Twins.open(twins)
+    reals = [face for face in read_store(store) if face.sample.path in opened.rows]
+    assert len(reals) == 16
+    for face in reals:
+        twin = opened.pick(np.random.default_rng(0), face)
+        assert twin is not None and twin.shape == (64, 64, 3) and twin.dtype == np.uint8
+        np.testing.assert_array_equal(twin, opened.pixels[0][opened.rows[face.sample.path], :64, :64])
+    assert opened.pick(np.random.default_rng(0), make_face(999)) is None
+
+
+def test_a_folder_without_twins_is_an_empty_set(tmp_path: Path) -> None:
+    twins = Twins.open(tmp_path)
+    assert twins.pick(np.random.default_rng(0), make_face(1)) is None
+
+
+def test_the_plan_is_what_is_written(built: Path) -> None:
+    import json
+
+    assert json.loads((built / "plan.json").read_text()) == asdict(PLAN)
