@@ -80,16 +80,17 @@ class Run:
         """
         try:
             saved: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["protocol"]
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{folder}: not a run folder (no readable run.json)") from error
-        return Protocol(**{**saved, "without": tuple(saved["without"])})
+            return Protocol(**{**saved, "without": tuple(saved["without"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{folder}: not a run folder of this version (no readable run.json)") from error
 
     def log(self, row: dict[str, float]) -> None:
         """Append a row to metrics.csv; the first row decides the columns."""
         path = self.folder / "metrics.csv"
         fresh = not path.is_file()
+        columns = list(row) if fresh else path.read_text(encoding="utf-8").splitlines()[0].split(",")
         with path.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, list(row))
+            writer = csv.DictWriter(stream, columns, extrasaction="ignore")
             if fresh:
                 writer.writeheader()
             writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
