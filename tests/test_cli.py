@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -159,6 +160,38 @@ def test_a_report_that_cannot_be_written(tiny_pack: Path, portrait: Path, tmp_pa
     (tmp_path / "poem.txt").write_text("not a report\n")
     done = run("inspect", portrait, "--pack", tiny_pack, "--json", tmp_path / "poem.txt", "--resume")
     assert done.returncode == 2 and (tmp_path / "poem.txt").read_text() == "not a report\n"
+
+
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_a_full_disk_is_one_line_and_costs_nothing_finished(
+    option: str, tiny_pack: Path, many: Path, tmp_path: Path
+) -> None:
+    """A limit on file size stands for the disk: the write that passes it fails in its middle."""
+    out = tmp_path / "out"
+    args = ("inspect", many, "--pack", tiny_pack, "--quiet", option, out)
+    limit = (200_000, 200_000)
+    done = run(*args, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    errors = done.stderr.decode()
+    assert done.returncode == 2 and errors.count("\n") == 1, errors
+    assert errors.startswith(f"unmask: {out}: cannot") and "File too large" in errors
+    if option == "--html":
+        assert b"000.jpg" in (tmp_path / "out.part").read_bytes()
+        return
+    assert 0 < len(lines_of(out.read_bytes())) < 80
+    done = run(*args, "--resume")
+    assert done.returncode == 0
+    assert [Path(report["path"]).name for report in lines_of(out.read_bytes())] == [f"{n:03}.jpg" for n in range(80)]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("options", [(), ("--json", "-")])
+def test_a_full_disk_behind_standard_output_is_one_line(
+    options: tuple[str, ...], tiny_pack: Path, portrait: Path
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [*UNMASK, "inspect", str(portrait), "--pack", str(tiny_pack), *options]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"No space left" in done.stderr
 
 
 def test_an_empty_folder_says_so(tiny_pack: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 Exit codes: 0 every file was inspected, 1 some were refused, 2 wrong usage or installation, 130 interrupted.
 """
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -42,6 +44,12 @@ def main() -> None:
         app()
     except UnmaskError as error:
         print(f"unmask: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        print(f"unmask: cannot write ({error.strerror}): make room and run again", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what standard output still holds cannot be written either
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -35,6 +35,7 @@ from unmask.evidence.report import (
     Tool,
     TrackPoint,
     Verdict,
+    in_words,
 )
 from unmask.faces.alignment import Box, context_crop
 from unmask.faces.finding import FaceFinder, FoundFace
@@ -295,7 +296,7 @@ class Inspector:
             worst = min(quality.components, key=lambda name: quality.components[name])
             message = (
                 f"The quality of the face is {quality.unified:.0f} of 100; {limits.min_quality:.0f} are needed. "
-                f"Its weakest component is {worst}."
+                f"Weakest: {in_words(worst).lower()}."
             )
             return Refusal(code=RefusalCode.POOR_QUALITY, message=message)
         return None

@@ -1,5 +1,6 @@
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 from evidence_samples import CALIBRATION, CARD, make_face, make_report, make_track, refused_face, refused_report
 
 from unmask.errors import DataError
+from unmask.evidence import html
 from unmask.evidence.charts import lr_scale, timeline
 from unmask.evidence.html import HtmlReport
 from unmask.evidence.pictures import legend_colours, overlay
-from unmask.evidence.report import ForgeryMap
+from unmask.evidence.report import ForgeryMap, Quality
 
 _VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -181,6 +183,32 @@ def test_an_unknown_pack_is_named_without_card_or_calibration(tmp_path, crop):
     parsed = Page(path.read_text(encoding="utf-8"))
     assert "plain 1.0.0" in parsed.text
     assert "Hatched: no verdict" not in parsed.text
+
+
+def test_components_are_named_in_words(tmp_path, crop):
+    quality = Quality(unified=50.0, components={"UnderExposurePrevention": 40.0, "Sharpness": 60.0})
+    face = make_face().model_copy(update={"quality": quality})
+    _, page = write(tmp_path, (make_report(faces=[face]), [crop]))
+    assert "Under exposure prevention 40" in page.text and "Sharpness 60" in page.text
+
+
+def test_a_page_of_many_files_keeps_the_pictures_that_matter(tmp_path, crop, monkeypatch):
+    monkeypatch.setattr(html, "PICTURES_FOR_ALL", 2)
+    verdicts = [make_face(0, -4.0), make_face(0, 0.0), make_face(0, -4.0), make_face(0, 0.0), make_face(0, 4.0)]
+    reports = [make_report(f"{number}.jpg", [face]) for number, face in enumerate(verdicts)]
+    reports.append(make_report("refused.jpg", [refused_face(0)]))
+    assert [report.verdict.value for report in reports[2:]] == ["authentic", "inconclusive", "forged", "refused"]
+    text, page = write(tmp_path, *((report, [crop]) for report in reports))
+    files = text.split('<section class="card file"')[1:]
+    assert [section.count("data:image") > 0 for section in files] == [True, True, False, False, True, True]
+    assert page.text.count("Inspect this file alone to see them") == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line_with_the_remedy(tmp_path, crop):
+    (tmp_path / "report.html.part").symlink_to("/dev/full")
+    with pytest.raises(DataError, match="No space left"), HtmlReport(tmp_path / "report.html") as page:
+        page.add(make_report(), [crop])
 
 
 def test_errors_name_the_remedy(tmp_path):

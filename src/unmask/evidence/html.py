@@ -28,11 +28,15 @@ from unmask.errors import DataError
 from unmask.evidence.charts import LrScale, Timeline, lr_scale, quality_bin, timeline
 from unmask.evidence.likelihood import PROPOSITIONS, explain
 from unmask.evidence.pictures import data_url, jpeg_url, legend_colours, overlay
-from unmask.evidence.report import FaceFinding, PackUse, Report, Verdict
+from unmask.evidence.report import FaceFinding, PackUse, Report, Verdict, in_words
 from unmask.evidence.terminal import safe_text
 from unmask.packs.card import Calibration, Card
 
 Picture = np.ndarray | bytes | None
+
+# From this many files on, only pictures of forged and refused files are put into the page. With all of them, a thousand
+# files with a face each make some 50 MB, which browsers are slow to open.
+PICTURES_FOR_ALL = 500
 
 _WORDS = {name: name.capitalize() for name in ("forged", "inconclusive", "authentic", "refused")}
 
@@ -82,13 +86,15 @@ class HtmlReport:
             if self.path.is_dir():
                 raise IsADirectoryError(0, "it is a folder")
             self._body = self._part.open("w+", encoding="utf-8", newline="\n")
+            # The index stands before the files but is known only after them.
+            self._index = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")
+            self._body.write(self._head)
+            self._body.flush()
         except OSError as error:
+            self._close()
             raise DataError(
                 f"{self.path}: cannot write the HTML report ({error.strerror}): give a writable file"
             ) from error
-        # The index stands before the files but is known only after them.
-        self._index = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")
-        self._body.write(self._head)
         return self
 
     def add(self, report: Report, pictures: Sequence[Picture] = ()) -> None:
@@ -99,7 +105,10 @@ class HtmlReport:
             pictures: for each face of `report.faces`, in order, the context crop that its map covers: uint8 RGB
                 (S, S, 3), or the bytes of a JPEG file of it, or None. May be shorter than the faces.
 
+            Beyond `PICTURES_FOR_ALL` files, those of files judged authentic or inconclusive are left out.
+
         Raises:
+            DataError: it cannot be written, say because the disk is full.
             ValueError: a picture is neither.
         """
         if self._body is None or self._index is None:
@@ -107,7 +116,9 @@ class HtmlReport:
         number = self._counts.total() + 1
         name = "standard input" if report.path == "-" else safe_text(report.path)
         judged = sum(face.verdict is not Verdict.REFUSED for face in report.faces)
-        shown = dict(enumerate(pictures))
+        left_out = number > PICTURES_FOR_ALL and report.verdict in (Verdict.AUTHENTIC, Verdict.INCONCLUSIVE)
+        left_out = left_out and bool(pictures)
+        shown = {} if left_out else dict(enumerate(pictures))
         faces = [
             _face(report, face, shown.get(position), self._calibration(report), f"{number}-{position}")
             for position, face in enumerate(report.faces)
@@ -117,13 +128,21 @@ class HtmlReport:
             "file.html.j2",
             faces=faces,
             judged=judged,
+            left_out=left_out,
+            in_words=in_words,
             legend=_LEGEND,
             sentence=None if report.log10_lr is None else explain(report.log10_lr),
             **common,
         )
-        self._index.write(self._render("index_row.html.j2", **common))
-        self._body.write(text)
-        self._body.flush()
+        try:
+            self._index.write(self._render("index_row.html.j2", **common))
+            self._body.write(text)
+            self._body.flush()
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: cannot write the HTML report ({error.strerror}): make room and run again; "
+                f"what there is stays in {self._part}"
+            ) from error
         self._counts[report.verdict.value] += 1
         self._faces += len(report.faces)
         self._judged += judged
@@ -146,13 +165,18 @@ class HtmlReport:
                 f"{self.path}: cannot finish the HTML report ({failure.strerror}); what there is stays in {self._part}"
             ) from failure
         finally:
-            self._index.close()
-            self._body.close()
-            self._index = self._body = None
+            self._close()
             with suppress(OSError):
                 whole.unlink(missing_ok=True)
         # Only now: without the page, the part is all there is.
         self._part.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        for stream in (self._index, self._body):
+            if stream is not None:
+                with suppress(OSError):  # what a full disk did not take is lost
+                    stream.close()
+        self._index = self._body = None
 
     def _assemble(self, page: IO[str], body: IO[str], index: IO[str], *, interrupted: bool) -> None:
         files = self._counts.total()

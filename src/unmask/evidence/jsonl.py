@@ -1,13 +1,15 @@
-"""Reports as JSON Lines: one report a line, each flushed, so that an interrupted run loses nothing it has finished.
+"""Reports as JSON Lines: one a line, each written at once, so that an interrupted run loses nothing it has finished.
 
 The file is UTF-8. File names that are not are written with `report.escape_surrogates`.
 """
 
 import json
 import sys
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from unmask.errors import DataError
 from unmask.evidence.report import Report
@@ -32,40 +34,59 @@ class JsonLines:
         self.target = str(target)
         self.resume = resume
         self.done: Done = set()
-        self._stream: BinaryIO | None = None
+        self._stream: FileIO | None = None
 
     def __enter__(self) -> Self:
         if self.target == "-":
             if self.resume:
                 raise DataError("nothing to resume from on standard output: give --json a file")
-            self._stream = sys.stdout.buffer
+            sys.stdout.flush()
+            self._stream = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
             return self
         path = Path(self.target)
         try:
             if self.resume and path.exists():
                 self.done, intact = _read(path)
-                self._stream = path.open("r+b")
+                self._stream = path.open("r+b", buffering=0)
                 self._stream.truncate(intact)
                 self._stream.seek(0, 2)
             else:
-                self._stream = path.open("wb")
+                self._stream = path.open("wb", buffering=0)
         except OSError as error:
             raise DataError(f"{path}: cannot write the JSON lines ({error.strerror}): give a writable file") from error
         return self
 
     def write(self, report: Report) -> None:
-        """Write one report and flush it."""
+        """Write one report, unbuffered.
+
+        Raises:
+            DataError: it cannot be written, say because the disk is full. The file then ends with the last whole line.
+        """
         if self._stream is None:
             raise RuntimeError("JsonLines is written to inside its with block")
-        # One write call a line, so that a Ctrl-C falls between lines.
-        self._stream.write(report.model_dump_json().encode("utf-8") + b"\n")
-        self._stream.flush()
+        line = memoryview(report.model_dump_json().encode("utf-8") + b"\n")
+        done = 0
+        try:
+            while done < len(line):
+                done += self._stream.write(line[done:]) or 0
+        except BrokenPipeError:  # whoever read our output has seen enough
+            raise
+        except OSError as error:
+            if done and self.target != "-":
+                with suppress(OSError):  # at worst the last line stays torn, which --resume mends
+                    self._stream.truncate(self._stream.tell() - done)
+            raise DataError(
+                f"standard output: cannot write the JSON lines ({error.strerror}): make room and run again"
+                if self.target == "-"
+                else f"{self.target}: cannot write the JSON lines ({error.strerror}): make room and run again with "
+                "--resume, which keeps what is finished"
+            ) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._stream is not None and self.target != "-":
-            self._stream.close()
+        if self._stream is not None:
+            self._stream.close()  # but for standard output, which is not ours to close
         self._stream = None
 
 

@@ -140,9 +140,11 @@ def is_brief(face: FaceFinding, frames_sampled: int | None) -> bool:
 def conclude(faces: Sequence[FaceFinding], frames_sampled: int | None = None) -> Conclusion:
     """Combine the faces of one file.
 
-    In a video, brief tracks (`is_brief`, given `frames_sampled`) have no say if there is any longer one: a face seen for
-    a moment, blurred or half hidden, must not decide over the person who is on screen throughout. The judged face with the highest log10 LR speaks for the file. Forged if any face is; authentic if every judged face
+    The judged face with the highest log10 LR speaks for the file. Forged if any face is; authentic if every judged face
     is; refused if none could be judged, with the code of the face that came closest to a judgement; else inconclusive.
+
+    In a video of `frames_sampled` frames, brief tracks (`is_brief`) have no say if there is any longer one: a face seen
+    for a moment, blurred or half hidden, must not decide over the person who is on screen throughout.
 
     Caveat: the more faces, the higher the highest LR among them by chance alone. If just one of n faces may have been
     forged, and nothing tells which, the LR for the file is the mean over the faces, up to n times (log10 n) lower than

@@ -66,6 +66,11 @@ class Refusal(_Part):
     message: Quoting
 
 
+def in_words(name: str) -> str:
+    """A quality component's name for people: "UnderExposurePrevention" as "Under exposure prevention"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).capitalize()
+
+
 class Quality(_Part):
     """Face image quality. `unified` is 0-100, 100 best; `components` are 0-100 too, named after ISO/IEC 29794-5."""
 
