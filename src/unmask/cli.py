@@ -138,7 +138,8 @@ def inspect(
             print(f"unmask: interrupted; files finished: {finished}", file=sys.stderr)
             raise typer.Exit(130) from None
     if not finished:
-        print("unmask: nothing to do: no pictures or videos" + (" left" if resume else "") + " there", file=sys.stderr)
+        why = f"{json} already holds all there is" if resume else "no pictures or videos there"
+        print(f"unmask: nothing to do: {why}", file=sys.stderr)
     raise typer.Exit(1 if refused else 0)
 
 
