@@ -54,14 +54,18 @@ def cold_start(results: dict[str, Any]) -> str:
 def staged(name: str, title: str, unit: float) -> Any:
     def section(results: dict[str, Any]) -> str:
         stages = list(next(iter(results.values()))["seconds"])
-        more = "peak MB" if name == "video" else "faces"
+        more = ["CPU", "peak MB"] if name == "video" else ["faces"]
         body = []
         for what, result in results.items():
             times = result["seconds"]
-            last = str(result.get("peak_rss_mb", result.get("faces")))
+            last = (
+                [span(result["cpu_seconds"], unit), str(result["peak_rss_mb"])]
+                if name == "video"
+                else [str(result["faces"])]
+            )
             total = times["total"]["median"]
-            body.append([what, *(span(times[stage], unit) for stage in stages), last, budget(name, what, total)])
-        return rows(title, ["input", *stages, more, "budget"], body)
+            body.append([what, *(span(times[stage], unit) for stage in stages), *last, budget(name, what, total)])
+        return rows(title, ["input", *stages, *more, "budget"], body)
 
     return section
 

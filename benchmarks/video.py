@@ -2,6 +2,7 @@
 
 import resource
 import tempfile
+import time
 from pathlib import Path
 
 import av
@@ -47,13 +48,19 @@ def main() -> None:
         for seconds in sorted(chosen.lengths):
             path = Path(folder, f"{seconds:g}.mp4")
             write_video(path, seconds, chosen.seed)
-            reports = [inspector.inspect(path) for _ in range(chosen.repeats)]
+            reports, processor = [], []
+            for _ in range(chosen.repeats):
+                start = time.process_time()
+                reports.append(inspector.inspect(path))
+                processor.append(time.process_time() - start)
             media = reports[0].media
             assert media is not None
             results[f"{seconds:g} s"] = {
                 "findings": len(reports[0].faces),
                 "frames_sampled": media.frames_sampled,
                 "seconds": {stage: spread([r.timings[stage] for r in reports]) for stage in reports[0].timings},
+                # Of all threads together: unlike the rest, hardly changed by what else the machine does.
+                "cpu_seconds": spread(processor),
                 # Of the whole process so far; the lengths are taken in rising order.
                 "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             }
