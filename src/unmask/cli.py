@@ -329,17 +329,22 @@ def synthesise(
     """Draw fully synthetic faces with MobileStyleGAN, marked as such, to train on."""
     with _lab("unmask synthesise"):
         from rich.console import Console
-        from rich.progress import track
+        from rich.progress import Progress
 
         from unmask.data.synthesis import synthesise
 
-        steps = iter(track(range(count), "drawing faces", console=Console(stderr=True)))
-        next(steps, None)
+        bar = Progress(console=Console(stderr=True))
+        task = bar.add_task("drawing faces", total=count)
 
-        def advance(_: int) -> None:
-            next(steps, None)
+        def advance(faces: int) -> None:
+            bar.start()  # from the first face on: what cannot begin shows no bar
+            bar.advance(task, faces)
 
-        synthesise(out, count, seed, progress=advance)
+        try:
+            synthesise(out, count, seed, progress=advance)
+        finally:
+            if bar.live.is_started:
+                bar.stop()
 
 
 def _examine(
