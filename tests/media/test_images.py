@@ -225,10 +225,10 @@ def test_png_bomb_is_refused_at_once_and_without_memory() -> None:
     bomb = png_header(30_000, 30_000) + png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
     media = samples.taken_in(bomb)
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(Refused) as caught:
         decode_image(media)
-    elapsed = time.perf_counter() - started
+    elapsed = time.process_time() - started
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert caught.value.code is RefusalCode.TOO_LARGE
