@@ -1,12 +1,11 @@
 """Neural re-synthesis: give a real picture a forged twin of the same content by sending it through a small network.
 
 A zoo of tiny networks with different decoders is trained in minutes on the training reals, so that a detector meets
-many kinds of up-sampling and texture loss instead of one generator's. Each `Recipe` is one network:
-
-- autoencoders (factor 4 or 8; transposed convolution, nearest, bilinear or pixel-shuffle up-sampling), half of them
-  with a patch critic (Isola et al. 2017), which sharpens and leaves the traces of adversarial training;
-- denoisers, used as a short diffusion round trip: noise is added up to `sigma` and removed in a few deterministic steps
-  (Karras et al. 2022, Euler sampler), as in SDEdit (Meng et al. 2022).
+many kinds of up-sampling and texture loss instead of one generator's. Each `Recipe` is one autoencoder: the decoders go
+up by transposed convolution, nearest, bilinear or pixel-shuffle steps from a latent at half or a quarter of the size,
+half of them against a patch critic (Isola et al. 2017), which sharpens and leaves the traces of adversarial training.
+The latent holds the picture's own thumbnail beside learned channels: a network this small learns in minutes to add
+detail to a thumbnail, but not to draw a face, and a twin that has lost its colours would teach a detector nothing.
 
 Beside the zoo stands the FLUX.2 tiny autoencoder (TAEF2, MIT), read from the data folder's weights. Lab only: torch.
 Pictures here are float (B, 3, H, W) in [0, 1], H and W multiples of 8.
@@ -31,30 +30,26 @@ Decoder = Literal["transposed", "nearest", "bilinear", "shuffle"]
 class Recipe:
     """How one network of the zoo is built and trained."""
 
-    kind: Literal["autoencoder", "denoiser"]
     decoder: Decoder
-    factor: Literal[4, 8]
+    factor: Literal[2, 4]
     latent: int
     width: int
     critic: bool
 
     @property
     def name(self) -> str:
-        """A name that says it all, e.g. "autoencoder-shuffle-f8-c8-w48-critic"."""
-        critic = "-critic" if self.critic else ""
-        return f"{self.kind}-{self.decoder}-f{self.factor}-c{self.latent}-w{self.width}{critic}"
+        """A name that says it all, e.g. "shuffle-f4-c16-w32-critic"."""
+        return f"{self.decoder}-f{self.factor}-c{self.latent}-w{self.width}{'-critic' if self.critic else ''}"
 
 
 # Small on purpose: two cores train the whole zoo in minutes, and what counts is that decoders differ.
 ZOO = (
-    Recipe("autoencoder", "transposed", 4, 8, 32, True),
-    Recipe("autoencoder", "nearest", 8, 24, 48, False),
-    Recipe("autoencoder", "nearest", 4, 6, 32, True),
-    Recipe("autoencoder", "bilinear", 4, 8, 32, False),
-    Recipe("autoencoder", "shuffle", 4, 8, 32, True),
-    Recipe("autoencoder", "shuffle", 8, 24, 48, False),
-    Recipe("denoiser", "nearest", 4, 0, 32, False),
-    Recipe("denoiser", "shuffle", 4, 0, 32, False),
+    Recipe("transposed", 4, 16, 32, True),
+    Recipe("transposed", 2, 6, 24, False),
+    Recipe("nearest", 4, 16, 32, True),
+    Recipe("bilinear", 4, 16, 32, False),
+    Recipe("shuffle", 4, 16, 32, True),
+    Recipe("shuffle", 2, 6, 24, False),
 )
 
 
@@ -90,65 +85,28 @@ class Autoencoder(nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        steps = {4: 2, 8: 3}[recipe.factor]
+        steps = {2: 1, 4: 2}[recipe.factor]
         widths = [recipe.width * min(2**i, 3) for i in range(steps)]
         down: list[nn.Module] = []
-        up: list[nn.Module] = [nn.Conv2d(recipe.latent, widths[-1], 3, padding=1), _Residual(widths[-1])]
+        up: list[nn.Module] = [nn.Conv2d(recipe.latent + 3, widths[-1], 3, padding=1), _Residual(widths[-1])]
         # No layer but the first and last works at full resolution: that is where the time would go.
-        for into, out in zip([3, *widths], widths, strict=False):
+        for into, out in pairwise([3, *widths]):
             down += [nn.Conv2d(into, out, 4, 2, 1), _Residual(out)]
-        for into, out in zip(widths[::-1], widths[-2::-1], strict=False):
+        for into, out in pairwise(widths[::-1]):
             up += [_up(recipe.decoder, into, out), _Residual(out)]
+        self.factor = recipe.factor
         self.encoder = nn.Sequential(*down, nn.SiLU(), nn.Conv2d(widths[-1], recipe.latent, 3, padding=1))
         self.decoder = nn.Sequential(*up, nn.SiLU(), _up(recipe.decoder, widths[0], 3))
 
     def forward(self, x: Tensor, jitter: float = 0.0) -> Tensor:
         """Send pictures (B, 3, H, W) in [0, 1] through, with latent noise of `jitter` times the latent's spread."""
-        latent = self.encoder(x * 2 - 1)
+        signed = x * 2 - 1
+        latent = self.encoder(signed)
         if jitter > 0:
             latent = latent + jitter * latent.std() * torch.randn_like(latent)
-        return self.decoder(latent) * 0.5 + 0.5
-
-
-class Denoiser(nn.Module):
-    """A small U-Net that predicts the clean picture from a noisy one."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
-        w = [recipe.width, recipe.width * 2, recipe.width * 3]
-        self.level = nn.Sequential(nn.Linear(1, 64), nn.SiLU(), nn.Linear(64, w[2]))
-        self.first = nn.Conv2d(3, w[0], 4, 2, 1)
-        self.downs = nn.ModuleList(nn.Sequential(_Residual(w[i]), nn.Conv2d(w[i], w[i + 1], 4, 2, 1)) for i in range(2))
-        self.middle = nn.Sequential(_Residual(w[2]), _Residual(w[2]))
-        self.ups = nn.ModuleList(nn.Sequential(_up(recipe.decoder, w[i + 1], w[i]), _Residual(w[i])) for i in (1, 0))
-        self.last = nn.Sequential(nn.SiLU(), _up(recipe.decoder, w[0], 3))
-
-    def forward(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """The clean pictures, for noisy ones (B, 3, H, W) whose noise has standard deviation `sigma` (B,)."""
-        # Scaled so that input and target stay near unit size at every noise level (Karras et al. 2022, table 1).
-        spread = 0.25
-        total = (sigma**2 + spread**2).view(-1, 1, 1, 1)
-        x = self.first((noisy - 0.5) / total.sqrt())
-        skips = []
-        for down in self.downs:
-            skips.append(x)
-            x = down(x)
-        x = self.middle(x + self.level(sigma.log().view(-1, 1) / 4)[:, :, None, None])
-        for up, skip in zip(self.ups, reversed(skips), strict=True):
-            x = up(x) + skip
-        keep = spread**2 / total
-        scale = sigma.view(-1, 1, 1, 1) * spread / total.sqrt()
-        return keep * (noisy - 0.5) + scale * self.last(x) + 0.5
-
-    @torch.no_grad()
-    def round_trip(self, x: Tensor, sigma: float, steps: int) -> Tensor:
-        """Add noise of `sigma` and take it away in `steps` Euler steps."""
-        levels = [*torch.linspace(sigma ** (1 / 3), 0.01 ** (1 / 3), steps).pow(3).tolist(), 0.0]
-        y = x + sigma * torch.randn_like(x)
-        for now, after in pairwise(levels):
-            clean = self(y, torch.full((len(y),), now, device=y.device))
-            y = clean + (y - clean) * (after / now)
-        return y
+        thumbnail = functional.avg_pool2d(signed, self.factor)
+        coarse = functional.interpolate(thumbnail, scale_factor=self.factor, mode="bilinear")
+        return (coarse + self.decoder(torch.cat([latent, thumbnail], 1))) * 0.5 + 0.5
 
 
 def half_precision(device: torch.device) -> torch.autocast:
@@ -159,11 +117,6 @@ def half_precision(device: torch.device) -> torch.autocast:
 def has_cpu_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16 (AVX512-BF16 or AMX)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def build(recipe: Recipe) -> nn.Module:
-    """An untrained network of the recipe."""
-    return Autoencoder(recipe) if recipe.kind == "autoencoder" else Denoiser(recipe)
 
 
 def train_network(
@@ -188,7 +141,7 @@ def train_network(
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    net = build(recipe).to(device).to(memory_format=torch.channels_last)
+    net = Autoencoder(recipe).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, steps)
     critic, critic_optimiser = None, None
@@ -205,13 +158,8 @@ def train_network(
         left = int(torch.randint(width - crop + 1, (1,), generator=generator))
         x = pictures[rows.to(pictures.device), :, top : top + crop, left : left + crop].to(device).float() / 255
         with half_precision(device):
-            if isinstance(net, Denoiser):
-                sigma = torch.exp(torch.randn(batch, device=device) * 1.0 - 1.8).clamp(0.01, 2.0)
-                y = net(x + sigma.view(-1, 1, 1, 1) * torch.randn_like(x), sigma)
-                loss = (((y.float() - x) ** 2).mean((1, 2, 3)) * (1 / sigma**2 + 16)).mean() * 0.1
-            else:
-                y = net(x, 0.05)
-                loss = (y.float() - x).abs().mean() + 0.5 * _edges(y.float() - x)
+            y = net(x, 0.05)
+            loss = (y.float() - x).abs().mean() + 0.5 * _edges(y.float() - x)
             if critic is not None and step > steps // 3:
                 loss = loss - 0.02 * critic(y).float().mean()
         optimiser.zero_grad(set_to_none=True)
@@ -297,7 +245,7 @@ class Taef2(nn.Module):
 
 @torch.no_grad()
 def resynthesise(net: nn.Module, pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Forged twins of a batch, with a random latent jitter or noise level for the batch.
+    """Forged twins of a batch, with a random latent jitter for the batch.
 
     Args:
         pictures: float (B, 3, H, W) in [0, 1], H and W multiples of 8.
@@ -308,8 +256,5 @@ def resynthesise(net: nn.Module, pictures: Tensor, generator: torch.Generator) -
     """
     draw = float(torch.rand((), generator=generator))
     with half_precision(pictures.device):
-        if isinstance(net, Denoiser):
-            twins = net.round_trip(pictures, 0.05 + 0.45 * draw**2, 8)
-        else:
-            twins = net(pictures, max(0.0, draw - 0.5) * 0.3)
+        twins = net(pictures, max(0.0, draw - 0.5) * 0.3)
     return twins.float().clamp(0, 1)

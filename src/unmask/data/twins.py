@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from unmask.data.resynthesis import ZOO, Recipe, Taef2, build, resynthesise, train_network
+from unmask.data.resynthesis import ZOO, Autoencoder, Recipe, Taef2, resynthesise, train_network
 from unmask.data.store import StoredFace
 
 _SIDES = (96, 128, 160, 192, 256)
@@ -43,11 +43,12 @@ def train_zoo(
         progress: called with a line when a network is done.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    nets, pictures = [], None
+    nets: list[nn.Module] = []
+    pictures = None
     for recipe in recipes:
         path = folder / f"{recipe.name}.safetensors"
         if path.is_file():
-            net = build(recipe)
+            net: nn.Module = Autoencoder(recipe)
             net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
         else:
             if pictures is None:

@@ -13,10 +13,12 @@ import numpy as np
 from lir.algorithms.bayeserror import elub
 from lir.algorithms.logistic_regression import LogitCalibrator
 
+from unmask.errors import DataError
 from unmask.packs.card import Calibration, CalibrationBin
 from unmask.training.metrics import log_lr_cost, log_lr_cost_min
 
 _FALSE_VERDICTS = 0.05
+_FEWEST = 50
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,19 @@ def balance(faces: Sequence[Scored], rng: np.random.Generator) -> list[Scored]:
     return out
 
 
+def _usable(faces: Sequence[Scored], edges: Sequence[float]) -> list[float]:
+    """The edges that leave at least `_FEWEST` faces of either class in every bin; the others are dropped."""
+    kept: list[float] = []
+    low = 0.0
+    for edge in edges:
+        below = [face.label for face in faces if low <= face.quality < edge]
+        above = [face.label for face in faces if face.quality >= edge]
+        if min(below.count(0), below.count(1), above.count(0), above.count(1)) >= _FEWEST:
+            kept.append(edge)
+            low = edge
+    return kept
+
+
 def fit_calibration(
     faces: Sequence[Scored],
     edges: Sequence[float],
@@ -57,15 +72,22 @@ def fit_calibration(
 
     Args:
         faces: scored as the module's head says.
-        edges: inner edges of the quality bins, ascending, in (0, 100).
+        edges: inner edges of the quality bins, ascending, in (0, 100); one that would leave a bin nearly
+            empty is dropped.
         data: what the faces are, for the card.
         min_quality, min_face_px: see `Calibration`.
+
+    Raises:
+        DataError: fewer than fifty faces of a class.
 
     The decision threshold is the smallest, in steps of 0.05 and at least 0.3 (a likelihood ratio of 2, where support
     begins), at which at most 5 % of the calibration reals would be called forged.
     """
     rng = np.random.default_rng(seed)
-    bounds = [0.0, *edges, 100.0]
+    for label, name in enumerate(("real", "forged")):
+        if sum(face.label == label for face in faces) < _FEWEST:
+            raise DataError(f"fewer than {_FEWEST} {name} faces to calibrate on; add to the cal split")
+    bounds = [0.0, *_usable(faces, edges), 100.0]
     bins, values, labels = [], [], []
     for low, high in pairwise(bounds):
         inside = [f for f in faces if low <= f.quality < high or (high == 100.0 and f.quality == 100.0)]

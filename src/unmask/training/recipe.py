@@ -30,7 +30,7 @@ from unmask.training.run import Protocol, Run
 from unmask.training.scoring import family_aucs, logits_of
 
 _MADE_HERE = ("selfblend", "swap", "resynthesis")
-_TWINNED_PER_SOURCE = 700
+_TWINNED_PER_SOURCE = 420
 
 
 @dataclass(frozen=True)
