@@ -1,6 +1,6 @@
 """What can go wrong, by type.
 
-A *refusal* is an answer about one media file or one face ("no face", "unreadable"): it is reported and the rest goes on.
+A *refusal* is an answer about one media file or one face ("no face", "unreadable"): it is reported, the rest goes on.
 An `UnmaskError` is a mistake in how the tool was called or installed: it ends the command with one line and a remedy.
 """
 

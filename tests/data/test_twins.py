@@ -23,7 +23,7 @@ class Darken(nn.Module):
         self.share = share
         self.seen: list[tuple[int, ...]] = []
 
-    def forward(self, x: torch.Tensor, jitter: float = 0.0) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, jitter: float = 0.0, generator: torch.Generator | None = None) -> torch.Tensor:
         self.seen.append(tuple(x.shape))
         return x * self.share
 
@@ -54,7 +54,7 @@ class Mortal(Darken):
         super().__init__(share)
         self.left = left
 
-    def forward(self, x: torch.Tensor, jitter: float = 0.0) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, jitter: float = 0.0, generator: torch.Generator | None = None) -> torch.Tensor:
         if self.left < len(x):
             raise KeyboardInterrupt
         self.left -= len(x)

@@ -92,7 +92,10 @@ def poisson(target: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndar
     if w < 4 or h < 4:
         return blend(target, source, mask)
     centre = (x + w // 2, y + h // 2)
-    return cv2.seamlessClone(np.ascontiguousarray(source), np.ascontiguousarray(target), hard, centre, cv2.NORMAL_CLONE)
+    cloned = cv2.seamlessClone(
+        np.ascontiguousarray(source), np.ascontiguousarray(target), hard, centre, cv2.NORMAL_CLONE
+    )
+    return np.where(hard[..., None] > 0, cloned, target)  # OpenCV touches pixels around the mask as well
 
 
 def change_look(rng: np.random.Generator, pixels: np.ndarray, strength: float = 1.0) -> np.ndarray:
@@ -153,7 +156,7 @@ def self_blend(
     source = cv2.warpAffine(source, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     if rng.random() < 0.5:
         source = displace(source, smooth_field(rng, pixels.shape[:2], int(rng.integers(4, 8)), 0.008 * face))
-    mask = blending_mask(rng, pixels.shape, mesh) * rng.choice([0.5, 0.75, 1.0, 1.0, 1.0])
+    mask = blending_mask(rng, pixels.shape, mesh) * np.float32(rng.choice([0.5, 0.75, 1.0, 1.0, 1.0]))
     return blend(target, source, mask), mask
 
 

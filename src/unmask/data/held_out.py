@@ -4,6 +4,7 @@ Every picture, real or forged, passes the same steps: to a common size where a f
 condition ("as is", "jpeg50", "half size"), one JPEG encoding, the context crop at the model's margin.
 """
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,114 @@ def present(pixels: np.ndarray, condition: str, side: int | None = None) -> np.n
     return jpeg(pixels, 50 if condition == "jpeg50" else _PLAIN_QUALITY)
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A held-out picture before it is shown: square pixels, the stored face it came from, what was done to it.
+
+    `mask` float32 (H, W) or None if not known; `source` as in `Face`; `side` is what it is brought to when shown, if smaller.
+    """
+
+    pixels: np.ndarray
+    face: StoredFace
+    family: str
+    source: str
+    mask: np.ndarray | None
+    side: int | None = None
+
+
+def make_pictures(
+    faces: Sequence[StoredFace],
+    split: str,
+    families: Iterable[str],
+    twins: Twins | None = None,
+    seed: int = 0,
+    most: int = 400,
+) -> list[Picture]:
+    """The reals of a split and their forgeries, made once for every condition.
+
+    Args:
+        faces: a store's faces.
+        split: "train", "val", "cal" or "test".
+        families: of forgeries. "selfblend", "swap" and "resynthesis" (needs `twins`) are made here from the split's reals.
+            "pggan" comes with reals of its own source brought to its 128 px, and a twin with its real brought to the twin's
+            resolution; their sources are named "celebamask@128" and "…@twin".
+        seed: of the forgeries.
+        most: reals per source, the first by store order.
+    """
+    reals: dict[str, list[StoredFace]] = {}
+    for face in faces:
+        if face.sample.split == split and not face.sample.label:
+            reals.setdefault(face.sample.source, []).append(face)
+    reals = {source: group[:most] for source, group in reals.items()}
+    wanted = set(families)
+    out: list[Picture] = []
+    for source, group in reals.items():
+        for number, face in enumerate(group):
+            rng = np.random.default_rng([seed, zlib.crc32(face.sample.subject.encode())])
+            pixels = face.pixels()
+            untouched = np.zeros(pixels.shape[:2], np.float32)
+            out.append(Picture(pixels, face, "real", source, untouched))
+            if "pggan" in wanted and source == "celebamask":
+                out.append(Picture(pixels, face, "real", f"{source}@128", untouched, 128))
+            if "selfblend" in wanted:
+                forged, mask = self_blend(rng, pixels, face.mesh)
+                out.append(Picture(forged, face, "selfblend", source, mask))
+            if "swap" in wanted and len(group) > 1:
+                others = [group[(number + 1 + int(step)) % len(group)] for step in rng.integers(0, len(group) - 1, 10)]
+                near = [pose_distance(other.mesh, face.mesh) for other in others]
+                other = others[int(np.argmin(near))]
+                forged, mask = swap_face(rng, pixels, face.mesh, other.pixels(), other.mesh)
+                out.append(Picture(forged, face, "swap", source, mask))
+            twin = twins.pick(rng, face) if "resynthesis" in wanted and twins is not None else None
+            if twin is not None:
+                same = cv2.resize(pixels, (len(twin), len(twin)), interpolation=cv2.INTER_AREA)
+                out.append(Picture(same, face, "real", f"{source}@twin", np.zeros(twin.shape[:2], np.float32)))
+                out.append(Picture(twin, face, "resynthesis", f"{source}@twin", np.ones(twin.shape[:2], np.float32)))
+    for face in faces:
+        family = face.sample.family
+        if face.sample.split == split and face.sample.label and family in wanted:
+            pixels, small = face.pixels(), 128 if family == "pggan" else None
+            mask = None if family == "ciplab" else np.ones(pixels.shape[:2], np.float32)
+            source = f"{face.sample.source}@{small}" if small else face.sample.source
+            out.append(Picture(pixels, face, family, source, mask, small))
+    return out
+
+
+def show(pictures: Iterable[Picture], condition: str, size: int, margin: float) -> list[Face]:
+    """The pictures as the detector meets them under a condition (one of CONDITIONS), cropped to `size` at `margin`."""
+    return [_show(picture, condition, size, margin) for picture in pictures]
+
+
+def _show(picture: Picture, condition: str, size: int, margin: float) -> Face:
+    face, pixels = picture.face, picture.pixels
+    shown = present(pixels, condition, picture.side)
+    scale = len(shown) / face.side
+    box = _scaled(face.box, scale)
+    crop, _ = context_crop(shown, box, margin, size)
+    left, top, span = context_region(pixels.shape, _scaled(face.box, len(pixels) / face.side), margin)
+    window = (slice(top, top + span), slice(left, left + span))
+    regions: list[tuple[np.ndarray, bool]] = []
+    if picture.family == "ciplab":
+        for name, flag in zip(_FLAGS, face.sample.flags, strict=True):
+            regions.append((_cells(region_mask(pixels.shape, face.mesh, name, 0.03)[window]), flag == "1"))
+    return Face(
+        crop=crop,
+        label=int(picture.family != "real"),
+        family=picture.family,
+        source=picture.source,
+        subject=face.sample.subject,
+        picture=shown,
+        box=box,
+        points=face.landmarks * scale,
+        mask=None if picture.mask is None else _cells(picture.mask[window]),
+        regions=tuple(regions),
+    )
+
+
+def _cells(mask: np.ndarray) -> np.ndarray:
+    return cv2.resize(mask.astype(np.float32), (MASK, MASK), interpolation=cv2.INTER_AREA)
+
+
 def held_out(
     faces: Sequence[StoredFace],
     split: str,
@@ -66,76 +175,8 @@ def held_out(
     seed: int = 0,
     most: int = 400,
 ) -> list[Face]:
-    """The reals of a split and their forgeries.
-
-    Args:
-        faces: a store's faces.
-        split: "val", "cal" or "test".
-        families: of forgeries; "selfblend", "swap" and "resynthesis" (needs `twins`) are made here from the
-            split's reals, "pggan" comes with reals of its own source brought to its 128 px, under the source name
-            "celebamask@128".
-        condition: one of CONDITIONS.
-        size, margin: of the context crop.
-        seed: of the forgeries; they are the same for every condition.
-        most: reals per source, the first by store order.
-    """
-    reals: dict[str, list[StoredFace]] = {}
-    for face in faces:
-        if face.sample.split == split and not face.sample.label:
-            reals.setdefault(face.sample.source, []).append(face)
-    reals = {source: group[:most] for source, group in reals.items()}
-    out: list[Face] = []
-
-    def add(
-        pixels: np.ndarray, face: StoredFace, family: str, mask: np.ndarray | None, side: int | None = None
-    ) -> None:
-        shown = present(pixels, condition, side)
-        scale = len(shown) / face.side
-        x, y, w, h = (value * scale for value in face.box)
-        crop, _ = context_crop(shown, (x, y, w, h), margin, size)
-        small = None
-        left, top, span = context_region(pixels.shape, _scaled(face.box, len(pixels) / face.side), margin)
-        if mask is not None:
-            small = cv2.resize(mask[top : top + span, left : left + span], (MASK, MASK), interpolation=cv2.INTER_AREA)
-        regions: list[tuple[np.ndarray, bool]] = []
-        if family == "ciplab":
-            for name, flag in zip(_FLAGS, face.sample.flags, strict=True):
-                area = region_mask(pixels.shape, face.mesh, name, 0.03)[top : top + span, left : left + span]
-                cells = cv2.resize(area.astype(np.float32), (MASK, MASK), interpolation=cv2.INTER_AREA)
-                regions.append((cells, flag == "1"))
-        source = face.sample.source if side is None else f"{face.sample.source}@{side}"
-        label = int(family != "real")
-        points = face.landmarks * scale
-        subject = face.sample.subject
-        out.append(Face(crop, label, family, source, subject, shown, (x, y, w, h), points, small, tuple(regions)))
-
-    wanted = set(families)
-    for source, group in reals.items():
-        for number, face in enumerate(group):
-            rng = np.random.default_rng([seed, _number(face.sample.subject)])
-            pixels = face.pixels()
-            add(pixels, face, "real", np.zeros(pixels.shape[:2], np.float32))
-            if "pggan" in wanted and source == "celebamask":
-                add(pixels, face, "real", np.zeros(pixels.shape[:2], np.float32), side=128)
-            if "selfblend" in wanted:
-                forged, mask = self_blend(rng, pixels, face.mesh)
-                add(forged, face, "selfblend", mask)
-            if "swap" in wanted and len(group) > 1:
-                others = [group[(number + 1 + int(step)) % len(group)] for step in rng.integers(0, len(group) - 1, 10)]
-                other = min(others, key=lambda candidate: pose_distance(candidate.mesh, face.mesh))
-                forged, mask = swap_face(rng, pixels, face.mesh, other.pixels(), other.mesh)
-                add(forged, face, "swap", mask)
-            if "resynthesis" in wanted and twins is not None:
-                twin = twins.pick(rng, face)
-                if twin is not None:
-                    twin = cv2.resize(twin, (face.side, face.side), interpolation=cv2.INTER_CUBIC)
-                    add(twin, face, "resynthesis", np.ones(twin.shape[:2], np.float32))
-    for face in faces:
-        if face.sample.split == split and face.sample.label and face.sample.family in wanted:
-            whole = None if face.sample.family == "ciplab" else np.ones((face.side, face.side), np.float32)
-            side = 128 if face.sample.family == "pggan" else None
-            add(face.pixels(), face, face.sample.family, whole, side)
-    return out
+    """`make_pictures` and `show` in one, for a single condition."""
+    return show(make_pictures(faces, split, families, twins, seed, most), condition, size, margin)
 
 
 def pairing(family: str, faces: Sequence[Face]) -> list[Face]:
@@ -148,9 +189,3 @@ def pairing(family: str, faces: Sequence[Face]) -> list[Face]:
 def _scaled(box: Box, scale: float) -> Box:
     x, y, w, h = box
     return x * scale, y * scale, w * scale, h * scale
-
-
-def _number(text: str) -> int:
-    import zlib
-
-    return zlib.crc32(text.encode())

@@ -98,12 +98,12 @@ class Autoencoder(nn.Module):
         self.encoder = nn.Sequential(*down, nn.SiLU(), nn.Conv2d(widths[-1], recipe.latent, 3, padding=1))
         self.decoder = nn.Sequential(*up, nn.SiLU(), _up(recipe.decoder, widths[0], 3))
 
-    def forward(self, x: Tensor, jitter: float = 0.0) -> Tensor:
+    def forward(self, x: Tensor, jitter: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         """Send pictures (B, 3, H, W) in [0, 1] through, with latent noise of `jitter` times the latent's spread."""
         signed = x * 2 - 1
         latent = self.encoder(signed)
         if jitter > 0:
-            latent = latent + jitter * latent.std() * torch.randn_like(latent)
+            latent = latent + jitter * latent.std() * torch.randn(latent.shape, generator=generator).to(latent)
         thumbnail = functional.avg_pool2d(signed, self.factor)
         coarse = functional.interpolate(thumbnail, scale_factor=self.factor, mode="bilinear")
         return (coarse + self.decoder(torch.cat([latent, thumbnail], 1))) * 0.5 + 0.5
@@ -235,11 +235,11 @@ class Taef2(nn.Module):
                 raise DataError(f"{folder / name} is missing; leave the folder out to train without TAEF2")
             part.load_state_dict(torch.load(folder / name, map_location="cpu", weights_only=True))
 
-    def forward(self, x: Tensor, jitter: float = 0.0) -> Tensor:
+    def forward(self, x: Tensor, jitter: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         """Send pictures (B, 3, H, W) in [0, 1] through, with latent noise of `jitter` times the latent's spread."""
         latent = self.encoder(x)
         if jitter > 0:
-            latent = latent + jitter * latent.std() * torch.randn_like(latent)
+            latent = latent + jitter * latent.std() * torch.randn(latent.shape, generator=generator).to(latent)
         return self.decoder(latent)
 
 
@@ -256,5 +256,5 @@ def resynthesise(net: nn.Module, pictures: Tensor, generator: torch.Generator) -
     """
     draw = float(torch.rand((), generator=generator))
     with half_precision(pictures.device):
-        twins = net(pictures, max(0.0, draw - 0.5) * 0.3)
+        twins = net(pictures, max(0.0, draw - 0.5) * 0.3, generator)
     return twins.float().clamp(0, 1)

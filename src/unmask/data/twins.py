@@ -12,6 +12,7 @@ from torch import nn
 
 from unmask.data.resynthesis import ZOO, Autoencoder, Recipe, Taef2, resynthesise, train_network
 from unmask.data.store import StoredFace
+from unmask.errors import DataError
 
 _SIDES = (96, 128, 160, 192, 256)
 _FULL = 256
@@ -76,11 +77,17 @@ def make_twins(
     """Write `draws` twins of every face, each from a random network at a random working resolution (see `pool.Twins`).
 
     A finished draw is not made again, nor anything once all are finished.
+
+    Raises:
+        DataError: the folder holds twins of other faces.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = [face.sample.path for face in faces]
-    if (folder / "sides.npy").is_file() and json.loads((folder / "names.json").read_text(encoding="utf-8")) == names:
-        return
+    if (folder / "names.json").is_file():
+        if json.loads((folder / "names.json").read_text(encoding="utf-8")) != names:
+            raise DataError(f"{folder} holds twins of other faces; delete it to make them anew")
+        if (folder / "sides.npy").is_file() and len(np.load(folder / "sides.npy")) >= draws:
+            return
     (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
     all_sides = np.zeros((draws, len(faces)), np.int16)
     heights = [face.side for face in faces]
@@ -119,7 +126,7 @@ def make_twins(
 
 
 def zoo_and_taef2(zoo: Sequence[nn.Module], taef2: Path | None, device: torch.device) -> list[nn.Module]:
-    """The zoo, with TAEF2 three times over if its weights are at hand: it is the one decoder of a real generator."""
+    """The zoo, with TAEF2 if its weights are at hand: it is the one decoder of a real generator."""
     if taef2 is None:
         return list(zoo)
     return [*zoo, Taef2(taef2).to(device).eval()]

@@ -116,8 +116,9 @@ def fit_calibration(
         values.append(np.clip(zero + slope * logits, lower, upper))
         labels.append(truth)
     llrs, truth = np.concatenate(values), np.concatenate(labels)
-    reach = float(np.quantile(llrs[truth == 0], 1 - _FALSE_VERDICTS, method="higher"))
-    decision = max(0.3, math.ceil(reach / 0.05) * 0.05)
+    # One step above the value that 5 % of the reals reach: the verdict counts from the threshold on.
+    reach = float(np.quantile(llrs[truth == 0], 1 - _FALSE_VERDICTS))
+    decision = max(0.3, (math.floor(reach / 0.05) + 1) * 0.05)
     return Calibration(
         method="balanced logistic regression per quality bin (lir), bounded by ELUB; leave-one-family-out scores",
         data=data,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unmask.data.held_out import CONDITIONS, Face, held_out, pairing
+from unmask.data.held_out import CONDITIONS, Face, held_out, make_pictures, pairing, show
 from unmask.data.pool import Twins
 from unmask.data.spectrum import SpectrumClassifier
 from unmask.data.store import StoredFace
@@ -54,6 +54,7 @@ def evaluate(
     twins: Twins | None = None,
     conditions: Iterable[str] = CONDITIONS,
     seed: int = 0,
+    most: int = 250,
     progress: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Evaluate a scorer.
@@ -65,12 +66,14 @@ def evaluate(
         size, margin: of the context crop.
         calibration: for Cllr; left out without one.
         twins: of the split's reals, for the re-synthesis family.
+        seed, most: of the forgeries made here, and reals per source.
         progress: called with a line per condition.
     """
     result = Evaluation(split)
     spectra = _spectrum_classifiers(faces, size, margin, seed)
+    pictures = make_pictures(faces, split, FAMILIES, twins, seed, most)
     for condition in conditions:
-        held = held_out(faces, split, FAMILIES, condition, size, margin, twins, seed)
+        held = show(pictures, condition, size, margin)
         crops = np.stack([face.crop for face in held])
         logits, maps = scorer(crops)
         if progress:
@@ -204,7 +207,7 @@ def _mean_interval(values: np.ndarray, draws: int = 1000) -> tuple[float, float]
 def _spectrum_classifiers(
     faces: Sequence[StoredFace], size: int, margin: float, seed: int
 ) -> dict[str, SpectrumClassifier]:
-    train = held_out(faces, "train", FAMILIES, "as is", size, margin, None, seed, most=250)
+    train = held_out(faces, "train", FAMILIES, "as is", size, margin, None, seed, most=150)
     found = {}
     for family in (*FAMILIES, "all"):
         some = train if family == "all" else pairing(family, train)

@@ -61,14 +61,14 @@ def interval(
 
     A subject that has both a real and a forged face is drawn with both. Draws that hold one class only are left out.
     """
-    groups: dict[str, list[int]] = {}
-    for row, subject in enumerate(subjects):
-        groups.setdefault(subject, []).append(row)
-    units = [np.array(rows) for rows in groups.values()]
+    unit_of_row = np.unique(np.asarray(subjects), return_inverse=True)[1]
+    units = int(unit_of_row.max()) + 1
+    everything = np.arange(len(labels))
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(draws):
-        rows = np.concatenate([units[i] for i in rng.integers(len(units), size=len(units))])
+        times = np.bincount(rng.integers(units, size=units), minlength=units)
+        rows = np.repeat(everything, times[unit_of_row])
         if 0 < labels[rows].sum() < len(rows):
             values.append(statistic(labels[rows], scores[rows]))
     low, high = np.percentile(values, [2.5, 97.5])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from unmask.data.held_out import held_out
+from unmask.data.held_out import CONDITIONS, held_out, make_pictures, show
 from unmask.data.manifest import manifest_sha256
 from unmask.data.pool import Twins
 from unmask.data.store import StoredFace
@@ -28,7 +28,6 @@ from unmask.training.recipe import Workshop, load_run, twinned
 from unmask.training.run import Run, versions
 from unmask.training.scoring import logits_of
 
-_CONDITIONS_OF_CALIBRATION = ("as is", "jpeg50", "half size")
 _QUALITY_EDGES = (60.0, 80.0)
 MIN_QUALITY = 25.0
 MIN_FACE_PX = 32.0
@@ -57,7 +56,7 @@ def test_twins(shop: Workshop, faces: Sequence[StoredFace], split: str, console:
     some = []
     for face in reals:
         chosen[face.sample.source] = chosen.get(face.sample.source, 0) + 1
-        if chosen[face.sample.source] <= 150:
+        if chosen[face.sample.source] <= 60:
             some.append(face)
     if not (folder / "sides.npy").is_file():
         device = torch.device("cpu")
@@ -87,8 +86,9 @@ def calibrate(
             raise DataError(f"{folder} was trained on every family; calibration needs runs made --without some")
         told.append("+".join(families))
         detector = load_run(folder)
-        for condition in _CONDITIONS_OF_CALIBRATION:
-            held = held_out(faces, "cal", families, condition, size, margin, twins, most=120)
+        pictures = make_pictures(faces, "cal", families, twins, most=90)
+        for condition in CONDITIONS:
+            held = show(pictures, condition, size, margin)
             logits, _ = logits_of(detector, np.stack([face.crop for face in held]), torch.device("cpu"))
             for face, logit in zip(held, logits, strict=True):
                 scored.append(Scored(float(logit), quality_of(face), face.label, face.family, face.source))
