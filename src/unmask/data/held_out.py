@@ -60,7 +60,8 @@ def present(pixels: np.ndarray, condition: str, side: int | None = None) -> np.n
 class Picture:
     """A held-out picture before it is shown: square pixels, the stored face it came from, what was done to it.
 
-    `mask` float32 (H, W) or None if not known; `source` as in `Face`; `side` is what it is brought to when shown, if smaller.
+    `mask` float32 (H, W) or None if not known; `source` as in `Face`; `side` is what it is brought to when shown, if
+    that is smaller.
     """
 
     pixels: np.ndarray
@@ -84,9 +85,9 @@ def make_pictures(
     Args:
         faces: a store's faces.
         split: "train", "val", "cal" or "test".
-        families: of forgeries. "selfblend", "swap" and "resynthesis" (needs `twins`) are made here from the split's reals.
-            "pggan" comes with reals of its own source brought to its 128 px, and a twin with its real brought to the twin's
-            resolution; their sources are named "celebamask@128" and "…@twin".
+        families: of forgeries. "selfblend", "swap" and "resynthesis" (needs `twins`) are made here from the split's
+            reals. "pggan" comes with reals of its own source brought to its 128 px, and a twin with its real brought
+            to the twin's resolution; their sources are named "celebamask@128" and "…@twin".
         seed: of the forgeries.
         most: reals per source, the first by store order.
     """
