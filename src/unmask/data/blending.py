@@ -93,9 +93,9 @@ def poisson(target: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndar
         return blend(target, source, mask)
     centre = (x + w // 2, y + h // 2)
     cloned = cv2.seamlessClone(
-        np.ascontiguousarray(source), np.ascontiguousarray(target), hard, centre, cv2.NORMAL_CLONE
+        np.ascontiguousarray(source), np.ascontiguousarray(target), hard.copy(), centre, cv2.NORMAL_CLONE
     )
-    return np.where(hard[..., None] > 0, cloned, target)  # OpenCV touches pixels around the mask as well
+    return np.where(hard[..., None] > 0, cloned, target)  # OpenCV touches pixels around the mask as well, and the mask
 
 
 def change_look(rng: np.random.Generator, pixels: np.ndarray, strength: float = 1.0) -> np.ndarray:
