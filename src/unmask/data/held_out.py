@@ -124,9 +124,9 @@ def make_pictures(
         family = face.sample.family
         if face.sample.split == split and face.sample.label and family in wanted:
             pixels, small = face.pixels(), 128 if family == "pggan" else None
-            mask = None if family == "ciplab" else np.ones(pixels.shape[:2], np.float32)
+            whole = None if family == "ciplab" else np.ones(pixels.shape[:2], np.float32)
             source = f"{face.sample.source}@{small}" if small else face.sample.source
-            out.append(Picture(pixels, face, family, source, mask, small))
+            out.append(Picture(pixels, face, family, source, whole, small))
     return out
 
 
