@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from fake_faces import make_picture
 from hypothesis import given
@@ -195,6 +196,18 @@ def test_near_duplicates_are_one_subject(collection: Path) -> None:
     subject = {Path(s.path).stem.split("_")[0]: s.subject for s in read_collection(collection) if s.source == "utkface"}
     assert len({subject[number] for number in ("0", "20", "21", "22")}) == 1
     assert len(set(subject.values())) == 20
+
+
+def test_near_duplicates_are_linked_by_what_lies_between(tmp_path: Path) -> None:
+    """Two bits apart is the same picture; so are the ends of a chain of such steps, in whatever order they come."""
+    folder = tmp_path / "faces" / "utkface_200"
+    folder.mkdir(parents=True)
+    for name, changed in (("a", 4), ("b", 0), ("c", 2), ("d", 8)):
+        levels = np.tile(np.linspace(200, 40, 9), (8, 1))
+        levels[:changed, 1] = 230  # one bit of the difference hash each
+        cv2.imwrite(str(folder / f"{name}.jpg"), np.kron(levels, np.ones((20, 20))).astype(np.uint8))
+    subjects = {Path(s.path).stem: s.subject for s in read_collection(tmp_path)}
+    assert subjects["a"] == subjects["b"] == subjects["c"] != subjects["d"]
 
 
 def test_a_large_source_is_thinned_by_name(collection: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from unmask.errors import DataError
 
@@ -153,18 +154,18 @@ def read_collection(root: Path, synthetic: Path | None = None, most_per_source: 
     return samples
 
 
+_DUPLICATE_BITS = 2  # linked at 5 bits, an eighth of UTKFace would be one group
+
+
 def _near_duplicates(paths: Sequence[Path]) -> dict[str, str]:
-    """Name -> name of its group's first picture, for pictures within 5 bits of a 64-bit difference hash."""
+    """Name -> stem of its group's first picture; pictures close in a 64-bit difference hash are linked into groups."""
     bits = np.zeros((len(paths), 64), bool)
     for row, path in enumerate(paths):
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if grey is not None:
             small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
             bits[row] = (small[:, 1:] > small[:, :-1]).ravel()
-    leader = np.arange(len(paths))
     signs = bits.astype(np.float32) * 2 - 1
-    for row in range(len(paths)):
-        distance = (64 - signs[row:] @ signs[row]) / 2
-        for other in row + np.flatnonzero(distance <= 5):
-            leader[other] = min(leader[other], leader[row])
-    return {path.name: paths[leader[row]].stem for row, path in enumerate(paths)}
+    _, group = connected_components((64 - signs @ signs.T) / 2 <= _DUPLICATE_BITS, directed=False)
+    first: dict[int, str] = {}
+    return {path.name: first.setdefault(int(label), path.stem) for path, label in zip(paths, group, strict=True)}
