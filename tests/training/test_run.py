@@ -65,6 +65,13 @@ def test_what_is_no_run_folder_is_refused_in_one_line(tmp_path: Path, content: s
     assert "\n" not in str(caught.value)
 
 
+def test_a_step_logged_again_after_a_kill_counts_once(tmp_path: Path) -> None:
+    run = Run(tmp_path, PROTOCOL, "abc")
+    for step, loss in ((500.0, 3.0), (1000.0, 2.0), (1000.0, 2.5), (1500.0, 1.0)):
+        run.log({"step": step, "loss": loss})
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == ["step,loss", "500,3", "1000,2.5", "1500,1"]
+
+
 def test_the_first_row_decides_the_columns(tmp_path: Path) -> None:
     run = Run(tmp_path, PROTOCOL, "abc")
     run.log({"step": 500.0, "loss": 0.1234567891, "auc": 0.5})

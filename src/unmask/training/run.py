@@ -85,12 +85,15 @@ class Run:
             raise DataError(f"{folder}: not a run folder of this version (no readable run.json)") from error
 
     def log(self, row: dict[str, float]) -> None:
-        """Append a row to metrics.csv; the first row decides the columns."""
+        """Add a row to metrics.csv; the first row decides the columns. A step logged twice, after a kill, counts once."""
         path = self.folder / "metrics.csv"
-        fresh = not path.is_file()
-        columns = list(row) if fresh else path.read_text(encoding="utf-8").splitlines()[0].split(",")
-        with path.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns, extrasaction="ignore")
-            if fresh:
-                writer.writeheader()
-            writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
+        kept: list[dict[str, str]] = []
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as stream:
+                kept = [old for old in csv.DictReader(stream) if float(old["step"]) < row["step"]]
+        part = path.with_suffix(".part")
+        with part.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(kept[0]) if kept else list(row), extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows([*kept, {key: f"{value:.6g}" for key, value in row.items()}])
+        part.replace(path)
