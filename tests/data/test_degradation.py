@@ -6,7 +6,7 @@ from fake_faces import make_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unmask.data.degradation import Degradation, jpeg
+from unmask.data.degradation import Degradation, draw_sharpness, jpeg, sharpen
 
 PICTURE = make_picture(96, 1)
 GENTLE = Degradation(
@@ -47,7 +47,7 @@ def test_a_degradation_is_drawn_from_its_generator_alone() -> None:
     assert draws == [Degradation.draw(np.random.default_rng(seed)) for seed in range(300)]
     assert len(set(draws)) == 300
     for fate in draws:
-        assert 0.3 <= fate.scale <= 1 and all(30 <= quality <= 98 for quality in fate.qualities)
+        assert 0.4 <= fate.scale <= 1 and all(30 <= quality <= 98 for quality in fate.qualities)
     assert {len(fate.qualities) for fate in draws} == {0, 1, 2}
     assert 0.4 < np.mean([fate.mirror for fate in draws]) < 0.6
 
@@ -80,3 +80,19 @@ def test_jpeg_keeps_the_colours_apart_at_full_chroma() -> None:
 def test_jpeg_takes_every_quality(quality: int) -> None:
     out = jpeg(PICTURE, quality)
     assert out.shape == PICTURE.shape and out.dtype == np.uint8
+
+
+def test_sharpening_raises_and_softening_lowers_the_fine_detail() -> None:
+    def detail(pixels: np.ndarray) -> float:
+        return float(np.abs(np.diff(pixels.astype(int), axis=1)).mean())
+
+    levels = [detail(sharpen(PICTURE, amount)) for amount in (-0.7, -0.3, 0.0, 0.4, 0.9)]
+    assert levels == sorted(levels) and len(set(levels)) == 5
+    np.testing.assert_array_equal(sharpen(PICTURE, 0.0), PICTURE)
+
+
+def test_sharpness_is_drawn_on_both_sides_of_nothing() -> None:
+    rng = np.random.default_rng(0)
+    draws = np.array([draw_sharpness(rng) for _ in range(2000)])
+    assert -0.7 <= draws.min() < -0.6 and 0.8 < draws.max() <= 0.9
+    assert 0.35 < (draws == 0).mean() < 0.45

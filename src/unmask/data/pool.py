@@ -1,6 +1,7 @@
 """The training pool: degraded pairs of a forgery and its real twin, made once by all cores and then read by every run.
 
-A pair shares source, content (where the forgery has a twin), crop geometry and degradation; only the forging differs.
+A pair shares source, content (where the forgery has a twin), crop geometry and degradation; only the forging and a
+random sharpness of each differ.
 Families: "selfblend", "swap" and "resynthesis" are made here from reals; "stylegan", "ciplab" and "mobilestylegan" come
 from collections and are paired with a random real of the same source.
 
@@ -20,7 +21,7 @@ import cv2
 import numpy as np
 
 from unmask.data.blending import blend, blending_mask, pose_distance, self_blend, swap_face
-from unmask.data.degradation import Degradation
+from unmask.data.degradation import Degradation, draw_sharpness, sharpen
 from unmask.data.store import StoredFace, read_store
 from unmask.errors import DataError
 from unmask.faces.alignment import context_region
@@ -29,12 +30,12 @@ MASK = 28
 CHUNK = 128
 UNKNOWN = 255
 SHARES = {
-    "selfblend": 0.25,
+    "selfblend": 0.26,
     "swap": 0.20,
-    "resynthesis": 0.27,
-    "stylegan": 0.10,
-    "ciplab": 0.08,
-    "mobilestylegan": 0.10,
+    "resynthesis": 0.22,
+    "stylegan": 0.14,
+    "ciplab": 0.10,
+    "mobilestylegan": 0.08,  # the easiest
 }
 SOURCE_SHARES = {"ffhq": 0.30, "ciplab": 0.20, "celebamask": 0.22, "utkface": 0.28}
 _COLLECTED = ("stylegan", "ciplab", "mobilestylegan")
@@ -130,11 +131,12 @@ class PairMaker:
         for slot, (pixels, box) in enumerate(pictures):
             x, y, w, h = box
             left, top, side = context_region(pixels.shape, (x + shift[0] * w, y + shift[1] * h, w, h), margin)
-            out[slot] = fate.apply(rng, pixels[top : top + side, left : left + side], self._plan.size)
+            window = sharpen(pixels[top : top + side, left : left + side], draw_sharpness(rng))
+            out[slot] = fate.apply(rng, window, self._plan.size)
         if known:
-            window = cv2.resize(mask[top : top + side, left : left + side], (MASK, MASK), interpolation=cv2.INTER_AREA)
-            window = window[:, ::-1] if fate.mirror else window
-            small = np.round(np.clip(window, 0, 1) * 254).astype(np.uint8)
+            cells = cv2.resize(mask[top : top + side, left : left + side], (MASK, MASK), interpolation=cv2.INTER_AREA)
+            cells = cells[:, ::-1] if fate.mirror else cells
+            small = np.round(np.clip(cells, 0, 1) * 254).astype(np.uint8)
         else:
             small = np.full((MASK, MASK), UNKNOWN, np.uint8)
         return out, small, self._families.index(family), list(self._plan.sources).index(real_face.sample.source)
