@@ -95,8 +95,8 @@ def make_twins(
         rng = np.random.default_rng([seed, draw])
         choice = rng.integers(len(nets), size=len(faces))
         top = [sum(side <= height for side in _SIDES) for height in heights]
-        # The full resolution is favoured: that is where a generator's traces are.
-        rank = np.minimum(rng.integers(0, 2 * len(_SIDES), len(faces)), np.array(top) - 1)
+        # The full resolution is favoured, but a generator that draws small faces leaves its traces at their size.
+        rank = np.minimum(rng.integers(0, len(_SIDES) + 3, len(faces)), np.array(top) - 1)
         sides = np.array(_SIDES)[np.maximum(rank, 0)]
         all_sides[draw] = sides
         path = folder / f"draw-{draw:02d}.npy"
@@ -126,7 +126,8 @@ def make_twins(
 
 
 def zoo_and_taef2(zoo: Sequence[nn.Module], taef2: Path | None, device: torch.device) -> list[nn.Module]:
-    """The zoo, with TAEF2 if its weights are at hand: it is the one decoder of a real generator."""
+    """The zoo, with TAEF2 if its weights are at hand; twice, for it is the one decoder of a real generator."""
     if taef2 is None:
         return list(zoo)
-    return [*zoo, Taef2(taef2).to(device).eval()]
+    decoder = Taef2(taef2).to(device).eval()
+    return [*zoo, decoder, decoder]
