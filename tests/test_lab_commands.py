@@ -1,7 +1,9 @@
 """The commands of the lab: what they say when something is amiss, with and without the lab's libraries."""
 
+import inspect
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,7 +65,7 @@ lab = pytest.mark.skipif(find_spec("torch") is None, reason="needs the lab extra
     ("args", "told"),
     [
         (["--view", "infrared"], "rgb, residual or both"),
-        (["--window", "100"], "multiple of 32"),
+        (["--window", "100"], "multiple of 16"),
         (["--window", "32"], "64"),
         (["--steps", "0"], "1"),
         (["--seed", "x"], "integer"),
@@ -77,6 +79,19 @@ def test_wrong_training_options(
     )
     assert code == 2 and told in error and "Traceback" not in error
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.lab
+@lab
+def test_the_commands_defaults_are_the_protocols() -> None:
+    from unmask.training.run import Protocol
+
+    told = {name: parameter.default for name, parameter in inspect.signature(cli.train_plain).parameters.items()}
+    shared = {
+        name: value for name, value in asdict(Protocol()).items() if name in told and name not in ("start", "without")
+    }
+    assert len(shared) == 9
+    assert {name: told[name] for name in shared} == shared
 
 
 def test_a_wrong_split(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -228,13 +228,13 @@ def train_plain(
         Path | None, typer.Option(metavar="RUN", help="Begin from a finished run's weights, not ImageNet's.")
     ] = None,
     view: Annotated[str, typer.Option(help="What the network sees: rgb, residual or both.")] = "both",
-    window: Annotated[int, typer.Option(min=64, max=224, help="Side of the window a step sees; 224 is all.")] = 128,
-    pairs: Annotated[int, typer.Option(min=1, help="Training pairs to make.")] = 12_000,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 3_000,
+    window: Annotated[int, typer.Option(min=64, max=224, help="Side of the window a step sees; 224 is all.")] = 112,
+    pairs: Annotated[int, typer.Option(min=1, help="Training pairs to make.")] = 14_000,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2_600,
     batch_pairs: Annotated[int, typer.Option(min=1, help="Pairs in a step.")] = 16,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    zoo_steps: Annotated[int, typer.Option(min=1, help="Steps for each network of the re-synthesis zoo.")] = 250,
-    twin_draws: Annotated[int, typer.Option(min=1, help="Re-synthesised twins per real face.")] = 1,
+    zoo_steps: Annotated[int, typer.Option(min=1, help="Steps for each network of the re-synthesis zoo.")] = 300,
+    twin_draws: Annotated[int, typer.Option(min=1, help="Re-synthesised twins per real face.")] = 2,
     without: Annotated[list[str] | None, typer.Option(metavar="FAMILY", help="Leave a family out; repeatable.")] = None,
     workers: WorkersOption = 2,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -248,8 +248,8 @@ def train_plain(
 
         if view not in ("rgb", "residual", "both"):
             raise typer.BadParameter("--view is rgb, residual or both")
-        if window % 32:
-            raise typer.BadParameter("--window must be a multiple of 32")
+        if window % 16:
+            raise typer.BadParameter("--window must be a multiple of 16")
         protocol = Protocol(
             view=view,
             window=window,

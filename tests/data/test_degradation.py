@@ -6,7 +6,7 @@ from fake_faces import make_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unmask.data.degradation import Degradation, draw_sharpness, jpeg, sharpen
+from unmask.data.degradation import Degradation, jpeg, own_history, sharpen
 
 PICTURE = make_picture(96, 1)
 GENTLE = Degradation(
@@ -91,8 +91,11 @@ def test_sharpening_raises_and_softening_lowers_the_fine_detail() -> None:
     np.testing.assert_array_equal(sharpen(PICTURE, 0.0), PICTURE)
 
 
-def test_sharpness_is_drawn_on_both_sides_of_nothing() -> None:
+def test_histories_are_drawn_apart_and_change_little() -> None:
     rng = np.random.default_rng(0)
-    draws = np.array([draw_sharpness(rng) for _ in range(2000)])
-    assert -0.7 <= draws.min() < -0.6 and 0.8 < draws.max() <= 0.9
-    assert 0.35 < (draws == 0).mean() < 0.45
+    made = [own_history(rng, PICTURE) for _ in range(200)]
+    assert len({picture.tobytes() for picture in made}) > 150
+    untouched = np.mean([(picture == PICTURE).all() for picture in made])
+    assert 0.05 < untouched < 0.22  # neither sharpened nor encoded: three of ten times four of ten
+    assert all(picture.shape == PICTURE.shape and picture.dtype == np.uint8 for picture in made)
+    assert np.mean([np.abs(picture.astype(int) - PICTURE).mean() for picture in made]) < 12

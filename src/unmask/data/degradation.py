@@ -29,13 +29,18 @@ def sharpen(pixels: np.ndarray, amount: float) -> np.ndarray:
     return cv2.addWeighted(pixels, 1 + amount, soft, -amount, 0)
 
 
-def draw_sharpness(rng: np.random.Generator) -> float:
-    """An amount for `sharpen`; nothing at all in four cases of ten.
+def own_history(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    """What a picture went through before a pair's common fate: a sharpness and, in six cases of ten, a JPEG encoding.
 
-    It is drawn for a forgery and for its real twin apart: decoders give smooth pictures, and a detector that has
-    learned "smooth is forged" calls every crisp forgery authentic.
+    It is drawn for a forgery and for its real twin apart. Decoders and warps give smooth pictures without the traces of
+    an encoder, the reals come from cameras and web sites; a detector that has learned "crisp" or "encoded before" as
+    authentic calls every crisp, encoded forgery so (PGGAN's faces scored below reals, AUC .09, before this was done).
     """
-    return 0.0 if rng.random() < 0.4 else float(rng.uniform(-0.7, 0.9))
+    sharpness = 0.0 if rng.random() < 0.3 else float(rng.uniform(-0.7, 1.2))
+    out = sharpen(pixels, sharpness)
+    if rng.random() < 0.6:
+        out = jpeg(out, int(rng.integers(45, 98)), full_chroma=bool(rng.random() < 0.3))
+    return out
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The training pool: degraded pairs of a forgery and its real twin, made once by all cores and then read by every run.
 
 A pair shares source, content (where the forgery has a twin), crop geometry and degradation; only the forging and a
-random sharpness of each differ.
+history of each (sharpness, one encoding) differ.
 Families: "selfblend", "swap" and "resynthesis" are made here from reals; "stylegan", "ciplab" and "mobilestylegan" come
 from collections and are paired with a random real of the same source.
 
@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from unmask.data.blending import blend, blending_mask, pose_distance, self_blend, swap_face
-from unmask.data.degradation import Degradation, draw_sharpness, sharpen
+from unmask.data.degradation import Degradation, own_history
 from unmask.data.store import StoredFace, read_store
 from unmask.errors import DataError
 from unmask.faces.alignment import context_region
@@ -131,7 +131,7 @@ class PairMaker:
         for slot, (pixels, box) in enumerate(pictures):
             x, y, w, h = box
             left, top, side = context_region(pixels.shape, (x + shift[0] * w, y + shift[1] * h, w, h), margin)
-            window = sharpen(pixels[top : top + side, left : left + side], draw_sharpness(rng))
+            window = own_history(rng, pixels)[top : top + side, left : left + side]
             out[slot] = fate.apply(rng, window, self._plan.size)
         if known:
             cells = cv2.resize(mask[top : top + side, left : left + side], (MASK, MASK), interpolation=cv2.INTER_AREA)

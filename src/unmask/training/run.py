@@ -28,11 +28,11 @@ class Protocol:
     method: str = "plain"
     view: str = "both"
     size: int = 224
-    window: int = 128
-    whole_every: int = 5
+    window: int = 112
+    whole_every: int = 6
     margin: float = 1.4
-    pairs: int = 24_000
-    steps: int = 4_000
+    pairs: int = 14_000
+    steps: int = 2_600
     batch_pairs: int = 16
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
