@@ -18,6 +18,7 @@ from unmask.faces.alignment import context_crop
 from unmask.faces.finding import FaceFinder
 from unmask.forgery.plain import Plain
 from unmask.packs import load_pack
+from unmask.training.export import Fused
 
 Network = Callable[[np.ndarray], object]
 
@@ -40,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(chosen.seed)
     pack = load_pack(chosen.pack)
-    view = pack.card.protocol.get("view", "rgb")
+    views = [run["view"] for run in pack.card.protocol["runs"]]
     finder = FaceFinder()
     picture = portrait()
 
@@ -50,7 +51,7 @@ def main() -> None:
     size = pack.card.input_size[0]
     networks: dict[str, tuple[int, Network]] = {
         "pack, ONNX Runtime": (size, onnx),
-        "pack's network, eager torch": (size, in_torch(Plain(view, pretrained=False))),
+        "pack's network, eager torch": (size, in_torch(Fused([Plain(view, pretrained=False) for view in views]))),
         "Xception-299, eager torch": (
             299,
             in_torch(timm.create_model("legacy_xception", pretrained=False, num_classes=2)),

@@ -85,7 +85,7 @@ class Run:
             raise DataError(f"{folder}: not a run folder of this version (no readable run.json)") from error
 
     def log(self, row: dict[str, float]) -> None:
-        """Add a row to metrics.csv; the first row decides the columns. A step logged twice, after a kill, counts once."""
+        """Add a row to metrics.csv; the first row decides the columns. A step logged again counts once."""
         path = self.folder / "metrics.csv"
         kept: list[dict[str, str]] = []
         if path.is_file():

@@ -185,6 +185,12 @@ def ship(
     protocol = Run.protocol_of(runs[0])
     module = Fused([load_run(run) for run in runs])
     calibration = calibrate(shop, unseen, faces, protocol.margin, protocol.size, console)
+    for verdict, reach in (
+        ("forged", max(part.upper for part in calibration.bins)),
+        ("authentic", -min(part.lower for part in calibration.bins)),
+    ):
+        if reach < calibration.decision_log10_lr:
+            console.print(f"note: the bounds end before the decision threshold; this pack will never say {verdict!r}")
     known = sorted({face.sample.family for face in faces if face.sample.split == "train" and face.sample.label})
     placeholder = Evaluation("test")
     zeros = np.array([0, 1])

@@ -1,0 +1,62 @@
+"""Compare runs, and their fusions by mean logit, on the validation split; writes inputs.json beside this file.
+
+`python experiments/plain/inputs.py RUN... --data DATA [--synthetic DIR] [--taef2 DIR] [--work DIR]`
+"""
+
+import argparse
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from unmask.data.held_out import CONDITIONS, make_pictures, pairing, show
+from unmask.training.metrics import auc, interval
+from unmask.training.recipe import Workshop, load_run
+from unmask.training.run import Run, versions
+from unmask.training.scoring import family_aucs, logits_of
+
+FAMILIES = ("stylegan", "mobilestylegan", "ciplab", "selfblend", "swap", "pggan")
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("runs", nargs="+", type=Path)
+    arguments.add_argument("--data", type=Path, required=True)
+    arguments.add_argument("--work", type=Path, default=Path("runs/work"))
+    arguments.add_argument("--synthetic", type=Path)
+    arguments.add_argument("--taef2", type=Path)
+    chosen = arguments.parse_args()
+    faces = Workshop(chosen.data, chosen.work, chosen.synthetic, chosen.taef2).faces()
+    pictures = make_pictures(faces, "val", FAMILIES, most=250)
+    results: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for condition in CONDITIONS:
+        held = show(pictures, condition, 224, 1.4)
+        crops = np.stack([face.crop for face in held])
+        logits = {run.name: logits_of(load_run(run), crops, torch.device("cpu"))[0] for run in chosen.runs}
+        for one, other in combinations(list(logits), 2):
+            logits[f"{one} + {other}"] = (logits[one] + logits[other]) / 2
+        for name, values in logits.items():
+            row = {id(face): value for face, value in zip(held, values, strict=True)}
+            cells: dict[str, list[float]] = {}
+            for family in FAMILIES:
+                some = pairing(family, held)
+                labels = np.array([face.label for face in some])
+                scores = np.array([row[id(face)] for face in some])
+                area, low, high = interval(auc, labels, scores, [face.subject for face in some], draws=400)
+                cells[family] = [round(number, 4) for number in (area, low, high)]
+            cells["real_vs_real"] = [round(family_aucs(held, values)["real_vs_real"], 4)]
+            results.setdefault(name, {})[condition] = cells
+            print(condition, name, {family: numbers[0] for family, numbers in cells.items()}, flush=True)
+    record = {
+        "protocols": {run.name: vars(Run.protocol_of(run)) for run in chosen.runs},
+        "versions": versions(),
+        "results": results,
+    }
+    (HERE / "inputs.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
