@@ -59,7 +59,7 @@ class Plain(nn.Module):
             in_chans=channels,
             bn_eps=1e-3,
         )
-        self.backbone.blocks = self.backbone.blocks[:_STAGES]
+        self.backbone.blocks = self.backbone.blocks[:_STAGES]  # type: ignore[index]
         if pretrained:
             self._load_imagenet()
         fine, deep = self.backbone.feature_info.channels()  # type: ignore[union-attr,operator]
