@@ -94,8 +94,8 @@ def test_sharpening_raises_and_softening_lowers_the_fine_detail() -> None:
 def test_histories_are_drawn_apart_and_change_little() -> None:
     rng = np.random.default_rng(0)
     made = [own_history(rng, PICTURE) for _ in range(200)]
-    assert len({picture.tobytes() for picture in made}) > 150
+    assert len({picture.tobytes() for picture in made}) > 120
     untouched = np.mean([(picture == PICTURE).all() for picture in made])
-    assert 0.05 < untouched < 0.22  # neither sharpened nor encoded: three of ten times four of ten
+    assert 0.2 < untouched < 0.4  # neither sharpened nor encoded: five of ten times six of ten
     assert all(picture.shape == PICTURE.shape and picture.dtype == np.uint8 for picture in made)
     assert np.mean([np.abs(picture.astype(int) - PICTURE).mean() for picture in made]) < 12
