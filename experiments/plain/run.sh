@@ -12,13 +12,13 @@ unmask synthesise synthetic --count 2400
 chain() {
   unmask train plain --run runs/no-mobilestylegan-ciplab --steps 1500 "${common[@]}" \
     --without mobilestylegan --without ciplab
-  unmask train plain --run runs/main --start runs/no-mobilestylegan-ciplab --steps 2100 "${common[@]}"
+  unmask train plain --run runs/main --start runs/no-mobilestylegan-ciplab --steps 1400 "${common[@]}"
 }
 # The first run prepares alone what the others read; from then on a run per core.
 unmask train plain --run runs/prepare --steps 1 "${common[@]}"
 chain &
 unmask train plain --run runs/no-stylegan-swap --steps 1800 "${common[@]}" --without stylegan --without swap
-unmask train plain --run runs/no-selfblend-resynthesis --steps 1800 "${common[@]}" \
+unmask train plain --run runs/no-selfblend-resynthesis --steps 780 "${common[@]}" \
   --without selfblend --without resynthesis
 wait
 unmask export runs/main --unseen runs/no-mobilestylegan-ciplab --unseen runs/no-stylegan-swap \

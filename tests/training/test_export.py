@@ -83,6 +83,11 @@ def test_weights_are_kept_in_half_precision(fused: Fused, pack: Pack) -> None:
     assert pack.model_path.stat().st_size < 2.3 * sum(p.numel() for p in fused.parameters())
 
 
+def test_the_file_tells_nothing_of_the_machine(pack: Pack) -> None:
+    content = pack.model_path.read_bytes()
+    assert b".py" not in content and str(Path.home()).encode() not in content
+
+
 def test_several_detectors_are_averaged() -> None:
     members = [settled("rgb"), settled("residual")]
     faces = torch.rand(2, 3, SIZE, SIZE)

@@ -61,6 +61,17 @@ def write_onnx(module: Fused, path: Path) -> None:
     body = list(model.graph.node)
     del model.graph.node[:]
     model.graph.node.extend([*nodes, *body])
+    # The exporter writes the stack trace behind every node: paths of this machine, and a third of a small file.
+    for part in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+    ):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
