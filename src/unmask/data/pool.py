@@ -1,7 +1,7 @@
 """The training pool: degraded pairs of a forgery and its real twin, made once by all cores and then read by every run.
 
-A pair shares source, content (where the forgery has a twin), crop geometry and degradation; only the forging and a
-history of each (sharpness, one encoding) differ.
+A pair shares source, content (where the forgery has a twin), crop geometry and degradation; only the forging differs
+and, but for blends, a history of each (sharpness, one encoding).
 Families: "selfblend", "swap" and "resynthesis" are made here from reals; "stylegan", "ciplab" and "mobilestylegan" come
 from collections and are paired with a random real of the same source.
 
@@ -38,6 +38,7 @@ SHARES = {
     "mobilestylegan": 0.08,  # the easiest
 }
 SOURCE_SHARES = {"ffhq": 0.30, "ciplab": 0.20, "celebamask": 0.22, "utkface": 0.28}
+_BLENDED = ("selfblend", "swap")
 _COLLECTED = ("stylegan", "ciplab", "mobilestylegan")
 
 
@@ -131,8 +132,9 @@ class PairMaker:
         for slot, (pixels, box) in enumerate(pictures):
             x, y, w, h = box
             left, top, side = context_region(pixels.shape, (x + shift[0] * w, y + shift[1] * h, w, h), margin)
-            window = own_history(rng, pixels)[top : top + side, left : left + side]
-            out[slot] = fate.apply(rng, window, self._plan.size)
+            # A blend keeps most of its twin's pixels, history and all: another one would only hide the seam.
+            shown = pixels if family in _BLENDED else own_history(rng, pixels)
+            out[slot] = fate.apply(rng, shown[top : top + side, left : left + side], self._plan.size)
         if known:
             cells = cv2.resize(mask[top : top + side, left : left + side], (MASK, MASK), interpolation=cv2.INTER_AREA)
             cells = cells[:, ::-1] if fate.mirror else cells
