@@ -149,3 +149,12 @@ def test_a_pack_can_be_moved(folder: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.move(folder, moved)
     assert load_pack(str(moved)).card.name == "tiny"
+
+
+def test_a_path_is_a_folder_even_if_a_pack_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporting to a folder "plain" must not give back the embedded pack of that name."""
+    name = embedded_packs()[0]
+    monkeypatch.chdir(tmp_path)
+    write_pack(tmp_path / name)
+    assert load_pack(Path(name)).card.name == "tiny"
+    assert load_pack(name).card.name == name

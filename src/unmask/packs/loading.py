@@ -84,12 +84,14 @@ def embedded_packs() -> list[str]:
 def load_pack(name: str | Path, task: str | None = None) -> Pack:
     """Load an embedded pack by name, or any pack by its folder, and check card, hash and task.
 
+    A string that names an embedded pack means that one; a `Path` is always a folder, whatever it is called.
+
     Raises:
         PackError: no such pack, incomplete card, altered model file, or a pack of another task.
     """
     folder = Path(name)
-    if str(name) in embedded_packs():
-        folder = _EMBEDDED / str(name)
+    if isinstance(name, str) and name in embedded_packs():
+        folder = _EMBEDDED / name
     elif not (folder / "card.json").is_file():
         raise PackError(f"no model pack {str(name)!r}: give a folder with card.json, or one of {embedded_packs()}")
     card = Card.read(folder / "card.json")

@@ -16,7 +16,7 @@ from unmask.data.manifest import manifest_sha256
 from unmask.data.pool import Twins
 from unmask.data.store import StoredFace
 from unmask.data.twins import make_twins, train_zoo, zoo_and_taef2
-from unmask.errors import DataError
+from unmask.errors import DataError, PackError
 from unmask.forgery.plain import Plain
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import Calibration, OperatingPoint
@@ -29,6 +29,7 @@ from unmask.training.run import Run, versions
 from unmask.training.scoring import logits_of
 
 _QUALITY_EDGES = (60.0, 80.0)
+_PARITY = 0.1  # of the logit; half-precision weights cost about 0.01
 MIN_QUALITY = 25.0
 MIN_FACE_PX = 32.0
 
@@ -220,6 +221,10 @@ def ship(
     held = held_out(faces, "val", FAMILIES, "as is", protocol.size, protocol.margin, most=20)
     difference = parity(module, pack, np.stack([face.crop for face in held[:64]]))
     console.print(f"parity torch/ONNX on 64 faces: {difference}")
+    if difference["logit"] > _PARITY:
+        raise PackError(
+            f"{out}: the exported network differs from the trained one by {difference['logit']:.2f} in the logit"
+        )
     result = evaluate(
         faces,
         "test",
