@@ -56,7 +56,7 @@ def say(
     return end.value.code, capsys.readouterr().err
 
 
-lab = pytest.mark.skipif(find_spec("torch") is None, reason="needs the lab extra")
+lab = pytest.mark.skipif(find_spec("torch") is None, reason="the core is tested without torch too; CI installs the lab")
 
 
 @pytest.mark.lab

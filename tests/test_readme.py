@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unmask.packs import load_pack
+
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
@@ -88,3 +90,20 @@ def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{name}: {target}"
+
+
+def test_the_limits_quote_the_embedded_packs_card() -> None:
+    card = load_pack("plain").card
+    limits = " ".join(TEXT.split("## Limits")[1].split("## Licence")[0].split())
+    area = {m.dataset: f"{m.value:.2f}"[1:] for m in card.metrics if (m.name, m.condition) == ("auc", "as is")}
+    assert card.calibration is not None
+    for told in (
+        f"{area['stylegan']} on StyleGAN",
+        f"{area['mobilestylegan']} on MobileStyleGAN",
+        f"{area['selfblend']} on self-blends",
+        f"{area['swap']} on face swaps",
+        f"{area['ciplab']} on expert composites",
+        f"worse than a coin ({area['pggan']})",
+        f"Cllr {card.calibration.cllr:.2f} on unseen families",
+    ):
+        assert told in limits

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How the embedded pack was made: `DATA=... bash experiments/plain/run.sh WORKPLACE`. About three hours on two cores.
+# How the embedded pack was made: `DATA=... bash experiments/plain/run.sh WORKPLACE`.
 set -euo pipefail
 : "${DATA:?the folder of collections}"
 cd "${1:?a folder to work in}"
@@ -19,9 +19,10 @@ chain() {
 # The first run prepares alone what the others read; from then on a run per core.
 unmask train plain --run runs/prepare --steps 1 "${common[@]}"
 chain &
+first=$!
 unmask train plain --run runs/no-stylegan-swap --steps 1800 "${common[@]}" --without stylegan --without swap
 unmask train plain --run runs/no-selfblend-resynthesis --steps 780 "${common[@]}" \
   --without selfblend --without resynthesis
-wait
+wait "$first"
 unmask export runs/main --unseen runs/no-mobilestylegan-ciplab --unseen runs/no-stylegan-swap \
   --unseen runs/no-selfblend-resynthesis --out plain "${common[@]}"

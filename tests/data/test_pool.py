@@ -1,3 +1,4 @@
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -194,6 +195,26 @@ def test_a_folder_without_twins_is_an_empty_set(tmp_path: Path) -> None:
 
 
 def test_the_plan_is_what_is_written(built: Path) -> None:
-    import json
-
     assert json.loads((built / "plan.json").read_text()) == asdict(PLAN)
+
+
+def test_a_pool_made_before_the_making_changed_is_of_another_plan(
+    built: Path, store: Path, twins: Path, tmp_path: Path
+) -> None:
+    old = asdict(PLAN)
+    del old["making"]  # as it was written before this was counted
+    (tmp_path / "plan.json").write_text(json.dumps(old))
+    assert PoolPlan.read(tmp_path) == replace(PLAN, making=1) != PLAN == PoolPlan.read(built)
+    with pytest.raises(DataError, match="another plan"):
+        build_pool(store, twins, tmp_path, PLAN, workers=1)
+
+
+@pytest.mark.parametrize(("family", "calls"), [("selfblend", 0), ("swap", 0), ("resynthesis", 2), ("stylegan", 2)])
+def test_histories_are_for_what_is_not_blended(
+    family: str, calls: int, store: Path, twins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(pool_module, "own_history", lambda _, pixels: (seen.append(1), pixels)[1])
+    faces = [face for face in read_store(store) if face.sample.split == "train"]
+    PairMaker(faces, Twins.open(twins), replace(PLAN, families={family: 1.0})).make(np.random.default_rng(0))
+    assert len(seen) == calls

@@ -33,10 +33,8 @@ def own_history(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     """What a picture went through before a pair's common fate: half of the time a sharpness, at times a JPEG encoding.
 
     It is drawn for a forgery and for its real twin apart. Decoders and warps give smooth pictures without the traces of
-    an encoder, the reals come from cameras and web sites; a detector that has learned "crisp" or "encoded before" as
-    authentic calls every crisp, encoded forgery so (PGGAN's faces scored below reals, AUC .09, before this was done).
-    More of it costs more than it gives: with an encoding for six of ten, blends were told better at JPEG quality 50
-    than as they are.
+    an encoder, the reals come from cameras and web sites: without this, "crisp" and "encoded before" would be enough to
+    call a picture authentic. It is kept mild, for it also takes away traces of forging.
     """
     out = sharpen(pixels, 0.0 if rng.random() < 0.5 else float(rng.uniform(-0.6, 0.9)))
     if rng.random() < 0.4:

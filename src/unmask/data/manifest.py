@@ -154,7 +154,7 @@ def read_collection(root: Path, synthetic: Path | None = None, most_per_source: 
     return samples
 
 
-_DUPLICATE_BITS = 2  # linked at 5 bits, an eighth of UTKFace would be one group
+_DUPLICATE_BITS = 2  # linked at more, unlike faces of UTKFace chain into one large group
 
 
 def _near_duplicates(paths: Sequence[Path]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from unmask.data.store import StoredFace, read_store
 from unmask.errors import DataError
 from unmask.faces.alignment import context_region
 
+MAKING = 2  # of pairs; raised whenever the code makes others from the same plan, so that no older pool is taken for new
 MASK = 28
 CHUNK = 128
 UNKNOWN = 255
@@ -52,6 +53,12 @@ class PoolPlan:
     margin: float
     families: dict[str, float]
     sources: dict[str, float]
+    making: int = MAKING
+
+    @classmethod
+    def read(cls, folder: Path) -> "PoolPlan":
+        """The plan of a pool's folder; those written before `making` was counted are of the first."""
+        return cls(**{"making": 1, **json.loads((folder / "plan.json").read_text(encoding="utf-8"))})
 
 
 @dataclass(frozen=True)
@@ -188,7 +195,7 @@ def _start(store: str, twins: str, folder: str) -> None:
     global _MAKER, _FOLDER
     cv2.setNumThreads(1)
     _FOLDER = Path(folder)
-    plan = PoolPlan(**json.loads((_FOLDER / "plan.json").read_text(encoding="utf-8")))
+    plan = PoolPlan.read(_FOLDER)
     faces = [face for face in read_store(Path(store)) if face.sample.split == "train"]
     _MAKER = PairMaker(faces, Twins.open(Path(twins)), plan)
 
@@ -222,7 +229,7 @@ class Pool:
         """
         if not (folder / "plan.json").is_file():
             raise DataError(f"{folder}: no training pool here")
-        plan = PoolPlan(**json.loads((folder / "plan.json").read_text(encoding="utf-8")))
+        plan = PoolPlan.read(folder)
         names = ("pixels", "masks", "families", "sources")
         return cls(plan, *(np.load(folder / f"{name}.npy", mmap_mode=mode) for name in names))  # type: ignore[arg-type]
 
@@ -255,7 +262,7 @@ def build_pool(
     folder.mkdir(parents=True, exist_ok=True)
     written = folder / "plan.json"
     if written.is_file():
-        if json.loads(written.read_text(encoding="utf-8")) != asdict(plan):
+        if PoolPlan.read(folder) != plan:
             raise DataError(f"{folder} holds a pool made to another plan; name another folder or delete it")
     else:
         shapes = {"pixels": (plan.pairs, 2, plan.size, plan.size, 3), "masks": (plan.pairs, MASK, MASK)}

@@ -2,9 +2,9 @@
 
 The first five stages of an EfficientNet-Lite0 (Tan & Le 2019, without squeeze-excitation), initialised on ImageNet,
 look at the context crop, at its noise residual, or at both. The stages at stride 32 are left out: traces of forging are
-local (Chai et al. 2020, "What makes fake images detectable?"), and without them a step of training costs a quarter
-less. A light feature pyramid (Lin et al. 2017) gives a map at stride 8; the logit reads mean and spread of the deep
-features together with the map's mean and peak, so that a small local edit can speak. Lab only: torch, timm.
+local (Chai et al. 2020, "What makes fake images detectable?"), and a step of training is cheaper without them. A light
+feature pyramid (Lin et al. 2017) gives a map at stride 8; the logit reads mean and spread of the deep features together
+with the map's mean and peak, so that a small local edit can speak. Lab only: torch, timm.
 """
 
 from dataclasses import dataclass, field

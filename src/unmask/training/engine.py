@@ -27,7 +27,7 @@ def _hold_freed_memory() -> None:
     """Let the C library keep what is freed; without effect where it is not glibc.
 
     A step on the CPU takes and frees gigabytes. By default they go back to the kernel, which hands them out again page
-    by page, zeroed: a sixth of the time of a step on an idle machine, more on a busy one.
+    by page, zeroed, and that is a good part of a step's time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -61,7 +61,7 @@ def write_onnx(module: Fused, path: Path) -> None:
     body = list(model.graph.node)
     del model.graph.node[:]
     model.graph.node.extend([*nodes, *body])
-    # The exporter writes the stack trace behind every node: paths of this machine, and a third of a small file.
+    # The exporter writes the stack trace behind every node: paths of this machine.
     for part in (
         model,
         model.graph,

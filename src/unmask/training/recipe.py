@@ -71,7 +71,7 @@ def find_or_make_pool(shop: Workshop, protocol: Protocol, families: Sequence[str
     """A pool that holds the families: one that is there, finished and at least as rich, else a new one."""
     shares = {name: SHARES[name] for name in families}
     for path in sorted((shop.work / "pools").glob("*/plan.json")):
-        plan = PoolPlan(**json.loads(path.read_text(encoding="utf-8")))
+        plan = PoolPlan.read(path.parent)
         fits = replace(plan, families=shares, pairs=protocol.pairs) == PoolPlan(
             protocol.pairs, protocol.seed, protocol.size, protocol.margin, shares, SOURCE_SHARES
         )

@@ -181,10 +181,15 @@ def write_numbers(result: Evaluation, detector: str, path: Path) -> None:
 def ship(
     shop: Workshop, runs: Sequence[Path], unseen: Sequence[Path], out: Path, version: str, console: Console
 ) -> tuple[Pack, Evaluation, dict[str, float]]:
-    """Export, calibrate, evaluate on test, write the pack; returns it with its evaluation and parity differences."""
+    """Export, calibrate, evaluate on test, write the pack; returns it with its evaluation and parity differences.
+
+    Until all figures are on its card the pack stands in `OUT.part`, so that no half-measured one passes for finished.
+    """
     faces = shop.faces()
     protocol = Run.protocol_of(runs[0])
     module = Fused([load_run(run) for run in runs])
+    out = out.resolve()
+    part = out.with_name(f"{out.name}.part")
     calibration = calibrate(shop, unseen, faces, protocol.margin, protocol.size, console)
     for verdict, reach in (
         ("forged", max(part.upper for part in calibration.bins)),
@@ -198,7 +203,7 @@ def ship(
     add(placeholder, "cal", "cllr", "as is", calibration.cllr, None, None, zeros)
     pack = write_pack(
         module,
-        out,
+        part,
         runs=runs,
         name="plain",
         version=version,
@@ -236,4 +241,9 @@ def ship(
         progress=console.print,
     )
     points = operating_points(faces, scorer, protocol.size, protocol.margin)
-    return with_numbers(pack, calibration, result.metrics, points), result, difference
+    with_numbers(pack, calibration, result.metrics, points)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("model.onnx", "card.json"):
+        (part / name).replace(out / name)
+    part.rmdir()
+    return load_pack(out), result, difference

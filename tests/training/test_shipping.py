@@ -1,0 +1,84 @@
+"""Shipping: what stands in the pack's folder when something goes wrong on the way, and when all goes well."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from tiny_pack import make_card
+
+from unmask.errors import PackError
+from unmask.packs import load_pack
+from unmask.packs.card import OperatingPoint
+from unmask.training import export, shipping
+from unmask.training.evaluation import Evaluation, add
+from unmask.training.export import Fused
+from unmask.training.run import Protocol, Run
+
+pytestmark = pytest.mark.lab
+
+DATA: Any = SimpleNamespace(faces=list)
+
+
+@pytest.fixture
+def difference(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Takes the slow parts out: training, calibration, test and the export itself. Gives the parity that is found."""
+    found = {"logit": 0.01, "map": 0.005}
+    result = Evaluation("test")
+    add(result, "swap", "auc", "as is", 0.7, 0.6, 0.8, np.array([0, 1]))
+    point = OperatingPoint(name="p", threshold=0.5, false_alarm_rate=0.1, hit_rate=0.5, dataset="cal")
+    crop = SimpleNamespace(crop=np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(Run, "protocol_of", lambda _: Protocol())
+    monkeypatch.setattr(shipping, "load_run", lambda _: Fused([]))
+    monkeypatch.setattr(shipping, "calibrate", lambda *_: make_card(8, "").calibration)
+    monkeypatch.setattr(shipping, "held_out", lambda *_, **__: [crop])
+    monkeypatch.setattr(shipping, "test_twins", lambda *_: None)
+    monkeypatch.setattr(shipping, "parity", lambda *_: found)
+    monkeypatch.setattr(shipping, "evaluate", lambda *_, **__: result)
+    monkeypatch.setattr(shipping, "operating_points", lambda *_: (point,))
+    monkeypatch.setattr(export, "write_onnx", lambda _, path: path.write_bytes(b"a network"))
+    return found
+
+
+def ship(out: Path) -> Any:
+    return shipping.ship(DATA, [Path("run")], [Path("unseen")], out, "1", Console(quiet=True))
+
+
+def test_a_pack_carries_its_figures(difference: dict[str, float], tmp_path: Path) -> None:
+    pack, result, found = ship(tmp_path / "mine")
+    assert found is difference
+    assert [metric.value for metric in pack.card.metrics] == [0.7] == [metric.value for metric in result.metrics]
+    assert [point.name for point in pack.card.operating_points] == ["p"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"mine", "model.onnx", "card.json"}
+
+
+def test_an_embedded_packs_name_is_a_folder_here(
+    difference: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pack, *_ = ship(Path("plain"))
+    assert pack.folder == tmp_path / "plain" and pack.card.sha256 != load_pack("plain").card.sha256
+
+
+def test_a_network_that_came_out_different_is_refused(difference: dict[str, float], tmp_path: Path) -> None:
+    difference["logit"] = 3.0
+    with pytest.raises(PackError, match=r"differs from the trained one by 3\.00"):
+        ship(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_an_interrupted_measurement_leaves_an_older_pack_alone(
+    difference: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship(tmp_path / "mine")
+    before = (tmp_path / "mine" / "card.json").read_bytes()
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shipping, "evaluate", stop)
+    with pytest.raises(KeyboardInterrupt):
+        ship(tmp_path / "mine")
+    assert (tmp_path / "mine" / "card.json").read_bytes() == before
