@@ -218,3 +218,16 @@ def test_histories_are_for_what_is_not_blended(
     faces = [face for face in read_store(store) if face.sample.split == "train"]
     PairMaker(faces, Twins.open(twins), replace(PLAN, families={family: 1.0})).make(np.random.default_rng(0))
     assert len(seen) == calls
+
+
+@pytest.mark.parametrize(("family", "least", "most"), [("selfblend", 0, 0), ("swap", 0, 0), ("stylegan", 9, 31)])
+def test_half_of_what_is_not_blended_gets_the_spectrum_of_its_real(
+    family: str, least: int, most: int, store: Path, twins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(pool_module, "match_spectrum", lambda pixels, _: (seen.append(1), pixels)[1])
+    faces = [face for face in read_store(store) if face.sample.split == "train"]
+    maker = PairMaker(faces, Twins.open(twins), replace(PLAN, families={family: 1.0}))
+    for number in range(40):
+        maker.make(np.random.default_rng(number))
+    assert least <= len(seen) <= most

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unmask.data.spectrum import SpectrumClassifier, radial_spectrum
+from unmask.data.spectrum import SpectrumClassifier, match_spectrum, radial_spectrum
 from unmask.errors import MissingExtraError
 
 
@@ -39,6 +39,28 @@ def test_a_wave_shows_at_its_ring() -> None:
 def test_it_does_not_see_brightness() -> None:
     crop = np.random.default_rng(0).integers(50, 150, (112, 112, 3), np.uint8)
     np.testing.assert_allclose(radial_spectrum(crop), radial_spectrum(crop + np.uint8(60)), atol=0.05)
+
+
+@pytest.mark.parametrize("size", [96, 112, 160])
+def test_a_matched_picture_has_the_spectrum_of_the_other(size: int) -> None:
+    crops, _ = noises(0, 2)
+    soft, crisp = cv2.GaussianBlur(crops[0], (0, 0), 0.6), noises(1, 1)[0][0][:96, :96]
+    soft = cv2.resize(soft, (size, size), interpolation=cv2.INTER_NEAREST) if size > 112 else soft[:size, :size]
+
+    def distance(pixels: np.ndarray) -> float:
+        apart = (radial_spectrum(pixels) - 2 * np.log(len(pixels))) - (radial_spectrum(crisp) - 2 * np.log(len(crisp)))
+        return float(np.abs(apart[6:]).mean())
+
+    matched = match_spectrum(soft, crisp)
+    assert matched.shape == soft.shape and matched.dtype == np.uint8
+    assert distance(matched) < 0.3 * distance(soft)
+
+
+def test_matching_a_picture_to_itself_changes_nothing() -> None:
+    crop = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
+    np.testing.assert_array_equal(match_spectrum(crop, crop), crop)
+    flat = np.full((64, 64, 3), 9, np.uint8)
+    np.testing.assert_array_equal(match_spectrum(flat, flat), flat)
 
 
 @pytest.mark.lab

@@ -1,7 +1,7 @@
 """The training pool: degraded pairs of a forgery and its real twin, made once by all cores and then read by every run.
 
 A pair shares source, content (where the forgery has a twin), crop geometry and degradation; only the forging differs
-and, but for blends, a history of each (sharpness, one encoding).
+and, but for blends, a history of each (sharpness, one encoding; half of the forgeries also get their real's spectrum).
 Families: "selfblend", "swap" and "resynthesis" are made here from reals; "stylegan", "ciplab" and "mobilestylegan" come
 from collections and are paired with a random real of the same source.
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from unmask.data.blending import blend, blending_mask, pose_distance, self_blend, swap_face
 from unmask.data.degradation import Degradation, own_history
+from unmask.data.spectrum import match_spectrum
 from unmask.data.store import StoredFace, read_store
 from unmask.errors import DataError
 from unmask.faces.alignment import context_region
@@ -139,8 +140,12 @@ class PairMaker:
         for slot, (pixels, box) in enumerate(pictures):
             x, y, w, h = box
             left, top, side = context_region(pixels.shape, (x + shift[0] * w, y + shift[1] * h, w, h), margin)
+            shown = pixels
             # A blend keeps most of its twin's pixels, history and all: another one would only hide the seam.
-            shown = pixels if family in _BLENDED else own_history(rng, pixels)
+            if family not in _BLENDED:
+                if slot and rng.random() < 0.5:
+                    shown = match_spectrum(shown, pictures[0][0])
+                shown = own_history(rng, shown)
             out[slot] = fate.apply(rng, shown[top : top + side, left : left + side], self._plan.size)
         if known:
             cells = cv2.resize(mask[top : top + side, left : left + side], (MASK, MASK), interpolation=cv2.INTER_AREA)

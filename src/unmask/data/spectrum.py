@@ -1,11 +1,13 @@
-"""The trivial opponent: a linear classifier on the radial power spectrum.
+"""The radial power spectrum: a trivial opponent that reads nothing else, and a way to leave it nothing to read.
 
-What it can tell, a detector need not see a face for.
+What the linear classifier here can tell, a detector need not see a face for.
 """
 
 import numpy as np
 
 from unmask.errors import MissingExtraError
+
+_MOST = np.log(3)  # amplitudes are changed threefold at most: what is not there cannot be raised without raising noise
 
 
 def radial_spectrum(crop: np.ndarray) -> np.ndarray:
@@ -19,6 +21,33 @@ def radial_spectrum(crop: np.ndarray) -> np.ndarray:
     total = np.bincount(ring.ravel(), power.ravel(), 57)[:56]
     count = np.bincount(ring.ravel(), minlength=57)[:56]
     return np.log(total / np.maximum(count, 1) + 1e-6).astype(np.float32)
+
+
+def match_spectrum(pixels: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Filter a picture so that its luminance has the radial spectrum of another, but for the coarsest tenth of it.
+
+    Decoders draw too little or too much fine detail, each in its way, and a detector that has learned the amount fails
+    on the next generator. What is left after this are traces of another kind.
+
+    Args:
+        pixels: uint8 (S, S, 3).
+        like: uint8 (T, T, 3); frequencies are compared relative to either one's sampling.
+
+    Returns:
+        uint8 (S, S, 3).
+    """
+    size = len(pixels)
+    wanted, found = radial_spectrum(like) - 2 * np.log(len(like)), radial_spectrum(pixels) - 2 * np.log(size)
+    gain = np.exp(np.clip((wanted - found) / 2, -_MOST, _MOST))
+    gain[: len(gain) // 10] = 1
+    gain = np.convolve(np.pad(gain, 1, mode="edge"), (0.25, 0.5, 0.25), "valid")
+    ring = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)) * (2 * len(gain)) - 0.5
+    filtered = np.fft.irfft2(
+        np.fft.rfft2(pixels.astype(np.float32), axes=(0, 1)) * np.interp(ring, np.arange(len(gain)), gain)[..., None],
+        (size, size),
+        axes=(0, 1),
+    )
+    return np.clip(filtered + 0.5, 0, 255).astype(np.uint8)
 
 
 class SpectrumClassifier:
