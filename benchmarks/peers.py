@@ -16,9 +16,9 @@ from common import finish, parser, portrait, spread
 
 from unmask.faces.alignment import context_crop
 from unmask.faces.finding import FaceFinder
+from unmask.forgery.fusion import Fused
 from unmask.forgery.plain import Plain
 from unmask.packs import load_pack
-from unmask.training.export import Fused
 
 Network = Callable[[np.ndarray], object]
 

@@ -298,7 +298,11 @@ def export(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs; several are fused into one.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the pack.")],
     unseen: Annotated[
-        list[Path], typer.Option(metavar="RUN", help="A run made --without some families, to calibrate on; repeatable.")
+        list[str],
+        typer.Option(
+            metavar="RUN[,RUN...]",
+            help="A run made --without some families, or several to fuse, to calibrate on; repeatable.",
+        ),
     ],
     data: DataOption,
     work: WorkOption = Path("runs/work"),
@@ -315,7 +319,8 @@ def export(
         from unmask.training.shipping import ship
 
         shop = Workshop(data, work, synthetic, taef2)
-        pack, result, difference = ship(shop, runs, unseen, out, version, Console(stderr=True))
+        systems = [[Path(name) for name in names.split(",")] for names in unseen]
+        pack, result, difference = ship(shop, runs, systems, out, version, Console(stderr=True))
         print(table(result))
         print(f"\n{pack.folder}: parity with torch {difference['logit']:.1e} (logit), {difference['map']:.1e} (map)")
 

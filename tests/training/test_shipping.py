@@ -9,12 +9,13 @@ import pytest
 from rich.console import Console
 from tiny_pack import make_card
 
-from unmask.errors import PackError
+from unmask.errors import DataError, PackError
+from unmask.forgery.fusion import Fused
+from unmask.forgery.plain import Plain
 from unmask.packs import load_pack
 from unmask.packs.card import OperatingPoint
 from unmask.training import export, shipping
 from unmask.training.evaluation import Evaluation, add
-from unmask.training.export import Fused
 from unmask.training.run import Protocol, Run
 
 pytestmark = pytest.mark.lab
@@ -43,7 +44,7 @@ def difference(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 
 def ship(out: Path) -> Any:
-    return shipping.ship(DATA, [Path("run")], [Path("unseen")], out, "1", Console(quiet=True))
+    return shipping.ship(DATA, [Path("run")], [[Path("unseen")]], out, "1", Console(quiet=True))
 
 
 def test_a_pack_carries_its_figures(difference: dict[str, float], tmp_path: Path) -> None:
@@ -82,3 +83,43 @@ def test_an_interrupted_measurement_leaves_an_older_pack_alone(
     with pytest.raises(KeyboardInterrupt):
         ship(tmp_path / "mine")
     assert (tmp_path / "mine" / "card.json").read_bytes() == before
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
+    """Families each run missed, by folder; takes pictures and networks out of the calibration."""
+    runs = {
+        "blends": ("stylegan", "resynthesis", "swap"),
+        "synthesis": ("selfblend", "swap", "stylegan"),
+        "all-but-ciplab": ("ciplab",),
+        "all": (),
+    }
+    face = SimpleNamespace(crop=np.zeros((8, 8, 3), np.uint8), label=1, family="swap", source="ffhq")
+    monkeypatch.setattr(Run, "protocol_of", lambda folder: Protocol(without=runs[str(folder)]))
+    monkeypatch.setattr(shipping, "load_run", lambda _: Plain("rgb", pretrained=False))
+    monkeypatch.setattr(shipping, "test_twins", lambda *_: None)
+    monkeypatch.setattr(shipping, "show", lambda *_: [face])
+    monkeypatch.setattr(shipping, "quality_of", lambda _: 50.0)
+    monkeypatch.setattr(shipping, "logits_of", lambda detector, *_: (np.array([len(detector.members)]), None))
+    return runs
+
+
+def test_a_fused_detector_is_calibrated_on_what_none_of_its_members_saw(
+    without: dict[str, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(shipping, "make_pictures", lambda _, split, families, *__, **___: asked.append(families))
+    fitted: list[Any] = []
+    monkeypatch.setattr(shipping, "fit_calibration", lambda *given: fitted.append(given))
+    systems = [[Path("blends"), Path("synthesis")], [Path("all-but-ciplab")]]
+    shipping.calibrate(DATA, systems, [], 1.4, 224, Console(quiet=True))
+    assert [set(families) for families in asked] == [{"stylegan", "swap"}, {"ciplab"}]
+    ((scored, _, told, *_),) = fitted
+    assert [face.logit for face in scored] == [2.0] * 3 + [1.0] * 3  # as is, JPEG 50, half size
+    assert "stylegan+swap; ciplab" in told
+
+
+@pytest.mark.parametrize("system", [["all"], ["blends", "all"], ["blends", "all-but-ciplab"]])
+def test_a_detector_that_has_seen_all_is_no_calibration(system: list[str], without: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(DataError, match="has seen every family"):
+        shipping.calibrate(DATA, [[Path(name) for name in system]], [], 1.4, 224, Console(quiet=True))

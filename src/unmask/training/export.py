@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from unmask.errors import PackError
+from unmask.forgery.fusion import Fused
 from unmask.forgery.plain import Plain
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import Calibration, Card, Metric, OperatingPoint, sha256_of
@@ -19,25 +20,23 @@ from unmask.training.run import Run, versions
 _SMALL = 64  # tensors with fewer numbers stay float32: halving them saves nothing
 
 
-class Fused(nn.Module):
-    """Several detectors as one: the mean of their logits, the mean of their maps in [0, 1]."""
+class _Exported(nn.Module):
+    """What the runtime is given: logits (B,) and maps (B, 1, 28, 28) in [0, 1]."""
 
-    def __init__(self, members: Sequence[Plain]) -> None:
+    def __init__(self, detector: nn.Module) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.detector = detector
 
     def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B,) and maps (B, 1, 28, 28) in [0, 1] for normalised faces (B, 3, 224, 224)."""
-        outputs = [member(faces) for member in self.members]
-        logit = torch.stack([out.logit for out in outputs]).mean(0)
-        return logit, torch.stack([out.map.sigmoid() for out in outputs]).mean(0)
+        out = self.detector(faces)
+        return out.logit, out.map.sigmoid()
 
 
 def write_onnx(module: Fused, path: Path) -> None:
     """Export to ONNX with a free batch size, weights stored in half precision and computed with in float32."""
     example = torch.rand(2, 3, Plain.size, Plain.size)
     program = torch.onnx.export(
-        module.eval(),
+        _Exported(module).eval(),
         (example,),
         input_names=["faces"],
         output_names=["logit", "map"],
@@ -82,7 +81,7 @@ def parity(module: Fused, pack: Pack, crops: np.ndarray) -> dict[str, float]:
     pixels = np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(np.float32) / 255
     logit, heat = pack.run(pixels)
     mean, std = (np.asarray(v, np.float32).reshape(1, 3, 1, 1) for v in (Plain.mean, Plain.std))
-    expected_logit, expected_heat = module.eval()(torch.from_numpy((pixels - mean) / std))
+    expected_logit, expected_heat = _Exported(module).eval()(torch.from_numpy((pixels - mean) / std))
     return {
         "logit": float(np.abs(logit - expected_logit.numpy()).max()),
         "map": float(np.abs(heat - expected_heat.numpy()).max()),

@@ -17,12 +17,13 @@ from unmask.data.pool import Twins
 from unmask.data.store import StoredFace
 from unmask.data.twins import make_twins, train_zoo, zoo_and_taef2
 from unmask.errors import DataError, PackError
+from unmask.forgery.fusion import Fused
 from unmask.forgery.plain import Plain
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import Calibration, OperatingPoint
 from unmask.training.calibration import Scored, fit_calibration
 from unmask.training.evaluation import FAMILIES, Evaluation, Scorer, add, evaluate, quality_of
-from unmask.training.export import Fused, parity, with_numbers, write_pack
+from unmask.training.export import parity, with_numbers, write_pack
 from unmask.training.metrics import threshold_at
 from unmask.training.recipe import Workshop, load_run, twinned
 from unmask.training.run import Run, versions
@@ -68,36 +69,44 @@ def test_twins(shop: Workshop, faces: Sequence[StoredFace], split: str, console:
 
 
 def calibrate(
-    shop: Workshop, unseen: Sequence[Path], faces: Sequence[StoredFace], margin: float, size: int, console: Console
+    shop: Workshop,
+    unseen: Sequence[Sequence[Path]],
+    faces: Sequence[StoredFace],
+    margin: float,
+    size: int,
+    console: Console,
 ) -> Calibration:
-    """Fit a calibration on the "cal" split with runs that each missed some families.
+    """Fit a calibration on the "cal" split with detectors that each missed some families.
 
     Args:
-        unseen: run folders, each trained `without` at least one family.
+        unseen: the run folders of each detector, fused as the one to ship is; all were trained `without` at least one
+            family in common.
 
     Raises:
-        DataError: a run missed nothing.
+        DataError: a detector missed nothing.
     """
     scored: list[Scored] = []
     twins = test_twins(shop, faces, "cal", console)
     told: list[str] = []
-    for folder in unseen:
-        families = Run.protocol_of(folder).without
+    for folders in unseen:
+        missed = [Run.protocol_of(folder).without for folder in folders]
+        families = tuple(family for family in missed[0] if all(family in others for others in missed))
         if not families:
-            raise DataError(f"{folder} was trained on every family; calibration needs runs made --without some")
+            name = " with ".join(str(folder) for folder in folders)
+            raise DataError(f"{name} has seen every family; calibration needs runs made --without some")
         told.append("+".join(families))
-        detector = load_run(folder)
+        detector = Fused([load_run(folder) for folder in folders])
         pictures = make_pictures(faces, "cal", families, twins, most=90)
         for condition in CONDITIONS:
             held = show(pictures, condition, size, margin)
             logits, _ = logits_of(detector, np.stack([face.crop for face in held]), torch.device("cpu"))
             for face, logit in zip(held, logits, strict=True):
                 scored.append(Scored(float(logit), quality_of(face), face.label, face.family, face.source))
-        console.print(f"scored {', '.join(families)} by a network that had not seen them")
+        console.print(f"scored {', '.join(families)} by a detector that had not seen them")
     return fit_calibration(
         scored,
         _QUALITY_EDGES,
-        f"cal split, as is / JPEG 50 / half size; networks trained without {'; '.join(told)}",
+        f"cal split, as is / JPEG 50 / half size; detectors trained without {'; '.join(told)}",
         MIN_QUALITY,
         MIN_FACE_PX,
     )
@@ -179,11 +188,12 @@ def write_numbers(result: Evaluation, detector: str, path: Path) -> None:
 
 
 def ship(
-    shop: Workshop, runs: Sequence[Path], unseen: Sequence[Path], out: Path, version: str, console: Console
+    shop: Workshop, runs: Sequence[Path], unseen: Sequence[Sequence[Path]], out: Path, version: str, console: Console
 ) -> tuple[Pack, Evaluation, dict[str, float]]:
     """Export, calibrate, evaluate on test, write the pack; returns it with its evaluation and parity differences.
 
-    Until all figures are on its card the pack stands in `OUT.part`, so that no half-measured one passes for finished.
+    Several runs are fused; `unseen` is as in `calibrate`. Until all figures are on its card the pack stands in
+    `OUT.part`, so that no half-measured one passes for finished.
     """
     faces = shop.faces()
     protocol = Run.protocol_of(runs[0])
