@@ -1,4 +1,4 @@
-"""Compare runs, and their fusions by mean logit, on the validation split; writes inputs.json beside this file.
+"""Compare runs, and their fusions by mean likelihood ratio, on the validation split; writes inputs.json beside this file.
 
 `python experiments/plain/inputs.py RUN... --data DATA [--synthetic DIR] [--taef2 DIR] [--work DIR]`
 """
@@ -37,7 +37,7 @@ def main() -> None:
         crops = np.stack([face.crop for face in held])
         logits = {run.name: logits_of(load_run(run), crops, torch.device("cpu"))[0] for run in chosen.runs}
         for one, other in combinations(list(logits), 2):
-            logits[f"{one} + {other}"] = (logits[one] + logits[other]) / 2
+            logits[f"{one} + {other}"] = np.logaddexp(logits[one], logits[other]) - np.log(2)
         for name, values in logits.items():
             row = {id(face): value for face, value in zip(held, values, strict=True)}
             cells: dict[str, list[float]] = {}

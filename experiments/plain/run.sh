@@ -4,25 +4,38 @@ set -euo pipefail
 : "${DATA:?the folder of collections}"
 cd "${1:?a folder to work in}"
 common=(--data "$DATA" --synthetic synthetic --taef2 "$DATA/weights/taef2")
+blends=(--without stylegan --without ciplab --without mobilestylegan --without resynthesis)
+synthesis=(--without selfblend --without swap)
 export OMP_NUM_THREADS=1
 
 unmask synthesise synthetic --count 2400
-# Each of three networks misses two families that are not akin; their scores on these calibrate the likelihood ratio.
-# The one to ship begins where the first ended and sees every family.
-# The pack 0.1.0 was made while histories (data/degradation.py) were being settled: all of its runs drew them for blends too,
-# the first run and the one without stylegan and swap more often and harder than now.
-chain() {
-  unmask train plain --run runs/no-mobilestylegan-ciplab --steps 1500 "${common[@]}" \
+# What all runs read is prepared by one; from then on a run per core. The decoders' twins must be there before the blends
+# are made, for some of them carry a decoder's face.
+unmask train plain --run runs/prepare-synthesis --steps 1 "${common[@]}" "${synthesis[@]}"
+unmask train plain --run runs/prepare-blends --steps 1 "${common[@]}" "${blends[@]}"
+
+# Two specialists. Each begins where one that missed some families ended; together with two more of those, every family is
+# missed once by a pair of them, whose scores on it calibrate the likelihood ratio.
+train_synthesis() {
+  unmask train plain --run runs/synthesis-no-mobilestylegan-ciplab --steps 1000 "${common[@]}" "${synthesis[@]}" \
     --without mobilestylegan --without ciplab
-  unmask train plain --run runs/main --start runs/no-mobilestylegan-ciplab --steps 1400 "${common[@]}"
+  unmask train plain --run runs/synthesis --start runs/synthesis-no-mobilestylegan-ciplab --steps 2200 \
+    "${common[@]}" "${synthesis[@]}"
+  unmask train plain --run runs/synthesis-no-stylegan --steps 800 "${common[@]}" "${synthesis[@]}" --without stylegan
+  unmask train plain --run runs/synthesis-no-resynthesis --steps 700 "${common[@]}" "${synthesis[@]}" \
+    --without resynthesis
 }
-# The first run prepares alone what the others read; from then on a run per core.
-unmask train plain --run runs/prepare --steps 1 "${common[@]}"
-chain &
+train_synthesis &
 first=$!
-unmask train plain --run runs/no-stylegan-swap --steps 1800 "${common[@]}" --without stylegan --without swap
-unmask train plain --run runs/no-selfblend-resynthesis --steps 780 "${common[@]}" \
-  --without selfblend --without resynthesis
+unmask train plain --run runs/blends-no-swap --steps 1000 "${common[@]}" "${blends[@]}" --without swap
+unmask train plain --run runs/blends --start runs/blends-no-swap --steps 2800 "${common[@]}" "${blends[@]}"
+# A workplace of its own, without twins: these blends must not have seen a decoder.
+mkdir -p no-twins
+cp -r runs/work/store no-twins/
+unmask train plain --run runs/blends-no-selfblend --steps 800 --pairs 6000 --work no-twins "${common[@]}" \
+  "${blends[@]}" --without selfblend
 wait "$first"
-unmask export runs/main --unseen runs/no-mobilestylegan-ciplab --unseen runs/no-stylegan-swap \
-  --unseen runs/no-selfblend-resynthesis --out plain "${common[@]}"
+unmask export runs/blends runs/synthesis --out plain "${common[@]}" \
+  --unseen runs/blends,runs/synthesis-no-mobilestylegan-ciplab \
+  --unseen runs/blends-no-swap,runs/synthesis-no-stylegan \
+  --unseen runs/blends-no-selfblend,runs/synthesis-no-resynthesis
