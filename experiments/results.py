@@ -21,8 +21,8 @@ INPUTS = """## What the detector looks at: a comparison on the validation split
 
 AUC with 95 % intervals; last column: worst area between two sources of reals. Four short runs of about equal cost
 (`bash experiments/plain/inputs.sh`, one seed): colours and residual, colours, residual, each on windows of half the
-crop with every sixth step on whole crops, and colours and residual on whole crops alone; then fusions by mean likelihood ratio.
-The runs are far from finished, and with one seed only large differences mean anything.
+crop with every sixth step on whole crops, and colours and residual on whole crops alone; then fusions by the mean of
+the likelihood ratios. The runs are far from finished, and with one seed only large differences mean anything.
 """
 
 

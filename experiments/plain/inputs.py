@@ -1,4 +1,4 @@
-"""Compare runs, and their fusions by mean likelihood ratio, on the validation split; writes inputs.json beside this file.
+"""Compare runs and their fusions (as `export` fuses) on the validation split; writes inputs.json beside this file.
 
 `python experiments/plain/inputs.py RUN... --data DATA [--synthetic DIR] [--taef2 DIR] [--work DIR]`
 """

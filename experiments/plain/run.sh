@@ -19,10 +19,10 @@ unmask train plain --run runs/prepare-blends --steps 1 "${common[@]}" "${blends[
 train_synthesis() {
   unmask train plain --run runs/synthesis-no-mobilestylegan-ciplab --steps 1000 "${common[@]}" "${synthesis[@]}" \
     --without mobilestylegan --without ciplab
-  unmask train plain --run runs/synthesis --start runs/synthesis-no-mobilestylegan-ciplab --steps 2200 \
+  unmask train plain --run runs/synthesis --start runs/synthesis-no-mobilestylegan-ciplab --steps 2000 \
     "${common[@]}" "${synthesis[@]}"
-  unmask train plain --run runs/synthesis-no-stylegan --steps 800 "${common[@]}" "${synthesis[@]}" --without stylegan
-  unmask train plain --run runs/synthesis-no-resynthesis --steps 700 "${common[@]}" "${synthesis[@]}" \
+  unmask train plain --run runs/synthesis-no-stylegan --steps 750 "${common[@]}" "${synthesis[@]}" --without stylegan
+  unmask train plain --run runs/synthesis-no-resynthesis --steps 600 "${common[@]}" "${synthesis[@]}" \
     --without resynthesis
 }
 train_synthesis &

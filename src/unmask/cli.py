@@ -269,7 +269,10 @@ def train_plain(
 
 @app.command()
 def evaluate(
-    detector: Annotated[str, typer.Argument(metavar="RUN|PACK", help="A run folder, or a pack's name or folder.")],
+    detector: Annotated[
+        str,
+        typer.Argument(metavar="RUN[,RUN...]|PACK", help="A run folder, several to fuse, or a pack's name or folder."),
+    ],
     data: DataOption,
     work: WorkOption = Path("runs/work"),
     synthetic: SyntheticOption = None,

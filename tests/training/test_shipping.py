@@ -55,6 +55,14 @@ def test_a_pack_carries_its_figures(difference: dict[str, float], tmp_path: Path
     assert {path.name for path in tmp_path.rglob("*")} == {"mine", "model.onnx", "card.json"}
 
 
+def test_the_card_says_what_was_fused(difference: dict[str, float], tmp_path: Path) -> None:
+    alone, *_ = ship(tmp_path / "one")
+    runs = [Path("blends"), Path("synthesis")]
+    fused, *_ = shipping.ship(DATA, runs, [[Path("unseen")]], tmp_path / "two", "1", Console(quiet=True))
+    assert "fused" not in alone.card.description and "2 such networks, fused" in fused.card.description
+    assert len(fused.card.protocol["runs"]) == 2
+
+
 def test_an_embedded_packs_name_is_a_folder_here(
     difference: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,3 +131,20 @@ def test_a_fused_detector_is_calibrated_on_what_none_of_its_members_saw(
 def test_a_detector_that_has_seen_all_is_no_calibration(system: list[str], without: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(DataError, match="has seen every family"):
         shipping.calibrate(DATA, [[Path(name) for name in system]], [], 1.4, 224, Console(quiet=True))
+
+
+@pytest.mark.parametrize(("detector", "members"), [("a", 1), ("a,b", 2)])
+def test_runs_with_commas_between_them_are_evaluated_fused(
+    detector: str, members: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Run, "protocol_of", lambda _: Protocol())
+    monkeypatch.setattr(shipping, "load_run", lambda _: Plain("rgb", pretrained=False))
+    monkeypatch.setattr(shipping, "test_twins", lambda *_: None)
+    monkeypatch.setattr(shipping, "logits_of", lambda fused, *_: len(fused.members))
+    monkeypatch.setattr(shipping, "evaluate", lambda _faces, _split, scorer, *_, **__: scorer(None))
+    found: Any = shipping.evaluate_any(detector, DATA, "val", Console(quiet=True))
+    assert found == members

