@@ -14,26 +14,35 @@ unmask synthesise synthetic --count 2400
 unmask train plain --run runs/prepare-synthesis --steps 1 "${common[@]}" "${synthesis[@]}"
 unmask train plain --run runs/prepare-blends --steps 1 "${common[@]}" "${blends[@]}"
 
-# Two specialists. Each begins where one that missed some families ended; together with two more of those, every family is
-# missed once by a pair of them, whose scores on it calibrate the likelihood ratio.
+# Two specialists. Each begins where one that missed some families ended, and ends on whole crops, as it will see them.
+# Together with two more of those that missed some, every family is missed once by a pair; the pairs' scores on what they
+# missed calibrate the likelihood ratio.
+whole=(--window 224 --learning-rate 3e-4)
 train_synthesis() {
-  unmask train plain --run runs/synthesis-no-mobilestylegan-ciplab --steps 1000 "${common[@]}" "${synthesis[@]}" \
+  local common=("${common[@]}" "${synthesis[@]}")
+  unmask train plain --run runs/synthesis-no-mobilestylegan-ciplab --steps 1000 "${common[@]}" \
     --without mobilestylegan --without ciplab
-  unmask train plain --run runs/synthesis --start runs/synthesis-no-mobilestylegan-ciplab --steps 2000 \
-    "${common[@]}" "${synthesis[@]}"
-  unmask train plain --run runs/synthesis-no-stylegan --steps 750 "${common[@]}" "${synthesis[@]}" --without stylegan
-  unmask train plain --run runs/synthesis-no-resynthesis --steps 600 "${common[@]}" "${synthesis[@]}" \
-    --without resynthesis
+  unmask train plain --run runs/synthesis-windows --start runs/synthesis-no-mobilestylegan-ciplab --steps 2000 "${common[@]}"
+  unmask train plain --run runs/synthesis-whole --start runs/synthesis-windows --steps 200 "${whole[@]}" "${common[@]}"
+  unmask train plain --run runs/synthesis --start runs/synthesis-whole --steps 270 "${whole[@]}" "${common[@]}"
+  unmask train plain --run runs/synthesis-no-stylegan --steps 650 "${common[@]}" --without stylegan
+  unmask train plain --run runs/synthesis-no-resynthesis --steps 500 "${common[@]}" --without resynthesis
+}
+train_blends() {
+  local common=("${common[@]}" "${blends[@]}")
+  unmask train plain --run runs/blends-no-swap --steps 1000 "${common[@]}" --without swap
+  unmask train plain --run runs/blends-windows --start runs/blends-no-swap --steps 2800 "${common[@]}"
+  unmask train plain --run runs/blends-whole --start runs/blends-windows --steps 200 "${whole[@]}" "${common[@]}"
+  unmask train plain --run runs/blends --start runs/blends-whole --steps 150 "${whole[@]}" "${common[@]}"
+  # In a work folder of its own, without twins: these blends must not have seen a decoder.
+  mkdir -p no-twins
+  cp -r runs/work/store no-twins/
+  unmask train plain --run runs/blends-no-selfblend --steps 800 --pairs 6000 "${common[@]}" --work no-twins \
+    --without selfblend
 }
 train_synthesis &
 first=$!
-unmask train plain --run runs/blends-no-swap --steps 1000 "${common[@]}" "${blends[@]}" --without swap
-unmask train plain --run runs/blends --start runs/blends-no-swap --steps 2800 "${common[@]}" "${blends[@]}"
-# A workplace of its own, without twins: these blends must not have seen a decoder.
-mkdir -p no-twins
-cp -r runs/work/store no-twins/
-unmask train plain --run runs/blends-no-selfblend --steps 800 --pairs 6000 --work no-twins "${common[@]}" \
-  "${blends[@]}" --without selfblend
+train_blends
 wait "$first"
 unmask export runs/blends runs/synthesis --out plain "${common[@]}" \
   --unseen runs/blends,runs/synthesis-no-mobilestylegan-ciplab \
