@@ -17,22 +17,23 @@ and Cllr are on held-out subjects, with 95 % intervals by bootstrap over subject
 on the radial power spectrum, trained on the same family: what can be told without looking at the face. Reals against
 reals should give one half.
 """
-INPUTS = """## What the detector looks at: a comparison on the validation split
+INPUTS = """## What a specialist for {kind} looks at: a comparison on the validation split
 
 AUC with 95 % intervals; last column: worst area between two sources of reals. Four short runs of about equal cost
-(`bash experiments/plain/inputs.sh`, one seed): colours and residual, colours, residual, each on windows of half the
-crop with every sixth step on whole crops, and colours and residual on whole crops alone; then fusions by the mean of
-the likelihood ratios. The runs are far from finished, and with one seed only large differences mean anything.
+(`bash experiments/plain/inputs.sh WORKPLACE {kind}`, one seed): colours and residual, colours, residual, each on
+windows of half the crop with every sixth step on whole crops, and colours and residual on whole crops alone; then
+fusions by the mean of the likelihood ratios. The runs are far from finished, and with one seed only large differences
+mean anything.
 """
 
 
-def inputs() -> list[str]:
-    """The comparison of inputs, from the record of `experiments/plain/inputs.sh`."""
-    path = ROOT / "experiments" / "plain" / "inputs.json"
+def inputs(kind: str) -> list[str]:
+    """The comparison of inputs, from the record of `experiments/plain/inputs.sh`, if it was made."""
+    path = ROOT / "experiments" / "plain" / f"inputs-{kind}.json"
     if not path.is_file():
         return []
     record = json.loads(path.read_text(encoding="utf-8"))
-    parts = [INPUTS]
+    parts = [INPUTS.format(kind=kind)]
     for condition in ("as is", "jpeg50", "half size"):
         families = list(next(iter(record["results"].values()))[condition])
         parts.append(f"| {condition} | " + " | ".join(families) + " |\n|---|" + "---|" * len(families))
@@ -41,7 +42,7 @@ def inputs() -> list[str]:
                 f"{numbers[0]:.2f} [{numbers[1]:.2f}, {numbers[2]:.2f}]" if len(numbers) == 3 else f"{numbers[0]:.2f}"
                 for numbers in found[condition].values()
             ]
-            parts.append(f"| {name.replace('input-', '')} | " + " | ".join(cells) + " |")
+            parts.append(f"| {name.replace(f'{kind}-', '')} | " + " | ".join(cells) + " |")
         parts.append("")
     return parts
 
@@ -64,7 +65,7 @@ def main() -> None:
             f"| {b.quality_min:.0f}-{b.quality_max:.0f} | {b.lower:.2f} … {b.upper:.2f} | {b.n_real} / {b.n_forged} |"
             for b in calibration.bins
         ]
-    parts += inputs()
+    parts += inputs("blends") + inputs("synthesis")
     (ROOT / "docs" / "results.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
-"""Compare runs and their fusions (as `export` fuses) on the validation split; writes inputs.json beside this file.
+"""Compare runs of equal families, and their fusions (as `export` fuses), on the validation split.
 
-`python experiments/plain/inputs.py RUN... --data DATA [--synthetic DIR] [--taef2 DIR] [--work DIR]`
+`python experiments/plain/inputs.py RECORD.json RUN... --data DATA [--synthetic DIR] [--taef2 DIR] [--work DIR]`
 """
 
 import argparse
@@ -18,11 +18,11 @@ from unmask.training.run import Run, versions
 from unmask.training.scoring import family_aucs, logits_of
 
 FAMILIES = ("stylegan", "mobilestylegan", "ciplab", "selfblend", "swap", "pggan")
-HERE = Path(__file__).parent
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("record", type=Path)
     arguments.add_argument("runs", nargs="+", type=Path)
     arguments.add_argument("--data", type=Path, required=True)
     arguments.add_argument("--work", type=Path, default=Path("runs/work"))
@@ -30,7 +30,8 @@ def main() -> None:
     arguments.add_argument("--taef2", type=Path)
     chosen = arguments.parse_args()
     faces = Workshop(chosen.data, chosen.work, chosen.synthetic, chosen.taef2).faces()
-    pictures = make_pictures(faces, "val", FAMILIES, most=250)
+    families = [family for family in FAMILIES if family not in Run.protocol_of(chosen.runs[0]).without]
+    pictures = make_pictures(faces, "val", families, most=150)
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
     for condition in CONDITIONS:
         held = show(pictures, condition, 224, 1.4)
@@ -41,7 +42,7 @@ def main() -> None:
         for name, values in logits.items():
             row = {id(face): value for face, value in zip(held, values, strict=True)}
             cells: dict[str, list[float]] = {}
-            for family in FAMILIES:
+            for family in families:
                 some = pairing(family, held)
                 labels = np.array([face.label for face in some])
                 scores = np.array([row[id(face)] for face in some])
@@ -55,7 +56,7 @@ def main() -> None:
         "versions": versions(),
         "results": results,
     }
-    (HERE / "inputs.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    chosen.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
