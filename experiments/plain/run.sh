@@ -23,8 +23,7 @@ train_synthesis() {
   unmask train plain --run runs/synthesis-no-mobilestylegan-ciplab --steps 1000 "${common[@]}" \
     --without mobilestylegan --without ciplab
   unmask train plain --run runs/synthesis-windows --start runs/synthesis-no-mobilestylegan-ciplab --steps 2000 "${common[@]}"
-  unmask train plain --run runs/synthesis-whole --start runs/synthesis-windows --steps 200 "${whole[@]}" "${common[@]}"
-  unmask train plain --run runs/synthesis --start runs/synthesis-whole --steps 180 "${whole[@]}" "${common[@]}"
+  unmask train plain --run runs/synthesis --start runs/synthesis-windows --steps 200 "${whole[@]}" "${common[@]}"
   unmask train plain --run runs/synthesis-no-stylegan --steps 650 "${common[@]}" --without stylegan
   unmask train plain --run runs/synthesis-no-resynthesis --steps 500 "${common[@]}" --without resynthesis
 }
@@ -32,8 +31,7 @@ train_blends() {
   local common=("${common[@]}" "${blends[@]}")
   unmask train plain --run runs/blends-no-swap --steps 1000 "${common[@]}" --without swap
   unmask train plain --run runs/blends-windows --start runs/blends-no-swap --steps 2800 "${common[@]}"
-  unmask train plain --run runs/blends-whole --start runs/blends-windows --steps 200 "${whole[@]}" "${common[@]}"
-  unmask train plain --run runs/blends --start runs/blends-whole --steps 110 "${whole[@]}" "${common[@]}"
+  unmask train plain --run runs/blends --start runs/blends-windows --steps 200 "${whole[@]}" "${common[@]}"
   # In a work folder of its own, without twins: these blends must not have seen a decoder.
   mkdir -p no-twins
   cp -r runs/work/store no-twins/
