@@ -47,6 +47,14 @@ def ship(out: Path) -> Any:
     return shipping.ship(DATA, [Path("run")], [[Path("unseen")]], out, "1", Console(quiet=True))
 
 
+@pytest.mark.parametrize(("runs", "unseen"), [(1, 2), (2, 1), (2, 3)])
+def test_what_calibrates_is_fused_of_as_many_runs(runs: int, unseen: int, tmp_path: Path) -> None:
+    given = [Path(f"run-{number}") for number in range(runs)], [[Path(f"u{number}") for number in range(unseen)]]
+    with pytest.raises(DataError, match=rf"--unseen u0.*: {unseen} run\(s\), but {runs} are exported"):
+        shipping.ship(DATA, *given, tmp_path / "mine", "1", Console(quiet=True))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_pack_carries_its_figures(difference: dict[str, float], tmp_path: Path) -> None:
     pack, result, found = ship(tmp_path / "mine")
     assert found is difference
@@ -58,7 +66,7 @@ def test_a_pack_carries_its_figures(difference: dict[str, float], tmp_path: Path
 def test_the_card_says_what_was_fused(difference: dict[str, float], tmp_path: Path) -> None:
     alone, *_ = ship(tmp_path / "one")
     runs = [Path("blends"), Path("synthesis")]
-    fused, *_ = shipping.ship(DATA, runs, [[Path("unseen")]], tmp_path / "two", "1", Console(quiet=True))
+    fused, *_ = shipping.ship(DATA, runs, [[Path("unseen"), Path("too")]], tmp_path / "two", "1", Console(quiet=True))
     assert "fused" not in alone.card.description and "2 such networks, fused" in fused.card.description
     assert len(fused.card.protocol["runs"]) == 2
 

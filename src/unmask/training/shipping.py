@@ -30,7 +30,7 @@ from unmask.training.run import Run, versions
 from unmask.training.scoring import logits_of
 
 _QUALITY_EDGES = (60.0, 80.0)
-_PARITY = 0.1  # of the logit; half-precision weights cost about 0.01
+_PARITY = 0.1  # of the logit: far above what half-precision weights cost, far below what would change a verdict
 MIN_QUALITY = 25.0
 MIN_FACE_PX = 32.0
 
@@ -203,12 +203,22 @@ def ship(
 
     Several runs are fused; `unseen` is as in `calibrate`. Until all figures are on its card the pack stands in
     `OUT.part`, so that no half-measured one passes for finished.
+
+    Raises:
+        DataError: an `unseen` detector has not as many runs as the one to ship, or as in `calibrate`.
+        PackError: the exported network says something else than the trained one.
     """
+    for folders in unseen:
+        if len(folders) != len(runs):
+            raise DataError(
+                f"--unseen {','.join(map(str, folders))}: {len(folders)} run(s), but {len(runs)} are exported; "
+                "what calibrates must be fused of as many, or its scores are of another kind"
+            )
     faces = shop.faces()
     protocol = Run.protocol_of(runs[0])
     module = Fused([load_run(run) for run in runs])
     out = out.resolve()
-    part = out.with_name(f"{out.name}.part")
+    unfinished = out.with_name(f"{out.name}.part")
     calibration = calibrate(shop, unseen, faces, protocol.margin, protocol.size, console)
     for verdict, reach in (
         ("forged", max(part.upper for part in calibration.bins)),
@@ -222,7 +232,7 @@ def ship(
     add(placeholder, "cal", "cllr", "as is", calibration.cllr, None, None, zeros)
     pack = write_pack(
         module,
-        part,
+        unfinished,
         runs=runs,
         name="plain",
         version=version,
@@ -263,6 +273,6 @@ def ship(
     with_numbers(pack, calibration, result.metrics, points)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("model.onnx", "card.json"):
-        (part / name).replace(out / name)
-    part.rmdir()
+        (unfinished / name).replace(out / name)
+    unfinished.rmdir()
     return load_pack(out), result, difference
