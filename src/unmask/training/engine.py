@@ -22,6 +22,8 @@ from unmask.data.pool import UNKNOWN, Pool
 from unmask.data.resynthesis import has_cpu_bfloat16
 from unmask.training.run import Protocol, Run
 
+_SAVE_EVERY = 100  # steps; a few minutes on two cores, so that a kill costs no more
+
 
 def _hold_freed_memory() -> None:
     """Let the C library keep what is freed; without effect where it is not glibc.
@@ -161,8 +163,8 @@ def fit(
 ) -> nn.Module:
     """Train to the protocol's number of steps and return the averaged detector.
 
-    A checkpoint is written every `every` steps (and validation run); if the run folder holds one, training goes on from
-    it. The averaged weights end as `weights.safetensors` in the run folder.
+    A checkpoint is written every hundred steps; if the run folder holds one, training goes on from it. The averaged
+    weights end as `weights.safetensors` in the run folder.
 
     Args:
         fabric: launched.
@@ -170,6 +172,7 @@ def fit(
         pool: what to train on.
         run: where to write.
         validate: gives named numbers for an averaged detector in evaluation mode.
+        every: how many steps apart validation is run and logged.
         progress: called with (step, loss) after every step.
     """
     protocol = run.protocol
@@ -213,7 +216,8 @@ def fit(
         step = state["step"]
         if progress and (step % 20 == 0 or step == protocol.steps):
             progress(step, float(total) / seen)
-        if step % every == 0 or step == protocol.steps:
+        due = step % every == 0 or step == protocol.steps
+        if due:
             row: dict[str, float] = {
                 "step": float(step),
                 "loss": float(total) / seen,
@@ -224,11 +228,12 @@ def fit(
                 row |= validate(average.module.eval())
             if fabric.is_global_zero:
                 run.log(row)
+            began, seen, total = time.monotonic(), 0, torch.zeros((), device=fabric.device)
+            wrapped.train()
+        if due or step % _SAVE_EVERY == 0:
             fabric.save(checkpoint.with_suffix(".part"), state)
             if fabric.is_global_zero:
                 checkpoint.with_suffix(".part").replace(checkpoint)
-            began, seen, total = time.monotonic(), 0, torch.zeros((), device=fabric.device)
-            wrapped.train()
     final: nn.Module = average.module
     if fabric.is_global_zero:
         save_weights(final, run.folder / "weights.safetensors")
