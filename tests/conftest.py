@@ -1,10 +1,14 @@
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+
+from unmask import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,3 +79,16 @@ def make_video(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], tuple[Any, str]]:
+    """Exit code and standard error of a command run in this process."""
+
+    def run(args: list[str]) -> tuple[Any, str]:
+        monkeypatch.setattr(sys, "argv", ["unmask", *args])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, capsys.readouterr().err
+
+    return run
