@@ -19,11 +19,11 @@ reals should give one half.
 """
 INPUTS = """## What a specialist for {kind} looks at: a comparison on the validation split
 
-AUC with 95 % intervals; last column: worst area between two sources of reals. Four short runs of about equal cost
-(`bash experiments/plain/inputs.sh WORKPLACE {kind}`, one seed): colours and residual, colours, residual, each on
-windows of half the crop with every sixth step on whole crops, and colours and residual on whole crops alone; then
-fusions by the mean of the likelihood ratios. The runs are far from finished, and with one seed only large differences
-mean anything.
+AUC with 95 % intervals; last column: worst area between two sources of reals. Four short runs
+(`bash experiments/plain/inputs.sh WORKPLACE {kind}`, one seed): colours and residual, colours, residual, each for 250
+steps on windows of half the crop with every sixth step on whole crops, and colours and residual for 90 steps on whole
+crops alone; then fusions by the mean of the likelihood ratios. The runs are far from finished, and with one seed only
+large differences mean anything. The record beside the script has the protocols.
 """
 
 

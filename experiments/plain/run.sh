@@ -1,12 +1,6 @@
 #!/usr/bin/env bash
 # How the embedded pack was made: `DATA=... bash experiments/plain/run.sh WORKPLACE`.
-set -euo pipefail
-: "${DATA:?the folder of collections}"
-cd "${1:?a folder to work in}"
-common=(--data "$DATA" --synthetic synthetic --taef2 "$DATA/weights/taef2")
-blends=(--without stylegan --without ciplab --without mobilestylegan --without resynthesis)
-synthesis=(--without selfblend --without swap)
-export OMP_NUM_THREADS=1
+. "$(dirname "$0")/common.sh"
 
 unmask synthesise synthetic --count 2400
 # What all runs read is prepared by one; from then on a run per core. The decoders' twins must be there before the blends
@@ -42,6 +36,7 @@ train_synthesis &
 first=$!
 train_blends
 wait "$first"
+python "$here/compare.py" "$here/specialists.json" runs/blends runs/synthesis "${common[@]}"
 unmask export runs/blends runs/synthesis --out plain "${common[@]}" \
   --unseen runs/blends,runs/synthesis-no-mobilestylegan-ciplab \
   --unseen runs/blends-no-swap,runs/synthesis-no-stylegan \

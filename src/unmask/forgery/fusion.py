@@ -29,8 +29,9 @@ class Fused(nn.Module):
     def forward(self, faces: Tensor) -> DetectorOutput:
         """Score faces, (B, 3, 224, 224) normalised."""
         outputs = [member(faces) for member in self.members]
-        return DetectorOutput(_mean_ratio([out.logit for out in outputs]), _mean_ratio([out.map for out in outputs]))
+        return DetectorOutput(mean_ratio([out.logit for out in outputs]), mean_ratio([out.map for out in outputs]))
 
 
-def _mean_ratio(logits: Sequence[Tensor]) -> Tensor:
+def mean_ratio(logits: Sequence[Tensor]) -> Tensor:
+    """The logarithm of the mean of exp(logits), elementwise over tensors of one shape."""
     return torch.logsumexp(torch.stack(list(logits)), 0) - math.log(len(logits))

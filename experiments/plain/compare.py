@@ -1,6 +1,6 @@
-"""Compare runs of equal families, and their fusions (as `export` fuses), on the validation split.
+"""Compare runs, and their fusions in pairs (as `export` fuses), on the validation split of all families any was shown.
 
-`python experiments/plain/inputs.py RECORD.json RUN... --data DATA [--synthetic DIR] [--taef2 DIR] [--work DIR]`
+`python experiments/plain/compare.py RECORD.json RUN... --data DATA [--synthetic DIR] [--taef2 DIR] [--work DIR]`
 """
 
 import argparse
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from unmask.data.held_out import CONDITIONS, make_pictures, pairing, show
+from unmask.forgery.fusion import mean_ratio
 from unmask.training.metrics import auc, interval
 from unmask.training.recipe import Workshop, load_run
 from unmask.training.run import Run, versions
@@ -30,7 +31,8 @@ def main() -> None:
     arguments.add_argument("--taef2", type=Path)
     chosen = arguments.parse_args()
     faces = Workshop(chosen.data, chosen.work, chosen.synthetic, chosen.taef2).faces()
-    families = [family for family in FAMILIES if family not in Run.protocol_of(chosen.runs[0]).without]
+    missed = [Run.protocol_of(run).without for run in chosen.runs]
+    families = [family for family in FAMILIES if not all(family in names for names in missed)]
     pictures = make_pictures(faces, "val", families, most=150)
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
     for condition in CONDITIONS:
@@ -38,7 +40,8 @@ def main() -> None:
         crops = np.stack([face.crop for face in held])
         logits = {run.name: logits_of(load_run(run), crops, torch.device("cpu"))[0] for run in chosen.runs}
         for one, other in combinations(list(logits), 2):
-            logits[f"{one} + {other}"] = np.logaddexp(logits[one], logits[other]) - np.log(2)
+            pair = [torch.from_numpy(logits[name]) for name in (one, other)]
+            logits[f"{one} + {other}"] = mean_ratio(pair).numpy()
         for name, values in logits.items():
             row = {id(face): value for face, value in zip(held, values, strict=True)}
             cells: dict[str, list[float]] = {}

@@ -1,0 +1,10 @@
+# Sourced by run.sh and inputs.sh with the workplace as first argument; leaves the shell there.
+set -euo pipefail
+: "${DATA:?the folder of collections}"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+cd "${1:?a folder to work in}"
+common=(--data "$DATA" --synthetic synthetic --taef2 "$DATA/weights/taef2")
+# What a specialist is not shown.
+blends=(--without stylegan --without ciplab --without mobilestylegan --without resynthesis)
+synthesis=(--without selfblend --without swap)
+export OMP_NUM_THREADS=1
