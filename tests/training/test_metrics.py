@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from unmask.training.metrics import auc, interval, log_lr_cost, log_lr_cost_min, miss_rate, threshold_at
+from unmask.training.metrics import auc, interval, log_lr_cost, log_lr_cost_min, mean_interval, miss_rate, threshold_at
 
 pytestmark = pytest.mark.lab
 
@@ -138,3 +138,14 @@ def test_many_faces_of_one_subject_do_not_feign_certainty() -> None:
     many = np.repeat(labels, 20), np.repeat(means, 20) + rng.normal(0, 1e-3, 400)
     _, low_many, high_many = interval(auc, *many, [str(n // 20) for n in range(400)], draws=300)
     assert high_many - low_many == pytest.approx(high - low, abs=0.08)
+
+
+def test_a_subjects_many_values_count_as_one_draw() -> None:
+    few = np.random.default_rng(0).random(20)
+    value, low, high = mean_interval(few, [str(n) for n in range(20)])
+    assert value == pytest.approx(few.mean()) and low < value < high
+    many = mean_interval(np.repeat(few, 20), [str(n // 20) for n in range(400)])
+    assert many == pytest.approx((value, low, high))
+    apart = mean_interval(np.repeat(few, 20), [str(n) for n in range(400)])
+    assert apart[2] - apart[1] < 0.5 * (high - low)
+    assert mean_interval(few, ["one"] * 20) == pytest.approx((few.mean(),) * 3)

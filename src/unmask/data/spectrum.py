@@ -26,8 +26,8 @@ def radial_spectrum(crop: np.ndarray) -> np.ndarray:
 def match_spectrum(pixels: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Filter a picture so that its luminance has the radial spectrum of another, but for the coarsest tenth of it.
 
-    Decoders draw too little or too much fine detail, each in its way; this takes most of that difference away. Whether a
-    detector trained on such pictures fares better on the next generator has not been measured apart.
+    Decoders draw too little or too much fine detail, each in its way; this takes most of that difference away. Whether
+    a detector trained on such pictures fares better on the next generator has not been measured apart.
 
     Args:
         pixels: uint8 (S, S, 3).

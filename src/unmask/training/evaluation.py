@@ -1,7 +1,7 @@
 """The evaluation of a detector on held-out faces: what `unmask evaluate` prints, and what a card quotes. Lab only.
 
-Every number has a 95 % interval by bootstrap over subjects. Beside each stands the trivial opponent, a linear
-classifier on the radial spectrum trained on the training split of the same family (of all families for one never
+Every number but Cllr has a 95 % interval by bootstrap over subjects. Beside each AUC stands the trivial opponent, a
+linear classifier on the radial spectrum trained on the training split of the same family (of all families for one never
 trained on).
 """
 
@@ -14,11 +14,12 @@ from unmask.data.held_out import CONDITIONS, Face, held_out, make_pictures, pair
 from unmask.data.pool import Twins
 from unmask.data.spectrum import SpectrumClassifier
 from unmask.data.store import StoredFace
-from unmask.evidence.likelihood import likelihood_ratio
+from unmask.evidence.likelihood import decide, likelihood_ratio
+from unmask.evidence.report import Verdict
 from unmask.faces.finding import FoundFace
 from unmask.faces.quality import assess_quality
 from unmask.packs.card import Calibration, Metric
-from unmask.training.metrics import auc, interval, log_lr_cost, log_lr_cost_min, miss_rate
+from unmask.training.metrics import auc, interval, log_lr_cost, log_lr_cost_min, mean_interval, miss_rate
 
 FAMILIES = ("stylegan", "mobilestylegan", "ciplab", "selfblend", "swap", "resynthesis", "pggan")
 Scorer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -64,7 +65,7 @@ def evaluate(
         split: "val" or "test".
         scorer: crops uint8 (N, S, S, 3) -> logits (N,), maps (N, h, w) in [0, 1].
         size, margin: of the context crop.
-        calibration: for Cllr; left out without one.
+        calibration: for Cllr and verdicts; they are left out without one.
         twins: of the split's reals, for the re-synthesis family.
         seed, most: of the forgeries made here, and reals per source.
         progress: called with a line per condition.
@@ -95,6 +96,8 @@ def evaluate(
             if llrs is not None:
                 for name, cost in (("cllr", log_lr_cost), ("cllr_min", log_lr_cost_min)):
                     add(result, family, name, condition, cost(labels, llrs[rows]), None, None, labels)
+        if calibration is not None and llrs is not None:
+            _verdicts(result, condition, held, [decide(float(llr), calibration) for llr in llrs])
         _between_sources(result, condition, held, logits)
         if condition == "as is":
             _localisation(result, held, maps)
@@ -146,6 +149,19 @@ def _discrimination(
     add(result, family, "auc_spectrum", condition, value, low, high, labels)
 
 
+def _verdicts(result: Evaluation, condition: str, held: Sequence[Face], verdicts: Sequence[Verdict]) -> None:
+    """How often the verdict is "forged" and how often "authentic", on all reals as they came and on every family."""
+    for family in ("real", *FAMILIES):
+        rows = [i for i, face in enumerate(held) if face.family == family and (face.label or "@" not in face.source)]
+        if not rows:
+            continue
+        labels, subjects = np.array([held[i].label for i in rows]), [held[i].subject for i in rows]
+        for verdict in (Verdict.FORGED, Verdict.AUTHENTIC):
+            said = np.array([float(verdicts[i] is verdict) for i in rows])
+            share = mean_interval(said, subjects, draws=400)
+            add(result, family, f"verdict_{verdict.value}", condition, *share, labels)
+
+
 def _between_sources(result: Evaluation, condition: str, held: Sequence[Face], logits: np.ndarray) -> None:
     """Reals of one source against reals of another: one half is right, anything else is a learned source."""
     sources = sorted({face.source for face in held if not face.label and "@" not in face.source})
@@ -160,31 +176,32 @@ def _between_sources(result: Evaluation, condition: str, held: Sequence[Face], l
 def _localisation(result: Evaluation, held: Sequence[Face], maps: np.ndarray) -> None:
     """Pointing and IoU against masks; on CIPLAB, whether edited features are hotter than untouched ones of the face."""
     for family in ("selfblend", "swap"):
-        hits, overlaps, chance = [], [], []
+        found: dict[str, list[float]] = {"pointing": [], "pointing_chance": [], "iou": []}
+        subjects = []
         for face, heat in zip(held, maps, strict=True):
             if face.family != family or face.mask is None:
                 continue
             truth = face.mask > 0.5 * max(float(face.mask.max()), 1e-6)
             if truth.any():
                 heat = _on_grid(heat, truth.shape)
-                hits.append(float(truth.ravel()[int(heat.argmax())]))
-                chance.append(float(truth.mean()))
                 said = heat > 0.5
-                overlaps.append(float((said & truth).sum() / max((said | truth).sum(), 1)))
-        if hits:
-            labels = np.ones(len(hits), int)
-            for name, values in (("pointing", hits), ("pointing_chance", chance), ("iou", overlaps)):
-                low, high = _mean_interval(np.array(values))
-                add(result, family, name, "as is", float(np.mean(values)), low, high, labels)
-    agreements = []
+                found["pointing"].append(float(truth.ravel()[int(heat.argmax())]))
+                found["pointing_chance"].append(float(truth.mean()))
+                found["iou"].append(float((said & truth).sum() / max((said | truth).sum(), 1)))
+                subjects.append(face.subject)
+        if subjects:
+            labels = np.ones(len(subjects), int)
+            for name, values in found.items():
+                add(result, family, name, "as is", *mean_interval(np.array(values), subjects), labels)
+    agreements, subjects = [], []
     for face, heat in zip(held, maps, strict=True):
         edited = [_inside(heat, cells) for cells, flag in face.regions if flag]
         spared = [_inside(heat, cells) for cells, flag in face.regions if not flag]
-        agreements += [float(a > b) + 0.5 * float(a == b) for a in edited for b in spared]
+        agreements += [0.5 if np.isclose(a, b, rtol=1e-5) else float(a > b) for a in edited for b in spared]
+        subjects += [face.subject] * (len(edited) * len(spared))
     if agreements:
-        low, high = _mean_interval(np.array(agreements))
-        labels = np.ones(len(agreements), int)
-        add(result, "ciplab", "region_agreement", "as is", float(np.mean(agreements)), low, high, labels)
+        share = mean_interval(np.array(agreements), subjects)
+        add(result, "ciplab", "region_agreement", "as is", *share, np.ones(len(agreements), int))
 
 
 def _on_grid(heat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -195,13 +212,6 @@ def _on_grid(heat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _inside(heat: np.ndarray, cells: np.ndarray) -> float:
     return float((_on_grid(heat, cells.shape) * cells).sum() / max(float(cells.sum()), 1e-6))
-
-
-def _mean_interval(values: np.ndarray, draws: int = 1000) -> tuple[float, float]:
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _spectrum_classifiers(
@@ -237,6 +247,12 @@ def table(result: Evaluation) -> str:
     lines += [
         f"| {m.dataset} | {m.condition} | {_cell(m, True)} |" for m in result.metrics if m.name == "auc_real_vs_real"
     ]
+    judged = [m for m in result.metrics if m.name == "verdict_forged"]
+    if judged:
+        lines += ["", '| faces | condition | "forged" [95 %] | "authentic" [95 %] | faces |', "|---|---|---|---|---|"]
+    for said in judged:
+        shares = [_cell(m, True) for m in (said, result.value(said.dataset, "verdict_authentic", said.condition))]
+        lines.append(f"| {said.dataset} | {said.condition} | {' | '.join(shares)} | {said.n_real + said.n_forged} |")
     lines += ["", "| localisation | measure | value [95 %] |", "|---|---|---|"]
     local = ("pointing", "pointing_chance", "iou", "region_agreement")
     lines += [f"| {m.dataset} | {m.name} | {_cell(m, True)} |" for m in result.metrics if m.name in local]

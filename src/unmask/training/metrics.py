@@ -4,7 +4,7 @@ Labels are 1 for forged, 0 for real; scores are higher for forged. Error rates f
 MORPH: the miss rate (APCER) at a fixed false-alarm rate (BPCER, since 2025 also BSCER).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from lir.data.models import LLRData
@@ -61,15 +61,30 @@ def interval(
 
     A subject that has both a real and a forged face is drawn with both. Draws that hold one class only are left out.
     """
-    unit_of_row = np.unique(np.asarray(subjects), return_inverse=True)[1]
-    units = int(unit_of_row.max()) + 1
-    everything = np.arange(len(labels))
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(draws):
-        times = np.bincount(rng.integers(units, size=units), minlength=units)
-        rows = np.repeat(everything, times[unit_of_row])
-        if 0 < labels[rows].sum() < len(rows):
-            values.append(statistic(labels[rows], scores[rows]))
+    values = [
+        statistic(labels[rows], scores[rows])
+        for rows in _resampled(subjects, draws, seed)
+        if 0 < labels[rows].sum() < len(rows)
+    ]
     low, high = np.percentile(values, [2.5, 97.5])
     return statistic(labels, scores), float(low), float(high)
+
+
+def mean_interval(
+    values: np.ndarray, subjects: Sequence[str], draws: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of values and its 95 % percentile interval, resampling whole subjects."""
+    means = [values[rows].mean() for rows in _resampled(subjects, draws, seed)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(values.mean()), float(low), float(high)
+
+
+def _resampled(subjects: Sequence[str], draws: int, seed: int) -> Iterator[np.ndarray]:
+    """Rows of bootstrap samples: as many subjects as there are, drawn with replacement, each with all its rows."""
+    unit_of_row = np.unique(np.asarray(subjects), return_inverse=True)[1]
+    units = int(unit_of_row.max()) + 1
+    everything = np.arange(len(unit_of_row))
+    rng = np.random.default_rng(seed)
+    for _ in range(draws):
+        times = np.bincount(rng.integers(units, size=units), minlength=units)
+        yield np.repeat(everything, times[unit_of_row])
