@@ -109,9 +109,15 @@ def without(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
         "synthesis": ("selfblend", "swap", "stylegan"),
         "all-but-ciplab": ("ciplab",),
         "all": (),
+        "began-with-swap": ("swap",),
     }
+    before = {"began-with-swap": ("swap",)}
     face = SimpleNamespace(crop=np.zeros((8, 8, 3), np.uint8), label=1, family="swap", source="ffhq")
-    monkeypatch.setattr(Run, "protocol_of", lambda folder: Protocol(without=runs[str(folder)]))
+
+    def protocol_of(folder: Path) -> Protocol:
+        return Protocol(without=runs[str(folder)], before=before.get(str(folder), ()))
+
+    monkeypatch.setattr(Run, "protocol_of", protocol_of)
     monkeypatch.setattr(shipping, "load_run", lambda _: Plain("rgb", pretrained=False))
     monkeypatch.setattr(shipping, "test_twins", lambda *_: None)
     monkeypatch.setattr(shipping, "show", lambda *_: [face])
@@ -135,7 +141,7 @@ def test_a_fused_detector_is_calibrated_on_what_none_of_its_members_saw(
     assert "stylegan+swap; ciplab" in told
 
 
-@pytest.mark.parametrize("system", [["all"], ["blends", "all"], ["blends", "all-but-ciplab"]])
+@pytest.mark.parametrize("system", [["all"], ["blends", "all"], ["blends", "all-but-ciplab"], ["began-with-swap"]])
 def test_a_detector_that_has_seen_all_is_no_calibration(system: list[str], without: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(DataError, match="has seen every family"):
         shipping.calibrate(DATA, [[Path(name) for name in system]], [], 1.4, 224, Console(quiet=True))

@@ -125,7 +125,7 @@ def train_plain(shop: Workshop, folder: Path, protocol: Protocol, start: Path | 
     Args:
         shop: where everything lies.
         folder: of the run.
-        protocol: of the run; its `start` is filled in here.
+        protocol: of the run; its `start` and `before` are filled in here.
         start: run folder whose weights to begin from; None for ImageNet's.
         console: for progress, on standard error.
 
@@ -135,7 +135,9 @@ def train_plain(shop: Workshop, folder: Path, protocol: Protocol, start: Path | 
     if start is not None:
         if not (start / "weights.safetensors").is_file():
             raise DataError(f"{start}: no weights.safetensors to start from; finish that run first")
-        protocol = replace(protocol, start=sha256_of(start / "weights.safetensors"))
+        older = Run.protocol_of(start)
+        seen = {*older.before, *(name for name in SHARES if name not in older.without)}
+        protocol = replace(protocol, start=sha256_of(start / "weights.safetensors"), before=tuple(sorted(seen)))
     unknown = sorted(set(protocol.without) - set(SHARES))
     if unknown:
         raise DataError(f"no family {', '.join(unknown)}; families are {', '.join(SHARES)}")

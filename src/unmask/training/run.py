@@ -21,8 +21,8 @@ class Protocol:
 
     `window` is the side of the random window of a pair that a step sees (the whole crop if it is `size`): traces of
     forging are local, and a window of half the side costs a quarter; every `whole_every`-th step sees whole crops all
-    the same. `start` names the weights a run began from, by their sha256. `without` are families left out. `average` is
-    the decay of the weights' moving average.
+    the same. `start` names the weights a run began from, by their sha256, and `before` the families those had been
+    trained on. `without` are families left out. `average` is the decay of the weights' moving average.
     """
 
     method: str = "plain"
@@ -40,6 +40,7 @@ class Protocol:
     zoo_steps: int = 300
     twin_draws: int = 2
     start: str = "ImageNet"
+    before: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     seed: int = 0
 
@@ -80,7 +81,8 @@ class Run:
         """
         try:
             saved: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["protocol"]
-            return Protocol(**{**saved, "without": tuple(saved["without"])})
+            lists = {"without": tuple(saved["without"]), "before": tuple(saved.get("before", ()))}
+            return Protocol(**{**saved, **lists})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder}: not a run folder of this version (no readable run.json)") from error
 

@@ -80,7 +80,7 @@ def calibrate(
 
     Args:
         unseen: the run folders of each detector, fused as the one to ship is; all were trained `without` at least one
-            family in common.
+            family in common, and so were the runs they began from.
 
     Raises:
         DataError: a detector missed nothing.
@@ -89,8 +89,12 @@ def calibrate(
     twins = test_twins(shop, faces, "cal", console)
     told: list[str] = []
     for folders in unseen:
-        missed = [Run.protocol_of(folder).without for folder in folders]
-        families = tuple(family for family in missed[0] if all(family in others for others in missed))
+        protocols = [Run.protocol_of(folder) for folder in folders]
+        families = tuple(
+            family
+            for family in protocols[0].without
+            if all(family in protocol.without and family not in protocol.before for protocol in protocols)
+        )
         if not families:
             name = " with ".join(str(folder) for folder in folders)
             raise DataError(f"{name} has seen every family; calibration needs runs made --without some")
