@@ -1,12 +1,13 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from fake_faces import make_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unmask.data.degradation import Degradation, jpeg, own_history, sharpen
+from unmask.data.degradation import Degradation, downscale, jpeg, own_history, publishing_scale, sharpen
 
 PICTURE = make_picture(96, 1)
 GENTLE = Degradation(
@@ -99,3 +100,21 @@ def test_histories_are_drawn_apart_and_change_little() -> None:
     assert 0.2 < untouched < 0.4  # neither sharpened nor encoded: five of ten times six of ten
     assert all(picture.shape == PICTURE.shape and picture.dtype == np.uint8 for picture in made)
     assert np.mean([np.abs(picture.astype(int) - PICTURE).mean() for picture in made]) < 12
+
+
+@pytest.mark.parametrize("face", [40.0, 56.0, 70.0, 130.0, 1000.0])
+def test_a_third_of_pairs_is_published_smaller_but_no_face_below_56_pixels(face: float) -> None:
+    rng = np.random.default_rng(0)
+    scales = np.array([publishing_scale(rng, face) for _ in range(2000)])
+    assert (scales * face >= min(face, 56.0) - 1e-9).all() and (scales >= 0.35).all() and (scales <= 1).all()
+    if face > 56:
+        assert 0.3 < (scales < 1).mean() < 0.4
+
+
+def test_downscaling_keeps_fine_detail_that_a_box_takes() -> None:
+    wave = 128 + 100 * np.sin(2 * np.pi * 16 * (np.arange(96) + 0.5) / 96)  # two thirds of what 48 pixels can hold
+    picture = np.broadcast_to(wave[None, :, None], (96, 96, 3)).astype(np.uint8)
+    small, box = downscale(picture, 0.5), cv2.resize(picture, (48, 48), interpolation=cv2.INTER_AREA)
+    assert small.shape == (48, 48, 3) and small.dtype == np.uint8
+    assert small[:, 8:-8].std() > 1.1 * box[:, 8:-8].std()
+    np.testing.assert_array_equal(downscale(PICTURE, 1.0), PICTURE)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from PIL import Image
 
 _KERNELS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
@@ -40,6 +41,28 @@ def own_history(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     if rng.random() < 0.4:
         out = jpeg(out, int(rng.integers(55, 98)), full_chroma=bool(rng.random() < 0.3))
     return out
+
+
+def publishing_scale(rng: np.random.Generator, face: float, least: float = 56.0) -> float:
+    """What a pair is brought to before all else: its own size, or (35 %) a smaller one, as generators publish theirs.
+
+    Args:
+        rng: to draw from.
+        face: longer side of the pair's smaller face, in pixels.
+        least: to leave of it.
+    """
+    lowest = min(1.0, max(0.35, least / face))
+    return 1.0 if rng.random() < 0.65 else float(rng.uniform(lowest, 1.0))
+
+
+def downscale(pixels: np.ndarray, scale: float) -> np.ndarray:
+    """A picture uint8 (H, W, 3) at `scale` times its sides, by Lanczos's filter, as collections are brought to a size.
+
+    A box filter would leave reals softer than any picture published at that size, and softness would pass for
+    authenticity.
+    """
+    height, width = (max(1, round(scale * side)) for side in pixels.shape[:2])
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from unmask.data.blending import pose_distance, self_blend, swap_face
-from unmask.data.degradation import jpeg
+from unmask.data.degradation import downscale, jpeg
 from unmask.data.landmarks import region_mask
 from unmask.data.pool import MASK, Twins
 from unmask.data.store import StoredFace
@@ -48,9 +47,7 @@ class Face:
 def present(pixels: np.ndarray, condition: str, side: int | None = None) -> np.ndarray:
     """A picture as it is shown: resampled to `side` if given, the condition, one JPEG encoding; uint8 (N, N, 3)."""
     if side is not None and side < len(pixels):
-        # Lanczos, as these collections were brought to their own size: a box filter would leave the reals softer than
-        # any picture published at that size, and softness would pass for authenticity.
-        pixels = np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))
+        pixels = downscale(pixels, side / len(pixels))
     if condition == "half size":
         half = max(1, len(pixels) // 2)
         pixels = cv2.resize(pixels, (half, half), interpolation=cv2.INTER_AREA)

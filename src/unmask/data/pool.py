@@ -1,7 +1,8 @@
 """The training pool: degraded pairs of a forgery and its real twin, made once by all cores and then read by every run.
 
-A pair shares source, content (where the forgery has a twin), crop geometry and degradation; only the forging differs
-and, but for blends, a history of each (sharpness, one encoding; half of the forgeries also get their real's spectrum).
+A pair shares source, content (where the forgery has a twin), resolution, crop geometry and degradation; only the
+forging differs and, but for blends, a history of each (sharpness, one encoding; half of the forgeries also get their
+real's spectrum).
 Families: "selfblend", "swap" and "resynthesis" are made here from reals; "stylegan", "ciplab" and "mobilestylegan" come
 from collections and are paired with a random real of the same source.
 
@@ -21,13 +22,13 @@ import cv2
 import numpy as np
 
 from unmask.data.blending import blend, blending_mask, pose_distance, self_blend, swap_face
-from unmask.data.degradation import Degradation, own_history
+from unmask.data.degradation import Degradation, downscale, own_history, publishing_scale
 from unmask.data.spectrum import match_spectrum
 from unmask.data.store import StoredFace, read_store
 from unmask.errors import DataError
 from unmask.faces.alignment import context_region
 
-MAKING = 2  # of pairs; raised whenever the code makes others from the same plan, so that no older pool is taken for new
+MAKING = 3  # of pairs; raised whenever the code makes others from the same plan, so that no older pool is taken for new
 MASK = 28
 CHUNK = 128
 UNKNOWN = 255
@@ -128,7 +129,7 @@ class PairMaker:
             real_face = self._pick(rng, self._reals[forged_face.sample.source])
             pictures = [(real_face.pixels(), real_face.box), (forged_face.pixels(), forged_face.box)]
             known = family != "ciplab"  # CIPLAB tells which features were edited, not which pixels
-            mask = np.ones(pictures[1][0].shape[:2], np.float32)
+            mask: np.ndarray = np.ones(pictures[1][0].shape[:2], np.float32)
         else:
             groups = self._twinned if family == "resynthesis" else self._reals
             real_face = self._pick(rng, groups[self._pick_source(rng, groups)])
@@ -136,6 +137,14 @@ class PairMaker:
             scale = len(real) / real_face.side
             x, y, w, h = (value * scale for value in real_face.box)
             pictures, known = [(real, (x, y, w, h)), (forged, (x, y, w, h))], True
+        scale = publishing_scale(rng, min(max(box[2:]) for _, box in pictures))
+        if scale < 1:
+            pictures = [
+                (downscale(pixels, scale), (x * scale, y * scale, w * scale, h * scale))
+                for pixels, (x, y, w, h) in pictures
+            ]
+            height, width = pictures[1][0].shape[:2]
+            mask = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), np.float32)
         out = np.empty((2, self._plan.size, self._plan.size, 3), np.uint8)
         for slot, (pixels, box) in enumerate(pictures):
             x, y, w, h = box
