@@ -17,32 +17,41 @@ and Cllr are on held-out subjects, with 95 % intervals by bootstrap over subject
 on the radial power spectrum, trained on the same family: what can be told without looking at the face. Reals against
 reals should give one half.
 """
+SPECIALISTS = """## The two specialists and their fusion on the validation split
+
+AUC with 95 % intervals; last column: worst area between two sources of reals. `experiments/plain/run.sh` trains both,
+each without the other's forgeries, and measures them with `compare.py`.
+"""
 INPUTS = """## What a specialist for {kind} looks at: a comparison on the validation split
 
 AUC with 95 % intervals; last column: worst area between two sources of reals. Four short runs
 (`bash experiments/plain/inputs.sh WORKPLACE {kind}`, one seed): colours and residual, colours, residual, each for 250
 steps on windows of half the crop with every sixth step on whole crops, and colours and residual for 90 steps on whole
 crops alone; then fusions by the mean of the likelihood ratios. The runs are far from finished, and with one seed only
-large differences mean anything. The record beside the script has the protocols.
+large differences mean anything. They read pairs of an older making, all at their own resolution, and CIPLAB was still
+with synthesis; the record beside the script has the protocols.
 """
 
 
-def inputs(kind: str) -> list[str]:
-    """The comparison of inputs, from the record of `experiments/plain/inputs.sh`, if it was made."""
-    path = ROOT / "experiments" / "plain" / f"inputs-{kind}.json"
+def compared(name: str, head: str, drop: str = "") -> list[str]:
+    """A record of `experiments/plain/compare.py` as tables under a heading, without `drop` in the runs' names.
+
+    Nothing if the comparison was not made.
+    """
+    path = ROOT / "experiments" / "plain" / f"{name}.json"
     if not path.is_file():
         return []
     record = json.loads(path.read_text(encoding="utf-8"))
-    parts = [INPUTS.format(kind=kind)]
+    parts = [head]
     for condition in ("as is", "jpeg50", "half size"):
         families = list(next(iter(record["results"].values()))[condition])
         parts.append(f"| {condition} | " + " | ".join(families) + " |\n|---|" + "---|" * len(families))
-        for name, found in record["results"].items():
+        for run, found in record["results"].items():
             cells = [
                 f"{numbers[0]:.2f} [{numbers[1]:.2f}, {numbers[2]:.2f}]" if len(numbers) == 3 else f"{numbers[0]:.2f}"
                 for numbers in found[condition].values()
             ]
-            parts.append(f"| {name.replace(f'{kind}-', '')} | " + " | ".join(cells) + " |")
+            parts.append(f"| {run.replace(drop, '')} | " + " | ".join(cells) + " |")
         parts.append("")
     return parts
 
@@ -65,7 +74,10 @@ def main() -> None:
             f"| {b.quality_min:.0f}-{b.quality_max:.0f} | {b.lower:.2f} … {b.upper:.2f} | {b.n_real} / {b.n_forged} |"
             for b in calibration.bins
         ]
-    parts += inputs("blends") + inputs("synthesis")
+    parts.append("")
+    parts += compared("specialists", SPECIALISTS)
+    for kind in ("blends", "synthesis"):
+        parts += compared(f"inputs-{kind}", INPUTS.format(kind=kind), f"{kind}-")
     (ROOT / "docs" / "results.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 

@@ -5,6 +5,6 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 cd "${1:?a folder to work in}"
 common=(--data "$DATA" --synthetic synthetic --taef2 "$DATA/weights/taef2")
 # What a specialist is not shown.
-blends=(--without stylegan --without ciplab --without mobilestylegan --without resynthesis)
-synthesis=(--without selfblend --without swap)
+blends=(--without stylegan --without mobilestylegan --without resynthesis)
+synthesis=(--without selfblend --without swap --without ciplab)
 export OMP_NUM_THREADS=1
