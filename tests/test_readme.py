@@ -95,7 +95,8 @@ def test_links_lead_somewhere(name: str) -> None:
 def test_the_limits_quote_the_embedded_packs_card() -> None:
     card = load_pack("plain").card
     limits = " ".join(TEXT.split("## Limits")[1].split("## Licence")[0].split())
-    area = {m.dataset: f"{m.value:.2f}"[1:] for m in card.metrics if (m.name, m.condition) == ("auc", "as is")}
+    found = {(m.name, m.dataset): m.value for m in card.metrics if m.condition == "as is"}
+    area = {dataset: f"{value:.2f}"[1:] for (name, dataset), value in found.items() if name == "auc"}
     assert card.calibration is not None
     for told in (
         f"{area['stylegan']} on StyleGAN",
@@ -103,7 +104,19 @@ def test_the_limits_quote_the_embedded_packs_card() -> None:
         f"{area['selfblend']} on self-blends",
         f"{area['swap']} on face swaps",
         f"{area['ciplab']} on expert composites",
-        f"worse than a coin ({area['pggan']})",
+        f"({area['pggan']})",
+        f"calls {found['verdict_forged', 'real']:.0%} of authentic portraits".replace("%", " %"),
+        f"and {found['verdict_forged', 'swap']:.0%} of swaps".replace("%", " %"),
         f"Cllr {card.calibration.cllr:.2f} on unseen families",
     ):
         assert told in limits
+    low, high = next(
+        (m.low, m.high) for m in card.metrics if (m.name, m.dataset, m.condition) == ("auc", "pggan", "as is")
+    )
+    assert low is not None and high is not None
+    assert ("no better than a coin" in limits) == (low <= 0.5 <= high)
+    assert ("worse than a coin" in limits) == (high < 0.5)
+    assert ("misses more than half of the swaps" in limits) == (found["miss_at_1%", "swap"] > 0.5)
+    silent = [b for b in card.calibration.bins if max(-b.lower, b.upper) < card.calibration.decision_log10_lr]
+    assert [f"quality is under {b.quality_max:.0f}" in limits for b in silent] == [True] * len(silent)
+    assert ("quality is under" in limits) == bool(silent)
