@@ -249,7 +249,7 @@ def table(result: Evaluation) -> str:
     ]
     judged = [m for m in result.metrics if m.name == "verdict_forged"]
     if judged:
-        lines += ["", '| faces | condition | "forged" [95 %] | "authentic" [95 %] | faces |', "|---|---|---|---|---|"]
+        lines += ["", '| faces | condition | "forged" [95 %] | "authentic" [95 %] | number |', "|---|---|---|---|---|"]
     for said in judged:
         shares = [_cell(m, True) for m in (said, result.value(said.dataset, "verdict_authentic", said.condition))]
         lines.append(f"| {said.dataset} | {said.condition} | {' | '.join(shares)} | {said.n_real + said.n_forged} |")
