@@ -13,12 +13,11 @@ import torch
 
 from unmask.data.held_out import CONDITIONS, make_pictures, pairing, show
 from unmask.forgery.fusion import mean_ratio
+from unmask.training.evaluation import FAMILIES
 from unmask.training.metrics import auc, interval
 from unmask.training.recipe import Workshop, load_run
 from unmask.training.run import Run, versions
 from unmask.training.scoring import family_aucs, logits_of
-
-FAMILIES = ("stylegan", "mobilestylegan", "ciplab", "selfblend", "swap", "pggan")
 
 
 def main() -> None:
@@ -31,8 +30,9 @@ def main() -> None:
     arguments.add_argument("--taef2", type=Path)
     chosen = arguments.parse_args()
     faces = Workshop(chosen.data, chosen.work, chosen.synthetic, chosen.taef2).faces()
-    missed = [Run.protocol_of(run).without for run in chosen.runs]
-    families = [family for family in FAMILIES if not all(family in names for names in missed)]
+    missed_by_all = set.intersection(*({*Run.protocol_of(run).without} for run in chosen.runs))
+    # No twins are made for this, so there is no re-synthesis to tell.
+    families = [family for family in FAMILIES if family not in missed_by_all | {"resynthesis"}]
     pictures = make_pictures(faces, "val", families, most=150)
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
     for condition in CONDITIONS:

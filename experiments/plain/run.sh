@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # How the embedded pack was made: `DATA=... bash experiments/plain/run.sh WORKPLACE`. In the pack's own history the runs
-# with the `early` options read pairs of an older making, all at their own resolution.
+# with the `early` options read pairs of an older making, all at their own resolution, and runs/synthesis a pool of its
+# own without CIPLAB, where this reads the earlier one and leaves CIPLAB's pairs out.
 . "$(dirname "$0")/common.sh"
 
 unmask synthesise synthetic --count 2400

@@ -93,8 +93,12 @@ def test_masks_say_what_is_known(built: Path) -> None:
     assert (pool.masks[made_here].mean(axis=(1, 2)) < 200).all()
 
 
-def test_the_real_comes_first_and_the_forgery_differs_where_the_mask_says(store: Path, twins: Path) -> None:
-    """Seen on pairs that nothing was done to afterwards: outside the mask both are one picture."""
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_the_real_comes_first_and_the_forgery_differs_where_the_mask_says(
+    scale: float, store: Path, twins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen on pairs that no history was given: outside the mask both are one picture, at whatever size published."""
+    monkeypatch.setattr(pool_module, "publishing_scale", lambda *_: scale)
     plan = replace(PLAN, families={"swap": 1.0}, margin=1.4)
     maker = PairMaker([face for face in read_store(store) if face.sample.split == "train"], Twins.open(twins), plan)
     seen = 0

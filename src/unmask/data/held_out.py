@@ -16,7 +16,7 @@ from unmask.data.degradation import downscale, jpeg
 from unmask.data.landmarks import region_mask
 from unmask.data.pool import MASK, Twins
 from unmask.data.store import StoredFace
-from unmask.faces.alignment import Box, context_crop, context_region
+from unmask.faces.alignment import Box, context_crop, context_region, scale_box
 
 CONDITIONS = ("as is", "jpeg50", "half size")
 _PLAIN_QUALITY = 95
@@ -139,9 +139,9 @@ def _show(picture: Picture, condition: str, size: int, margin: float) -> Face:
     face, pixels = picture.face, picture.pixels
     shown = present(pixels, condition, picture.side)
     scale = len(shown) / face.side
-    box = _scaled(face.box, scale)
+    box = scale_box(face.box, scale)
     crop, _ = context_crop(shown, box, margin, size)
-    left, top, span = context_region(pixels.shape, _scaled(face.box, len(pixels) / face.side), margin)
+    left, top, span = context_region(pixels.shape, scale_box(face.box, len(pixels) / face.side), margin)
     window = (slice(top, top + span), slice(left, left + span))
     regions: list[tuple[np.ndarray, bool]] = []
     if picture.family == "ciplab":
@@ -185,8 +185,3 @@ def pairing(family: str, faces: Sequence[Face]) -> list[Face]:
     forged = [face for face in faces if face.family == family]
     sources = {face.source for face in forged}
     return [face for face in faces if not face.label and face.source in sources] + forged
-
-
-def _scaled(box: Box, scale: float) -> Box:
-    x, y, w, h = box
-    return x * scale, y * scale, w * scale, h * scale

@@ -26,7 +26,7 @@ from unmask.data.degradation import Degradation, downscale, own_history, publish
 from unmask.data.spectrum import match_spectrum
 from unmask.data.store import StoredFace, read_store
 from unmask.errors import DataError
-from unmask.faces.alignment import context_region
+from unmask.faces.alignment import context_region, scale_box
 
 MAKING = 3  # of pairs; raised whenever the code makes others from the same plan, so that no older pool is taken for new
 MASK = 28
@@ -134,20 +134,15 @@ class PairMaker:
             groups = self._twinned if family == "resynthesis" else self._reals
             real_face = self._pick(rng, groups[self._pick_source(rng, groups)])
             real, forged, mask = self._forge(rng, family, real_face)
-            scale = len(real) / real_face.side
-            x, y, w, h = (value * scale for value in real_face.box)
-            pictures, known = [(real, (x, y, w, h)), (forged, (x, y, w, h))], True
+            box = scale_box(real_face.box, len(real) / real_face.side)
+            pictures, known = [(real, box), (forged, box)], True
         scale = publishing_scale(rng, min(max(box[2:]) for _, box in pictures))
         if scale < 1:
-            pictures = [
-                (downscale(pixels, scale), (x * scale, y * scale, w * scale, h * scale))
-                for pixels, (x, y, w, h) in pictures
-            ]
+            pictures = [(downscale(pixels, scale), scale_box(box, scale)) for pixels, box in pictures]
             height, width = pictures[1][0].shape[:2]
             mask = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), np.float32)
         out = np.empty((2, self._plan.size, self._plan.size, 3), np.uint8)
-        for slot, (pixels, box) in enumerate(pictures):
-            x, y, w, h = box
+        for slot, (pixels, (x, y, w, h)) in enumerate(pictures):
             left, top, side = context_region(pixels.shape, (x + shift[0] * w, y + shift[1] * h, w, h), margin)
             shown = pixels
             # A blend keeps most of its twin's pixels, history and all: another one would only hide the seam.

@@ -11,6 +11,12 @@ _TEMPLATE_112 = np.array(
 )
 
 
+def scale_box(box: Box, scale: float) -> Box:
+    """The box in a picture resampled to `scale` times its sides."""
+    x, y, w, h = box
+    return x * scale, y * scale, w * scale, h * scale
+
+
 def context_region(shape: tuple[int, ...], box: Box, margin: float) -> tuple[int, int, int]:
     """The square (x, y, side) that a context crop takes, in whole pixels.
 

@@ -150,7 +150,10 @@ def _discrimination(
 
 
 def _verdicts(result: Evaluation, condition: str, held: Sequence[Face], verdicts: Sequence[Verdict]) -> None:
-    """How often the verdict is "forged" and how often "authentic", on all reals as they came and on every family."""
+    """How often the verdict is "forged" and how often "authentic", on all reals as they came and on every family.
+
+    Faces that the runtime would refuse are judged too: all numbers here are on the same faces.
+    """
     for family in ("real", *FAMILIES):
         rows = [i for i, face in enumerate(held) if face.family == family and (face.label or "@" not in face.source)]
         if not rows:

@@ -30,7 +30,7 @@ from unmask.training.run import Run, versions
 from unmask.training.scoring import logits_of
 
 _QUALITY_EDGES = (60.0, 80.0)
-_PARITY = 0.1  # of the logit: far above what half-precision weights cost, far below what would change a verdict
+_PARITY = 0.1  # of the logit: more than half-precision weights cost, less than could be told from a likelihood ratio
 MIN_QUALITY = 25.0
 MIN_FACE_PX = 32.0
 
