@@ -1,7 +1,10 @@
 import csv
+import json
 import shutil
-from dataclasses import replace
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,11 +12,13 @@ import pytest
 from fake_faces import make_picture
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from unmask.data.manifest import (
     SHARES,
     SPLITS,
     Sample,
+    check_samples,
     manifest_sha256,
     read_collection,
     read_manifest,
@@ -24,15 +29,15 @@ from unmask.errors import DataError
 
 
 def rows(folder: Path) -> list[Sample]:
-    """One row of each split, with files that exist."""
+    """One row of each split, and one more so that both classes are in train, with files that exist."""
     samples = []
-    for number, split in enumerate(SPLITS):
+    for number, (split, label) in enumerate([*zip(SPLITS, (0, 1, 0, 1), strict=True), ("train", 1)]):
         path = folder / f"{number}.jpg"
         path.write_bytes(b"x")
         samples.append(
             Sample(
                 path=str(path),
-                label=number % 2,
+                label=label,
                 family="real",
                 source="a",
                 subject=f"s{number}",
@@ -60,9 +65,9 @@ def test_columns_it_does_not_know_are_no_obstacle(tmp_path: Path) -> None:
     with (tmp_path / "m.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label", "family", "source", "subject", "split", "remark"])
-        writer.writerow([sample.path, 0, "real", "a", "s0", "train", "a fine picture"])
+        writer.writerow([sample.path, 0, "real", "a", "s0", "test", "a fine picture"])
     (read,) = read_manifest(tmp_path / "m.csv")
-    assert read == replace(sample, flags="")
+    assert read == replace(sample, flags="", split="test")
 
 
 @pytest.mark.parametrize(
@@ -74,6 +79,10 @@ def test_columns_it_does_not_know_are_no_obstacle(tmp_path: Path) -> None:
         ({"split": "holdout"}, 3, "write one of train, val, cal, test"),
         ({"path": "gone.jpg"}, 3, "correct the path or drop the row"),
         ({"subject": "s0"}, 3, "in train in row 2"),
+        ({"path": "0.jpg"}, 3, "in train in row 2"),
+        ({"spectrum": "infrared"}, 3, "write one of visible, nir"),
+        ({"mask": "gone.png"}, 3, "no file"),
+        ({"mask": "0.jpg"}, 3, "no readable picture"),
     ],
 )
 def test_a_faulty_row_is_named_with_its_remedy(tmp_path: Path, change: dict[str, str], row: int, told: str) -> None:
@@ -104,6 +113,123 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_manifest_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a readable CSV"):
         read_manifest(tmp_path / "m.csv")
+
+
+def draw(path: Path, width: int, height: int, turned: bool = False) -> Path:
+    """A grey picture; `turned` by its EXIF orientation, as phones store what was held upright."""
+    picture = Image.new("L", (width, height), 128)
+    exif = picture.getexif()
+    if turned:
+        exif[0x0112] = 6
+    picture.save(path, exif=exif)
+    return path
+
+
+def test_a_mask_is_found_from_the_manifests_folder(tmp_path: Path) -> None:
+    samples = rows(tmp_path)
+    draw(tmp_path / "1.jpg", 8, 6)
+    mask = draw(tmp_path / "mask.png", 8, 6)
+    write_manifest([samples[0], replace(samples[1], mask="mask.png"), *samples[2:]], tmp_path / "m.csv")
+    assert read_manifest(tmp_path / "m.csv")[1] == replace(samples[1], mask=str(mask))
+
+
+def test_an_empty_field_has_its_default(tmp_path: Path) -> None:
+    samples = rows(tmp_path)
+    write_manifest([replace(sample, spectrum="") for sample in samples], tmp_path / "m.csv")
+    assert read_manifest(tmp_path / "m.csv") == samples
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    samples = rows(tmp_path)
+    draw(tmp_path / "1.jpg", 8, 6)
+    draw(tmp_path / "mask.png", 4, 3)
+    write_manifest([samples[0], replace(samples[1], mask="mask.png"), *samples[2:]], tmp_path / "m.csv")
+    with pytest.raises(DataError, match=r"row 3: mask .*mask\.png has 4 x 3 pixels, its picture 8 x 6; scale it"):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_a_mask_fits_a_picture_as_it_is_decoded(tmp_path: Path) -> None:
+    picture, mask = draw(tmp_path / "p.jpg", 8, 6, turned=True), draw(tmp_path / "m.png", 6, 8)
+    decoded = cv2.imread(str(picture))
+    assert decoded is not None and decoded.shape[:2] == (8, 6)
+    sample = Sample(
+        path=str(picture), label=1, family="x", source="a", subject="s", split="test", mask=str(mask), spectrum="nir"
+    )
+    check_samples([sample], "here")
+    with pytest.raises(DataError, match="its picture 6 x 8"):
+        check_samples([replace(sample, mask=str(draw(tmp_path / "n.png", 8, 6)))], "here")
+
+
+def test_the_parts_of_a_face_may_be_a_folder(tmp_path: Path) -> None:
+    check_samples([replace(rows(tmp_path)[3], mask=str(tmp_path))], "here")
+
+
+@pytest.mark.parametrize(("label", "absent"), [(0, "forged"), (1, "real")])
+def test_a_class_without_a_sample_in_train_is_refused(tmp_path: Path, label: int, absent: str) -> None:
+    write_manifest([s for s in rows(tmp_path) if s.split != "train" or s.label == label], tmp_path / "m.csv")
+    with pytest.raises(DataError, match=rf"m\.csv: no {absent} sample in train; add some"):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_a_set_to_test_on_may_hold_one_class(tmp_path: Path) -> None:
+    write_manifest([s for s in rows(tmp_path) if s.split == "cal"], tmp_path / "m.csv")
+    assert len(read_manifest(tmp_path / "m.csv")) == 1
+    check_samples(rows(tmp_path)[:1], "here", training=False)
+
+
+def test_all_missing_files_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    samples = rows(tmp_path)
+    for number in (1, 3, 4):
+        (tmp_path / f"{number}.jpg").unlink()
+    with pytest.raises(DataError, match=r"here, .*: no file .*1\.jpg \(nor 2 more\); correct the path"):
+        check_samples(samples, "here")
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(DataError, match="here: no samples"):
+        check_samples([], "here")
+
+
+def write_parquet(samples: list[Sample], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Parquet manifest; without pyarrow, a stand-in for it that keeps the rows as JSON."""
+    table = [{**asdict(sample), "mask": None} for sample in samples]
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        path.write_text(json.dumps(table))
+        parquet = ModuleType("pyarrow.parquet")
+        parquet.__dict__["read_table"] = lambda path: SimpleNamespace(to_pylist=lambda: json.loads(path.read_text()))
+        monkeypatch.setitem(sys.modules, "pyarrow", ModuleType("pyarrow"))
+        monkeypatch.setitem(sys.modules, "pyarrow.parquet", parquet)
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
+
+
+def test_a_parquet_manifest_holds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = rows(tmp_path)
+    write_parquet(samples, tmp_path / "m.parquet", monkeypatch)
+    assert read_manifest(tmp_path / "m.parquet") == samples
+
+
+def test_rows_of_a_parquet_manifest_count_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = rows(tmp_path)
+    write_parquet([samples[0], replace(samples[1], split="holdout")], tmp_path / "m.parquet", monkeypatch)
+    with pytest.raises(DataError, match=r"m\.parquet, row 2: split 'holdout'"):
+        read_manifest(tmp_path / "m.parquet")
+
+
+def test_a_damaged_parquet_manifest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(rows(tmp_path), tmp_path / "m.parquet", monkeypatch)
+    (tmp_path / "m.parquet").write_text("no table")
+    with pytest.raises(DataError, match=r"m\.parquet: not a readable Parquet manifest"):
+        read_manifest(tmp_path / "m.parquet")
+
+
+def test_parquet_without_pyarrow_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r"m\.parquet: Parquet needs pyarrow: pip install pyarrow"):
+        read_manifest(tmp_path / "m.parquet")
 
 
 def test_the_split_of_a_subject_never_changes() -> None:

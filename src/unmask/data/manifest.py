@@ -7,6 +7,7 @@ split.
 
 import csv
 import hashlib
+import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,16 +15,26 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
 from unmask.errors import DataError
 
 SPLITS = ("train", "val", "cal", "test")
+SPECTRA = ("visible", "nir")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One row. `flags` are CIPLAB's four region flags (left eye, right eye, nose, mouth) as "1011", else empty."""
+    """One row.
+
+    - `video`: names the video a picture is a frame of, else empty.
+    - `mask`: of a forgery, a grey picture of the same size, white where it was forged; of a real face, its parts: one
+      label map of the same size, or the folder that holds one picture per part; else empty.
+    - `sequence`: the edits in their order, joined by hyphens ("nose-eye-lip"), else empty.
+    - `spectrum`: "visible" or "nir".
+    - `flags`: CIPLAB's four region flags (left eye, right eye, nose, mouth) as "1011", else empty.
+    """
 
     path: str
     label: int
@@ -47,21 +58,19 @@ def write_manifest(samples: Iterable[Sample], path: Path) -> None:
 
 
 def read_manifest(path: Path) -> list[Sample]:
-    """Read and check a CSV manifest; relative picture paths are taken from the manifest's folder.
+    """Read and check a manifest, CSV or (named `.parquet`) Parquet.
+
+    Relative paths of pictures and masks are taken from the manifest's folder. Columns that are no field of `Sample` are
+    passed over; an empty optional field has its default.
 
     Raises:
-        DataError: naming row and remedy, for a missing column or file, an unknown label or split, or a subject on two
-            sides.
+        DataError: naming row and remedy, for a missing column, an unknown label or split, and for all that
+            `check_samples` refuses.
     """
     known = {field.name for field in fields(Sample)}
     samples: list[Sample] = []
-    side: dict[str, tuple[str, int]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable CSV manifest ({error})") from error
-    for number, row in enumerate(rows, start=2):
+    rows, first = _rows(path)
+    for number, row in enumerate(rows, start=first):
         where = f"{path}, row {number}"
         missing = {"path", "label", "family", "source", "subject", "split"} - {k for k, v in row.items() if v}
         if missing:
@@ -70,19 +79,100 @@ def read_manifest(path: Path) -> list[Sample]:
             raise DataError(f"{where}: label {row['label']!r}; write 0 for real, 1 for forged")
         if row["split"] not in SPLITS:
             raise DataError(f"{where}: split {row['split']!r}; write one of {', '.join(SPLITS)}")
-        picture = path.parent / row["path"]
-        if not picture.is_file():
-            raise DataError(f"{where}: no file {picture}; correct the path or drop the row")
-        split, first = side.setdefault(row["subject"], (row["split"], number))
-        if split != row["split"]:
-            raise DataError(
-                f"{where}: subject {row['subject']!r} is in {row['split']} here and in {split} in row {first}"
-            )
-        values: dict[str, Any] = {key: value for key, value in row.items() if key in known and value is not None}
-        samples.append(Sample(**{**values, "path": str(picture), "label": int(row["label"])}))
+        values: dict[str, Any] = {key: value for key, value in row.items() if key in known and value}
+        for name in {"path", "mask"} & values.keys():
+            values[name] = str(path.parent / values[name])
+        samples.append(Sample(**{**values, "label": int(row["label"])}))
     if not samples:
         raise DataError(f"{path}: the manifest has no rows")
+    check_samples(samples, path, [f"row {number}" for number in range(first, first + len(samples))])
     return samples
+
+
+def _rows(path: Path) -> tuple[list[dict[str, str]], int]:
+    """The rows of a table as text, and what the first is called: in a CSV, row 1 is the header."""
+    if path.suffix.lower() != ".parquet":
+        try:
+            with path.open(newline="", encoding="utf-8") as stream:
+                return list(csv.DictReader(stream)), 2
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{path}: not a readable CSV manifest ({error})") from error
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ModuleNotFoundError as error:
+        raise DataError(f"{path}: Parquet needs pyarrow: pip install pyarrow, or save the table as CSV") from error
+    try:
+        table = parquet.read_table(path).to_pylist()
+    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own errors are of these kinds
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not a readable Parquet manifest ({reason})") from error
+    return [{name: "" if value is None else str(value) for name, value in row.items()} for row in table], 1
+
+
+def check_samples(
+    samples: Sequence[Sample], where: str | Path, rows: Sequence[str] | None = None, *, training: bool = True
+) -> None:
+    """Refuse samples that cannot be trained and tested on as they stand. Pictures are not decoded.
+
+    Args:
+        samples: what a reader has made of a data set.
+        where: the file or folder they were read from, for messages.
+        rows: what each sample is called there ("row 3"); its path if not given.
+        training: whether "train", if any sample is in it, must hold both classes; False for a set of one class.
+
+    Raises:
+        DataError: no samples; an unknown spectrum; pictures or masks that are not there; a mask of another size than
+            its picture; a subject or a picture on two sides of a split; a class without a sample in "train".
+    """
+    names = [sample.path for sample in samples] if rows is None else rows
+    if not samples:
+        raise DataError(f"{where}: no samples; give a folder or file that has some")
+    for name, sample in zip(names, samples, strict=True):
+        if sample.spectrum not in SPECTRA:
+            raise DataError(f"{where}, {name}: spectrum {sample.spectrum!r}; write one of {', '.join(SPECTRA)}")
+    pictures = [(name, Path(s.path)) for name, s in zip(names, samples, strict=True) if not Path(s.path).is_file()]
+    masks = [(n, Path(s.mask)) for n, s in zip(names, samples, strict=True) if s.mask and not Path(s.mask).exists()]
+    for absent in (pictures, masks):
+        if absent:
+            name, path = absent[0]
+            others = f" (nor {len(absent) - 1} more)" if len(absent) > 1 else ""
+            raise DataError(f"{where}, {name}: no file {path}{others}; correct the path or drop the row")
+    for name, sample in zip(names, samples, strict=True):
+        if sample.mask and Path(sample.mask).is_file():
+            mask, picture = (_size(Path(path), f"{where}, {name}") for path in (sample.mask, sample.path))
+            if mask != picture:
+                raise DataError(
+                    f"{where}, {name}: mask {sample.mask} has {mask[0]} x {mask[1]} pixels, its picture "
+                    f"{picture[0]} x {picture[1]}; scale it to the picture's size"
+                )
+    side: dict[tuple[str, str], tuple[str, str]] = {}
+    for name, sample in zip(names, samples, strict=True):
+        for kind, value in (("subject", sample.subject), ("picture", sample.path)):
+            split, first = side.setdefault((kind, value), (sample.split, name))
+            if split != sample.split:
+                raise DataError(
+                    f"{where}, {name}: {kind} {value!r} is in {sample.split} here and in {split} in {first}; "
+                    "put both on one side, or tell them apart by name if they are not the same"
+                )
+    labels = {sample.label for sample in samples if sample.split == "train"}
+    if training and len(labels) == 1:
+        absent_class = "forged" if 0 in labels else "real"
+        raise DataError(f"{where}: no {absent_class} sample in train; add some, or move the others to another split")
+
+
+_ORIENTATION, _TURNED = 0x0112, 5  # EXIF tag; from this value on, width and height change places
+
+
+def _size(path: Path, where: str) -> tuple[int, int]:
+    """Width and height as OpenCV will decode it, from the header alone."""
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            # Only for JPEG: of a PNG, Pillow would decode all pixels to look for EXIF behind them.
+            turned = picture.format == "JPEG" and picture.getexif().get(_ORIENTATION, 1) >= _TURNED
+    except (OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"{where}: {path} is no readable picture; replace it or drop the row") from error
+    return (height, width) if turned else (width, height)
 
 
 def manifest_sha256(samples: Sequence[Sample]) -> str:
