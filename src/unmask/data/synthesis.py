@@ -13,15 +13,10 @@ import cv2
 import numpy as np
 
 from unmask.data.assets import MOBILE_STYLEGAN, fetch
+from unmask.data.marking import mark
 from unmask.errors import MissingExtraError
 
 _KERNELS = (cv2.INTER_AREA, cv2.INTER_LANCZOS4, cv2.INTER_CUBIC, cv2.INTER_LINEAR)
-_MARK = (
-    b"http://ns.adobe.com/xap/1.0/\x00"
-    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    b'<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:DigitalSourceType='
-    b'"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
-)
 
 
 def synthesise(
@@ -67,12 +62,7 @@ def synthesise(
             picture = cv2.resize(picture, (size, size), interpolation=kernel)
             _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
             part = path.with_suffix(".part")
-            part.write_bytes(_marked(data.tobytes()))
+            part.write_bytes(mark(data.tobytes(), "trainedAlgorithmicMedia"))
             part.replace(path)
         if progress:
             progress(1)
-
-
-def _marked(jpeg: bytes) -> bytes:
-    """The JPEG file with an XMP segment right after its start marker."""
-    return jpeg[:2] + b"\xff\xe1" + (len(_MARK) + 2).to_bytes(2, "big") + _MARK + jpeg[2:]
