@@ -2,12 +2,25 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fake_faces import make_face, make_faces, write_store, write_twins
 
 from unmask.data import pool as pool_module
-from unmask.data.pool import MASK, SHARES, SOURCE_SHARES, UNKNOWN, PairMaker, Pool, PoolPlan, Twins, build_pool
+from unmask.data.pool import (
+    MASK,
+    SHARES,
+    SOURCE_SHARES,
+    UNKNOWN,
+    PairMaker,
+    Pool,
+    PoolPlan,
+    Twins,
+    build_pool,
+    family_shares,
+    source_shares,
+)
 from unmask.data.store import read_store
 from unmask.errors import DataError
 
@@ -37,7 +50,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, store: Path, twins: Path) ->
 
 def contents(folder: Path) -> list[np.ndarray]:
     pool = Pool.open(folder)
-    return [np.array(array) for array in (pool.pixels, pool.masks, pool.families, pool.sources)]
+    return [np.array(array) for array in (pool.pixels, pool.masks, pool.families, pool.sources, pool.decoded)]
 
 
 def test_a_store_comes_back_as_it_was_written(store: Path) -> None:
@@ -78,6 +91,48 @@ def test_families_come_in_their_shares(built: Path) -> None:
     np.testing.assert_allclose(found, np.array(list(SHARES.values())), atol=0.08)
 
 
+def test_what_a_decoder_drew_is_noted(built: Path) -> None:
+    pool, families = Pool.open(built), list(PLAN.families)
+    drawn = {name: pool.decoded[pool.families == families.index(name)].mean() for name in families}
+    assert all(drawn[name] == 1 for name in ("resynthesis", "stylegan", "mobilestylegan")) and drawn["ciplab"] == 0
+    assert 0 < drawn["selfblend"] < 0.7 and 0 < drawn["swap"] < 0.7
+
+
+@pytest.mark.parametrize("without", [set(), {"stylegan"}, {"resynthesis", "swap"}])
+def test_rows_without_some_families(built: Path, without: set[str]) -> None:
+    """What is left out is gone; without re-synthesis no blend carries a decoder's face either."""
+    pool, families = Pool.open(built), list(PLAN.families)
+    rows = pool.without(without)
+    assert {families[number] for number in pool.families[rows]} == set(families) - without
+    blends = rows[np.isin(pool.families[rows], [families.index(name) for name in ("selfblend", "swap")])]
+    assert pool.decoded[blends].any() == ("resynthesis" not in without)
+    untouched = [name for name in families if name not in without and name not in ("selfblend", "swap")]
+    for name in untouched:
+        assert (pool.families[rows] == families.index(name)).sum() == (pool.families == families.index(name)).sum()
+
+
+def test_a_family_of_a_users_own_stands_beside_reals_of_its_source(tmp_path: Path) -> None:
+    """With the mask that its row names; without one, where it was forged is not known."""
+    mask_file = tmp_path / "mask.png"
+    cv2.imwrite(str(mask_file), np.pad(np.full((96, 48), 255, np.uint8), ((0, 0), (48, 0))))
+    faces = [make_face(n, source="mine") for n in range(3)]
+    for mask in (str(mask_file), ""):
+        forged = make_face(9, label=1, family="filter", source="mine")
+        forged = replace(forged, sample=replace(forged.sample, mask=mask))
+        plan = replace(PLAN, families=family_shares(["filter"]), sources=source_shares(["mine"]))
+        maker = PairMaker([*faces, forged], Twins([], np.zeros((0, 0), np.int16), {}), plan)
+        _, cells, family, source, decoded = maker.make(np.random.default_rng(3))
+        assert (family, source, decoded) == (0, 0, False)
+        assert (cells == UNKNOWN).all() if not mask else {0, 254} <= set(cells.ravel().tolist())
+
+
+def test_a_source_without_reals_is_named() -> None:
+    faces = [make_face(1, source="ffhq"), make_face(2, label=1, family="filter", source="elsewhere")]
+    plan = replace(PLAN, families={"filter": 1.0})
+    with pytest.raises(DataError, match="no real faces of source elsewhere"):
+        PairMaker(faces, Twins([], np.zeros((0, 0), np.int16), {}), plan)
+
+
 def test_masks_say_what_is_known(built: Path) -> None:
     pool, families = Pool.open(built), list(PLAN.families)
     for row in range(PLAN.pairs):
@@ -103,7 +158,7 @@ def test_the_real_comes_first_and_the_forgery_differs_where_the_mask_says(
     maker = PairMaker([face for face in read_store(store) if face.sample.split == "train"], Twins.open(twins), plan)
     seen = 0
     for seed in range(60):
-        pixels, mask, _, _ = maker.make(np.random.default_rng(seed))
+        pixels, mask, *_ = maker.make(np.random.default_rng(seed))
         change = np.abs(pixels[0].astype(int) - pixels[1]).mean(-1).reshape(MASK, 2, MASK, 2).mean((1, 3))
         if (mask > 200).any() and (mask == 0).any():
             seen += 1

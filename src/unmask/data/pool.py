@@ -3,18 +3,18 @@
 A pair shares source, content (where the forgery has a twin), resolution, crop geometry and degradation; only the
 forging differs and, but for blends, a history of each (sharpness, one encoding; half of the forgeries also get their
 real's spectrum).
-Families: "selfblend", "swap" and "resynthesis" are made here from reals; "stylegan", "ciplab" and "mobilestylegan" come
-from collections and are paired with a random real of the same source.
+Families: "selfblend", "swap" and "resynthesis" are made here from reals (`MADE`); all others come from collections and
+are paired with a random real of the same source.
 
 Files in the pool's folder: `pixels.npy` uint8 (P, 2, S, S, 3) with the real first, `masks.npy` uint8 (P, M, M) for the
 forgery (0..254 = share of forged pixels, 255 = not known), `families.npy` and `sources.npy` uint8 indices into the
-names of `plan.json`. Chunks are made from their own seed, so a pool is the same whoever makes it and a kill costs one
-chunk a worker.
+names of `plan.json`, `decoded.npy` uint8, 1 where a neural decoder drew some of the forgery. Chunks are made from their
+own seed, so a pool is the same whoever makes it and a kill costs one chunk a worker.
 """
 
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from unmask.data.store import StoredFace, read_store
 from unmask.errors import DataError
 from unmask.faces.alignment import context_region, scale_box
 
-MAKING = 3  # of pairs; raised whenever the code makes others from the same plan, so that no older pool is taken for new
+MAKING = 4  # of pairs; raised whenever the code makes others from the same plan, so that no older pool is taken for new
 MASK = 28
+_ARRAYS = ("pixels", "masks", "families", "sources", "decoded")
 CHUNK = 128
 UNKNOWN = 255
 SHARES = {
@@ -41,8 +42,24 @@ SHARES = {
     "mobilestylegan": 0.08,  # the easiest
 }
 SOURCE_SHARES = {"ffhq": 0.30, "ciplab": 0.20, "celebamask": 0.22, "utkface": 0.28}
+MADE = ("selfblend", "swap", "resynthesis")
 _BLENDED = ("selfblend", "swap")
-_COLLECTED = ("stylegan", "ciplab", "mobilestylegan")
+_WHOLLY_SYNTHETIC = ("stylegan", "mobilestylegan", "pggan")
+_OTHER_SHARE = 0.15  # of a family or a source that a user's manifest brings along
+
+
+def family_shares(families: Iterable[str]) -> dict[str, float]:
+    """How often each family is drawn, relative to the others, in the order of `SHARES`."""
+    names = list(families)
+    known = {name: share for name, share in SHARES.items() if name in names}
+    return known | dict.fromkeys(sorted(set(names) - set(SHARES)), _OTHER_SHARE)
+
+
+def source_shares(sources: Iterable[str]) -> dict[str, float]:
+    """How often a forgery is made from a real of each source, relative to the others."""
+    names = list(sources)
+    known = {name: share for name, share in SOURCE_SHARES.items() if name in names}
+    return known | dict.fromkeys(sorted(set(names) - set(SOURCE_SHARES)), _OTHER_SHARE)
 
 
 @dataclass(frozen=True)
@@ -104,11 +121,18 @@ class PairMaker:
         for face in faces:
             group = self._forged if face.sample.label else self._reals
             group.setdefault(face.sample.family if face.sample.label else face.sample.source, []).append(face)
-        absent = [f for f in plan.families if f in _COLLECTED and f not in self._forged]
+        absent = [family for family in plan.families if family not in MADE and family not in self._forged]
         if not self._reals or absent:
             raise DataError(
                 f"the training split has no {', '.join(absent) or 'real faces'}; add them or leave them out"
             )
+        for family in plan.families:
+            alone = {face.sample.source for face in self._forged.get(family, ())} - set(self._reals)
+            if family not in MADE and alone:
+                raise DataError(
+                    f"{family}: the training split has no real faces of source {', '.join(sorted(alone))} to stand "
+                    "beside the forged ones; add some, or name the source that they resemble"
+                )
         self._twinned = {
             source: [face for face in group if face.sample.path in twins.rows] for source, group in self._reals.items()
         }
@@ -117,23 +141,25 @@ class PairMaker:
         self._families = list(plan.families)
         self._sources = [source for source in plan.sources if source in self._reals]
 
-    def make(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int, int]:
-        """One pair: pixels uint8 (2, S, S, 3), mask uint8 (M, M), family index, source index."""
+    def make(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int, int, bool]:
+        """One pair: pixels uint8 (2, S, S, 3), mask uint8 (M, M), indices of family and source, whether decoded."""
         weights = np.array(list(self._plan.families.values()))
         family = self._families[rng.choice(len(weights), p=weights / weights.sum())]
         margin = self._plan.margin * float(np.exp(rng.normal(0, 0.09)))
         shift = rng.normal(0, 0.04, 2)
         fate = Degradation.draw(rng)
-        if family in _COLLECTED:
+        if family not in MADE:
             forged_face = self._pick(rng, self._forged[family])
             real_face = self._pick(rng, self._reals[forged_face.sample.source])
             pictures = [(real_face.pixels(), real_face.box), (forged_face.pixels(), forged_face.box)]
-            known = family != "ciplab"  # CIPLAB tells which features were edited, not which pixels
-            mask: np.ndarray = np.ones(pictures[1][0].shape[:2], np.float32)
+            told = forged_face.mask()
+            decoded = family in _WHOLLY_SYNTHETIC
+            known = decoded or told is not None  # CIPLAB tells which features were edited, not which pixels
+            mask: np.ndarray = np.ones(pictures[1][0].shape[:2], np.float32) if told is None else told
         else:
             groups = self._twinned if family == "resynthesis" else self._reals
             real_face = self._pick(rng, groups[self._pick_source(rng, groups)])
-            real, forged, mask = self._forge(rng, family, real_face)
+            real, forged, mask, decoded = self._forge(rng, family, real_face)
             box = scale_box(real_face.box, len(real) / real_face.side)
             pictures, known = [(real, box), (forged, box)], True
         scale = publishing_scale(rng, min(max(box[2:]) for _, box in pictures))
@@ -157,7 +183,8 @@ class PairMaker:
             small = np.round(np.clip(cells, 0, 1) * 254).astype(np.uint8)
         else:
             small = np.full((MASK, MASK), UNKNOWN, np.uint8)
-        return out, small, self._families.index(family), list(self._plan.sources).index(real_face.sample.source)
+        source = list(self._plan.sources).index(real_face.sample.source)
+        return out, small, self._families.index(family), source, decoded
 
     def _pick_source(self, rng: np.random.Generator, groups: dict[str, list[StoredFace]]) -> str:
         weights = np.array([self._plan.sources[source] if groups[source] else 0.0 for source in self._sources])
@@ -169,8 +196,8 @@ class PairMaker:
 
     def _forge(
         self, rng: np.random.Generator, family: str, face: StoredFace
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Real picture, forgery of the same content, and mask; all at one resolution."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+        """Real picture, forgery of the same content, and mask, at one resolution; whether a decoder drew some of it."""
         real, mesh = face.pixels(), face.mesh
         twin = self._twins.pick(rng, face) if family == "resynthesis" or rng.random() < 0.3 else None
         if family == "swap":
@@ -182,18 +209,18 @@ class PairMaker:
             if decoded is not None:  # a face as a swap network's decoder would give it
                 other_mesh = other_mesh * (len(decoded) / len(pixels))
                 pixels = decoded
-            return (real, *swap_face(rng, real, mesh, pixels, other_mesh))
+            return (real, *swap_face(rng, real, mesh, pixels, other_mesh), decoded is not None)
         if twin is None:
-            return (real, *self_blend(rng, real, mesh))
+            return (real, *self_blend(rng, real, mesh), False)
         if len(twin) != len(real):
             mesh = mesh * (len(twin) / len(real))
             real = cv2.resize(real, (len(twin), len(twin)), interpolation=cv2.INTER_AREA)
         if family == "selfblend":
-            return (real, *self_blend(rng, real, mesh, inner=twin))
+            return (real, *self_blend(rng, real, mesh, inner=twin), True)
         if rng.random() < 0.55:
-            return real, twin, np.ones(real.shape[:2], np.float32)
+            return real, twin, np.ones(real.shape[:2], np.float32), True
         mask = blending_mask(rng, real.shape, mesh, local=0.3)
-        return real, blend(real, twin, mask), mask
+        return real, blend(real, twin, mask), mask, True
 
 
 _MAKER: PairMaker | None = None
@@ -214,7 +241,9 @@ def _make_chunk(chunk: int) -> int:
     pool = Pool.open(_FOLDER, "r+")
     rng = np.random.default_rng([pool.plan.seed, chunk])
     for row in range(chunk * CHUNK, min((chunk + 1) * CHUNK, pool.plan.pairs)):
-        pool.pixels[row], pool.masks[row], pool.families[row], pool.sources[row] = _MAKER.make(rng)
+        pixels, mask, family, source, decoded = _MAKER.make(rng)
+        pool.pixels[row], pool.masks[row] = pixels, mask
+        pool.families[row], pool.sources[row], pool.decoded[row] = family, source, decoded
     pool.flush()
     return chunk
 
@@ -228,6 +257,7 @@ class Pool:
     masks: np.ndarray
     families: np.ndarray
     sources: np.ndarray
+    decoded: np.ndarray
 
     @classmethod
     def open(cls, folder: Path, mode: str = "r") -> "Pool":
@@ -239,14 +269,26 @@ class Pool:
         if not (folder / "plan.json").is_file():
             raise DataError(f"{folder}: no training pool here")
         plan = PoolPlan.read(folder)
-        names = ("pixels", "masks", "families", "sources")
-        return cls(plan, *(np.load(folder / f"{name}.npy", mmap_mode=mode) for name in names))  # type: ignore[arg-type]
+        return cls(plan, *(np.load(folder / f"{name}.npy", mmap_mode=mode) for name in _ARRAYS))  # type: ignore[arg-type]
 
     def flush(self) -> None:
         """Write what was changed to disk."""
-        for array in (self.pixels, self.masks, self.families, self.sources):
+        for array in (self.pixels, self.masks, self.families, self.sources, self.decoded):
             if isinstance(array, np.memmap):
                 array.flush()
+
+    def without(self, families: Iterable[str]) -> np.ndarray:
+        """Rows of the pairs that hold nothing of some families.
+
+        Without "resynthesis" no blend that carries a decoder's face is left either: what is held out shall be new.
+        """
+        left_out = set(families)
+        barred = [number for number, name in enumerate(self.plan.families) if name in left_out]
+        held = np.isin(self.families, barred)
+        if "resynthesis" in left_out:
+            blended = [number for number, name in enumerate(self.plan.families) if name in _BLENDED]
+            held |= np.isin(self.families, blended) & (self.decoded == 1)
+        return np.flatnonzero(~held)
 
 
 def build_pool(
@@ -275,7 +317,7 @@ def build_pool(
             raise DataError(f"{folder} holds a pool made to another plan; name another folder or delete it")
     else:
         shapes = {"pixels": (plan.pairs, 2, plan.size, plan.size, 3), "masks": (plan.pairs, MASK, MASK)}
-        for name in ("pixels", "masks", "families", "sources"):
+        for name in _ARRAYS:
             shape = shapes.get(name, (plan.pairs,))
             np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape).flush()
         np.save(folder / "done.npy", np.zeros(-(-plan.pairs // CHUNK), bool))

@@ -46,6 +46,20 @@ class StoredFace:
         picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
         return picture[top : top + side, left : left + side]
 
+    def mask(self) -> np.ndarray | None:
+        """The window of the sample's mask, float32 (side, side) in [0, 1]; None if the sample names none.
+
+        Raises:
+            DataError: the file is no picture.
+        """
+        if not self.sample.mask:
+            return None
+        grey = cv2.imread(self.sample.mask, cv2.IMREAD_GRAYSCALE)
+        if grey is None:
+            raise DataError(f"{self.sample.mask}: not a picture OpenCV can read; correct the manifest's mask column")
+        left, top, side = self.window
+        return grey[top : top + side, left : left + side].astype(np.float32) / 255
+
 
 def build_store(samples: Sequence[Sample], folder: Path, progress: Callable[[int], None] | None = None) -> int:
     """Find the face and mesh of every sample and write the store; a part that is there already is not made again.
