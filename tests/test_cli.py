@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from tiny_pack import write_pack
 
 import unmask
 from unmask import cli
@@ -110,6 +111,37 @@ def test_jobs_change_nothing_but_the_time(tiny_pack: Path, mixed: Path) -> None:
     one, two = (run("inspect", mixed, "--pack", tiny_pack, "--json", "-", "--jobs", jobs) for jobs in (1, 2))
     assert (one.returncode, two.returncode) == (1, 1)
     assert list(map(steady, lines_of(one.stdout))) == list(map(steady, lines_of(two.stdout)))
+
+
+def test_second_opinions(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    """With two packs: table, page, workers and resume, and the command given repeats it all."""
+    other = write_pack(tmp_path / "the other", size=32, gain=-1.0, name="other")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (folder / name).write_bytes(portrait.read_bytes())
+    packs = ("--pack", tiny_pack, "--pack", other)
+    page, out = tmp_path / "report.html", tmp_path / "out.jsonl"
+    done = run("inspect", folder, *packs, "--html", page, "--json", out, env={**os.environ, "COLUMNS": "120"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b"second opinion, other: ") == 3
+    assert page.read_text(encoding="utf-8").count("Opinions of the packs") == 3
+    one = lines_of(out.read_bytes())
+    assert [[opinion["pack"] for opinion in report["faces"][0]["opinions"]] for report in one] == [
+        ["tiny", "other"]
+    ] * 3
+
+    lines = out.read_bytes().splitlines(keepends=True)
+    out.write_bytes(lines[0] + lines[1][:40])  # as a kill would leave it
+    done = run("inspect", folder, *packs, "--json", out, "--resume", "--jobs", "2", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert list(map(steady, lines_of(out.read_bytes()))) == list(map(steady, one))
+
+    command = one[0]["tool"]["command"].replace("unmask", f"{sys.executable} -m unmask.cli", 1) + " --json -"
+    again = subprocess.run(["bash", "-c", command], capture_output=True)
+    assert steady(lines_of(again.stdout)[0]) == steady(one[0])
+    done = run("inspect", folder, "--pack", tiny_pack, *packs)
+    assert done.returncode == 2 and done.stdout == b"" and done.stderr.count(b"\n") == 1 and b"twice" in done.stderr
 
 
 def test_standard_input(tiny_pack: Path, portrait: Path) -> None:

@@ -1,18 +1,25 @@
+import json
 import math
 import shlex
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_pack import make_card, write_pack
 
 import unmask
 from unmask.errors import PackError, RefusalCode
 from unmask.evidence.likelihood import PROPOSITIONS
 from unmask.evidence.report import Report, Verdict
+from unmask.evidence.schema import report_schema
+from unmask.faces.alignment import context_crop
+from unmask.forgery.scoring import probability
 from unmask.inspection import Inspector, shell_line
 from unmask.media.sources import Source
 
@@ -226,6 +233,140 @@ def test_the_module_function_is_the_public_one(tiny_pack: Path, portrait: Path) 
     again = unmask.inspect(str(portrait), forgery_pack=tiny_pack)
     blank = {"timings": {}}
     assert report.model_copy(update=blank) == again.model_copy(update=blank)
+
+
+@pytest.fixture(scope="module")
+def cool_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Takes cool colours for a sign of forgery where the tiny pack takes warm ones, and sees more around the face."""
+    folder = tmp_path_factory.mktemp("packs") / "cool"
+    return write_pack(folder, size=32, gain=-1.0, name="cool", crop_margin=2.5)
+
+
+def second_pack(folder: Path, limits: dict[str, float], **changes: object) -> Path:
+    calibration = make_card(32, "").calibration
+    assert calibration is not None
+    return write_pack(folder, size=32, gain=-1.0, calibration=replace(calibration, **limits), **changes)
+
+
+def stripped(report: Report) -> Report:
+    """What a second pack must not change."""
+    faces = [face.model_copy(update={"opinions": None}) for face in report.faces]
+    return report.model_copy(update={"faces": faces, "packs": report.packs[:2], "tool": None, "timings": {}})
+
+
+def test_each_pack_has_its_opinion_and_the_first_decides(
+    inspector: Inspector, tiny_pack: Path, cool_pack: Path, portrait: Path, pixels: np.ndarray
+) -> None:
+    alone = inspector.inspect(portrait)
+    assert alone.faces[0].opinions is None and alone.tool.options["pack"] == str(tiny_pack)
+    report = Inspector([tiny_pack, cool_pack]).inspect(portrait)
+    assert stripped(report) == stripped(alone)
+    (face,) = report.faces
+    first, second = face.opinions
+    assert (first.pack, second.pack) == ("tiny", "cool")
+    assert (first.verdict, first.score, first.log10_lr, first.support) == (
+        face.verdict,
+        face.score,
+        face.log10_lr,
+        face.support,
+    )
+    crop, _ = context_crop(pixels, face.box, 2.5, 32)
+    assert second.score == pytest.approx(probability(-logit_of(crop)), abs=1e-4)
+    assert second.log10_lr == pytest.approx(max(-logit_of(crop), -1.0), abs=1e-4)
+    assert first.log10_lr * second.log10_lr < 0
+    assert [pack.name for pack in report.packs] == ["yunet", "tiny", "cool"]
+    assert report.tool.options["pack"] == [str(tiny_pack), str(cool_pack)]
+    packs = ("--pack", str(tiny_pack), "--pack", str(cool_pack))
+    assert shlex.split(report.tool.command) == ["unmask", "inspect", *packs, "--fps", "5", str(portrait)]
+    jsonschema.Draft202012Validator(report_schema()).validate(json.loads(report.model_dump_json()))
+    # In the other order the other one decides.
+    turned = unmask.inspect(portrait, forgery_pack=[cool_pack, tiny_pack])
+    assert turned.faces[0].opinions == [second, first] and turned.log10_lr == second.log10_lr
+    assert turned.faces[0].map.region != face.map.region
+
+
+def test_a_second_pack_judges_a_video_by_its_mean(
+    inspector: Inspector, tiny_pack: Path, cool_pack: Path, pixels: np.ndarray, make_video: Callable[..., Path]
+) -> None:
+    path = make_video(lambda moment: warm(pixels, 20 * moment - 40), seconds=2.0)
+    report = Inspector((tiny_pack, cool_pack)).inspect(path)
+    assert stripped(report) == stripped(inspector.inspect(path))
+    (face,) = report.faces
+    turned = Inspector((cool_pack, tiny_pack)).inspect(path)
+    # What it says as second it also says as first, and there its frames are known.
+    assert face.opinions[::-1] == turned.faces[0].opinions
+    logits = [math.log(point.score / (1 - point.score)) for point in turned.faces[0].track]
+    assert len(logits) == 10 and max(logits) - min(logits) > 0.2
+    assert face.opinions[1].score == pytest.approx(probability(np.mean(logits)), abs=1e-4)
+
+
+@pytest.mark.parametrize("limits", [{"min_face_px": 200.0}, {"min_quality": 99.9}])
+def test_a_second_pack_refuses_by_its_own_limits(
+    limits: dict[str, float], inspector: Inspector, tiny_pack: Path, portrait: Path, tmp_path: Path
+) -> None:
+    strict = second_pack(tmp_path / "strict", limits, name="strict")
+    report = Inspector([tiny_pack, strict]).inspect(portrait)
+    assert stripped(report) == stripped(inspector.inspect(portrait))
+    second = report.faces[0].opinions[1]
+    assert second.model_dump(mode="json") == {
+        "pack": "strict",
+        "verdict": "refused",
+        "score": None,
+        "log10_lr": None,
+        "support": None,
+    }
+    # A face that the leading pack refuses is nobody's to judge.
+    report = Inspector([strict, tiny_pack]).inspect(portrait)
+    assert report.verdict is Verdict.REFUSED and report.faces[0].opinions is None
+
+
+def test_a_second_pack_leaves_out_the_frames_that_its_limits_forbid(
+    tiny_pack: Path, pixels: np.ndarray, tmp_path: Path, make_video: Callable[..., Path]
+) -> None:
+    """The face comes nearer: the second pack, which wants it large, judges the later frames only."""
+
+    def frame(moment: float) -> np.ndarray:
+        scale = 0.7 if moment < 1.0 else 1.0
+        near = cv2.resize(warm(pixels, 20 * moment - 40), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        canvas = np.full_like(pixels, 90)
+        canvas[: near.shape[0], : near.shape[1]] = near
+        return canvas
+
+    path = make_video(frame, seconds=2.0)
+    strict = second_pack(tmp_path / "strict", {"min_face_px": 80.0})
+    (face,) = Inspector([tiny_pack, strict]).inspect(path).faces
+    assert [point.score is None for point in face.track] == [False] * 10
+    (alone,) = Inspector(strict).inspect(path).faces
+    refused = [point.score is None for point in alone.track]
+    assert any(refused) and not all(refused)
+    assert face.opinions[1].score == alone.score and face.opinions[1].log10_lr == alone.log10_lr
+
+
+def test_packs_that_share_a_name_are_told_apart(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    newer = second_pack(tmp_path / "newer", {}, version="2")
+    other = second_pack(tmp_path / "other", {}, name="other")
+    twin = write_pack(tmp_path / "twin", size=32, gain=0.5)
+
+    def names(*packs: Path) -> list[str]:
+        return [opinion.pack for opinion in Inspector(packs).inspect(portrait).faces[0].opinions]
+
+    assert names(tiny_pack, newer, other) == ["tiny 1", "tiny 2", "other"]
+    assert names(tiny_pack, newer, twin) == [str(tiny_pack), "tiny 2", str(twin)]
+
+
+def test_no_pack_twice_and_not_none(tiny_pack: Path) -> None:
+    with pytest.raises(PackError, match="is tiny 1, which is given twice: give each pack once"):
+        Inspector([tiny_pack, str(tiny_pack)])
+    with pytest.raises(ValueError, match="forgery_pack"):
+        Inspector([])
+
+
+def test_a_pack_for_another_spectrum_is_refused(tiny_pack: Path, tmp_path: Path) -> None:
+    infrared = write_pack(tmp_path / "infrared", size=32, name="infrared", spectra=("nir",))
+    for packs in (infrared, [tiny_pack, infrared]):
+        with pytest.raises(PackError, match="pack 'infrared' was trained for nir; give one trained for visible light"):
+            Inspector(packs)
+    Inspector(write_pack(tmp_path / "both", size=32, spectra=("nir", "visible")))
 
 
 def test_any_name_can_be_quoted_for_a_shell(tmp_path: Path) -> None:

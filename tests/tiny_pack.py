@@ -1,6 +1,8 @@
 """A forgery pack made on the spot: a known linear function of the colours, small enough to check by hand."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -51,8 +53,11 @@ def make_card(size: int, sha256: str) -> Card:
     )
 
 
-def write_pack(folder: Path, *, size: int = 16, gain: float = 1.0) -> Path:
-    """Write the pack; its logit is gain * mean(R + 2 G - 3 B), its map sigmoid of the red channel at a quarter size."""
+def write_pack(folder: Path, *, size: int = 16, gain: float = 1.0, **changes: Any) -> Path:
+    """Write the pack; its logit is gain * mean(R + 2 G - 3 B), its map sigmoid of the red channel at a quarter size.
+
+    `changes` are to fields of the card.
+    """
     folder.mkdir()
     weights = np.array([1, 2, -3], np.float32).reshape(1, 3, 1, 1) * np.float32(gain)
     red = np.array([1, 0, 0], np.float32).reshape(1, 3, 1, 1)
@@ -81,5 +86,6 @@ def write_pack(folder: Path, *, size: int = 16, gain: float = 1.0) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, folder / "model.onnx")
-    make_card(size, sha256_of(folder / "model.onnx")).write(folder / "card.json")
+    card = make_card(size, sha256_of(folder / "model.onnx"))
+    replace(card, **changes).write(folder / "card.json")
     return folder

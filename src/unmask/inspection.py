@@ -3,13 +3,17 @@
 A picture: every face is judged by itself. A video: frames are sampled, faces followed, and each track is one finding.
 The frames of a track show the same person minutes or milliseconds apart; they are anything but independent, so they are
 treated as one observation (the mean of their logits), and likelihood ratios are never multiplied over frames.
+
+Several forgery packs may look at each face. The first one leads: it decides what is refused and what is concluded. The
+others give second opinions, which stand beside it; the same pixels are no independent evidence, so nothing is combined.
 """
 
+import math
 import platform
 import shlex
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +32,7 @@ from unmask.evidence.report import (
     FaceFinding,
     ForgeryMap,
     Media,
+    Opinion,
     PackUse,
     Quality,
     Refusal,
@@ -45,7 +50,7 @@ from unmask.forgery.scoring import FaceScore, ForgeryScorer, probability
 from unmask.media.images import decode_image
 from unmask.media.intake import MediaFile, take_in
 from unmask.media.sources import RefusedSource, Source, display_path
-from unmask.packs import Calibration, load_pack
+from unmask.packs import Card, Pack, load_pack
 
 # Faces judged in one run of the network: enough to keep it busy, few enough that memory does not matter.
 _BATCH = 8
@@ -69,44 +74,45 @@ class Inspection:
 class Inspector:
     """Loads the model packs once and inspects any number of files. Use one per thread or process.
 
-    `cards` are the cards of the face detector and the forgery detector in use.
+    `cards` are the cards of the face detector and of the forgery detectors in use, the leading one first of these.
     """
 
     def __init__(
-        self, forgery_pack: str | Path = "plain", frames_per_second: float = 5.0, face_pack: str | Path = "yunet"
+        self,
+        forgery_pack: str | Path | Sequence[str | Path] = "plain",
+        frames_per_second: float = 5.0,
+        face_pack: str | Path = "yunet",
     ) -> None:
         """Load the packs.
 
         Args:
-            forgery_pack: an embedded pack's name or a pack's folder; so is `face_pack`.
+            forgery_pack: an embedded pack's name or a pack's folder; so is `face_pack`. Of several the first leads, the
+                others give second opinions.
             frames_per_second: how many frames of a second of video are looked at, > 0.
 
         Raises:
-            PackError: a pack is missing, incomplete, altered or of another task.
-            ValueError: `frames_per_second` is not a positive number.
+            PackError: a pack is missing, incomplete, altered, of another task, not for visible light, or given twice.
+            ValueError: `frames_per_second` is not a positive number, or there is no forgery pack.
         """
         if not 0 < frames_per_second < float("inf"):
             raise ValueError(f"frames_per_second must be a positive number, not {frames_per_second}")
-        pack = load_pack(forgery_pack, task="forgery_detection")
-        card = pack.card
-        if card.calibration is None or card.crop_margin is None:
-            raise PackError(f"card of pack {card.name!r} has no calibration or crop margin: export the pack anew")
+        given = [forgery_pack] if isinstance(forgery_pack, str | Path) else list(forgery_pack)
+        if not given:
+            raise ValueError("forgery_pack must name a pack")
+        packs = [load_pack(pack, task="forgery_detection") for pack in given]
+        self._given = [str(pack) for pack in given]
+        names = _names([pack.card for pack in packs], self._given)
+        self._judges = [_Judge(pack, name) for pack, name in zip(packs, names, strict=True)]
+        self._leader = self._judges[0]
         faces = load_pack(face_pack, task="face_detection")
         self.frames_per_second = frames_per_second
-        self.cards = (faces.card, card)
+        self.cards = (faces.card, *(pack.card for pack in packs))
         self._packs = [PackUse(name=card.name, version=card.version, sha256=card.sha256) for card in self.cards]
-        self._calibration: Calibration = card.calibration
-        self._margin: float = card.crop_margin
-        self._size = card.input_size[0]
         self._finder = FaceFinder(faces)
         # In the many frames of a video, time is not spent on looking for faces that would be refused as too small.
-        self._video_finder = FaceFinder(faces, smallest=max(_SMALLEST_IN_VIDEO, self._calibration.min_face_px))
-        try:
-            self._scorer = ForgeryScorer(pack)
-        except ValueError as error:
-            raise PackError(f"{error}: give another pack") from error
-        self._options: dict[str, str | int | float | bool | None] = {
-            "pack": str(forgery_pack),
+        self._video_finder = FaceFinder(faces, smallest=max(_SMALLEST_IN_VIDEO, self._leader.calibration.min_face_px))
+        self._options: dict[str, Any] = {
+            "pack": self._given if len(given) > 1 else self._given[0],
             "face_pack": str(face_pack),
             "frames_per_second": frames_per_second,
         }
@@ -215,7 +221,7 @@ class Inspector:
             frames_sampled=None,
             warnings=list(still.warnings),
         )
-        findings = [self._finding(index, look, look.logit, look.quality.unified) for index, look in enumerate(looks)]
+        findings = [self._finding(index, look, look.answers) for index, look in enumerate(looks)]
         return facts, findings, [look.picture for look in looks if pictures]
 
     def _video(
@@ -233,7 +239,7 @@ class Inspector:
         def judge(batch: list[tuple[_Track, _Look]]) -> None:
             self._score([look for _, look in batch], clock)
             for track, look in batch:
-                track.add(look, self._calibration, pictures)
+                track.add(look, self._leader, pictures)
 
         with clock.stage("read"):
             video = open_video(media, self.frames_per_second)
@@ -248,7 +254,7 @@ class Inspector:
                     numbered = follower.update(frame.time, frame.pixels)
                 looks = self._look(frame.pixels, frame.time, [face for _, face in numbered], clock)
                 for (number, _), look in zip(numbered, looks, strict=True):
-                    waiting.append((tracks.setdefault(number, _Track()), look))
+                    waiting.append((tracks.setdefault(number, _Track(len(self._judges))), look))
                 if len(waiting) >= _BATCH:
                     judging.append(judge_thread.submit(judge, waiting))
                     waiting = []
@@ -283,12 +289,98 @@ class Inspector:
         with clock.stage("quality"):
             for face in faces:
                 quality = assess_quality(pixels, face)
-                crop, region = context_crop(pixels, face.box, self._margin, self._size)
-                looks.append(_Look(moment, face, quality, self._refusal(face, quality), region, crop))
+                views = [judge.view(pixels, face, quality) for judge in self._judges]
+                looks.append(_Look(moment, face, quality, views))
         return looks
 
+    def _score(self, looks: Iterable["_Look"], clock: "_Clock") -> None:
+        """Have every pack judge what the leading pack does not refuse, but for what its own limits forbid it."""
+        judged = [look for look in looks if look.refusal is None]
+        with clock.stage("score"):
+            for number, judge in enumerate(self._judges):
+                views = [look.views[number] for look in judged if look.views[number].refusal is None]
+                scores = judge.scorer.score([view.crop for view in views])
+                for view, score in zip(views, scores, strict=True):
+                    view.score = score
+
+    def _track_finding(self, index: int, track: "_Track") -> tuple[FaceFinding, "_Look"]:
+        answers = [mean.answer for mean in track.means]
+        look = track.telling(forged=(self._leader.opinion(answers[0]).log10_lr or 0.0) > 0)
+        return self._finding(index, look, answers, track.points), look
+
+    def _finding(
+        self, index: int, look: "_Look", answers: list["_Answer"], points: list[TrackPoint] | None = None
+    ) -> FaceFinding:
+        """What is said of one face: `look` shows it, the `answers` of the packs speak for it."""
+        opinions = [judge.opinion(answer) for judge, answer in zip(self._judges, answers, strict=True)]
+        leading = opinions[0]
+        return FaceFinding(
+            index=index,
+            box=look.face.box,
+            landmarks=[(float(x), float(y)) for x, y in look.face.landmarks],
+            detection_confidence=look.face.confidence,
+            quality=look.quality,
+            verdict=leading.verdict,
+            refusal=look.refusal,
+            score=leading.score,
+            log10_lr=leading.log10_lr,
+            support=leading.support,
+            map=look.map,
+            sequence=None,
+            time=look.time,
+            track=points,
+            opinions=opinions if len(opinions) > 1 and look.refusal is None else None,
+        )
+
+    def _tool(self, source: Source | RefusedSource) -> Tool:
+        command = _command(self._given, self.frames_per_second, source)
+        return Tool(version=__version__, options=self._options, libraries=_libraries(), command=command)
+
+
+_Found = tuple[Media, list[FaceFinding], list[bytes]]
+# A pack's logit and the face quality that goes with it, or None if it did not judge.
+_Answer = tuple[float, float] | None
+
+
+@dataclass(slots=True)
+class _View:
+    """A face as one pack sees it, and what the pack says of it."""
+
+    refusal: Refusal | None
+    region: Box
+    crop: np.ndarray
+    score: FaceScore | None = None
+
+
+class _Judge:
+    """One forgery pack at work: how it sees a face, which faces it refuses, and what its logits mean."""
+
+    def __init__(self, pack: Pack, name: str) -> None:
+        """Take a pack, which opinions call `name`.
+
+        Raises:
+            PackError: the pack is not one that judges faces in visible light.
+        """
+        card = pack.card
+        if card.calibration is None or card.crop_margin is None:
+            raise PackError(f"card of pack {card.name!r} has no calibration or crop margin: export the pack anew")
+        if "visible" not in card.spectra:
+            spectra = ", ".join(card.spectra)
+            raise PackError(f"pack {card.name!r} was trained for {spectra}; give one trained for visible light")
+        try:
+            self.scorer = ForgeryScorer(pack)
+        except ValueError as error:
+            raise PackError(f"{error}: give another pack") from error
+        self.name = name
+        self.calibration = card.calibration
+        self.margin = card.crop_margin
+
+    def view(self, pixels: np.ndarray, face: FoundFace, quality: Quality) -> _View:
+        crop, region = context_crop(pixels, face.box, self.margin, self.scorer.size)
+        return _View(self._refusal(face, quality), region, crop)
+
     def _refusal(self, face: FoundFace, quality: Quality) -> Refusal | None:
-        limits = self._calibration
+        limits = self.calibration
         if face.box[2] < limits.min_face_px:
             message = f"The face is {face.box[2]:.0f} pixels wide; {limits.min_face_px:.0f} are needed."
             return Refusal(code=RefusalCode.TOO_SMALL, message=message)
@@ -301,98 +393,103 @@ class Inspector:
             return Refusal(code=RefusalCode.POOR_QUALITY, message=message)
         return None
 
-    def _score(self, looks: Iterable["_Look"], clock: "_Clock") -> None:
-        judged = [look for look in looks if look.refusal is None]
-        if not judged:
-            return
-        with clock.stage("score"):
-            scores = self._scorer.score([look.crop for look in judged])
-        for look, score in zip(judged, scores, strict=True):
-            look.score = score
-
-    def _track_finding(self, index: int, track: "_Track") -> tuple[FaceFinding, "_Look"]:
-        if not track.judged:
-            look = track.telling(forged=False)
-            return self._finding(index, look, None, look.quality.unified, track.points), look
-        logit, quality = track.logit_sum / track.judged, track.quality_sum / track.judged
-        look = track.telling(forged=likelihood_ratio(self._calibration, logit, quality) > 0)
-        return self._finding(index, look, logit, quality, track.points), look
-
-    def _finding(
-        self, index: int, look: "_Look", logit: float | None, quality: float, points: list[TrackPoint] | None = None
-    ) -> FaceFinding:
-        """What is said of one face: `look` shows it, `logit` (null: refused) at `quality` speaks for it."""
-        log10_lr = None if logit is None else likelihood_ratio(self._calibration, logit, quality)
-        return FaceFinding(
-            index=index,
-            box=look.face.box,
-            landmarks=[(float(x), float(y)) for x, y in look.face.landmarks],
-            detection_confidence=look.face.confidence,
-            quality=look.quality,
-            verdict=Verdict.REFUSED if log10_lr is None else decide(log10_lr, self._calibration),
-            refusal=look.refusal,
-            score=None if logit is None else probability(logit),
+    def opinion(self, answer: _Answer) -> Opinion:
+        if answer is None:
+            return Opinion(pack=self.name, verdict=Verdict.REFUSED, score=None, log10_lr=None, support=None)
+        log10_lr = likelihood_ratio(self.calibration, *answer)
+        return Opinion(
+            pack=self.name,
+            verdict=decide(log10_lr, self.calibration),
+            score=probability(answer[0]),
             log10_lr=log10_lr,
-            support=None if log10_lr is None else support(log10_lr),
-            map=look.map,
-            sequence=None,
-            time=look.time,
-            track=points,
-        )
-
-    def _tool(self, source: Source | RefusedSource) -> Tool:
-        return Tool(
-            version=__version__, options=self._options, libraries=_libraries(), command=_command(self._options, source)
+            support=support(log10_lr),
         )
 
 
-_Found = tuple[Media, list[FaceFinding], list[bytes]]
+def _names(cards: Sequence[Card], given: Sequence[str]) -> list[str]:
+    """What to call each pack: by its name; if that is shared, with its version; if that is too, as it was given.
+
+    Raises:
+        PackError: a pack is given twice.
+    """
+    names = [card.name for card in cards]
+    versions = [f"{card.name} {card.version}" for card in cards]
+    models = [(version, card.sha256) for version, card in zip(versions, cards, strict=True)]
+    for number, model in enumerate(models):
+        if model in models[:number]:
+            raise PackError(f"pack {given[number]!r} is {versions[number]}, which is given twice: give each pack once")
+    return [
+        name if names.count(name) == 1 else version if versions.count(version) == 1 else as_given
+        for name, version, as_given in zip(names, versions, given, strict=True)
+    ]
 
 
 @dataclass(slots=True)
 class _Look:
-    """One face in one picture or frame, and what became of it."""
+    """One face in one picture or frame, and what became of it; `views` are the packs', the leading one's first."""
 
     time: float | None
     face: FoundFace
     quality: Quality
-    refusal: Refusal | None
-    region: Box
-    crop: np.ndarray
-    score: FaceScore | None = None
+    views: list[_View]
     picture: bytes = b""
 
     @property
-    def logit(self) -> float | None:
-        return self.score.logit if self.score else None
+    def refusal(self) -> Refusal | None:
+        return self.views[0].refusal
+
+    @property
+    def answers(self) -> list[_Answer]:
+        return [(view.score.logit, self.quality.unified) if view.score else None for view in self.views]
 
     @property
     def map(self) -> ForgeryMap | None:
-        if self.score is None:
+        leading = self.views[0]
+        if leading.score is None:
             return None
         # Three decimals: finer steps say nothing and would double the size of a report.
-        values = [[round(float(value), 3) for value in row] for row in self.score.map]
-        return ForgeryMap(region=self.region, values=values)
+        values = [[round(float(value), 3) for value in row] for row in leading.score.map]
+        return ForgeryMap(region=leading.region, values=values)
 
     def settle(self, picture: bool) -> None:
-        """Let go of the pixels; keep them as a small JPEG file if they are to be shown."""
+        """Let go of the pixels; keep those that the map covers as a small JPEG file if they are to be shown."""
         if picture and not self.picture:
-            _, coded = cv2.imencode(".jpg", self.crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY])
+            pixels = self.views[0].crop[:, :, ::-1]
+            _, coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY])
             self.picture = coded.tobytes()
-        self.crop = _NOTHING
+        for view in self.views:
+            view.crop = _NOTHING
 
 
 _NOTHING = np.empty((0, 0, 3), np.uint8)
 
 
+@dataclass(slots=True)
+class _Mean:
+    """The mean of one pack's answers over the frames that it judged."""
+
+    judged: int = 0
+    logit_sum: float = 0.0
+    quality_sum: float = 0.0
+
+    def add(self, answer: _Answer) -> None:
+        if answer is not None:
+            self.judged += 1
+            self.logit_sum += answer[0]
+            self.quality_sum += answer[1]
+
+    @property
+    def answer(self) -> _Answer:
+        return (self.logit_sum / self.judged, self.quality_sum / self.judged) if self.judged else None
+
+
 class _Track:
     """One person through a video. Only the looks that may be shown are kept, so a long track costs little memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, packs: int) -> None:
         self.points: list[TrackPoint] = []
-        self.judged = 0
-        self.logit_sum = 0.0
-        self.quality_sum = 0.0
+        self.means = [_Mean() for _ in range(packs)]
+        self.highest_logit = -math.inf
         self.highest: _Look | None = None  # of the judged ones, that with the highest logit
         self.clearest: _Look | None = None  # of the judged ones, that of the best quality
         self.refused: _Look | None = None  # of the refused ones, that of the best quality
@@ -404,19 +501,19 @@ class _Track:
             raise ValueError("a track without a look")
         return look
 
-    def add(self, look: _Look, calibration: Calibration, picture: bool) -> None:
+    def add(self, look: _Look, leader: _Judge, picture: bool) -> None:
         """Take in the look of one frame, scored or refused."""
-        logit, quality = look.logit, look.quality.unified
+        answers, quality = look.answers, look.quality.unified
+        for mean, answer in zip(self.means, answers, strict=True):
+            mean.add(answer)
+        leading = leader.opinion(answers[0])
         kept = False
-        if logit is None:
+        if answers[0] is None:
             if self.refused is None or quality > self.refused.quality.unified:
                 self.refused, kept = look, True
         else:
-            self.judged += 1
-            self.logit_sum += logit
-            self.quality_sum += quality
-            if self.highest is None or logit > (self.highest.logit or 0.0):
-                self.highest, kept = look, True
+            if answers[0][0] > self.highest_logit:
+                self.highest, self.highest_logit, kept = look, answers[0][0], True
             if self.clearest is None or quality > self.clearest.quality.unified:
                 self.clearest, kept = look, True
         look.settle(picture and kept)
@@ -425,8 +522,8 @@ class _Track:
                 time=look.time or 0.0,
                 box=look.face.box,
                 quality=quality,
-                score=None if logit is None else probability(logit),
-                log10_lr=None if logit is None else likelihood_ratio(calibration, logit, quality),
+                score=leading.score,
+                log10_lr=leading.log10_lr,
             )
         )
 
@@ -491,9 +588,10 @@ def _libraries() -> dict[str, str]:
     return versions
 
 
-def _command(options: Mapping[str, object], source: Source | RefusedSource) -> str:
+def _command(packs: Iterable[str], frames_per_second: float, source: Source | RefusedSource) -> str:
     """A line for a POSIX shell that repeats the inspection."""
-    words = ["unmask", "inspect", "--pack", str(options["pack"]), "--fps", f"{options['frames_per_second']:g}"]
+    words = ["unmask", "inspect", *(word for pack in packs for word in ("--pack", pack)), "--fps"]
+    words.append(f"{frames_per_second:g}")
     path = source.path
     if "\ufffd" in path and isinstance(source, Source) and source.file is not None:
         path = str(source.file)  # the path to show has lost its bytes that are not UTF-8
@@ -532,4 +630,5 @@ def inspect(path: str | Path, **options: Any) -> Report:
     Raises:
         PackError: a pack is missing, incomplete, altered or of another task.
     """
-    return _inspector(**options).inspect(path)
+    hashable = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return _inspector(**hashable).inspect(path)

@@ -4,7 +4,18 @@ from typing import Any
 
 from unmask.errors import RefusalCode
 from unmask.evidence.likelihood import PROPOSITIONS, conclude, decide, likelihood_ratio, support
-from unmask.evidence.report import FaceFinding, ForgeryMap, Media, PackUse, Quality, Refusal, Report, Tool, TrackPoint
+from unmask.evidence.report import (
+    FaceFinding,
+    ForgeryMap,
+    Media,
+    Opinion,
+    PackUse,
+    Quality,
+    Refusal,
+    Report,
+    Tool,
+    TrackPoint,
+)
 from unmask.packs.card import Calibration, CalibrationBin, Card, Metric, OperatingPoint
 
 CALIBRATION = Calibration(
@@ -100,6 +111,19 @@ def make_face(index: int = 0, logit: float = 3.0, quality: float = 80.0, **chang
         "track": None,
     }
     return FaceFinding(**(values | changes))
+
+
+def make_opinions(face: FaceFinding, **log10_lrs: float | None) -> list[Opinion]:
+    """The opinion of the leading pack "plain" on its face, then those of others by name; null for a refusal."""
+    opinions = [
+        Opinion(pack="plain", verdict=face.verdict, score=face.score, log10_lr=face.log10_lr, support=face.support)
+    ]
+    for name, log10_lr in log10_lrs.items():
+        verdict = "refused" if log10_lr is None else decide(log10_lr, CALIBRATION)
+        score = None if log10_lr is None else 0.25
+        words = None if log10_lr is None else support(log10_lr)
+        opinions.append(Opinion(pack=name, verdict=verdict, score=score, log10_lr=log10_lr, support=words))
+    return opinions
 
 
 def refused_face(index: int = 0, code: RefusalCode = RefusalCode.TOO_SMALL, message: str = "Too small.") -> FaceFinding:

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import resource
 from html.parser import HTMLParser
@@ -5,14 +6,23 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
-from evidence_samples import CALIBRATION, CARD, make_face, make_report, make_track, refused_face, refused_report
+from evidence_samples import (
+    CALIBRATION,
+    CARD,
+    make_face,
+    make_opinions,
+    make_report,
+    make_track,
+    refused_face,
+    refused_report,
+)
 
 from unmask.errors import DataError
 from unmask.evidence import html
 from unmask.evidence.charts import lr_scale, timeline
 from unmask.evidence.html import HtmlReport
 from unmask.evidence.pictures import legend_colours, overlay
-from unmask.evidence.report import ForgeryMap, Quality
+from unmask.evidence.report import ForgeryMap, PackUse, Quality
 
 _VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -122,6 +132,33 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(tmp_path, crop):
     assert "http:" not in text
     assert "https:" not in text
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
+
+
+def test_second_opinions_are_shown_beside_the_first_and_not_combined(tmp_path, crop):
+    face = make_face(opinions=make_opinions(make_face(), other=-1.3, third=None))
+    tool = make_report().tool.model_copy(update={"options": {"pack": ["plain", "other"], "fps": 5.0}})
+    _, page = write(tmp_path, (make_report(faces=[face], tool=tool), [crop]))
+    assert (
+        "Pack Verdict log10 LR In words Score "
+        f"plain Forged +1.70 moderate support for a forged face {face.score:.3f} "
+        "other Authentic -1.30 moderate support for an unaltered photograph 0.250 "
+        "third Refused too small or too poor for this pack" in page.text
+    )
+    assert "not independent" in page.text
+    assert "pack = plain, other, fps = 5.0" in page.text
+    _, page = write(tmp_path, (make_report(), [crop]))
+    assert "Opinions" not in page.text
+
+
+def test_packs_of_one_model_are_told_apart_by_version(tmp_path):
+    """Say, the same network calibrated anew."""
+    cards = [CARD, dataclasses.replace(CARD, version="2.0.0", limits=("Calibrated anew.",))]
+    uses = [PackUse(name=card.name, version=card.version, sha256=card.sha256) for card in cards]
+    path = tmp_path / "report.html"
+    with HtmlReport(path, cards) as page:
+        page.add(make_report(packs=uses))
+    text = Page(path.read_text(encoding="utf-8")).text
+    assert text.count("Not for drawings or masks.") == text.count("Calibrated anew.") == 1
 
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}\u202egpj.exe\x00.jpg"

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from evidence_samples import make_face, make_report, make_track, refused_face, refused_report
+from evidence_samples import make_face, make_opinions, make_report, make_track, refused_face, refused_report
 from pydantic import ValidationError
 
-from unmask.evidence.report import FaceFinding, Report, escape_surrogates, restore_surrogates
+from unmask.evidence.report import FaceFinding, Opinion, Report, escape_surrogates, restore_surrogates
 from unmask.evidence.schema import report_schema
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "report-schema.json"
@@ -26,8 +26,12 @@ def test_published_schema_is_that_of_the_code():
         refused_report(),
         make_report(faces=[make_face(), refused_face(1)]),
         make_report(kind="video", faces=[make_face(time=0.4, track=make_track([1.0, None, 2.0]))]),
+        make_report(
+            faces=[make_face(opinions=make_opinions(make_face(), other=-0.7, third=None)), refused_face(1)],
+            tool=make_report().tool.model_copy(update={"options": {"pack": ["plain", "other", "third"]}}),
+        ),
     ],
-    ids=["judged", "refused", "partly refused", "video"],
+    ids=["judged", "refused", "partly refused", "video", "opinions"],
 )
 def test_reports_obey_the_published_schema_and_come_back_from_json(report):
     text = report.model_dump_json()
@@ -48,6 +52,24 @@ def test_a_refusal_never_has_a_score(changes):
 def test_a_judgement_never_lacks_its_numbers(changes):
     with pytest.raises(ValidationError, match="refused"):
         make_face(**changes)
+
+
+@pytest.mark.parametrize("changes", [{"verdict": "refused"}, {"score": None}, {"log10_lr": None}, {"support": None}])
+def test_an_opinion_has_its_numbers_or_is_refused(changes):
+    first, refused = make_opinions(make_face(), other=None)
+    with pytest.raises(ValidationError, match="refused"):
+        Opinion(**{**first.model_dump(), **changes})
+    with pytest.raises(ValidationError, match="refused"):
+        Opinion(**{**refused.model_dump(), "log10_lr": 0.0})
+
+
+def test_reports_written_before_there_were_opinions_can_be_read():
+    old = json.loads(make_report().model_dump_json()) | {"schema_version": "1.0"}
+    for face in old["faces"]:
+        assert face.pop("opinions") is None
+    jsonschema.Draft202012Validator(report_schema()).validate(old)
+    assert Report.model_validate(old).faces == make_report().faces
+    assert make_report().schema_version == "1.1"
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

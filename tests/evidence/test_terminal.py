@@ -1,7 +1,7 @@
 import io
 
 import pytest
-from evidence_samples import make_face, make_report, make_track, refused_face, refused_report
+from evidence_samples import make_face, make_opinions, make_report, make_track, refused_face, refused_report
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -40,6 +40,20 @@ def test_one_row_per_face_with_what_the_report_says():
     assert "group.jpg" in rows[0]
     assert "group.jpg" not in rows[1]
     assert "too_small: Too small." in lines[lines.index(rows[3]) + 1]
+
+
+def test_second_opinions_stand_under_their_face():
+    face = make_face(0, 5.0)
+    first = make_face(0, 5.0, opinions=make_opinions(face, **{"other\x1b": 0.42, "third": -1.3, "fourth": None}))
+    lines = show(make_report("two.jpg", [first, make_face(1, 0.0)]), width=120).splitlines()
+    (row,) = (number for number, line in enumerate(lines) if "1/2" in line)
+    assert lines[row + 1 : row + 4] == [
+        "  second opinion, other\\x1b: inconclusive, log10 LR +0.42 (weak H1)".ljust(120),
+        "  second opinion, third: authentic, log10 LR -1.30 (moderate H2)".ljust(120),
+        "  second opinion, fourth: refused".ljust(120),
+    ]
+    assert "2/2" in lines[row + 4]
+    assert "second opinion" not in "".join(lines[row + 4 :])
 
 
 def test_compact_is_one_row_per_file():

@@ -64,13 +64,13 @@ class HtmlReport:
     ) -> None:
         self.path = Path(path)
         self._part = self.path.with_name(self.path.name + ".part")
-        self._cards = {(card.name, card.sha256): card for card in cards}
+        self._cards = {_identity(card): card for card in cards}
         self._title = title
         self._command = command
         self._jinja = _environment()
         self._counts: Counter[str] = Counter()
         self._faces = self._judged = 0
-        self._packs: dict[tuple[str, str], PackUse] = {}
+        self._packs: dict[tuple[str, str, str], PackUse] = {}
         self._stages: Counter[str] = Counter()
         self._first: Report | None = None
         self._body: IO[str] | None = None
@@ -147,7 +147,7 @@ class HtmlReport:
         self._faces += len(report.faces)
         self._judged += judged
         self._stages.update(report.timings)
-        self._packs.update({(pack.name, pack.sha256): pack for pack in report.packs})
+        self._packs.update({_identity(pack): pack for pack in report.packs})
         self._first = self._first or report
 
     def __exit__(
@@ -212,11 +212,16 @@ class HtmlReport:
         )
 
     def _calibration(self, report: Report) -> Calibration | None:
-        cards = (self._cards.get((pack.name, pack.sha256)) for pack in report.packs)
+        """That of the leading pack: the first that has one."""
+        cards = (self._cards.get(_identity(pack)) for pack in report.packs)
         return next((card.calibration for card in cards if card is not None and card.calibration is not None), None)
 
     def _render(self, template: str, **values: Any) -> str:
         return self._jinja.get_template(template).render(**values)
+
+
+def _identity(pack: Card | PackUse) -> tuple[str, str, str]:
+    return pack.name, pack.version, pack.sha256
 
 
 @dataclass(frozen=True)

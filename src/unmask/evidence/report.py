@@ -9,13 +9,13 @@ File names need not be valid UTF-8, JSON must be: see `escape_surrogates`.
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from unmask.errors import RefusalCode
 
-SCHEMA_VERSION: Literal["1.0"] = "1.0"
+SCHEMA_VERSION: Literal["1.1"] = "1.1"
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
@@ -101,15 +101,33 @@ class TrackPoint(_Part):
     log10_lr: float | None
 
 
-def _numbers_or_refusal(judged: "FaceFinding | Report") -> "FaceFinding | Report":
+_Judged = TypeVar("_Judged", "Opinion", "FaceFinding", "Report")
+
+
+def _numbers_or_refusal(judged: _Judged) -> _Judged:
     """A judgement with its numbers, or a refusal without any: never both, never neither."""
     refused = judged.verdict is Verdict.REFUSED
-    if refused != (judged.refusal is not None):
+    if not isinstance(judged, Opinion) and refused != (judged.refusal is not None):
         raise ValueError('a refusal and the verdict "refused" go together')
     for name in ("score", "log10_lr", "support"):
         if refused != (getattr(judged, name) is None):
             raise ValueError(f'{name} is null if and only if the verdict is "refused"')
     return judged
+
+
+class Opinion(_Part):
+    """What one pack says of a face, by its own calibration; `pack` is its name, with its version if that is shared.
+
+    "refused" without numbers: the pack's own limits of size or quality forbid it to judge the face.
+    """
+
+    pack: Quoting
+    verdict: Verdict
+    score: Unit | None
+    log10_lr: float | None
+    support: str | None
+
+    _consistent = model_validator(mode="after")(_numbers_or_refusal)
 
 
 class FaceFinding(_Part):
@@ -118,6 +136,7 @@ class FaceFinding(_Part):
     `box` is (x, y, width, height); `landmarks` are right eye, left eye, nose tip, right and left mouth corner, the
     subject's right. For a track, box, landmarks, quality and map are those of the frame at `time`, the most telling.
     `support` is the verbal expression of `log10_lr` on the ENFSI scale. `sequence` is filled by the sequence detector.
+    `opinions`, the leading pack's first, are null if one pack ran or the face was refused. They are never combined.
     """
 
     index: Annotated[int, Field(ge=0)]
@@ -134,6 +153,7 @@ class FaceFinding(_Part):
     sequence: list[str] | None
     time: float | None
     track: list[TrackPoint] | None
+    opinions: list[Opinion] | None = None  # since 1.1
 
     _consistent = model_validator(mode="after")(_numbers_or_refusal)
 
@@ -151,7 +171,7 @@ class Tool(_Part):
 
     name: Literal["unmask"] = "unmask"
     version: str
-    options: dict[str, Quoting | int | float | bool | None]
+    options: dict[str, Quoting | int | float | bool | list[Quoting] | None]
     libraries: dict[str, str]
     command: Quoting
 
@@ -171,7 +191,7 @@ class Media(_Part):
 class Report(_Part):
     """The answer for one media file."""
 
-    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1"] = SCHEMA_VERSION
     path: Quoting
     sha256: str | None
     kind: Literal["image", "video"] | None

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unmask.evidence.likelihood import SHORT_PROPOSITIONS, strength
-from unmask.evidence.report import FaceFinding, Report, Verdict
+from unmask.evidence.report import FaceFinding, Opinion, Report, Verdict
 
 # Shape and word as well as colour; magenta and cyan stay apart for the colour-blind where red and green do not.
 _STYLES = {
@@ -143,6 +143,8 @@ class TerminalReport:
         )
         if face.refusal is not None:
             self._print_reason(face.refusal.code, face.refusal.message)
+        for opinion in (face.opinions or ())[1:]:  # the row above is the first
+            self._print_note(f"second opinion, {opinion.pack}: {_said(opinion)}")
 
     def _judgement(self, judged: Report | FaceFinding) -> list[Text]:
         style, symbol, plain = _STYLES[judged.verdict]
@@ -150,9 +152,7 @@ class TerminalReport:
         verdict = Text(f"{symbol} {judged.verdict}", style=style)
         if judged.log10_lr is None:
             return [verdict, Text(), Text()]
-        word = strength(judged.log10_lr)
-        supported = "neither" if word is None else f"{word} {'H1' if judged.log10_lr > 0 else 'H2'}"
-        return [verdict, Text(f"{judged.log10_lr:+.2f}"), Text(supported)]
+        return [verdict, Text(f"{judged.log10_lr:+.2f}"), Text(_supported(judged.log10_lr))]
 
     def _name(self, report: Report) -> Text:
         name = "standard input" if report.path == "-" else self._shown(report.path)
@@ -185,6 +185,17 @@ class TerminalReport:
     @property
     def _encoding(self) -> str:
         return self.console.encoding
+
+
+def _supported(log10_lr: float) -> str:
+    word = strength(log10_lr)
+    return "neither" if word is None else f"{word} {'H1' if log10_lr > 0 else 'H2'}"
+
+
+def _said(opinion: Opinion) -> str:
+    if opinion.log10_lr is None:
+        return opinion.verdict.value
+    return f"{opinion.verdict}, log10 LR {opinion.log10_lr:+.2f} ({_supported(opinion.log10_lr)})"
 
 
 def _extent(report: Report) -> str:

@@ -84,8 +84,8 @@ class Card:
 
     `input_size` is (height, width); (0, 0) means any size. Pixels enter as float32 RGB or BGR per `colour_order`, in
     [0, 1] for forgery detectors, then `(x - mean) / std`. `crop_margin` is the side of the context crop over the longer
-    side of the face box (null for packs that see whole pictures). `outputs` names the ONNX outputs in order.
-    `sha256` is that of `model.onnx`.
+    side of the face box (null for packs that see whole pictures). `spectra` are those it was trained for: "visible",
+    "nir". `outputs` names the ONNX outputs in order. `sha256` is that of `model.onnx`.
     """
 
     schema_version: Literal[1] = 1
@@ -98,6 +98,7 @@ class Card:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     crop_margin: float | None
+    spectra: tuple[str, ...] = ("visible",)
     outputs: tuple[str, ...]
     licence: str
     origin: str
