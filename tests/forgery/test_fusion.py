@@ -3,15 +3,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from unmask.forgery.detector import Detector, DetectorOutput, normalise
 from unmask.forgery.fusion import Fused
-from unmask.forgery.plain import DetectorOutput, Plain
+from unmask.forgery.plain import Plain
 
 pytestmark = pytest.mark.lab
 
 
-class Says(nn.Module):
+class Says(Detector):
     """A detector that always says the same."""
 
     def __init__(self, logit: float) -> None:
@@ -46,9 +47,9 @@ def test_large_logits_do_not_overflow() -> None:
 
 def test_one_detector_alone_says_what_it_says() -> None:
     torch.manual_seed(0)
-    member = Plain("rgb", pretrained=False).eval()
+    member = Plain("rgb", weights="none").eval()
     faces = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        alone, fused = member(faces), Fused([member])(faces)
+        alone, fused = member(normalise(faces, member)), Fused([member])(faces)
     torch.testing.assert_close(fused.logit, alone.logit)
     torch.testing.assert_close(fused.map, alone.map)

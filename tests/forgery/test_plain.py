@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from unmask.data.assets import EFFICIENTNET_LITE0, cache_folder
-from unmask.forgery.plain import DetectorOutput, Plain
+from unmask.forgery.detector import DetectorOutput
+from unmask.forgery.plain import Plain
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.mark.parametrize(("view", "channels"), [("rgb", 3), ("residual", 3), ("both", 6)])
 def test_the_view_decides_what_the_backbone_sees(view: Any, channels: int) -> None:
-    detector = Plain(view, pretrained=False).eval()
+    detector = Plain(view, weights="none").eval()
     seen: list[torch.Tensor] = []
     detector.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     faces = torch.rand(2, 3, 64, 64)
@@ -29,21 +30,21 @@ def test_the_view_decides_what_the_backbone_sees(view: Any, channels: int) -> No
 
 
 def test_the_residual_does_not_see_the_colour() -> None:
-    detector = Plain("residual", pretrained=False).eval()
+    detector = Plain("residual", weights="none").eval()
     faces = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(detector(faces).logit, detector(faces + 0.2).logit, rtol=1e-3, atol=1e-4)
 
 
 def test_the_map_has_28_cells_a_side_at_full_size() -> None:
-    detector = Plain("rgb", pretrained=False).eval()
+    detector = Plain("rgb", weights="none").eval()
     with torch.no_grad():
         assert detector(torch.rand(1, 3, Plain.size, Plain.size)).map.shape == (1, 1, 28, 28)
 
 
 def test_no_loss_rewards_a_logit_without_end() -> None:
     """Labels are smoothed: the best logits are those of 0.98 and 0.02."""
-    detector = Plain("rgb", pretrained=False)
+    detector = Plain("rgb", weights="none")
 
     def verdict(size: float) -> float:
         logits = torch.tensor([-size, size])

@@ -5,31 +5,47 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from unmask.forgery.plain import DetectorOutput, Plain
+from unmask.errors import DataError
+from unmask.forgery.detector import Detector, DetectorOutput, normalise
 
 
-class Fused(nn.Module):
+class Fused(Detector):
     """Detectors trained on the same reals and different forgeries, as one detector.
 
     A logit trained on as many forgeries as reals is a log likelihood ratio. If the forgery may be of any member's kind
     with equal probability, the ratio of the whole is the mean of the ratios, so that one alarmed specialist is heard
-    though the others see nothing: logit = log mean exp(logits); the maps' cells likewise.
+    though the others see nothing: logit = log mean exp(logits); the maps' cells likewise, on the finest map's grid.
 
     Args:
-        members: detectors of equal input, at least one.
+        members: detectors of one input size, at least one; each keeps its own normalisation.
+
+    Raises:
+        DataError: they see faces at different sizes.
     """
 
-    mean, std, size = Plain.mean, Plain.std, Plain.size
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
-    def __init__(self, members: Sequence[Plain]) -> None:
+    def __init__(self, members: Sequence[Detector]) -> None:
         super().__init__()
+        sizes = sorted({member.size for member in members})
+        if len(sizes) > 1:
+            raise DataError(f"detectors that see faces at {' and '.join(map(str, sizes))} pixels cannot be fused")
+        self.size = sizes[0]
         self.members = nn.ModuleList(members)
 
     def forward(self, faces: Tensor) -> DetectorOutput:
-        """Score faces, (B, 3, 224, 224) normalised."""
-        outputs = [member(faces) for member in self.members]
-        return DetectorOutput(mean_ratio([out.logit for out in outputs]), mean_ratio([out.map for out in outputs]))
+        """Score faces, (B, 3, S, S) in [0, 1]."""
+        outputs = [member(normalise(faces, member)) for member in self.members]
+        finest = max(out.map.shape[-1] for out in outputs)
+        maps = [
+            out.map
+            if out.map.shape[-1] == finest
+            else functional.interpolate(out.map, size=(finest, finest), mode="nearest")
+            for out in outputs
+        ]
+        return DetectorOutput(mean_ratio([out.logit for out in outputs]), mean_ratio(maps))
 
 
 def mean_ratio(logits: Sequence[Tensor]) -> Tensor:

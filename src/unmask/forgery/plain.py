@@ -7,7 +7,7 @@ feature pyramid (Lin et al. 2017) gives a map at stride 8; the logit reads mean 
 with the map's mean and peak, so that a small local edit can speak. Lab only: torch, timm.
 """
 
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import timm
@@ -15,44 +15,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unmask.data.assets import EFFICIENTNET_LITE0, fetch
+from unmask.forgery.backbones import PACKAGED, imagenet_state, load_matching, read_state
+from unmask.forgery.detector import Batch, Detector, DetectorOutput
 
 View = Literal["rgb", "residual", "both"]
 _STAGES = 5
 _MIXED = 256
 
 
-@dataclass(frozen=True)
-class DetectorOutput:
-    """What a detector says: `logit` (B,), `map` (B, 1, h, w) in logits, both higher = more likely forged."""
-
-    logit: Tensor
-    map: Tensor
-    extras: dict[str, Tensor] = field(default_factory=dict)
-
-
-class Plain(nn.Module):
+class Plain(Detector):
     """The detector.
 
     Args:
         view: what the backbone sees: the colours ("rgb"), the picture minus its 3x3 blur ("residual"), or both stacked.
-        pretrained: start from the ImageNet weights (fetched once); else from random ones.
-
-    Input: float32 (B, 3, 224, 224) RGB, normalised as `mean` and `std` say.
+        weights: of the backbone at the start: "imagenet" (fetched once), "none" for random ones, or a local file of
+            timm's `efficientnet_lite0`.
     """
 
     mean = (127 / 255, 127 / 255, 127 / 255)
     std = (128 / 255, 128 / 255, 128 / 255)
-    size = 224
+    step = 16
+    windows = True
 
-    def __init__(self, view: View = "rgb", pretrained: bool = True) -> None:
+    def __init__(self, view: View = "both", weights: str = "imagenet") -> None:
         super().__init__()
         self.view = view
         channels = {"rgb": 3, "residual": 3, "both": 6}[view]
         # Not the "tf_" model of the same weights: its explicit padding costs time, and the fields of view differ by one
         # pixel's shift. Its epsilon it is.
         self.backbone = timm.create_model(
-            "efficientnet_lite0",
+            PACKAGED,
             pretrained=False,
             features_only=True,
             out_indices=(2, 3),
@@ -60,8 +52,8 @@ class Plain(nn.Module):
             bn_eps=1e-3,
         )
         self.backbone.blocks = self.backbone.blocks[:_STAGES]  # type: ignore[index]
-        if pretrained:
-            self._load_imagenet()
+        if weights != "none":
+            self._start_from(imagenet_state() if weights == "imagenet" else read_state(Path(weights)))
         fine, deep = self.backbone.feature_info.channels()  # type: ignore[union-attr,operator]
         self.laterals = nn.ModuleList(nn.Conv2d(width, 64, 1) for width in (fine, deep))
         self.map_head = nn.Sequential(
@@ -72,19 +64,14 @@ class Plain(nn.Module):
         self.dropout = nn.Dropout(0.2)
         self.head = nn.Linear(2 * _MIXED + 2, 1)
 
-    def _load_imagenet(self) -> None:
-        weights = torch.load(fetch(EFFICIENTNET_LITE0), map_location="cpu", weights_only=True)
-        whole = timm.create_model("efficientnet_lite0", pretrained=False)
-        # The package's tensors stand in the order of timm's; names differ, shapes agree one to one.
-        named = dict(zip(whole.state_dict(), weights.values(), strict=True))
-        stem = named["conv_stem.weight"]
+    def _start_from(self, named: dict[str, Tensor]) -> None:
         if self.view == "both":
-            named["conv_stem.weight"] = torch.cat([stem, stem], 1) * 0.7
-        own = self.backbone.state_dict()
-        self.backbone.load_state_dict({name: named[name] for name in own})
+            stem = named["conv_stem.weight"]
+            named = {**named, "conv_stem.weight": torch.cat([stem, stem], 1) * 0.7}
+        load_matching(self.backbone, named, "of the backbone")
 
     def forward(self, faces: Tensor) -> DetectorOutput:
-        """Score faces, (B, 3, 224, 224) normalised."""
+        """Score faces, (B, 3, S, S) normalised."""
         if self.view != "rgb":
             residual = 4 * (faces - functional.avg_pool2d(faces, 3, 1, 1, count_include_pad=False))
             faces = residual if self.view == "residual" else torch.cat([faces, residual], 1)
@@ -99,20 +86,22 @@ class Plain(nn.Module):
         logit = self.head(torch.cat([self.dropout(pooled), spots], 1))[:, 0]
         return DetectorOutput(logit, heat)
 
-    def training_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The terms of the loss; their sum is minimised.
-
-        Args:
-            batch: `faces` (B, 3, S, S) normalised; `labels` (B,) 0 or 1; `masks` (B, 1, S / 8, S / 8) in [0, 1],
-                negative = not known.
-        """
+    def training_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss: the verdict's and, where the forged pixels are known, the map's."""
         out = self(batch["faces"])
         labels = batch["labels"].float()
-        known = (batch["masks"] >= 0).float()
-        per_cell = functional.binary_cross_entropy_with_logits(
-            out.map.float(), batch["masks"].clamp(min=0), reduction="none"
-        )
+        masks = on_grid(batch["masks"], out.map.shape[-1])
+        known = (masks >= 0).float()
+        per_cell = functional.binary_cross_entropy_with_logits(out.map.float(), masks.clamp(min=0), reduction="none")
         return {
             "verdict": functional.binary_cross_entropy_with_logits(out.logit.float(), 0.96 * labels + 0.02),
             "map": 0.5 * (per_cell * known).sum() / known.sum().clamp(min=1),
         }
+
+
+def on_grid(masks: Tensor, cells: int) -> Tensor:
+    """Masks (B, 1, m, m) on a grid (B, 1, cells, cells) by area; a cell that touches an unknown one is unknown."""
+    if masks.shape[-1] == cells:
+        return masks
+    unknown = functional.adaptive_max_pool2d((masks < 0).float(), cells)
+    return torch.where(unknown > 0, -1.0, functional.adaptive_avg_pool2d(masks, cells))

@@ -1,0 +1,76 @@
+"""What every detector of the lab is: one base class, one output, one batch. Lab only: torch.
+
+All detectors share the training engine, the run folder, export and one conformance battery (`tests/forgery`); what sets
+a method apart stands in its own module.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = Mapping[str, Tensor]
+"""What a detector learns from.
+
+`faces` (B, 3, S, S) normalised with the detector's mean and std; `labels` (B,) float, 1 = forged; `masks` (B, 1, m, m)
+in [0, 1], the share of forged pixels, negative = not known; `families` (B,) long, 0 = real, k = the detector's k-th
+generator; `progress` () in [0, 1], how much of the training is done.
+"""
+
+
+@dataclass(frozen=True)
+class DetectorOutput:
+    """What a detector says: `logit` (B,), `map` (B, 1, h, w) in logits, both higher = more likely forged."""
+
+    logit: Tensor
+    map: Tensor
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Detector(nn.Module):
+    """A forgery detector.
+
+    `mean` and `std` are the normalisation of its input, RGB in [0, 1]; `size` is the side of its input in pixels, a
+    multiple of `step`, which may be set to another one before training. `windows` says that it can learn from parts of
+    faces, at sizes of their own.
+    """
+
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    size: int = 224
+    step: int = 32
+    windows: bool = False
+
+    def forward(self, faces: Tensor) -> DetectorOutput:
+        """Score faces, (B, 3, S, S) normalised."""
+        raise NotImplementedError
+
+    def training_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss, scalars; their sum is minimised. Randomness comes from torch's global generator."""
+        raise NotImplementedError
+
+    def begin(self, batches: Iterable[Batch]) -> None:
+        """Learn what must be known of the training data before the first step; by default nothing.
+
+        Args:
+            batches: finitely many, of the training split alone.
+        """
+
+    def finish(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
+        """Fit what is fitted on the frozen network after the last step; by default nothing.
+
+        Called once, in evaluation mode, without gradients.
+
+        Args:
+            training: finitely many batches of the training split.
+            validation: the validation split's faces once; `masks` are all unknown.
+        """
+
+
+def normalise(faces: Tensor, detector: Any) -> Tensor:
+    """(faces - mean) / std with a detector's own numbers; faces (B, 3, S, S) in [0, 1]."""
+    mean = torch.tensor(detector.mean, device=faces.device).view(1, 3, 1, 1)
+    std = torch.tensor(detector.std, device=faces.device).view(1, 3, 1, 1)
+    return (faces - mean) / std
