@@ -17,7 +17,7 @@ from common import finish, parser, portrait, spread
 from unmask.faces.alignment import context_crop
 from unmask.faces.finding import FaceFinder
 from unmask.forgery.fusion import Fused
-from unmask.forgery.plain import Plain
+from unmask.forgery.methods import build
 from unmask.packs import load_pack
 
 Network = Callable[[np.ndarray], object]
@@ -41,7 +41,11 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(chosen.seed)
     pack = load_pack(chosen.pack)
-    views = [run["view"] for run in pack.card.protocol["runs"]]
+    # The first packs' cards name no options, only what their one method looked at.
+    members = [
+        build(run["method"], {**run.get("options", {"view": run.get("view")}), "weights": "none"}, (), run["size"])
+        for run in pack.card.protocol["runs"]
+    ]
     finder = FaceFinder()
     picture = portrait()
 
@@ -51,7 +55,7 @@ def main() -> None:
     size = pack.card.input_size[0]
     networks: dict[str, tuple[int, Network]] = {
         "pack, ONNX Runtime": (size, onnx),
-        "pack's network, eager torch": (size, in_torch(Fused([Plain(view, pretrained=False) for view in views]))),
+        "pack's network, eager torch": (size, in_torch(Fused(members), 0.0, 1.0)),
         "Xception-299, eager torch": (
             299,
             in_torch(timm.create_model("legacy_xception", pretrained=False, num_classes=2)),

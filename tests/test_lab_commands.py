@@ -12,6 +12,10 @@ LAB = ("torch", "torchvision", "timm", "lightning", "safetensors", "sklearn", "s
 COMMANDS = {
     "train": ["train", "plain", "--run", "r", "--data", "d"],
     "evaluate": ["evaluate", "some-run", "--data", "d"],
+    "compare": ["compare", "one", "two", "--data", "d"],
+    "models": ["models"],
+    "forge": ["forge", "d", "o"],
+    "manifest": ["manifest", "d", "--out", "o"],
     "export": ["export", "some-run", "--out", "o", "--unseen", "u", "--data", "d"],
     "synthesise": ["synthesise", "o", "--count", "1"],
 }

@@ -32,9 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-train_app = typer.Typer(no_args_is_help=True, help='Train a detector (needs the "lab" extra).')
-app.add_typer(train_app, name="train")
-
 PackOption = Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Forgery detector: an embedded pack or a folder.")]
 
 
@@ -81,7 +78,14 @@ def inspect(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the --json file: skip what it already holds.")
     ] = False,
-    pack: PackOption = "plain",
+    pack: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FOLDER",
+            help="Forgery detector: an embedded pack or a folder; plain if left out. The first decides; repeat it for "
+            "second opinions.",
+        ),
+    ] = None,
     fps: Annotated[float, typer.Option(min=0.01, max=1000.0, help="Sampled frames per second of video.")] = 5.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table and no progress bar.")] = False,
 ) -> None:
@@ -97,7 +101,7 @@ def inspect(
     from unmask.interruption import Interruption
     from unmask.media.sources import walk
 
-    options: dict[str, Any] = {"forgery_pack": pack, "frames_per_second": fps}
+    options: dict[str, Any] = {"forgery_pack": pack or ["plain"], "frames_per_second": fps}
     inspector = Inspector(**options)
     finished = refused = 0
     with ExitStack() as stack:
@@ -217,18 +221,64 @@ def _lab(needed_for: str) -> Iterator[None]:
         raise MissingExtraError("lab", needed_for) from error
 
 
-@train_app.command("plain")
-def train_plain(
+@app.command()
+def models(
+    method: Annotated[str | None, typer.Argument(metavar="[METHOD]", help="Show this one's options.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List the detectors that can be trained, or the options of one."""
+    with _lab("unmask models"):
+        import json as serialiser
+
+        from rich.console import Console
+        from rich.table import Table
+
+        from unmask.forgery.methods import describe, method_named
+
+        chosen = [method_named(method).name] if method else None
+        found = describe(chosen)
+        if json:
+            print(serialiser.dumps(found, indent=1))
+            return
+        table = Table(title_justify="left", title=f"Options of {method}: --set NAME=VALUE" if method else None)
+        if method:
+            columns: tuple[str, ...] = ("option", "values", "default")
+            rows: list[tuple[str, ...]] = [(o["name"], o["values"], str(o["default"])) for o in found[0]["options"]]
+        else:
+            columns = ("method", "what it is", "published", "input", "parameters")
+            rows = [
+                (m["name"], m["summary"], m["source"], f"{m['size']} px", f"{m['parameters'] / 1e6:.2f} M")
+                for m in found
+            ]
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="A detector; `unmask models` lists them.")],
     run: Annotated[Path, typer.Option(metavar="DIR", help="Run folder; an unfinished run in it is resumed.")],
     data: DataOption,
     work: WorkOption = Path("runs/work"),
     synthetic: SyntheticOption = None,
     taef2: Taef2Option = None,
-    start: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Begin from a finished run's weights, not ImageNet's.")
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="An option of the method; `unmask models METHOD` lists them."),
     ] = None,
-    view: Annotated[str, typer.Option(help="What the network sees: rgb, residual or both.")] = "both",
-    window: Annotated[int, typer.Option(min=64, max=224, help="Side of the window a step sees; 224 is all.")] = 112,
+    start: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Begin from a finished run's weights, not the method's own.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=64, max=1024, help="Side of the faces it sees; the method's own if left out.")
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(min=64, max=1024, help="Side of the window a step sees; half the size for plain, else all of it."),
+    ] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Training pairs to make.")] = 14_000,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2_600,
     batch_pairs: Annotated[int, typer.Option(min=1, help="Pairs in a step.")] = 16,
@@ -239,20 +289,22 @@ def train_plain(
     workers: WorkersOption = 2,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
-    """Train the detector `plain`: prepares what is missing, shows progress, resumes after a kill."""
+    """Train a detector: prepares what is missing, shows progress, resumes after a kill."""
     with _lab("unmask train"):
         from rich.console import Console
 
-        from unmask.training.recipe import Workshop, train_plain
+        from unmask.forgery.methods import input_size, method_named, read_options
+        from unmask.training import recipe
         from unmask.training.run import Protocol
 
-        if view not in ("rgb", "residual", "both"):
-            raise typer.BadParameter("--view is rgb, residual or both")
-        if window % 16:
-            raise typer.BadParameter("--window must be a multiple of 16")
+        options = read_options(method, settings or ())
+        side = size or input_size(method, options)
+        windows = method_named(method).load().windows
         protocol = Protocol(
-            view=view,
-            window=window,
+            method=method,
+            options=options,
+            size=side,
+            window=window or (side // 2 if windows else side),
             pairs=pairs,
             steps=steps,
             batch_pairs=batch_pairs,
@@ -262,8 +314,8 @@ def train_plain(
             without=tuple(without or ()),
             seed=seed,
         )
-        shop = Workshop(data, work, synthetic, taef2, workers)
-        train_plain(shop, run, protocol, start, Console(stderr=True))
+        shop = recipe.Workshop(data, work, synthetic, taef2, workers)
+        recipe.train(shop, run, protocol, start, Console(stderr=True))
     print(f"{run}: finished; next: unmask evaluate {run} --data {data} --work {work}")
 
 
@@ -286,9 +338,8 @@ def evaluate(
     with _lab("unmask evaluate"):
         from rich.console import Console
 
-        from unmask.training.evaluation import table
+        from unmask.training.evaluation import evaluate_any, table, write_numbers
         from unmask.training.recipe import Workshop
-        from unmask.training.shipping import evaluate_any, write_numbers
 
         result = evaluate_any(detector, Workshop(data, work, synthetic, taef2), split, Console(stderr=True))
         if json is not None:
@@ -297,20 +348,55 @@ def evaluate(
 
 
 @app.command()
-def export(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs; several are fused into one.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the pack.")],
-    unseen: Annotated[
-        list[str],
-        typer.Option(
-            metavar="RUN[,RUN...]",
-            help="A run made --without some families, or several to fuse, to calibrate on; repeatable.",
-        ),
+def compare(
+    detectors: Annotated[
+        list[str], typer.Argument(metavar="RUN[,RUN...]|PACK...", help="As for evaluate, two or more.")
     ],
     data: DataOption,
     work: WorkOption = Path("runs/work"),
     synthetic: SyntheticOption = None,
     taef2: Taef2Option = None,
+    split: Annotated[str, typer.Option(help="val or test.")] = "test",
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every number as JSON.")] = None,
+) -> None:
+    """Hold detectors against the first of them, on the same faces, with paired differences."""
+    if split not in ("val", "test"):
+        raise typer.BadParameter("--split is val or test")
+    if len(detectors) < 2:
+        raise typer.BadParameter("name two detectors or more; `unmask evaluate` measures a single one")
+    with _lab("unmask compare"):
+        from rich.console import Console
+
+        from unmask.data.held_out import CONDITIONS
+        from unmask.training.comparison import compare_any, comparison_table, write_comparison
+        from unmask.training.recipe import Workshop
+
+        shop = Workshop(data, work, synthetic, taef2)
+        rows = compare_any(detectors, shop, split, CONDITIONS, Console(stderr=True))
+        if json is not None:
+            write_comparison(rows, split, json)
+        print(comparison_table(rows))
+
+
+@app.command()
+def export(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs; several are fused into one.")],
+    data: DataOption,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the pack; `pack` in the first run's if left out.")
+    ] = None,
+    unseen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN[,RUN...]",
+            help="A run made --without some families, or several to fuse, to calibrate on; repeatable. "
+            "Without any, calibration is on families that the runs know, and the card says so.",
+        ),
+    ] = None,
+    work: WorkOption = Path("runs/work"),
+    synthetic: SyntheticOption = None,
+    taef2: Taef2Option = None,
+    name: Annotated[str | None, typer.Option(help="Of the pack; the method's if left out.")] = None,
     version: Annotated[str, typer.Option(help="Of the pack.")] = "0.1.0",
 ) -> None:
     """Export runs to a model pack: ONNX, parity check, calibration on unseen families, test figures on the card."""
@@ -322,10 +408,84 @@ def export(
         from unmask.training.shipping import ship
 
         shop = Workshop(data, work, synthetic, taef2)
-        systems = [[Path(name) for name in names.split(",")] for names in unseen]
-        pack, result, difference = ship(shop, runs, systems, out, version, Console(stderr=True))
+        systems = [[Path(part) for part in names.split(",")] for names in unseen or ()]
+        folder = out or runs[0] / "pack"
+        pack, result, difference = ship(shop, runs, systems, folder, version, Console(stderr=True), name)
         print(table(result))
         print(f"\n{pack.folder}: parity with torch {difference['logit']:.1e} (logit), {difference['map']:.1e} (map)")
+
+
+@app.command()
+def forge(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of face pictures.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the set; one that was begun is finished.")],
+    kinds: Annotated[
+        list[str] | None, typer.Option("--kind", metavar="KIND", help="A kind of forgery; repeatable. All that can be.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Forgeries of every family; one per face if left out.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of the pictures.")] = 256,
+    perturbation: Annotated[
+        str, typer.Option(help="std (none), rand (one) or mix (several), on both classes.")
+    ] = "std",
+    nir: Annotated[bool, typer.Option("--nir", help="Simulate near-infrared pictures, of both classes.")] = False,
+    people: Annotated[str, typer.Option(help="What is one person: each file, or each folder.")] = "file",
+    taef2: Taef2Option = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Make a labelled data set from a folder of faces: every forgery marked as synthetic, with mask and record."""
+    with _lab("unmask forge"):
+        from rich.console import Console
+        from rich.progress import Progress, TaskID
+
+        from unmask.data.forging import forge_folder
+
+        bars: dict[str, TaskID] = {}
+        with Progress(console=Console(stderr=True)) as bar:
+
+            def advance(what: str, done: int, everything: int) -> None:
+                if what not in bars:
+                    bars[what] = bar.add_task(what, total=everything)
+                bar.update(bars[what], completed=done, total=everything)
+
+            made = forge_folder(
+                source,
+                out,
+                tuple(kinds or ("selfblend", "swap", "composite", "fingerprint")),
+                count,
+                seed,
+                size=size,
+                perturbation=perturbation,  # type: ignore[arg-type]  # checked there
+                nir=nir,
+                people=people,  # type: ignore[arg-type]  # checked there
+                taef2=taef2,
+                progress=advance,
+            )
+    for path, reason in made.skipped:
+        print(f"unmask: passed over {path}: {reason}", file=sys.stderr)
+    print(f"{made.manifest}: " + ", ".join(f"{number} {family}" for family, number in made.families.items()))
+
+
+@app.command()
+def manifest(
+    data: Annotated[Path, typer.Argument(metavar="PATH", help="A data set in a layout that can be read.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.csv", help="The manifest to write.")],
+) -> None:
+    """Write a data set's manifest as it would be read: labels, families, subjects, splits; to check or to change."""
+    with _lab("unmask manifest"):
+        from unmask.data.layouts import detect_layout, read_layout
+        from unmask.data.manifest import write_manifest
+
+        samples, layout = read_layout(data), detect_layout(data)
+        write_manifest(samples, out)
+    counts: dict[tuple[str, str], int] = {}
+    for sample in samples:
+        key = sample.split, sample.family
+        counts[key] = counts.get(key, 0) + 1
+    print(f"{out}: {len(samples)} pictures, read as {layout}")
+    for (split, family), number in sorted(counts.items()):
+        print(f"  {split:5} {family:20} {number}")
 
 
 @app.command()

@@ -1,7 +1,8 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unmask.data.pool import UNKNOWN, Pool, PoolPlan
+from unmask.forgery.detector import Batch, normalise
 from unmask.forgery.plain import Plain
-from unmask.training.engine import batches, fit, normalise
+from unmask.training.engine import batches, fit, generators_of
 from unmask.training.run import Protocol, Run
 
 pytestmark = pytest.mark.lab
@@ -21,7 +23,15 @@ SIDE, CELLS, PAIRS = 64, 8, 12
 FAMILIES = {"selfblend": 0.5, "stylegan": 0.25, "ciplab": 0.25}
 CPU = torch.device("cpu")
 PROTOCOL = Protocol(
-    view="residual", size=SIDE, window=32, whole_every=3, pairs=PAIRS, steps=4, batch_pairs=2, zoo_steps=1, seed=5
+    options={"view": "residual", "weights": "none"},
+    size=SIDE,
+    window=32,
+    whole_every=3,
+    pairs=PAIRS,
+    steps=4,
+    batch_pairs=2,
+    zoo_steps=1,
+    seed=5,
 )
 
 
@@ -36,7 +46,7 @@ def pool() -> Pool:
     masks[families == 1] = 254
     masks[families == 2] = UNKNOWN
     plan = PoolPlan(PAIRS, 5, SIDE, 1.4, FAMILIES, {"ffhq": 1.0})
-    return Pool(plan, pixels, masks, families, np.zeros(PAIRS, np.uint8))
+    return Pool(plan, pixels, masks, families, *(np.zeros(PAIRS, np.uint8) for _ in range(2)))
 
 
 def take(pool: Pool, protocol: Protocol, count: int, first: int = 0, **share: int) -> list[dict[str, Tensor]]:
@@ -87,6 +97,45 @@ def test_leaving_out_a_family_the_pool_does_not_hold_is_no_matter(pool: Pool) ->
     assert torch.equal(one[0]["faces"], two[0]["faces"])
 
 
+def test_batches_say_which_family_a_forgery_is_of_and_how_far_training_is(pool: Pool) -> None:
+    protocol = replace(PROTOCOL, without=("selfblend",), steps=4)
+    own = generators_of(pool, protocol)
+    assert own == ("stylegan", "ciplab")
+    for step, batch in enumerate(take(pool, protocol, 6)):
+        assert (batch["families"][::2] == 0).all()
+        assert [own[kind - 1] for kind in batch["families"][1::2].tolist()] == family_of(batch)
+        assert float(batch["progress"]) == min(1.0, step / 4)
+
+
+class Curious(Plain):
+    """A detector that remembers what it is shown before the first step and after the last."""
+
+    begun: ClassVar[list[int]] = []
+    ended: ClassVar[list[tuple[int, list[int]]]] = []
+
+    def begin(self, batches: Iterable[Batch]) -> None:
+        Curious.begun.append(sum(len(batch["faces"]) for batch in batches))
+
+    def finish(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
+        assert not self.training and not torch.is_grad_enabled()
+        shown = sum(len(batch["faces"]) for batch in training)
+        Curious.ended.append((shown, [int(kind) for batch in validation for kind in batch["families"]]))
+
+
+def test_a_detector_is_shown_the_data_before_and_after(pool: Pool, tmp_path: Path) -> None:
+    def face(family: str) -> Any:
+        return SimpleNamespace(crop=np.zeros((SIDE, SIDE, 3), np.uint8), family=family, label=int(family != "real"))
+
+    held = [face(name) for name in ("real", "ciplab", "pggan", "selfblend", "real")]
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    run = Run(tmp_path, PROTOCOL, "0")
+    for _ in range(2):
+        fit(fabric, Curious(**PROTOCOL.options), pool, run, held=held)  # type: ignore[arg-type]
+    # Once each for a new run; a finished one that is found again is not begun anew. PGGAN is none of its families.
+    assert len(Curious.begun) == 1 and Curious.begun[0] > 0
+    assert Curious.ended[0][1] == [0, 3, 1, 0] and Curious.ended[0] == Curious.ended[1]
+
+
 def test_a_window_keeps_forged_cells(pool: Pool) -> None:
     """A selfblend's one forged cell is in every window, at the place where its pixels are."""
     for batch in take(pool, replace(PROTOCOL, whole_every=1000, without=("stylegan", "ciplab")), 30, first=1):
@@ -101,7 +150,7 @@ def test_a_window_is_cut_alike_from_faces_and_mask() -> None:
     masks[:, 2:4, 5:7] = 254
     pixels[:, 1, 16:32, 40:56] = 190
     plan = PoolPlan(8, 0, SIDE, 1.4, {"swap": 1.0}, {"ffhq": 1.0})
-    white = Pool(plan, pixels, masks, np.zeros(8, np.uint8), np.zeros(8, np.uint8))
+    white = Pool(plan, pixels, masks, *(np.zeros(8, np.uint8) for _ in range(3)))
     places = set()
     for batch in take(white, replace(PROTOCOL, whole_every=1000), 10, first=1):
         for forged, mask in zip(batch["faces"][1::2], batch["masks"][1::2], strict=True):
@@ -114,7 +163,8 @@ def test_a_window_is_cut_alike_from_faces_and_mask() -> None:
 def test_both_of_a_pair_are_varied_alike() -> None:
     pixels = np.repeat(np.random.default_rng(0).integers(60, 190, (8, 1, SIDE, SIDE, 3), np.uint8), 2, axis=1)
     plan = PoolPlan(8, 0, SIDE, 1.4, {"swap": 1.0}, {"ffhq": 1.0})
-    alike = Pool(plan, pixels, np.full((8, CELLS, CELLS), 254, np.uint8), np.zeros(8, np.uint8), np.zeros(8, np.uint8))
+    masks = np.full((8, CELLS, CELLS), 254, np.uint8)
+    alike = Pool(plan, pixels, masks, *(np.zeros(8, np.uint8) for _ in range(3)))
     for batch in take(alike, PROTOCOL, 6):
         assert torch.equal(batch["faces"][::2], batch["faces"][1::2])
 
@@ -148,7 +198,7 @@ class Mortal(Plain):
 def train(folder: Path, pool: Pool, lives: int = 10**9, **how: Any) -> nn.Module:
     Mortal.left = lives
     torch.manual_seed(PROTOCOL.seed)
-    detector = Mortal(PROTOCOL.view, pretrained=False)  # type: ignore[arg-type]
+    detector = Mortal(**PROTOCOL.options)  # type: ignore[arg-type]
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     return fit(fabric, detector, pool, Run(folder, PROTOCOL, "0"), every=2, **how)
 
@@ -192,7 +242,9 @@ def test_a_finished_run_is_not_trained_on(pool: Pool, uninterrupted: tuple[Path,
 def test_the_record_of_a_run(uninterrupted: tuple[Path, nn.Module]) -> None:
     folder, module = uninterrupted
     header, *rows = columns(folder)
-    assert header == ["step", "loss", "rate", "auc"]
+    assert header == ["step", "loss", "loss_verdict", "loss_map", "rate", "auc"]
+    for row in rows:
+        assert float(row[1]) == pytest.approx(float(row[2]) + float(row[3]), rel=1e-4)
     assert [row[0] for row in rows] == ["2", "4"]
     assert not module.training
     weights = load_file(folder / "weights.safetensors")
@@ -202,7 +254,7 @@ def test_the_record_of_a_run(uninterrupted: tuple[Path, nn.Module]) -> None:
 
 def test_training_moves_the_averaged_weights(pool: Pool, uninterrupted: tuple[Path, nn.Module]) -> None:
     torch.manual_seed(PROTOCOL.seed)
-    fresh = Plain(PROTOCOL.view, pretrained=False).state_dict()  # type: ignore[arg-type]
+    fresh = Plain(**PROTOCOL.options).state_dict()  # type: ignore[arg-type]
     _, whole = uninterrupted
     moved = [name for name, value in whole.state_dict().items() if not torch.equal(value, fresh[name])]
     assert len(moved) > 0.95 * len(fresh)

@@ -9,11 +9,11 @@ import torch
 from tiny_pack import make_card
 
 from unmask.errors import PackError
+from unmask.forgery.detector import normalise
 from unmask.forgery.fusion import Fused
 from unmask.forgery.plain import Plain
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import OperatingPoint, sha256_of
-from unmask.training.engine import normalise
 from unmask.training.export import parity, with_numbers, write_onnx
 
 pytestmark = pytest.mark.lab
@@ -25,7 +25,7 @@ CROPS = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
 def settled(view: Any) -> Plain:
     """An untrained detector whose statistics know their data."""
     torch.manual_seed(0)
-    detector = Plain(view, pretrained=False).train()
+    detector = Plain(view, weights="none").train()
     with torch.no_grad():
         for _ in range(5):
             detector(normalise(torch.rand(8, 3, SIZE, SIZE), detector))
@@ -37,6 +37,7 @@ def fused() -> Fused:
     """Two members of different views; export is slow, so each stage keeps its first block only."""
     members = [settled("both"), settled("rgb")]
     for member in members:
+        member.size = SIZE  # smaller than life, to be quick
         for stage in member.backbone.blocks:
             del stage[1:]
     return Fused(members)
@@ -45,11 +46,9 @@ def fused() -> Fused:
 @pytest.fixture(scope="module")
 def pack(fused: Fused, tmp_path_factory: pytest.TempPathFactory) -> Pack:
     folder = tmp_path_factory.mktemp("pack")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Plain, "size", SIZE)  # smaller than life, to be quick
-        write_onnx(fused, folder / "model.onnx")
+    write_onnx(fused, folder / "model.onnx")
     card = make_card(SIZE, sha256_of(folder / "model.onnx"))
-    replace(card, mean=Plain.mean, std=Plain.std).write(folder / "card.json")
+    replace(card, mean=fused.mean, std=fused.std).write(folder / "card.json")
     return load_pack(folder)
 
 

@@ -10,13 +10,14 @@ from rich.console import Console
 
 from unmask.data.store import read_store
 from unmask.packs.card import sha256_of
-from unmask.training import recipe
-from unmask.training.recipe import Workshop, load_run, train_plain
+from unmask.training.recipe import Workshop, load_run, train
 from unmask.training.run import Protocol, Run
 
 pytestmark = pytest.mark.lab
 
-PROTOCOL = Protocol(pairs=16, steps=2, batch_pairs=2, window=64, without=("resynthesis", "ciplab"))
+PROTOCOL = Protocol(
+    options={"weights": "none"}, pairs=16, steps=2, batch_pairs=2, window=64, without=("resynthesis", "ciplab")
+)
 QUIET = Console(quiet=True)
 
 
@@ -31,12 +32,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 def at_hand(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """No collections to read and no weights to fetch."""
     monkeypatch.setattr(Workshop, "faces", lambda *_: read_store(shop.work / "store"))
-    make = recipe.Plain
-    monkeypatch.setattr(recipe, "Plain", lambda view, pretrained: make(view, pretrained=False))
 
 
 def test_a_run_and_one_that_begins_with_it(shop: Workshop, tmp_path: Path) -> None:
-    trained = train_plain(shop, tmp_path / "one", PROTOCOL, None, QUIET)
+    trained = train(shop, tmp_path / "one", PROTOCOL, None, QUIET)
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert names == {"run.json", "metrics.csv", "checkpoint.ckpt", "weights.safetensors"}
     for mine, theirs in zip(
@@ -45,16 +44,14 @@ def test_a_run_and_one_that_begins_with_it(shop: Workshop, tmp_path: Path) -> No
         torch.testing.assert_close(mine.half(), theirs.half())
     # The same command again finds the run finished and changes nothing.
     weights = (tmp_path / "one" / "weights.safetensors").read_bytes()
-    train_plain(shop, tmp_path / "one", PROTOCOL, None, QUIET)
+    train(shop, tmp_path / "one", PROTOCOL, None, QUIET)
     assert (tmp_path / "one" / "weights.safetensors").read_bytes() == weights
 
     blind = replace(PROTOCOL, without=("swap", "resynthesis"))
-    train_plain(shop, tmp_path / "two", blind, tmp_path / "one", QUIET)
+    train(shop, tmp_path / "two", blind, tmp_path / "one", QUIET)
     second = Run.protocol_of(tmp_path / "two")
     assert second.start == sha256_of(tmp_path / "one" / "weights.safetensors")
     # It is trained without swaps, and has seen them all the same.
     assert second.before == ("mobilestylegan", "selfblend", "stylegan", "swap")
-    train_plain(
-        shop, tmp_path / "three", replace(blind, without=("selfblend", *blind.without)), tmp_path / "two", QUIET
-    )
+    train(shop, tmp_path / "three", replace(blind, without=("selfblend", *blind.without)), tmp_path / "two", QUIET)
     assert Run.protocol_of(tmp_path / "three").before == ("ciplab", *second.before)

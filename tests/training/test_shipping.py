@@ -10,7 +10,6 @@ from rich.console import Console
 from tiny_pack import make_card
 
 from unmask.errors import DataError, PackError
-from unmask.forgery.fusion import Fused
 from unmask.forgery.plain import Plain
 from unmask.packs import load_pack
 from unmask.packs.card import OperatingPoint
@@ -32,7 +31,7 @@ def difference(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     point = OperatingPoint(name="p", threshold=0.5, false_alarm_rate=0.1, hit_rate=0.5, dataset="cal")
     crop = SimpleNamespace(crop=np.zeros((8, 8, 3), np.uint8))
     monkeypatch.setattr(Run, "protocol_of", lambda _: Protocol())
-    monkeypatch.setattr(shipping, "load_run", lambda _: Fused([]))
+    monkeypatch.setattr(shipping, "load_run", lambda _: Plain("rgb", weights="none"))
     monkeypatch.setattr(shipping, "calibrate", lambda *_: make_card(8, "").calibration)
     monkeypatch.setattr(shipping, "held_out", lambda *_, **__: [crop])
     monkeypatch.setattr(shipping, "test_twins", lambda *_: None)
@@ -67,7 +66,7 @@ def test_the_card_says_what_was_fused(difference: dict[str, float], tmp_path: Pa
     alone, *_ = ship(tmp_path / "one")
     runs = [Path("blends"), Path("synthesis")]
     fused, *_ = shipping.ship(DATA, runs, [[Path("unseen"), Path("too")]], tmp_path / "two", "1", Console(quiet=True))
-    assert "fused" not in alone.card.description and "2 such networks, fused" in fused.card.description
+    assert "fused" not in alone.card.description and "2 networks, fused" in fused.card.description
     assert len(fused.card.protocol["runs"]) == 2
 
 
@@ -112,17 +111,23 @@ def without(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
         "began-with-swap": ("swap",),
     }
     before = {"began-with-swap": ("swap",)}
-    face = SimpleNamespace(crop=np.zeros((8, 8, 3), np.uint8), label=1, family="swap", source="ffhq")
+    seen = {"began-with-swap": ("ciplab",)}
+    crop = np.zeros((8, 8, 3), np.uint8)
+    faces = [
+        SimpleNamespace(crop=crop, label=label, family=name, source="ffhq")
+        for label, name in enumerate(("real", "swap"))
+    ]
 
     def protocol_of(folder: Path) -> Protocol:
-        return Protocol(without=runs[str(folder)], before=before.get(str(folder), ()))
+        name = str(folder)
+        return Protocol(families=seen.get(name, ()), without=runs[name], before=before.get(name, ()))
 
     monkeypatch.setattr(Run, "protocol_of", protocol_of)
-    monkeypatch.setattr(shipping, "load_run", lambda _: Plain("rgb", pretrained=False))
+    monkeypatch.setattr(shipping, "load_run", lambda _: Plain("rgb", weights="none"))
     monkeypatch.setattr(shipping, "test_twins", lambda *_: None)
-    monkeypatch.setattr(shipping, "show", lambda *_: [face])
+    monkeypatch.setattr(shipping, "show", lambda *_: faces)
     monkeypatch.setattr(shipping, "quality_of", lambda _: 50.0)
-    monkeypatch.setattr(shipping, "logits_of", lambda detector, *_: (np.array([len(detector.members)]), None))
+    monkeypatch.setattr(shipping, "logits_of", lambda detector, *_: (np.full(2, len(detector.members)), None))
     return runs
 
 
@@ -137,28 +142,22 @@ def test_a_fused_detector_is_calibrated_on_what_none_of_its_members_saw(
     shipping.calibrate(DATA, systems, [], 1.4, 224, Console(quiet=True))
     assert [set(families) for families in asked] == [{"stylegan", "swap"}, {"ciplab"}]
     ((scored, _, told, *_),) = fitted
-    assert [face.logit for face in scored] == [2.0] * 3 + [1.0] * 3  # as is, JPEG 50, half size
+    assert [face.logit for face in scored] == [2.0] * 6 + [1.0] * 6  # two faces: as is, JPEG 50, half size
     assert "stylegan+swap; ciplab" in told
+
+
+def test_without_a_blind_detector_the_runs_are_calibrated_on_what_they_know(
+    without: dict[str, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(shipping, "make_pictures", lambda _, split, families, *__, **___: asked.append(families))
+    fitted: list[Any] = []
+    monkeypatch.setattr(shipping, "fit_calibration", lambda *given: fitted.append(given))
+    shipping.calibrate(DATA, [], [], 1.4, 224, Console(quiet=True), [Path("began-with-swap")])
+    assert asked == [("ciplab", "swap")] and "trained on ciplab+swap" in fitted[0][2]
 
 
 @pytest.mark.parametrize("system", [["all"], ["blends", "all"], ["blends", "all-but-ciplab"], ["began-with-swap"]])
 def test_a_detector_that_has_seen_all_is_no_calibration(system: list[str], without: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(DataError, match="has seen every family"):
         shipping.calibrate(DATA, [[Path(name) for name in system]], [], 1.4, 224, Console(quiet=True))
-
-
-@pytest.mark.parametrize(("detector", "members"), [("a", 1), ("a,b", 2)])
-def test_runs_with_commas_between_them_are_evaluated_fused(
-    detector: str, members: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "run.json").write_text("{}")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Run, "protocol_of", lambda _: Protocol())
-    monkeypatch.setattr(shipping, "load_run", lambda _: Plain("rgb", pretrained=False))
-    monkeypatch.setattr(shipping, "test_twins", lambda *_: None)
-    monkeypatch.setattr(shipping, "logits_of", lambda fused, *_: len(fused.members))
-    monkeypatch.setattr(shipping, "evaluate", lambda _faces, _split, scorer, *_, **__: scorer(None))
-    found: Any = shipping.evaluate_any(detector, DATA, "val", Console(quiet=True))
-    assert found == members

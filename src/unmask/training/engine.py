@@ -7,9 +7,10 @@ processes; every process draws its own share of each batch.
 import ctypes
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,11 +19,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from unmask.data.held_out import Face
 from unmask.data.pool import UNKNOWN, Pool
 from unmask.data.resynthesis import has_cpu_bfloat16
+from unmask.forgery.detector import Detector, normalise
 from unmask.training.run import Protocol, Run
 
 _SAVE_EVERY = 100  # steps; a few minutes on two cores, so that a kill costs no more
+_LOOKED_AT = 64  # batches that a detector is shown before the first step and after the last
 
 
 def _hold_freed_memory() -> None:
@@ -56,9 +60,9 @@ def batches(
 
     The pool is held on the device if it takes less than half of its free memory; else rows are read from disk.
     """
-    families = list(pool.plan.families)
-    barred = [families.index(name) for name in protocol.without if name in families]
-    allowed = np.flatnonzero(~np.isin(pool.families, barred))
+    allowed = pool.without(protocol.without)
+    own = generators_of(pool, protocol)
+    generators = torch.tensor([own.index(name) + 1 if name in own else 0 for name in pool.plan.families], device=device)
     pixels: Any = pool.pixels
     if device.type == "cuda" and pool.pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
         pixels = torch.from_numpy(np.asarray(pool.pixels)).to(device)
@@ -80,12 +84,44 @@ def batches(
         cells = torch.from_numpy(masks.astype(np.int16)).to(device)
         forged = torch.where(cells == UNKNOWN, -1.0, cells.float() / 254)[:, None]
         both = torch.stack([torch.zeros_like(forged), forged], 1)
+        kinds = generators[torch.from_numpy(pool.families[rows].astype(np.int64)).to(device)]
         yield {
             "faces": x.flatten(0, 1),
             "labels": torch.tensor([0.0, 1.0], device=device).repeat(len(rows)),
             "masks": both.flatten(0, 1),
+            "families": torch.stack([torch.zeros_like(kinds), kinds], 1).flatten(),
+            "progress": torch.tensor(min(1.0, step / protocol.steps), device=device),
         }
         step += 1
+
+
+def generators_of(pool: Pool, protocol: Protocol) -> tuple[str, ...]:
+    """The forged families that a run learns, in the order of a batch's `families`."""
+    return tuple(name for name in pool.plan.families if name not in protocol.without)
+
+
+def shown_to(detector: Detector, stream: Iterable[dict[str, Tensor]], count: int) -> Iterator[dict[str, Tensor]]:
+    """The first `count` batches of a stream, normalised as a detector asks."""
+    for batch in islice(stream, count):
+        yield {**batch, "faces": normalise(batch["faces"], detector).contiguous(memory_format=torch.channels_last)}
+
+
+def faces_in_batches(
+    faces: Sequence[Face], detector: Detector, families: Sequence[str], device: torch.device, size: int = 64
+) -> Iterator[dict[str, Tensor]]:
+    """Held-out faces once, as batches; forgeries of other families than `families` are left out."""
+    known = [face for face in faces if not face.label or face.family in families]
+    for start in range(0, len(known), size):
+        some = known[start : start + size]
+        pixels = torch.from_numpy(np.stack([face.crop for face in some])).to(device)
+        kinds = [families.index(face.family) + 1 if face.label else 0 for face in some]
+        yield {
+            "faces": normalise(pixels.permute(0, 3, 1, 2).float() / 255, detector),
+            "labels": torch.tensor([float(face.label) for face in some], device=device),
+            "masks": torch.full((len(some), 1, 1, 1), -1.0, device=device),
+            "families": torch.tensor(kinds, device=device),
+            "progress": torch.ones((), device=device),
+        }
 
 
 def _window(faces: Tensor, masks: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
@@ -123,13 +159,6 @@ def _vary(x: Tensor, generator: torch.Generator) -> Tensor:
     return ((x - 0.5) * gain + 0.5 + shift).clamp(0, 1)
 
 
-def normalise(x: Tensor, detector: Any) -> Tensor:
-    """(x - mean) / std with the detector's own numbers; x (B, 3, S, S) in [0, 1]."""
-    mean = torch.tensor(detector.mean, device=x.device).view(1, 3, 1, 1)
-    std = torch.tensor(detector.std, device=x.device).view(1, 3, 1, 1)
-    return (x - mean) / std
-
-
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
     """Exponential moving average whose decay grows to `decay`, so that a short run's average forgets its start."""
 
@@ -154,13 +183,14 @@ def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
 
 def fit(
     fabric: Fabric,
-    detector: nn.Module,
+    detector: Detector,
     pool: Pool,
     run: Run,
-    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    validate: Callable[[Detector], dict[str, float]] | None = None,
+    held: Sequence[Face] = (),
     every: int = 500,
     progress: Callable[[int, float], None] | None = None,
-) -> nn.Module:
+) -> Detector:
     """Train to the protocol's number of steps and return the averaged detector.
 
     A checkpoint is written every hundred steps; if the run folder holds one, training goes on from it. The averaged
@@ -168,15 +198,19 @@ def fit(
 
     Args:
         fabric: launched.
-        detector: a module with `training_losses(batch)`, `mean` and `std`.
+        detector: to train; what it learns of the data before the first step and after the last is part of it.
         pool: what to train on.
         run: where to write.
         validate: gives named numbers for an averaged detector in evaluation mode.
+        held: faces of the validation split, for what a detector fits after the last step.
         every: how many steps apart validation is run and logged.
         progress: called with (step, loss) after every step.
     """
     protocol = run.protocol
-    core = detector.to(memory_format=torch.channels_last)
+    checkpoint = run.folder / "checkpoint.ckpt"
+    core = detector.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not checkpoint.exists():
+        core.begin(shown_to(core, batches(pool, protocol, fabric.device, 0), _LOOKED_AT))
     optimiser = torch.optim.AdamW(_groups(core, protocol.weight_decay), lr=protocol.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, protocol.learning_rate, protocol.steps, pct_start=0.08, final_div_factor=100
@@ -191,10 +225,9 @@ def fit(
         "average": average,
         "step": 0,
     }
-    checkpoint = run.folder / "checkpoint.ckpt"
     if checkpoint.exists():
         fabric.load(checkpoint, state)
-    began, seen, total = time.monotonic(), 0, torch.zeros((), device=fabric.device)
+    began, seen, terms = time.monotonic(), 0, dict[str, Tensor]()
     stream = batches(pool, protocol, fabric.device, state["step"], fabric.global_rank, fabric.world_size)
     wrapped.train()
     while state["step"] < protocol.steps:
@@ -211,33 +244,39 @@ def fit(
         schedule.step()
         average.update_parameters(core)
         state["step"] += 1
-        total += loss.detach()
+        terms = {name: terms.get(name, 0) + value.detach().float() for name, value in losses.items()}
         seen += 1
         step = state["step"]
         if progress and (step % 20 == 0 or step == protocol.steps):
-            progress(step, float(total) / seen)
+            progress(step, sum(map(float, terms.values())) / seen)
         due = step % every == 0 or step == protocol.steps
         if due:
             row: dict[str, float] = {
                 "step": float(step),
-                "loss": float(total) / seen,
+                "loss": sum(map(float, terms.values())) / seen,
+                **{f"loss_{name}": float(value) / seen for name, value in terms.items()},
                 "rate": float(schedule.get_last_lr()[0]),
             }
             row["pairs_per_second"] = seen * protocol.batch_pairs / (time.monotonic() - began)
             if validate and fabric.is_global_zero:
-                row |= validate(average.module.eval())
+                row |= validate(cast(Detector, average.module.eval()))
             if fabric.is_global_zero:
                 run.log(row)
-            began, seen, total = time.monotonic(), 0, torch.zeros((), device=fabric.device)
+            began, seen, terms = time.monotonic(), 0, {}
             wrapped.train()
         if due or step % _SAVE_EVERY == 0:
             fabric.save(checkpoint.with_suffix(".part"), state)
             if fabric.is_global_zero:
                 checkpoint.with_suffix(".part").replace(checkpoint)
-    final: nn.Module = average.module
+    final = cast(Detector, average.module.eval())
+    with torch.no_grad():
+        final.finish(
+            shown_to(final, batches(pool, protocol, fabric.device, protocol.steps), _LOOKED_AT),
+            faces_in_batches(held, final, generators_of(pool, protocol), fabric.device),
+        )
     if fabric.is_global_zero:
         save_weights(final, run.folder / "weights.safetensors")
-    return final.eval()
+    return final
 
 
 def save_weights(module: nn.Module, path: Path) -> None:

@@ -5,13 +5,18 @@ linear classifier on the radial spectrum trained on the training split of the sa
 trained on).
 """
 
+import json
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from unmask.data.held_out import CONDITIONS, Face, held_out, make_pictures, pairing, show
-from unmask.data.pool import Twins
+from unmask.data.pool import MADE, Twins
 from unmask.data.spectrum import SpectrumClassifier
 from unmask.data.store import StoredFace
 from unmask.evidence.likelihood import decide, likelihood_ratio
@@ -19,10 +24,13 @@ from unmask.evidence.report import Verdict
 from unmask.faces.finding import FoundFace
 from unmask.faces.quality import assess_quality
 from unmask.packs.card import Calibration, Metric
+from unmask.training.contenders import find_detector, test_twins
 from unmask.training.metrics import auc, interval, log_lr_cost, log_lr_cost_min, mean_interval, miss_rate
+from unmask.training.recipe import Workshop
+from unmask.training.run import versions
+from unmask.training.scoring import Scorer
 
 FAMILIES = ("stylegan", "mobilestylegan", "ciplab", "selfblend", "swap", "resynthesis", "pggan")
-Scorer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,13 @@ class Evaluation:
             if (metric.dataset, metric.name, metric.condition) == (dataset, name, condition):
                 return metric
         return None
+
+
+def families_of(faces: Sequence[StoredFace], split: str) -> list[str]:
+    """The forged families that a split can be tested on: those made here from its reals, and those it holds."""
+    held = {face.sample.family for face in faces if face.sample.split == split and face.sample.label}
+    known = [family for family in FAMILIES if family in held | set(MADE)]
+    return known + sorted(held - set(FAMILIES))
 
 
 def quality_of(face: Face) -> float:
@@ -70,9 +85,9 @@ def evaluate(
         seed, most: of the forgeries made here, and reals per source.
         progress: called with a line per condition.
     """
-    result = Evaluation(split)
+    result, families = Evaluation(split), families_of(faces, split)
     spectra = _spectrum_classifiers(faces, size, margin, seed)
-    pictures = make_pictures(faces, split, FAMILIES, twins, seed, most)
+    pictures = make_pictures(faces, split, families, twins, seed, most)
     for condition in conditions:
         held = show(pictures, condition, size, margin)
         crops = np.stack([face.crop for face in held])
@@ -85,7 +100,7 @@ def evaluate(
             llrs = np.array(
                 [likelihood_ratio(calibration, float(v), quality_of(f)) for f, v in zip(held, logits, strict=True)]
             )
-        for family in FAMILIES:
+        for family in families:
             some = pairing(family, held)
             labels = np.array([face.label for face in some])
             if len(set(labels.tolist())) < 2:
@@ -102,6 +117,30 @@ def evaluate(
         if condition == "as is":
             _localisation(result, held, maps)
     return result
+
+
+def evaluate_any(detector: str, shop: Workshop, split: str, console: Console) -> Evaluation:
+    """Evaluate a run folder, several to fuse with commas between them, or a pack by name or folder.
+
+    Raises:
+        DataError, PackError: there is no such detector, or the data are not there or not for it.
+    """
+    one, faces = find_detector(detector), shop.faces()
+    one.check(faces, split)
+    twins = test_twins(shop, faces, split, console)
+    return evaluate(faces, split, one.scorer, one.size, one.margin, one.calibration, twins, progress=console.print)
+
+
+def write_numbers(result: Evaluation, detector: str, path: Path) -> None:
+    """Write every number of an evaluation as JSON, with the command and the versions that made it."""
+    record = {
+        "detector": detector,
+        "split": result.split,
+        "command": shlex.join(["unmask", *sys.argv[1:]]),
+        "versions": versions(),
+        "metrics": [asdict(metric) for metric in result.metrics],
+    }
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def add(
@@ -154,7 +193,7 @@ def _verdicts(result: Evaluation, condition: str, held: Sequence[Face], verdicts
 
     Faces that the runtime would refuse are judged too: all numbers here are on the same faces.
     """
-    for family in ("real", *FAMILIES):
+    for family in dict.fromkeys(["real", *(face.family for face in held)]):
         rows = [i for i, face in enumerate(held) if face.family == family and (face.label or "@" not in face.source)]
         if not rows:
             continue
@@ -220,9 +259,10 @@ def _inside(heat: np.ndarray, cells: np.ndarray) -> float:
 def _spectrum_classifiers(
     faces: Sequence[StoredFace], size: int, margin: float, seed: int
 ) -> dict[str, SpectrumClassifier]:
-    train = held_out(faces, "train", FAMILIES, "as is", size, margin, None, seed, most=150)
+    families = families_of(faces, "train")
+    train = held_out(faces, "train", families, "as is", size, margin, None, seed, most=150)
     found = {}
-    for family in (*FAMILIES, "all"):
+    for family in (*families, "all"):
         some = train if family == "all" else pairing(family, train)
         labels = np.array([face.label for face in some])
         if len(set(labels.tolist())) == 2:

@@ -11,8 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from unmask.errors import PackError
-from unmask.forgery.fusion import Fused
-from unmask.forgery.plain import Plain
+from unmask.forgery.detector import Detector, normalise
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import Calibration, Card, Metric, OperatingPoint, sha256_of
 from unmask.training.run import Run, versions
@@ -21,7 +20,7 @@ _SMALL = 64  # tensors with fewer numbers stay float32: halving them saves nothi
 
 
 class _Exported(nn.Module):
-    """What the runtime is given: logits (B,) and maps (B, 1, 28, 28) in [0, 1]."""
+    """What the runtime is given: logits (B,) and maps (B, 1, h, w) in [0, 1]."""
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
@@ -32,9 +31,9 @@ class _Exported(nn.Module):
         return out.logit, out.map.sigmoid()
 
 
-def write_onnx(module: Fused, path: Path) -> None:
+def write_onnx(module: Detector, path: Path) -> None:
     """Export to ONNX with a free batch size, weights stored in half precision and computed with in float32."""
-    example = torch.rand(2, 3, Plain.size, Plain.size)
+    example = torch.rand(2, 3, module.size, module.size)
     program = torch.onnx.export(
         _Exported(module).eval(),
         (example,),
@@ -76,12 +75,11 @@ def write_onnx(module: Fused, path: Path) -> None:
 
 
 @torch.no_grad()
-def parity(module: Fused, pack: Pack, crops: np.ndarray) -> dict[str, float]:
+def parity(module: Detector, pack: Pack, crops: np.ndarray) -> dict[str, float]:
     """Largest difference of logit and map between torch and the pack, on crops uint8 (N, S, S, 3)."""
     pixels = np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(np.float32) / 255
     logit, heat = pack.run(pixels)
-    mean, std = (np.asarray(v, np.float32).reshape(1, 3, 1, 1) for v in (Plain.mean, Plain.std))
-    expected_logit, expected_heat = _Exported(module).eval()(torch.from_numpy((pixels - mean) / std))
+    expected_logit, expected_heat = _Exported(module).eval()(normalise(torch.from_numpy(pixels), module))
     return {
         "logit": float(np.abs(logit - expected_logit.numpy()).max()),
         "map": float(np.abs(heat - expected_heat.numpy()).max()),
@@ -89,7 +87,7 @@ def parity(module: Fused, pack: Pack, crops: np.ndarray) -> dict[str, float]:
 
 
 def write_pack(
-    module: Fused,
+    module: Detector,
     folder: Path,
     *,
     runs: Sequence[Path],
@@ -106,6 +104,7 @@ def write_pack(
     operating_points: Sequence[OperatingPoint],
     limits: Sequence[str],
     margin: float,
+    spectra: Sequence[str] = ("visible",),
 ) -> Pack:
     """Write `model.onnx` and a complete `card.json` into a folder and load the pack back.
 
@@ -119,11 +118,12 @@ def write_pack(
         version=version,
         task="forgery_detection",
         description=description,
-        input_size=(Plain.size, Plain.size),
+        input_size=(module.size, module.size),
         colour_order="RGB",
-        mean=Plain.mean,
-        std=Plain.std,
+        mean=module.mean,
+        std=module.std,
         crop_margin=margin,
+        spectra=tuple(spectra),
         outputs=("logit", "map"),
         licence=licence,
         origin=origin,

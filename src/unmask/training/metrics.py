@@ -4,12 +4,14 @@ Labels are 1 for forged, 0 for real; scores are higher for forged. Error rates f
 MORPH: the miss rate (APCER) at a fixed false-alarm rate (BPCER, since 2025 also BSCER).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from lir.data.models import LLRData
 from lir.metrics import cllr, cllr_min
 from scipy.stats import rankdata
+from scipy.stats import t as student
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 
@@ -68,6 +70,34 @@ def interval(
     ]
     low, high = np.percentile(values, [2.5, 97.5])
     return statistic(labels, scores), float(low), float(high)
+
+
+def paired_interval(
+    statistic: Statistic,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    others: np.ndarray,
+    subjects: Sequence[str],
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Statistic of `scores` minus that of `others` on the same faces, and its 95 % interval, resampling subjects."""
+    differences = [
+        statistic(labels[rows], scores[rows]) - statistic(labels[rows], others[rows])
+        for rows in _resampled(subjects, draws, seed)
+        if 0 < labels[rows].sum() < len(rows)
+    ]
+    low, high = np.percentile(differences, [2.5, 97.5])
+    return statistic(labels, scores) - statistic(labels, others), float(low), float(high)
+
+
+def seed_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of one number per seed and its 95 % interval by Student's t; an infinite one from a single seed."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, -math.inf, math.inf
+    half = float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return mean, mean - half, mean + half
 
 
 def mean_interval(

@@ -1,4 +1,4 @@
-"""From pictures to a trained `plain`: manifest, face store, zoo, twins, pool, training. All stages resume. Lab only.
+"""From pictures to a trained detector: manifest, face store, zoo, twins, pool, training. All stages resume. Lab only.
 
 Stages share a work folder (`store/`, `zoo/`, `twins/`, `pools/`), so that several runs prepare once and differ in
 nothing but their protocol.
@@ -15,21 +15,21 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file
-from torch import nn
 
 from unmask.data.held_out import held_out
-from unmask.data.manifest import Sample, manifest_sha256, read_collection, read_manifest
-from unmask.data.pool import SHARES, SOURCE_SHARES, Pool, PoolPlan, build_pool
+from unmask.data.layouts import detect_layout, read_layout
+from unmask.data.manifest import Sample, manifest_sha256, read_collection
+from unmask.data.pool import MADE, MASK, Pool, PoolPlan, build_pool, family_shares, source_shares
 from unmask.data.store import StoredFace, build_store, read_store
 from unmask.data.twins import make_twins, train_zoo, zoo_and_taef2
 from unmask.errors import DataError
-from unmask.forgery.plain import Plain
+from unmask.forgery.detector import Detector
+from unmask.forgery.methods import build, options_of
 from unmask.packs.card import sha256_of
 from unmask.training.engine import fit, make_fabric
 from unmask.training.run import Protocol, Run
 from unmask.training.scoring import family_aucs, logits_of
 
-_MADE_HERE = ("selfblend", "swap", "resynthesis")
 _TWINNED_PER_SOURCE = 420
 
 
@@ -45,9 +45,9 @@ class Workshop:
 
     def samples(self) -> list[Sample]:
         """The manifest's rows."""
-        if self.data.is_file():
-            return read_manifest(self.data)
-        return read_collection(self.data, self.synthetic)
+        if detect_layout(self.data) == "collection":
+            return read_collection(self.data, self.synthetic)
+        return read_layout(self.data)
 
     def faces(self, progress: Progress | None = None) -> list[StoredFace]:
         """The face store, made if it is not there."""
@@ -67,18 +67,19 @@ def progress_bars(console: Console) -> Progress:
     return Progress(*columns, console=console)
 
 
-def find_or_make_pool(shop: Workshop, protocol: Protocol, families: Sequence[str], progress: Progress) -> Pool:
+def find_or_make_pool(
+    shop: Workshop, protocol: Protocol, families: Sequence[str], sources: Sequence[str], progress: Progress
+) -> Pool:
     """A pool that holds the families: one that is there, finished and at least as rich, else a new one."""
-    shares = {name: SHARES[name] for name in families}
+    plan = PoolPlan(
+        protocol.pairs, protocol.seed, protocol.size, protocol.margin, family_shares(families), source_shares(sources)
+    )
     for path in sorted((shop.work / "pools").glob("*/plan.json")):
-        plan = PoolPlan.read(path.parent)
-        fits = replace(plan, families=shares, pairs=protocol.pairs) == PoolPlan(
-            protocol.pairs, protocol.seed, protocol.size, protocol.margin, shares, SOURCE_SHARES
-        )
-        rich = set(shares) <= set(plan.families) and plan.pairs >= protocol.pairs
-        if fits and rich and np.load(path.parent / "done.npy").all():
+        found = PoolPlan.read(path.parent)
+        rich = set(plan.families) <= set(found.families) and found.pairs >= plan.pairs
+        alike = replace(found, families=plan.families, pairs=plan.pairs, seed=plan.seed) == plan
+        if alike and rich and np.load(path.parent / "done.npy").all():
             return Pool.open(path.parent)
-    plan = PoolPlan(protocol.pairs, protocol.seed, protocol.size, protocol.margin, shares, SOURCE_SHARES)
     name = hashlib.sha256(json.dumps(asdict(plan)).encode()).hexdigest()[:12]
     task = progress.add_task("making pairs", total=plan.pairs)
     return build_pool(
@@ -119,47 +120,57 @@ def prepare_twins(shop: Workshop, protocol: Protocol, faces: Sequence[StoredFace
         )
 
 
-def train_plain(shop: Workshop, folder: Path, protocol: Protocol, start: Path | None, console: Console) -> nn.Module:
+def train(shop: Workshop, folder: Path, protocol: Protocol, start: Path | None, console: Console) -> Detector:
     """Prepare what is missing and train, or resume, one run; returns the averaged detector.
 
     Args:
         shop: where everything lies.
         folder: of the run.
-        protocol: of the run; its `start` and `before` are filled in here.
-        start: run folder whose weights to begin from; None for ImageNet's.
+        protocol: of the run; its `families`, `start` and `before` are filled in here.
+        start: run folder whose weights to begin from; None for the method's own.
         console: for progress, on standard error.
 
     Raises:
-        DataError: something about the data, the run folder or the start; before training begins.
+        DataError: something about the data, the run folder, the method's options or the start; before training begins.
     """
     if start is not None:
         if not (start / "weights.safetensors").is_file():
             raise DataError(f"{start}: no weights.safetensors to start from; finish that run first")
         older = Run.protocol_of(start)
-        seen = {*older.before, *(name for name in SHARES if name not in older.without)}
-        protocol = replace(protocol, start=sha256_of(start / "weights.safetensors"), before=tuple(sorted(seen)))
-    unknown = sorted(set(protocol.without) - set(SHARES))
-    if unknown:
-        raise DataError(f"no family {', '.join(unknown)}; families are {', '.join(SHARES)}")
+        seen = sorted({*older.before, *older.families})
+        protocol = replace(protocol, start=sha256_of(start / "weights.safetensors"), before=tuple(seen))
+    if protocol.window != protocol.size and (protocol.size % MASK or protocol.window % (protocol.size // MASK)):
+        raise DataError(
+            f"windows of {protocol.window} pixels do not fit faces of {protocol.size}; take --window 112 of 224"
+        )
     with progress_bars(console) as progress:
         faces = shop.faces(progress)
-    present = {face.sample.family for face in faces if face.sample.split == "train"} | set(_MADE_HERE)
-    families = [name for name in SHARES if name in present and name not in protocol.without]
+    training = [face.sample for face in faces if face.sample.split == "train"]
+    present = [*MADE, *dict.fromkeys(sample.family for sample in training if sample.label)]
+    unknown = sorted(set(protocol.without) - set(present))
+    if unknown:
+        raise DataError(f"no family {', '.join(unknown)} to leave out; families are {', '.join(present)}")
+    families = [name for name in family_shares(present) if name not in protocol.without]
+    if not families:
+        raise DataError("every family was left out; nothing forged remains to train on")
+    sources = sorted({sample.source for sample in training if not sample.label})
+    spectra = sorted({sample.spectrum for sample in training})
+    protocol = replace(protocol, families=tuple(families), spectra=tuple(spectra))
+    torch.manual_seed(protocol.seed)
+    detector = new_detector(protocol, pretrained=start is None)
     run = Run(folder, protocol, manifest_sha256([face.sample for face in faces]))
     if "resynthesis" in families:
         prepare_twins(shop, protocol, faces, console)
     with progress_bars(console) as progress:
-        pool = find_or_make_pool(shop, protocol, families, progress)
-    watched = ("selfblend", "swap", "stylegan", "ciplab", "mobilestylegan", "pggan")
+        pool = find_or_make_pool(shop, protocol, families, sources, progress)
+    watched = {"selfblend", "swap", *(face.sample.family for face in faces if face.sample.split == "val")} - {"real"}
     held = held_out(faces, "val", watched, "as is", protocol.size, protocol.margin, most=40)
     crops = np.stack([face.crop for face in held])
     fabric = make_fabric()
-    torch.manual_seed(protocol.seed)
-    detector = Plain(protocol.view, pretrained=start is None)  # type: ignore[arg-type]
     if start is not None:
         detector.load_state_dict(load_file(start / "weights.safetensors"))
 
-    def validate(module: nn.Module) -> dict[str, float]:
+    def validate(module: Detector) -> dict[str, float]:
         return family_aucs(held, logits_of(module, crops, fabric.device)[0])
 
     with progress_bars(console) as progress:
@@ -168,10 +179,25 @@ def train_plain(shop: Workshop, folder: Path, protocol: Protocol, start: Path | 
         def advance(step: int, loss: float) -> None:
             progress.update(task, completed=step, description=f"training (loss {loss:.3f})")
 
-        return fit(fabric, detector, pool, run, validate, progress=advance)
+        return fit(fabric, detector, pool, run, validate, held, progress=advance)
 
 
-def load_run(folder: Path) -> Plain:
+def new_detector(protocol: Protocol, pretrained: bool) -> Detector:
+    """The untrained detector of a protocol; without `pretrained` its own first weights are random.
+
+    Raises:
+        DataError: no such method or option, or a size that it cannot take.
+    """
+    options = dict(protocol.options)
+    if not pretrained and "weights" in options_of(protocol.method):
+        options["weights"] = "none"
+    detector = build(protocol.method, options, protocol.families, protocol.size)
+    if protocol.window != protocol.size and not detector.windows:
+        raise DataError(f"{protocol.method} learns from whole faces: --window must be its size, {protocol.size}")
+    return detector
+
+
+def load_run(folder: Path) -> Detector:
     """The averaged detector of a finished run.
 
     Raises:
@@ -180,6 +206,6 @@ def load_run(folder: Path) -> Plain:
     protocol = Run.protocol_of(folder)
     if not (folder / "weights.safetensors").is_file():
         raise DataError(f"{folder}: the run is not finished; start the same command again to resume it")
-    detector = Plain(protocol.view, pretrained=False)  # type: ignore[arg-type]
+    detector = new_detector(protocol, pretrained=False)
     detector.load_state_dict(load_file(folder / "weights.safetensors"))
     return detector.eval()

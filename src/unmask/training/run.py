@@ -4,7 +4,8 @@ import csv
 import json
 import platform
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,19 @@ _LIBRARIES = ("torch", "timm", "lightning", "numpy", "opencv-python-headless", "
 class Protocol:
     """Everything that decides a training run's outcome beside the data; saved with it and printed beside its numbers.
 
-    `window` is the side of the random window of a pair that a step sees (the whole crop if it is `size`): traces of
-    forging are local, and a window of half the side costs a quarter; every `whole_every`-th step sees whole crops all
-    the same. `start` names the weights a run began from, by their sha256, and `before` the families those had been
-    trained on. `without` are families left out. `average` is the decay of the weights' moving average.
+    `method` names the detector, `options` those of its settings that were chosen, `families` the forged families it was
+    trained on, in the order of its generators, `spectra` those of the pictures. `size` is the side of its input in
+    pixels, `margin` that of the crop over the face box. `window` is the side of the random window of a pair that a step
+    sees (the whole crop if it is `size`): traces of forging are local, and a window of half the side costs a quarter;
+    every `whole_every`-th step sees whole crops all the same. `start` names the weights a run began from, by their
+    sha256, and `before` the families those had been trained on. `without` are families left out. `average` is the decay
+    of the weights' moving average.
     """
 
     method: str = "plain"
-    view: str = "both"
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    families: tuple[str, ...] = ()
+    spectra: tuple[str, ...] = ("visible",)
     size: int = 224
     window: int = 112
     whole_every: int = 6
@@ -39,7 +45,7 @@ class Protocol:
     average: float = 0.998
     zoo_steps: int = 300
     twin_draws: int = 2
-    start: str = "ImageNet"
+    start: str = "the method's own"
     before: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     seed: int = 0
@@ -81,7 +87,7 @@ class Run:
         """
         try:
             saved: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["protocol"]
-            lists = {"without": tuple(saved["without"]), "before": tuple(saved.get("before", ()))}
+            lists = {name: tuple(saved[name]) for name in ("families", "spectra", "without", "before")}
             return Protocol(**{**saved, **lists})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder}: not a run folder of this version (no readable run.json)") from error

@@ -1,6 +1,6 @@
 """Scores of held-out faces: by a detector in training, in plain torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from unmask.data.held_out import Face, pairing
-from unmask.training.engine import normalise
+from unmask.forgery.detector import normalise
+
+Scorer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Crops uint8 (N, S, S, 3) -> logits (N,) and maps (N, h, w) in [0, 1]."""
 
 
 @torch.no_grad()
