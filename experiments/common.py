@@ -1,0 +1,286 @@
+"""What the experiments share: sets of real faces with forgeries made on the spot, short runs, records, paired tables.
+
+A record is one JSON file: the command, versions, the data's hash, everything that was set, and one row per arm and seed
+with its numbers. An arm that is in the record is not run again, so a killed experiment goes on where it stood.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from safetensors.torch import load_file
+
+from unmask.data.degradation import downscale
+from unmask.data.held_out import Face
+from unmask.data.manifest import manifest_sha256, read_collection
+from unmask.data.pool import MASK, Pool, PoolPlan
+from unmask.data.store import StoredFace, build_store, read_store
+from unmask.faces.alignment import context_region, resize
+from unmask.forgery.detector import Detector
+from unmask.training.engine import fit
+from unmask.training.metrics import seed_interval
+from unmask.training.run import Protocol, Run, versions
+from unmask.training.scoring import logits_of
+
+MARGIN = 1.4
+Forge = Callable[[np.random.Generator, StoredFace], tuple[np.ndarray, np.ndarray]]
+"""A face -> the forged picture uint8 (N, N, 3) of the same window, and its mask float32 (N, N)."""
+Degrade = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+"""What a crop uint8 (S, S, 3) goes through afterwards, whatever its label."""
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """The options of every experiment: record, data, work folder for the face store and the runs, seeds."""
+    found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("record", type=Path, help="JSON file to write; arms that it holds are not run again")
+    found.add_argument("--data", type=Path, required=True, help="folder of known collections")
+    found.add_argument("--work", type=Path, default=Path("runs/work"), help="where the face store is or will be")
+    found.add_argument("--runs", type=Path, default=Path("runs/experiments"), help="where unfinished runs are kept")
+    found.add_argument("--seeds", type=int, default=3)
+    found.add_argument("--steps", type=int, default=150, help="optimiser steps of every arm")
+    return found
+
+
+def at_size(face: StoredFace, size: int) -> StoredFace:
+    """The face at the resolution at which its context crop is `size` pixels wide: what is forged then is not resampled.
+
+    Smaller faces are enlarged, larger ones reduced by Lanczos's filter; the picture is kept without loss.
+    """
+    _, _, side = context_region((face.side, face.side), face.box, MARGIN)
+    pixels = face.pixels()
+    length = max(1, round(size / side * face.side))
+    if length < face.side:
+        pixels = downscale(pixels, length / face.side)
+    else:
+        pixels = cv2.resize(pixels, (length, length), interpolation=cv2.INTER_CUBIC)
+    scale = len(pixels) / face.side
+    x, y, w, h = (scale * value for value in face.box)
+    encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].ravel()
+    whole = (0, 0, len(pixels))
+    return StoredFace(face.sample, encoded, whole, (x, y, w, h), face.landmarks * scale, face.mesh * scale)
+
+
+def reals(data: Path, work: Path, split: str, sources: Sequence[str], size: int, most: int = 10**6) -> list[StoredFace]:
+    """The first `most` real faces of a split from every one of some sources, brought to `size`.
+
+    The store is made if it is not there.
+    """
+    if not list((work / "store").glob("part-*.npz")):
+        build_store(read_collection(data), work / "store")
+    chosen: dict[str, list[StoredFace]] = {source: [] for source in sources}
+    for face in read_store(work / "store"):
+        group = chosen.get(face.sample.source)
+        if group is not None and len(group) < most and face.sample.split == split and not face.sample.label:
+            group.append(at_size(face, size))
+    return [face for group in chosen.values() for face in group]
+
+
+def crop_of(pixels: np.ndarray, face: StoredFace, size: int) -> np.ndarray:
+    """The context crop of a picture of the face's window; uint8 (size, size, 3)."""
+    left, top, side = context_region(pixels.shape, face.box, MARGIN)
+    return resize(np.ascontiguousarray(pixels[top : top + side, left : left + side]), size)
+
+
+def _pair(
+    rng: np.random.Generator, face: StoredFace, forge: Forge, size: int, degrade: Degrade | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Crops of the real and the forged, degraded apart, and the mask on the map's grid."""
+    forged, mask = forge(rng, face)
+    crops = [crop_of(pixels, face, size) for pixels in (face.pixels(), forged)]
+    if degrade is not None:
+        crops = [degrade(rng, crop) for crop in crops]
+    cells = crop_of(np.repeat((255 * mask).astype(np.uint8)[..., None], 3, 2), face, MASK)[..., 0]
+    return crops[0], crops[1], np.minimum(cells, 254)
+
+
+def make_pool(
+    faces: Sequence[StoredFace],
+    kinds: Mapping[str, Forge],
+    pairs: int,
+    size: int,
+    seed: int,
+    degrade: Degrade | None = None,
+) -> Pool:
+    """Training pairs in memory: real and forged of the same face, kinds in turn; the seed decides all."""
+    plan = PoolPlan(pairs, seed, size, MARGIN, dict.fromkeys(kinds, 1.0), {"mixed": 1.0})
+    pixels = np.empty((pairs, 2, size, size, 3), np.uint8)
+    masks = np.empty((pairs, MASK, MASK), np.uint8)
+    families = (np.arange(pairs) % len(kinds)).astype(np.uint8)
+    order = np.random.default_rng([seed, 1]).permutation(pairs) % len(faces)
+    forgers = list(kinds.values())
+    for row in range(pairs):
+        rng = np.random.default_rng([seed, 2, row])
+        *pixels[row], masks[row] = _pair(rng, faces[order[row]], forgers[families[row]], size, degrade)
+    zeros = np.zeros(pairs, np.uint8)
+    return Pool(plan, pixels, masks, families, zeros, zeros)
+
+
+def make_held(
+    faces: Sequence[StoredFace],
+    kinds: Mapping[str, Forge],
+    size: int,
+    seed: int,
+    degrade: Degrade | None = None,
+) -> list[Face]:
+    """Every face once as it is and once forged by every kind; the forgeries are the same for all arms of a seed."""
+    out = []
+    for number, face in enumerate(faces):
+        for kind, forge in kinds.items():
+            rng = np.random.default_rng([seed, 3, number, list(kinds).index(kind)])
+            real, forged, mask = _pair(rng, face, forge, size, degrade)
+            shown = [("real", real, 0, None)] if not out or out[-1].subject != face.sample.subject else []
+            shown.append((kind, forged, 1, mask.astype(np.float32) / 254))
+            out += [
+                Face(crop, label, family, "mixed", face.sample.subject, crop, face.box, face.landmarks, cells)
+                for family, crop, label, cells in shown
+            ]
+    return out
+
+
+def train(
+    detector: Detector, pool: Pool, folder: Path, protocol: Protocol, validation: Sequence[Face] = ()
+) -> Detector:
+    """A short run on one core; one that is finished is read, not run again. The detector is in evaluation mode."""
+    weights = folder / "weights.safetensors"
+    run = Run(folder, protocol, "made by the experiment")
+    if weights.is_file():
+        detector.load_state_dict(load_file(weights))
+        return detector.eval()
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    return fit(fabric, detector, pool, run, held=validation)
+
+
+def score(detector: Detector, faces: Sequence[Face]) -> np.ndarray:
+    """Logits (N,) of held-out faces."""
+    return logits_of(detector, np.stack([face.crop for face in faces]), torch.device("cpu"))[0]
+
+
+def take_auc(faces: Sequence[Face], logits: np.ndarray, family: str) -> float:
+    """AUC of one kind of forgery against all reals."""
+    from unmask.training.metrics import auc
+
+    rows = [row for row, face in enumerate(faces) if face.family in ("real", family)]
+    return auc(np.array([faces[row].label for row in rows]), logits[rows])
+
+
+class Record:
+    """An experiment's JSON file."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], data_sha256: str) -> None:
+        """Open, or begin.
+
+        Raises:
+            SystemExit: the file holds an experiment of other settings.
+        """
+        self.path = path
+        head = {"settings": json.loads(json.dumps(settings)), "data_sha256": data_sha256}
+        if path.is_file():
+            self.content = json.loads(path.read_text(encoding="utf-8"))
+            if any(self.content[key] != value for key, value in head.items()):
+                raise SystemExit(f"{path} holds an experiment of other settings or data; name another file")
+        else:
+            command = shlex.join(["python", *sys.argv])
+            self.content = {"command": command, "versions": versions(), **head, "rows": []}
+
+    def has(self, **key: Any) -> bool:
+        """Whether there is a row with these values."""
+        return any(all(row.get(name) == value for name, value in key.items()) for row in self.content["rows"])
+
+    def add(self, **row: Any) -> None:
+        """Add a row and write the file."""
+        self.content["rows"].append({key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()})
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
+        part.replace(self.path)
+        print(time.strftime("%T"), {key: v for key, v in row.items() if not isinstance(v, dict)}, flush=True)
+
+
+def data_hash(faces: Sequence[StoredFace]) -> str:
+    """Of the manifest rows behind some faces."""
+    return manifest_sha256([face.sample for face in faces])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean over seeds of one arm's number, and of its paired difference from another arm's, with 95 % intervals."""
+
+    arm: str
+    seeds: int
+    value: tuple[float, float, float]
+    difference: tuple[float, float, float] | None
+
+
+def paired(rows: Sequence[Mapping[str, Any]], metric: str, baseline: str) -> list[Difference]:
+    """Every arm against the baseline, seed by seed, by Student's t over the seeds that both have."""
+    arms = list(dict.fromkeys(row["arm"] for row in rows if metric in row))
+    by = {(row["arm"], row["seed"]): float(row[metric]) for row in rows if metric in row}
+    found = []
+    for arm in arms:
+        seeds = [seed for name, seed in by if name == arm]
+        value = seed_interval([by[arm, seed] for seed in seeds])
+        both = [by[arm, seed] - by[baseline, seed] for seed in seeds if (baseline, seed) in by]
+        found.append(Difference(arm, len(seeds), value, None if arm == baseline else seed_interval(both)))
+    return found
+
+
+def paired_table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], baseline: str) -> str:
+    """A Markdown table: a line per arm, for every metric its mean and its difference from the baseline's."""
+    lines = ["| arm | seeds | " + " | ".join(metrics) + " |", "|---|---|" + "---|" * len(metrics)]
+    found = {metric: {one.arm: one for one in paired(rows, metric, baseline)} for metric in metrics}
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        cells, seeds = [], 0
+        for metric in metrics:
+            one = found[metric].get(arm)
+            if one is None:
+                cells.append("–")
+                continue
+            seeds = max(seeds, one.seeds)
+            text = f"{one.value[0]:.3f}"
+            if one.difference is not None:
+                text += " ({:+.3f} [{:+.3f}, {:+.3f}])".format(*one.difference)
+            cells.append(text)
+        lines.append(f"| {arm} | {seeds} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def settings_of(chosen: argparse.Namespace, **more: Any) -> dict[str, Any]:
+    """What decides the outcome, for the record: not where things lie, nor how many seeds."""
+    places = ("record", "data", "work", "runs", "seeds")
+    return {**{key: value for key, value in vars(chosen).items() if key not in places}, **more}
+
+
+def protocol_for(method: str, size: int, pool: Pool, steps: int, seed: int, **more: Any) -> Protocol:
+    """The protocol of a short run on a made pool: whole crops, a batch of 16 pairs."""
+    families = tuple(pool.plan.families)
+    return Protocol(
+        method=method,
+        families=families,
+        size=size,
+        window=size,
+        margin=MARGIN,
+        pairs=len(pool.pixels),
+        steps=steps,
+        seed=seed,
+        **more,
+    )
+
+
+def one_thread() -> None:
+    """Experiments are run side by side, one core each."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def as_dict(thing: Any) -> dict[str, Any]:
+    """A dataclass for the record."""
+    return json.loads(json.dumps(asdict(thing)))
