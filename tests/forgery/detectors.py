@@ -36,6 +36,14 @@ class Candidate:
         return self.name
 
 
+def _fused() -> Fused:
+    """Members of different methods, normalisations and maps."""
+    members = [Plain("rgb", "none"), FedForgery(weights="none")]
+    for member in members:
+        member.size = 128
+    return Fused(members)
+
+
 DETECTORS = (
     Candidate("plain-rgb", lambda: Plain("rgb", "none"), 8, map_is_taught=True),
     Candidate("plain-residual", lambda: Plain("residual", "none"), 8, map_is_taught=True),
@@ -49,5 +57,5 @@ DETECTORS = (
     Candidate("fedforgery", lambda: FedForgery(weights="none"), 8, steps=25),
     Candidate("fedforgery-without-residual", lambda: FedForgery(weights="none", residual=False), 32, steps=25),
     Candidate("mesonet", MesoNet, 32, size=256, steps=25),
-    Candidate("fused", lambda: Fused([Plain("rgb", "none"), FedForgery(weights="none")]), 8, trained=False),
+    Candidate("fused", _fused, 8, trained=False),
 )
