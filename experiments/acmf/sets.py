@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from common import (
-    MARGIN,
     Forge,
     data_hash,
     make_held,
@@ -27,7 +26,6 @@ from common import (
     settings_of,
     train,
 )
-from safetensors.torch import load_file
 from torch import Tensor
 
 from unmask.data.blending import blend, blending_mask, change_look, pose_distance, self_blend, swap_face
@@ -35,7 +33,6 @@ from unmask.data.fingerprints import Fingerprint, fingerprint
 from unmask.data.held_out import Face
 from unmask.data.pool import Pool
 from unmask.data.store import StoredFace
-from unmask.faces.alignment import context_region
 from unmask.forgery.acmf import ACMF, Mode, blur, matched_blur_sigma
 from unmask.training.run import Protocol
 
@@ -81,9 +78,8 @@ def settings(chosen: argparse.Namespace, **more: Any) -> dict[str, Any]:
 
 
 def faces_of(chosen: argparse.Namespace, split: Split, size: int = SIZE, most: int | None = None) -> list[StoredFace]:
-    """Real faces of a split whose crop is `size` pixels wide to the pixel: another one would be resampled once more."""
-    found = reals(chosen.data, chosen.work, split, SOURCES, size, most or MOST[split])
-    return [face for face in found if context_region((face.side, face.side), face.box, MARGIN)[2] == size]
+    """Real faces of a split whose crop is `size` pixels wide to the pixel."""
+    return reals(chosen.data, chosen.work, split, SOURCES, size, most or MOST[split])
 
 
 def pasted(kind: Fingerprint) -> Forge:
@@ -151,11 +147,8 @@ def trained(chosen: argparse.Namespace, arm: Arm, pool: Pool, seed: int) -> ACMF
         # As much changes as by masking: a rate of one half is half of what is lost everywhere, or all in every other.
         detector.sigma, detector.share = matched_blur_sigma(some, arm.rate / arm.blurred, arm.mode), arm.blurred
     name = "-".join(map(str, (*asdict(arm).values(), chosen.steps, seed)))
-    folder = chosen.runs / "acmf" / name
-    train(detector, pool, folder, protocol_of(arm, pool, chosen.steps, seed))
-    # What was just trained is read too: the file's precision is lower, and the numbers must not depend on the order.
-    detector.load_state_dict(load_file(folder / "weights.safetensors"))
-    return detector.eval()
+    train(detector, pool, chosen.runs / "acmf" / name, protocol_of(arm, pool, chosen.steps, seed))
+    return detector
 
 
 def sha256_of_faces(*splits: Sequence[StoredFace]) -> str:

@@ -1,8 +1,8 @@
 """Up-sampling fingerprints on real faces: the traces of four kinds of decoder without a decoder.
 
 A picture is brought to half its size and back by one operator, as the last layer of a generator goes up by two. That
-leaves the operator's marks and nothing else of a generator; stand-ins for families of generators (method sheet
-hfc_mffd, section 8), not claims about any one of them.
+leaves the operator's marks and nothing else of a generator; stand-ins for families of generators,
+not claims about any one of them.
 
 | kind         | way up                                        | trace                                           |
 |--------------|-----------------------------------------------|-------------------------------------------------|

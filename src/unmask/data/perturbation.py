@@ -1,6 +1,6 @@
 """What ForgeryNIR does to its pictures: five perturbations at five levels, and the subsets std, rand and mix.
 
-Kinds and number of levels: Wang et al., "ForgeryNIR" (TIFS 2022; method sheet hfc_mffd, 6.1). Its levels are not
+Kinds and number of levels: Wang et al., "ForgeryNIR" (TIFS 2022). Its levels are not
 published; those here are DeeperForensics-1.0's (Jiang et al., CVPR 2020; EndlessSora/DeeperForensics-1.0,
 `perturbation/add_distortion_to_video.py` and `distortions.py`), which names the same five, but for JPEG: its function
 of that name makes the picture smaller and larger again and encodes nothing. The qualities are ImageNet-C's

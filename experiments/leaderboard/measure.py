@@ -1,0 +1,294 @@
+"""All detectors on the same held-out faces: families they know, families left out, worse pictures, groups of people.
+
+    PYTHONPATH=experiments python experiments/leaderboard/measure.py RECORD.json --board DIR --data DATA --mesonet H5 --split test
+
+DIR holds the runs that `train.sh` beside this makes: METHOD-all, and METHOD-FAMILY without that family, all of the same
+size, margin, pairs, steps and seed. A family "left out" is one that the run never saw; PGGAN is never trained on, so
+METHOD-all stands for its run. Two trivial opponents stand beside them: a linear classifier on the radial power
+spectrum, taught on the training split with and without each family like the others, and MesoNet with the weights that
+its authors published, which never saw any of this. Scores are kept in the work folder: a killed command goes on.
+"""
+
+import argparse
+import hashlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+import torch
+from common import command
+from rich.console import Console
+
+from unmask.data.held_out import CONDITIONS, Face, Picture, held_out, make_pictures, pairing, show
+from unmask.data.pool import Twins
+from unmask.data.spectrum import SpectrumClassifier
+from unmask.data.store import StoredFace
+from unmask.forgery.mesonet import MesoNet
+from unmask.packs.card import sha256_of
+from unmask.training.contenders import test_twins
+from unmask.training.evaluation import families_of
+from unmask.training.export import write_onnx
+from unmask.training.metrics import auc, interval, mean_interval, paired_interval, threshold_at
+from unmask.training.recipe import Workshop, load_run
+from unmask.training.run import Run, versions
+from unmask.training.scoring import Scorer, logits_of
+
+METHODS = ("plain", "deepfidelity", "acmf", "hfc", "fedforgery")
+TRIVIAL = ("radial spectrum", "MesoNet, published weights")
+BASELINE = "plain"
+MOST = 150  # reals of every source; of UTKFace all, where groups are counted
+DRAWS = 400
+FALSE_ALARMS = 0.1  # on the validation split's reals, where the threshold of the groups is set
+SEXES = ("men", "women")
+ANCESTRIES = ("White", "Black", "Asian", "Indian", "other")
+AGES = ((0, 17), (18, 34), (35, 54), (55, 120))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One trained thing: its detector's name, the family that it never saw ("" = all seen), how it scores.
+
+    `mark` changes whenever its scores may.
+    """
+
+    detector: str
+    without: str
+    mark: str
+    size: int
+    scorer: Scorer
+
+
+def entries(board: Path, families: Sequence[str]) -> Iterator[Entry]:
+    """Every run of the board that is there.
+
+    Raises:
+        SystemExit: a run is not there, or not of the others' protocol.
+    """
+    common: set[tuple[Any, ...]] = set()
+    for method in METHODS:
+        for without in ("", *(family for family in families if family != "pggan")):
+            folder = board / f"{method}-{without or 'all'}"
+            if without == "selfblend":
+                continue  # akin to swaps, and no generator: it is trained on by all
+            weights = folder / "weights.safetensors"
+            if not weights.is_file():
+                raise SystemExit(f"{folder} is not there or not finished; experiments/leaderboard/train.sh makes it")
+            protocol = Run.protocol_of(folder)
+            common.add((protocol.size, protocol.margin, protocol.pairs, protocol.steps, protocol.batch_pairs))
+            if len(common) > 1 or protocol.without != ((without,) if without else ()):
+                raise SystemExit(f"{folder} is of another protocol than the runs before it")
+            detector = load_run(folder)
+            yield Entry(method, without, sha256_of(weights), protocol.size, in_torch(detector))
+
+
+def in_torch(detector: Any) -> Scorer:
+    """Score with a detector in plain torch."""
+    return lambda crops: logits_of(detector, crops, torch.device("cpu"))
+
+
+def spectra(
+    faces: Sequence[StoredFace], shop: Workshop, families: Sequence[str], size: int, margin: float
+) -> list[Entry]:
+    """The spectrum classifier: one for all families, one without each."""
+    known = [family for family in families if family != "pggan"]
+    training = held_out(faces, "train", known, "as is", size, margin, Twins.open(shop.work / "twins"), most=MOST)
+    found = []
+    for without in ("", *(family for family in known if family != "selfblend")):
+        some = [face for face in training if face.family != without]
+        labels = np.array([face.label for face in some])
+        classifier = SpectrumClassifier().fit(np.stack([face.crop for face in some]), labels)
+        found.append(Entry(TRIVIAL[0], without, f"spectrum-{without}", size, _without_map(classifier.logits)))
+    return found
+
+
+def _without_map(logits: Callable[[np.ndarray], np.ndarray]) -> Scorer:
+    return lambda crops: (logits(crops), np.zeros((len(crops), 1, 1), np.float32))
+
+
+def scores(entry: Entry, condition: str, held: Sequence[Face], rows: np.ndarray, cache: Path) -> np.ndarray:
+    """Logits of all held-out faces, nan where they are not needed; kept in the cache."""
+    crops = np.stack([held[row].crop for row in rows])
+    path = cache / f"{hashlib.sha256(entry.mark.encode() + crops.tobytes()).hexdigest()[:24]}.npy"
+    logits = np.full(len(held), np.nan)
+    if path.is_file():
+        logits[rows] = np.load(path)
+        return logits
+    logits[rows] = entry.scorer(crops)[0]
+    np.save(path, logits[rows])
+    print(time.strftime("%T"), condition, entry.detector, f"without {entry.without or 'nothing'}", flush=True)
+    return logits
+
+
+def group_of(face: StoredFace) -> tuple[str, ...]:
+    """Age, sex and ancestry as UTKFace's file names give them: AGE_SEX_ANCESTRY_DATE; what is not there is left out."""
+    parts = Path(face.sample.path).name.split("_")
+    numbers = [int(part) if part.isdigit() else -1 for part in parts[:3]]
+    if len(parts) < 4:
+        return ()
+    ages = [f"age {low}-{high}" if high < 120 else f"age {low} up" for low, high in AGES if low <= numbers[0] <= high]
+    sex = [SEXES[numbers[1]]] if 0 <= numbers[1] < len(SEXES) else []
+    ancestry = [ANCESTRIES[numbers[2]]] if 0 <= numbers[2] < len(ANCESTRIES) else []
+    return (*ages, *sex, *ancestry)
+
+
+def false_alarms(
+    entry: Entry, faces: Sequence[StoredFace], margin: float, split: str
+) -> tuple[dict[str, dict[str, Any]], float]:
+    """False alarms of every group of UTKFace's reals, at the threshold of the validation split's; and the latter."""
+
+    def shown(which: str, sources: Sequence[str]) -> tuple[list[StoredFace], np.ndarray]:
+        some = [
+            face
+            for face in faces
+            if face.sample.split == which and not face.sample.label and face.sample.source in sources
+        ]
+        pictures = [Picture(face.pixels(), face, "real", face.sample.source, None) for face in some]
+        crops = np.stack([face.crop for face in show(pictures, "as is", entry.size, margin)])
+        return some, entry.scorer(crops)[0]
+
+    everything = sorted({face.sample.source for face in faces})
+    threshold = threshold_at(shown("val", everything)[1], FALSE_ALARMS)
+    people, logits = shown(split, ["utkface"])
+    rows: dict[str, list[int]] = {"all": list(range(len(people)))}
+    for row, face in enumerate(people):
+        for group in group_of(face):
+            rows.setdefault(group, []).append(row)
+    found = {}
+    for group, some in sorted(rows.items()):
+        raised = (logits[some] > threshold).astype(float)
+        share = mean_interval(raised, [people[row].sample.subject for row in some], DRAWS)
+        found[group] = {"share": [round(v, 4) for v in share], "people": len(some)}
+    return found, threshold
+
+
+def cost(board: Path) -> dict[str, dict[str, float]]:
+    """Parameters, training minutes and latency of every method: the median of turns that all take in one run."""
+    found: dict[str, dict[str, float]] = {}
+    sessions: dict[str, Callable[[], Any]] = {}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        for method in METHODS:
+            detector, protocol = load_run(board / f"{method}-all"), Run.protocol_of(board / f"{method}-all")
+            file = Path(folder) / f"{method}.onnx"
+            write_onnx(detector, file)
+            session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
+            one = np.random.default_rng(0).random((1, 3, detector.size, detector.size), np.float32)
+            sessions[method] = partial(session.run, None, {"faces": one})
+            last = (board / f"{method}-all" / "metrics.csv").read_text().splitlines()
+            speed = float(dict(zip(last[0].split(","), last[-1].split(","), strict=True))["pairs_per_second"])
+            found[method] = {
+                "parameters": float(sum(parameter.numel() for parameter in detector.parameters())),
+                "file_mb": file.stat().st_size / 1e6,
+                "training_minutes": protocol.steps * protocol.batch_pairs / speed / 60,
+            }
+        times: dict[str, list[float]] = {method: [] for method in METHODS}
+        for turn in range(60):
+            for method in METHODS:
+                began = time.perf_counter()
+                sessions[method]()
+                if turn >= 10:
+                    times[method].append(time.perf_counter() - began)
+    for method, taken in times.items():
+        found[method]["latency_ms"] = 1000 * statistics.median(taken)
+    return {method: {key: round(value, 2) for key, value in numbers.items()} for method, numbers in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", type=Path, help="JSON file to write")
+    parser.add_argument("--board", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path("runs/work"))
+    parser.add_argument("--synthetic", type=Path)
+    parser.add_argument("--taef2", type=Path)
+    parser.add_argument("--split", choices=("val", "test"), required=True)
+    parser.add_argument("--mesonet", type=Path, required=True, help="Meso4_DF.h5, as its authors published it")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    shop = Workshop(chosen.data, chosen.work, chosen.synthetic, chosen.taef2)
+    faces, split = shop.faces(), chosen.split
+    cache = chosen.work / "leaderboard"
+    cache.mkdir(exist_ok=True)
+    twins = test_twins(shop, faces, split, Console())
+    families = families_of(faces, split)
+    pictures = make_pictures(faces, split, families, twins, most=MOST)
+    tried = list(entries(chosen.board, families))
+    protocol = Run.protocol_of(chosen.board / f"{BASELINE}-all")
+    tried += spectra(faces, shop, families, protocol.size, protocol.margin)
+    peer = MesoNet(str(chosen.mesonet)).eval()
+    tried.append(Entry(TRIVIAL[1], "", sha256_of(chosen.mesonet), peer.size, in_torch(peer)))
+    rows: list[dict[str, Any]] = []
+    for condition in CONDITIONS if split == "test" else CONDITIONS[:1]:
+        by_size = {size: show(pictures, condition, size, protocol.margin) for size in {entry.size for entry in tried}}
+        first: dict[tuple[str, str], np.ndarray] = {}
+        for entry in tried:
+            held = by_size[entry.size]
+            numbers = {id(face): row for row, face in enumerate(held)}
+            some = families if not entry.without else [entry.without]
+            rows_of = {family: np.array([numbers[id(face)] for face in pairing(family, held)]) for family in some}
+            needed = np.unique(np.concatenate(list(rows_of.values())))
+            logits = scores(entry, condition, held, needed, cache)
+            for family, own in rows_of.items():
+                labels = np.array([held[row].label for row in own])
+                if len(set(labels.tolist())) < 2:
+                    continue
+                subjects = [held[row].subject for row in own]
+                unseen = entry.without == family or family == "pggan" or entry.detector == TRIVIAL[1]
+                kind = "left out" if unseen else "known"
+                key = (family, kind)
+                difference = None
+                if entry.detector == BASELINE:
+                    first[key] = logits[own]
+                elif key in first:
+                    difference = paired_interval(auc, labels, logits[own], first[key], subjects, DRAWS)
+                area = interval(auc, labels, logits[own], subjects, DRAWS)
+                rows.append(
+                    {
+                        "detector": entry.detector,
+                        "family": family,
+                        "kind": kind,
+                        "condition": condition,
+                        "auc": [round(v, 4) for v in area],
+                        "difference": None if difference is None else [round(v, 4) for v in difference],
+                        "real": int((labels == 0).sum()),
+                        "forged": int(labels.sum()),
+                    }
+                )
+    groups = {}
+    if split == "test":
+        for entry in tried:
+            if not entry.without:
+                found, threshold = false_alarms(entry, faces, protocol.margin, split)
+                groups[entry.detector] = {"threshold": round(threshold, 4), "groups": found}
+    record = {
+        "command": command(),
+        "versions": versions(),
+        "split": split,
+        "protocol": {
+            name: getattr(protocol, name)
+            for name in ("size", "margin", "pairs", "steps", "batch_pairs", "learning_rate", "seed")
+        },
+        "runs": {
+            f"{entry.detector}-{entry.without or 'all'}": entry.mark for entry in tried if entry.detector in METHODS
+        },
+        "options": {method: Run.protocol_of(chosen.board / f"{method}-all").options for method in METHODS},
+        "rows": rows,
+        "groups": groups,
+        "cost": cost(chosen.board) if split == "test" else {},
+    }
+    chosen.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
