@@ -1,6 +1,7 @@
 """All detectors on the same held-out faces: families they know, families left out, worse pictures, groups of people.
 
-    PYTHONPATH=experiments python experiments/leaderboard/measure.py RECORD.json --board DIR --data DATA --mesonet H5 --split test
+    PYTHONPATH=experiments python experiments/leaderboard/measure.py RECORD.json --board DIR --data DATA --mesonet H5 \\
+      --split test
 
 DIR holds the runs that `train.sh` beside this makes: METHOD-all, and METHOD-FAMILY without that family, all of the same
 size, margin, pairs, steps and seed. A family "left out" is one that the run never saw; PGGAN is never trained on, so

@@ -55,6 +55,14 @@ def test_only_the_split_asked_for(faces: list[StoredFace], twins: Twins) -> None
     assert {face.subject for face in held_out(faces, "train", ("stylegan",), "as is", 112, 1.4)} <= of_train
 
 
+def test_swaps_that_come_as_files_are_shown_and_none_made(faces: list[StoredFace]) -> None:
+    """Where they were forged is as their rows say, here nothing; it is not taken for the whole picture."""
+    forged = [make_face(50 + n, split="test", label=1, family="swap", source="ffhq", size=160) for n in range(2)]
+    shown = [face for face in held_out([*faces, *forged], "test", ("swap",), "as is", 112, 1.4) if face.label]
+    assert [face.subject for face in shown] == [face.sample.subject for face in forged]
+    assert all(face.mask is None for face in shown)
+
+
 def test_shapes_and_ranges(faces: list[StoredFace], twins: Twins) -> None:
     held = hold(faces, twins)
     assert {face.family for face in held} == {"real", *FAMILIES}

@@ -126,6 +126,18 @@ def test_a_family_of_a_users_own_stands_beside_reals_of_its_source(tmp_path: Pat
         assert (cells == UNKNOWN).all() if not mask else {0, 254} <= set(cells.ravel().tolist())
 
 
+def test_swaps_that_come_as_files_are_read_and_not_made() -> None:
+    """With a history of their own, as everything that was not blended here, and with their mask unknown."""
+    faces = [make_face(n, source="mine") for n in range(3)]
+    forged = make_face(9, label=1, family="swap", source="mine")
+    plan = replace(PLAN, families={"swap": 1.0}, sources=source_shares(["mine"]))
+    none = Twins([], np.zeros((0, 0), np.int16), {})
+    from_file = PairMaker([*faces, forged], none, plan).make(np.random.default_rng(3))
+    made = PairMaker(faces, none, plan).make(np.random.default_rng(3))
+    assert (from_file[1] == UNKNOWN).all()
+    assert (made[1] != UNKNOWN).any()
+
+
 def test_a_source_without_reals_is_named() -> None:
     faces = [make_face(1, source="ffhq"), make_face(2, label=1, family="filter", source="elsewhere")]
     plan = replace(PLAN, families={"filter": 1.0})

@@ -14,7 +14,7 @@ import numpy as np
 from unmask.data.blending import pose_distance, self_blend, swap_face
 from unmask.data.degradation import downscale, jpeg
 from unmask.data.landmarks import region_mask
-from unmask.data.pool import MASK, Twins
+from unmask.data.pool import MASK, WHOLLY_SYNTHETIC, Twins
 from unmask.data.store import StoredFace
 from unmask.faces.alignment import Box, context_crop, context_region, scale_box
 
@@ -86,8 +86,9 @@ def make_pictures(
         faces: a store's faces.
         split: "train", "val", "cal" or "test".
         families: of forgeries. "selfblend", "swap" and "resynthesis" (needs `twins`) are made here from the split's
-            reals. "pggan" comes with reals of its own source brought to its 128 px, and a twin with its real brought
-            to the twin's resolution; their sources are named "celebamask@128" and "…@twin".
+            reals, unless the split holds pictures of that name. "pggan" comes with reals of its own source brought to
+            its 128 px, and a twin with its real brought to the twin's resolution; their sources are named
+            "celebamask@128" and "…@twin".
         seed: of the forgeries.
         most: reals per source, the first by store order.
     """
@@ -97,6 +98,7 @@ def make_pictures(
             reals.setdefault(face.sample.source, []).append(face)
     reals = {source: group[:most] for source, group in reals.items()}
     wanted = set(families)
+    to_make = wanted - {face.sample.family for face in faces if face.sample.split == split and face.sample.label}
     out: list[Picture] = []
     for source, group in reals.items():
         for number, face in enumerate(group):
@@ -106,16 +108,16 @@ def make_pictures(
             out.append(Picture(pixels, face, "real", source, untouched))
             if "pggan" in wanted and source == "celebamask":
                 out.append(Picture(pixels, face, "real", f"{source}@128", untouched, 128))
-            if "selfblend" in wanted:
+            if "selfblend" in to_make:
                 forged, mask = self_blend(rng, pixels, face.mesh)
                 out.append(Picture(forged, face, "selfblend", source, mask))
-            if "swap" in wanted and len(group) > 1:
+            if "swap" in to_make and len(group) > 1:
                 others = [group[(number + 1 + int(step)) % len(group)] for step in rng.integers(0, len(group) - 1, 10)]
                 near = [pose_distance(other.mesh, face.mesh) for other in others]
                 other = others[int(np.argmin(near))]
                 forged, mask = swap_face(rng, pixels, face.mesh, other.pixels(), other.mesh)
                 out.append(Picture(forged, face, "swap", source, mask))
-            twin = twins.pick(rng, face) if "resynthesis" in wanted and twins is not None else None
+            twin = twins.pick(rng, face) if "resynthesis" in to_make and twins is not None else None
             if twin is not None:
                 same = cv2.resize(pixels, (len(twin), len(twin)), interpolation=cv2.INTER_AREA)
                 out.append(Picture(same, face, "real", f"{source}@twin", np.zeros(twin.shape[:2], np.float32)))
@@ -124,9 +126,9 @@ def make_pictures(
         family = face.sample.family
         if face.sample.split == split and face.sample.label and family in wanted:
             pixels, small = face.pixels(), 128 if family == "pggan" else None
-            whole = None if family == "ciplab" else np.ones(pixels.shape[:2], np.float32)
+            mask = np.ones(pixels.shape[:2], np.float32) if family in WHOLLY_SYNTHETIC else face.mask()
             source = f"{face.sample.source}@{small}" if small else face.sample.source
-            out.append(Picture(pixels, face, family, source, whole, small))
+            out.append(Picture(pixels, face, family, source, mask, small))
     return out
 
 

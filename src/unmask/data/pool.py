@@ -3,8 +3,8 @@
 A pair shares source, content (where the forgery has a twin), resolution, crop geometry and degradation; only the
 forging differs and, but for blends, a history of each (sharpness, one encoding; half of the forgeries also get their
 real's spectrum).
-Families: "selfblend", "swap" and "resynthesis" are made here from reals (`MADE`); all others come from collections and
-are paired with a random real of the same source.
+Families: "selfblend", "swap" and "resynthesis" are made here from reals (`MADE`), unless the training split holds
+pictures of that name; these and all others are paired with a random real of the same source.
 
 Files in the pool's folder: `pixels.npy` uint8 (P, 2, S, S, 3) with the real first, `masks.npy` uint8 (P, M, M) for the
 forgery (0..254 = share of forged pixels, 255 = not known), `families.npy` and `sources.npy` uint8 indices into the
@@ -44,7 +44,7 @@ SHARES = {
 SOURCE_SHARES = {"ffhq": 0.30, "ciplab": 0.20, "celebamask": 0.22, "utkface": 0.28}
 MADE = ("selfblend", "swap", "resynthesis")
 _BLENDED = ("selfblend", "swap")
-_WHOLLY_SYNTHETIC = ("stylegan", "mobilestylegan", "pggan")
+WHOLLY_SYNTHETIC = ("stylegan", "mobilestylegan", "pggan")
 _OTHER_SHARE = 0.15  # of a family or a source that a user's manifest brings along
 
 
@@ -121,14 +121,15 @@ class PairMaker:
         for face in faces:
             group = self._forged if face.sample.label else self._reals
             group.setdefault(face.sample.family if face.sample.label else face.sample.source, []).append(face)
-        absent = [family for family in plan.families if family not in MADE and family not in self._forged]
+        self._read = [family for family in plan.families if family not in MADE or family in self._forged]
+        absent = [family for family in self._read if family not in self._forged]
         if not self._reals or absent:
             raise DataError(
                 f"the training split has no {', '.join(absent) or 'real faces'}; add them or leave them out"
             )
-        for family in plan.families:
-            alone = {face.sample.source for face in self._forged.get(family, ())} - set(self._reals)
-            if family not in MADE and alone:
+        for family in self._read:
+            alone = {face.sample.source for face in self._forged[family]} - set(self._reals)
+            if alone:
                 raise DataError(
                     f"{family}: the training split has no real faces of source {', '.join(sorted(alone))} to stand "
                     "beside the forged ones; add some, or name the source that they resemble"
@@ -136,7 +137,8 @@ class PairMaker:
         self._twinned = {
             source: [face for face in group if face.sample.path in twins.rows] for source, group in self._reals.items()
         }
-        if "resynthesis" in plan.families and not any(self._twinned.values()):
+        to_make = set(plan.families) - set(self._read)
+        if "resynthesis" in to_make and not any(self._twinned.values()):
             raise DataError("no re-synthesised twins are at hand; make them first or leave the family out")
         self._families = list(plan.families)
         self._sources = [source for source in plan.sources if source in self._reals]
@@ -148,12 +150,12 @@ class PairMaker:
         margin = self._plan.margin * float(np.exp(rng.normal(0, 0.09)))
         shift = rng.normal(0, 0.04, 2)
         fate = Degradation.draw(rng)
-        if family not in MADE:
+        if family in self._read:
             forged_face = self._pick(rng, self._forged[family])
             real_face = self._pick(rng, self._reals[forged_face.sample.source])
             pictures = [(real_face.pixels(), real_face.box), (forged_face.pixels(), forged_face.box)]
             told = forged_face.mask()
-            decoded = family in _WHOLLY_SYNTHETIC
+            decoded = family in WHOLLY_SYNTHETIC
             known = decoded or told is not None  # CIPLAB tells which features were edited, not which pixels
             mask: np.ndarray = np.ones(pictures[1][0].shape[:2], np.float32) if told is None else told
         else:
@@ -172,7 +174,7 @@ class PairMaker:
             left, top, side = context_region(pixels.shape, (x + shift[0] * w, y + shift[1] * h, w, h), margin)
             shown = pixels
             # A blend keeps most of its twin's pixels, history and all: another one would only hide the seam.
-            if family not in _BLENDED:
+            if family in self._read or family not in _BLENDED:
                 if slot and rng.random() < 0.5:
                     shown = match_spectrum(shown, pictures[0][0])
                 shown = own_history(rng, shown)

@@ -107,7 +107,7 @@ def prepare_twins(shop: Workshop, protocol: Protocol, faces: Sequence[StoredFace
     reals = twinned(faces)
     zoo = train_zoo(reals, shop.work / "zoo", protocol.zoo_steps, protocol.seed, device, progress=console.print)
     with progress_bars(console) as progress:
-        task = progress.add_task("making twins", total=len(reals) * protocol.twin_draws)
+        task = progress.add_task("making twins", total=len(reals) * protocol.twin_draws, visible=False)
         nets = zoo_and_taef2(zoo, shop.taef2, device)
         make_twins(
             reals,
@@ -116,7 +116,7 @@ def prepare_twins(shop: Workshop, protocol: Protocol, faces: Sequence[StoredFace
             protocol.twin_draws,
             protocol.seed,
             device,
-            progress=lambda n: progress.advance(task, n),
+            progress=lambda n: progress.update(task, advance=n, visible=True),
         )
 
 
