@@ -194,6 +194,7 @@ class Record:
             SystemExit: the file holds an experiment of other settings.
         """
         self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
         head = {"settings": json.loads(json.dumps(settings)), "data_sha256": data_sha256}
         if path.is_file():
             self.content = json.loads(path.read_text(encoding="utf-8"))

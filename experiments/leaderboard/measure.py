@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,55 @@ def scores(entry: Entry, condition: str, held: Sequence[Face], rows: np.ndarray,
     return logits
 
 
+class Table:
+    """Areas of all detectors on all families under one condition."""
+
+    def __init__(self, condition: str, families: Sequence[str]) -> None:
+        self.condition, self.families = condition, families
+        self.rows: list[dict[str, Any]] = []
+        self._logits: dict[tuple[str, str], np.ndarray] = {}
+
+    def pairings(self, without: str, held: Sequence[Face]) -> dict[str, np.ndarray]:
+        """The faces, by number, that a run is asked about: of the family left out, or of every one."""
+        numbers = {id(face): row for row, face in enumerate(held)}
+        some = [without] if without else self.families
+        found = {family: np.array([numbers[id(face)] for face in pairing(family, held)]) for family in some}
+        return {family: rows for family, rows in found.items() if any(held[row].label for row in rows)}
+
+    def add(self, detector: str, without: str, held: Sequence[Face], logits: np.ndarray) -> None:
+        """Measure one trained thing by its logits of all held-out faces."""
+        self._logits[detector, without] = logits
+        for family, own in self.pairings(without, held).items():
+            labels, subjects = np.array([held[row].label for row in own]), [held[row].subject for row in own]
+            unseen = family in (without, "pggan") or detector == TRIVIAL[1]
+            # What never saw anything is held against the run that did not see this family.
+            first = self._logits.get((BASELINE, family if unseen else without), self._logits[BASELINE, ""])
+            difference = None
+            if detector != BASELINE:
+                difference = paired_interval(auc, labels, logits[own], first[own], subjects, DRAWS)
+            area = interval(auc, labels, logits[own], subjects, DRAWS)
+            self.rows.append(
+                {
+                    "detector": detector,
+                    "family": family,
+                    "kind": "left out" if unseen else "known",
+                    "condition": self.condition,
+                    "auc": [round(v, 4) for v in area],
+                    "difference": None if difference is None else [round(v, 4) for v in difference],
+                    "real": int((labels == 0).sum()),
+                    "forged": int(labels.sum()),
+                }
+            )
+
+    def add_fused(self, held: Sequence[Face]) -> None:
+        """Measure every two detectors, and all, fused by the mean of their likelihood ratios, as a pack would be."""
+        for members in (*combinations(METHODS, 2), METHODS):
+            for without in dict.fromkeys(without for name, without in self._logits if name == BASELINE):
+                spoken = [self._logits[name, without] for name in members]
+                fused = np.logaddexp.reduce(spoken) - np.log(len(spoken))
+                self.add(" + ".join(members), without, held, fused)
+
+
 def group_of(face: StoredFace) -> tuple[str, ...]:
     """Age, sex and ancestry as UTKFace's file names give them: AGE_SEX_ANCESTRY_DATE; what is not there is left out."""
     parts = Path(face.sample.path).name.split("_")
@@ -232,40 +282,14 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for condition in CONDITIONS if split == "test" else CONDITIONS[:1]:
         by_size = {size: show(pictures, condition, size, protocol.margin) for size in {entry.size for entry in tried}}
-        first: dict[tuple[str, str], np.ndarray] = {}
+        table = Table(condition, families)
         for entry in tried:
             held = by_size[entry.size]
-            numbers = {id(face): row for row, face in enumerate(held)}
-            some = families if not entry.without else [entry.without]
-            rows_of = {family: np.array([numbers[id(face)] for face in pairing(family, held)]) for family in some}
-            needed = np.unique(np.concatenate(list(rows_of.values())))
-            logits = scores(entry, condition, held, needed, cache)
-            for family, own in rows_of.items():
-                labels = np.array([held[row].label for row in own])
-                if len(set(labels.tolist())) < 2:
-                    continue
-                subjects = [held[row].subject for row in own]
-                unseen = entry.without == family or family == "pggan" or entry.detector == TRIVIAL[1]
-                kind = "left out" if unseen else "known"
-                key = (family, kind)
-                difference = None
-                if entry.detector == BASELINE:
-                    first[key] = logits[own]
-                elif key in first:
-                    difference = paired_interval(auc, labels, logits[own], first[key], subjects, DRAWS)
-                area = interval(auc, labels, logits[own], subjects, DRAWS)
-                rows.append(
-                    {
-                        "detector": entry.detector,
-                        "family": family,
-                        "kind": kind,
-                        "condition": condition,
-                        "auc": [round(v, 4) for v in area],
-                        "difference": None if difference is None else [round(v, 4) for v in difference],
-                        "real": int((labels == 0).sum()),
-                        "forged": int(labels.sum()),
-                    }
-                )
+            needed = np.unique(np.concatenate(list(table.pairings(entry.without, held).values())))
+            table.add(entry.detector, entry.without, held, scores(entry, condition, held, needed, cache))
+        if split == "val":
+            table.add_fused(by_size[protocol.size])
+        rows += table.rows
     groups = {}
     if split == "test":
         for entry in tried:
