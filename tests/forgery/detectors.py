@@ -38,7 +38,7 @@ class Candidate:
 
 def _fused() -> Fused:
     """Members of different methods, normalisations and maps."""
-    members = [Plain("rgb", "none"), FedForgery(weights="none")]
+    members = [Plain("rgb", "none"), FedForgery(weights="none", residual=False)]
     for member in members:
         member.size = 128
     return Fused(members)
