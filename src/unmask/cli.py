@@ -464,6 +464,9 @@ def forge(
             )
     for path, reason in made.skipped:
         print(f"unmask: passed over {path}: {reason}", file=sys.stderr)
+    if made.empty_splits:
+        told = " and ".join(made.empty_splits)
+        print(f"unmask: nobody fell into the split {told}; give more faces, or change the manifest", file=sys.stderr)
     print(f"{made.manifest}: " + ", ".join(f"{number} {family}" for family, number in made.families.items()))
 
 

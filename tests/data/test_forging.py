@@ -104,6 +104,12 @@ def test_the_set_is_complete_and_its_manifest_can_be_read(made: ForgedSet) -> No
     }
 
 
+def test_splits_that_nobody_fell_into_are_told(made: ForgedSet) -> None:
+    filled = {sample.split for sample in read_manifest(made.manifest)}
+    assert set(made.empty_splits) == {"train", "val", "cal", "test"} - filled
+    assert made.empty_splits  # seven faces make few groups
+
+
 def test_the_container_does_not_tell_the_classes_apart(made: ForgedSet) -> None:
     """Same format, size, depth and settings; only the mark, which must, differs."""
     headers = set()

@@ -79,6 +79,13 @@ def test_plain_folders_have_labels_families_videos_and_masks(folders: Path) -> N
     assert found[f"fake/swap/{two}.jpg"].mask == str(folders / "masks" / "fake" / "swap" / f"{two}.png")
 
 
+def test_a_manifest_in_the_folder_says_more_than_its_names(folders: Path) -> None:
+    found = [replace(sample, subject="one", split="test") for sample in read_folders(folders)]
+    write_manifest(found, folders / "manifest.csv")
+    assert detect_layout(folders) == "manifest"
+    assert {(sample.subject, sample.split) for sample in read_layout(folders)} == {("one", "test")}
+
+
 def test_splits_given_by_folders_are_kept(tmp_path: Path) -> None:
     for number, split in enumerate(("train", "val", "cal", "test")):
         draw(tmp_path / split / "real" / f"r{number}.jpg")

@@ -41,7 +41,7 @@ from unmask.data.blending import blend, blending_mask, pose_distance, self_blend
 from unmask.data.composites import composite_region, draw_regions
 from unmask.data.fingerprints import FINGERPRINTS, fingerprint
 from unmask.data.landmarks import FACE_OVAL, NOSE, FaceMesh
-from unmask.data.manifest import SHARES, Sample, split_of, write_manifest
+from unmask.data.manifest import SHARES, SPLITS, Sample, split_of, write_manifest
 from unmask.data.marking import FORGED, REAL, SourceType, band_height, mark, with_band
 from unmask.data.near_infrared import simulate_nir, single_band
 from unmask.data.perturbation import RULES, Rule, subset_of
@@ -98,6 +98,8 @@ class ForgedSet:
     families: dict[str, int]
     skipped: tuple[tuple[str, str], ...]
     """Display path and reason, one plain sentence."""
+    empty_splits: tuple[str, ...] = ()
+    """Splits that nobody fell into, as happens with few faces."""
 
 
 @dataclass(frozen=True)
@@ -251,9 +253,10 @@ def forge_folder(
                     told("forging", done, len(jobs))
             finally:
                 with interruption.held_back():
-                    families = record.write_manifest([_path(*job) for job in jobs])
+                    rows = record.write_manifest([_path(*job) for job in jobs])
         shutil.rmtree(maker.drawn, ignore_errors=True)
-    return ForgedSet(out / "manifest.csv", families, tuple(skipped))
+    empty = tuple(split for split in SPLITS if all(row.split != split for row in rows))
+    return ForgedSet(out / "manifest.csv", dict(Counter(row.family for row in rows)), tuple(skipped), empty)
 
 
 def _weights(folder: Path | None) -> str:
@@ -611,14 +614,14 @@ class _Record:
         self._stream.flush()
         self._rows[row["path"]] = Sample(**{each.name: row[each.name] for each in fields(Sample)})
 
-    def write_manifest(self, paths: Sequence[str]) -> dict[str, int]:
-        """Write the manifest of those of the pictures that are finished; pictures by family."""
+    def write_manifest(self, paths: Sequence[str]) -> list[Sample]:
+        """Write the manifest of those of the pictures that are finished, and return its rows."""
         rows = sorted((self._rows[path] for path in paths if path in self._rows), key=lambda row: (row.label, row.path))
         if rows:
             part = self._out / "manifest.part"
             write_manifest(rows, part)
             part.replace(self._out / "manifest.csv")
-        return dict(Counter(row.family for row in rows))
+        return rows
 
 
 def _encoded(pixels: np.ndarray) -> bytes:

@@ -126,9 +126,9 @@ def make_pictures(
         family = face.sample.family
         if face.sample.split == split and face.sample.label and family in wanted:
             pixels, small = face.pixels(), 128 if family == "pggan" else None
-            mask = np.ones(pixels.shape[:2], np.float32) if family in WHOLLY_SYNTHETIC else face.mask()
+            known = np.ones(pixels.shape[:2], np.float32) if family in WHOLLY_SYNTHETIC else face.mask()
             source = f"{face.sample.source}@{small}" if small else face.sample.source
-            out.append(Picture(pixels, face, family, source, mask, small))
+            out.append(Picture(pixels, face, family, source, known, small))
     return out
 
 

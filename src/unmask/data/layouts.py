@@ -17,10 +17,11 @@ from unmask.data.manifest import SHARES, SPLITS, Sample, check_samples, read_col
 from unmask.errors import DataError
 from unmask.media.sources import RefusedSource, walk
 
+_MANIFEST = "manifest.csv"
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 _LAYOUTS = {
-    "manifest": "a manifest (.csv or .parquet with path, label, family, source, subject, split)",
+    "manifest": "a manifest (.csv, .parquet, or manifest.csv in a folder; path, label, family, source, subject, split)",
     "deepfakebench": "DeepfakeBench (a .json of its preprocessing)",
     "seq_deepfake": "Seq-DeepFake (facial_components/ or facial_attributes/, or one of its annotation files)",
     "forgerynir": "ForgeryNIR (ForgeryNIR-std/ and the like)",
@@ -46,6 +47,8 @@ def detect_layout(path: Path) -> str:
             return "deepfakebench"
     elif path.is_dir():
         here = path.absolute()
+        if (here / _MANIFEST).is_file():  # it says more than any names of folders
+            return "manifest"
         inside = {child.name for child in _inside(here) if child.is_dir()}
         if "CelebA-HQ-img" in inside:
             return "celebamask_hq"
@@ -74,7 +77,7 @@ def read_layout(path: Path, root: Path | None = None) -> list[Sample]:
     """
     layout = detect_layout(path)
     if layout == "manifest":
-        return read_manifest(path.absolute())
+        return read_manifest(path.absolute() / _MANIFEST if path.is_dir() else path.absolute())
     if layout == "deepfakebench":
         return read_deepfakebench(path, root)
     if layout == "seq_deepfake":

@@ -154,6 +154,11 @@ def train(shop: Workshop, folder: Path, protocol: Protocol, start: Path | None, 
     if not families:
         raise DataError("every family was left out; nothing forged remains to train on")
     sources = sorted({sample.source for sample in training if not sample.label})
+    if not any(face.sample.split == "val" and not face.sample.label for face in faces):
+        raise DataError(
+            "no real face is in the split val, which training is watched on; put some subjects' rows there "
+            "(`unmask manifest` writes rows to change)"
+        )
     spectra = sorted({sample.spectrum for sample in training})
     protocol = replace(protocol, families=tuple(families), spectra=tuple(spectra))
     torch.manual_seed(protocol.seed)

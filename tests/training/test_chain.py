@@ -1,0 +1,64 @@
+"""The lab's commands one after another on real faces, as a newcomer types them: from a folder of faces to a verdict."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unmask import cli
+
+pytestmark = pytest.mark.lab
+
+TINY = ["--size", "64", "--pairs", "48", "--steps", "4", "--batch-pairs", "4", "--without", "resynthesis"]
+FEDFORGERY = ["--set", "width=8", "--set", "backbone=test_resnet", "--set", "weights=none"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must succeed; what it printed."""
+
+    def call(*words: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["unmask", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        told = capfd.readouterr()
+        assert end.value.code in (0, None), told.err
+        return told.out
+
+    return call
+
+
+def test_from_a_folder_of_faces_to_a_verdict(
+    data_dir: Path, portrait: Path, tmp_path: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("faces").mkdir()
+    for path in sorted((data_dir / "faces" / "utkface_200").iterdir())[:1200:10]:
+        shutil.copy(path, "faces")
+    told = run("forge", "faces", "set", "--size", "96", "--kind", "selfblend", "--kind", "fingerprint", "--count", "60")
+    assert "set/manifest.csv: " in told and "60 selfblend" in told
+
+    told = run("manifest", "set", "--out", "rows.csv")
+    assert "read as manifest" in told
+    assert all(f"  {split:5} real" in told for split in ("train", "val", "cal", "test"))
+
+    run("train", "fedforgery", "--run", "runs/fed", "--data", "rows.csv", *FEDFORGERY, *TINY)
+    run("train", "plain", "--run", "runs/plain", "--data", "rows.csv", "--set", "weights=none", "--window", "64", *TINY)
+    assert {path.name for path in Path("runs/fed").iterdir()} == {path.name for path in Path("runs/plain").iterdir()}
+
+    run("compare", "runs/plain", "runs/fed", "--data", "rows.csv", "--json", "compared.json")
+    rows = json.loads(Path("compared.json").read_text())["rows"]
+    assert {row["detector"] for row in rows} == {"plain", "fed"}
+    assert {row["family"] for row in rows} >= {"selfblend", "fingerprint-blur"}
+    assert all((row["difference"] is None) == (row["detector"] == "plain") for row in rows)
+
+    run("export", "runs/fed", "--data", "rows.csv")
+    card = json.loads(Path("runs/fed/pack/card.json").read_text())
+    assert card["name"] == "fedforgery"
+    assert "trained on selfblend+swap+fingerprint-blur" in card["calibration"]["data"]  # not on what it never saw
+    run("inspect", portrait, "--pack", "runs/fed/pack", "--pack", "plain", "--json", "report.json")
+    [face] = json.loads(Path("report.json").read_text())["faces"]
+    assert [opinion["pack"] for opinion in face["opinions"]] == ["fedforgery", "plain"]
