@@ -66,9 +66,17 @@ def trunk(name: str, channels: int = 3, weights: str = "none") -> tuple[nn.Modul
         )
     # The packaged weights are those of timm's "tf_" twin, whose epsilon they need.
     own: dict[str, Any] = {"bn_eps": 1e-3} if name == PACKAGED else {}
-    model = timm.create_model(
-        name, pretrained=weights == "timm", in_chans=channels, num_classes=0, global_pool="", **own
-    )
+    try:
+        model = timm.create_model(
+            name, pretrained=weights == "timm", in_chans=channels, num_classes=0, global_pool="", **own
+        )
+    except Exception as error:  # of the hub's client, the network or timm
+        if weights != "timm":
+            raise
+        raise DataError(
+            f"timm could not give weights of {name} ({type(error).__name__}): its hub must be reachable and have some; "
+            "take weights=FILE for a local file, or weights=none"
+        ) from error
     if weights not in ("none", "timm"):
         state = imagenet_state() if weights == "imagenet" else read_state(Path(weights))
         load_matching(model, state, weights)
