@@ -39,6 +39,7 @@ from unmask.forgery.hfc import (
     to_table,
     usual_spectrum,
     verdicts,
+    weighted_cross_entropy,
 )
 
 pytestmark = pytest.mark.lab
@@ -456,6 +457,19 @@ def test_balanced_classes_weigh_inversely_to_their_frequency() -> None:
     flat.begin(batches)
     torch.testing.assert_close(flat._weights(1), torch.tensor([8 / 3, 8 / 15, 8 / 6]))
     assert HFC(branches="image")._weights(1) is None
+
+
+def test_a_rare_class_weighs_as_much_in_small_batches_as_in_one() -> None:
+    """Half of the batches lack the rare class; the mean of their losses is the loss of all of them together."""
+    classes = torch.tensor([0, 1, 1, 1, 1, 1, 1, 1])
+    scores = torch.randn(8, 2, generator=torch.Generator().manual_seed(1))
+    weights = torch.tensor([8 / 2, 8 / 14])
+    together = weighted_cross_entropy(scores, classes, weights)
+    apart = [weighted_cross_entropy(*part, weights) for part in zip(scores.split(4), classes.split(4), strict=True)]
+    torch.testing.assert_close(torch.stack(apart).mean(), together)
+    torch.testing.assert_close(
+        weighted_cross_entropy(scores, classes, None), torch.nn.functional.cross_entropy(scores, classes)
+    )
 
 
 # Fusion

@@ -284,6 +284,15 @@ class Answer:
     patches: Tensor | None = None
 
 
+def weighted_cross_entropy(scores: Tensor, classes: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean over pictures of weight times cross-entropy, scores (N, C), classes (N,), weights (C,) or None for ones.
+
+    torch's own mean divides by the weights that happen to be in the batch: where a class is so rare that many batches
+    lack it, its weight would be lost with them.
+    """
+    return functional.cross_entropy(scores, classes, weights, reduction="none").mean()
+
+
 class PatchJudge(nn.Module):
     """Classifier over the nine tokens of a picture, each for itself and all together (reference code of 2212.14629).
 
@@ -317,9 +326,9 @@ class PatchJudge(nn.Module):
         loss = answer.whole.new_zeros(())
         if answer.patches is not None:
             every = classes.repeat_interleave(_A_SIDE**2)
-            loss = self.patch_weight * functional.cross_entropy(answer.patches.flatten(0, 1), every, weights)
+            loss = self.patch_weight * weighted_cross_entropy(answer.patches.flatten(0, 1), every, weights)
         if self.head is not None:
-            loss = loss + (1 - self.patch_weight) * functional.cross_entropy(answer.whole, classes, weights)
+            loss = loss + (1 - self.patch_weight) * weighted_cross_entropy(answer.whole, classes, weights)
         return loss
 
 
@@ -339,7 +348,7 @@ class DescriptorJudge(nn.Module):
 
     def loss(self, answer: Answer, classes: Tensor, weights: Tensor | None) -> Tensor:
         """Cross-entropy of the picture."""
-        return functional.cross_entropy(answer.whole, classes, weights)
+        return weighted_cross_entropy(answer.whole, classes, weights)
 
 
 class Level(nn.Module):
