@@ -143,8 +143,8 @@ def section(root: Path) -> str:
     record = _record(root)
     head = _TEXT.format(**record["protocol"], picture=PICTURE.name)
     note = (
-        "Training minutes are on one core of a shared machine; the latency is one face through ONNX Runtime on one "
-        "thread, the median of turns that all detectors take in one run.\n"
+        "Training minutes are the median of a detector's runs, each on one core of a shared machine; the latency is\n"
+        "one face through ONNX Runtime on one thread, the median of turns that all detectors take in one run.\n"
     )
     parts = [head, _overview(record), "", note, _DETAILS, _per_family(record["rows"], "left out"), "", _KNOWN]
     parts += [_per_family(record["rows"], "known"), "", _GROUPS, _groups(record)]
@@ -187,9 +187,11 @@ def draw(root: Path) -> None:
     axes.axvline(0.5, color="#bbbbbb", linewidth=1)
     axes.set_yticks(range(len(FAMILIES)), list(FAMILIES.values()))
     axes.set_ylim(len(FAMILIES) - 0.5, -0.5)
-    axes.set_xlim(0.2, 1.01)
-    axes.set_xlabel("AUC on held-out people; dot and line: family left out, 95 % interval; ring: family trained on")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=4, frameon=False, fontsize=9)
+    axes.set_xlim(0.15, 1.01)
+    axes.set_xlabel(
+        "AUC on held-out people\ndot and line: family left out, with its 95 % interval; ring: family trained on"
+    )
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=4, frameon=False, fontsize=9)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.savefig(root / PICTURE, bbox_inches="tight", metadata={"Date": None})
