@@ -198,8 +198,9 @@ A simulation: pictures in visible light are given the look of a near-infrared ca
 stand in for generators; what is scored here says nothing about a near-infrared camera. The small trunk with image and
 cosine branches at {settings["size"]} px, {settings["steps"]} steps of {settings["batch_pairs"]} pairs for every
 training subset. std is clean, rand perturbed once, mix two to four times. Tested on other subjects, four forged
-pictures, one of each generator, for every real one, as in ForgeryNIR; balanced accuracy counts both for a half. In
-brackets: the difference from training and testing on std, seed by seed, with its 95 % interval.
+pictures, one of each generator, for every real one, as in ForgeryNIR; balanced accuracy counts both for a half. The
+generator is named by the image branch alone, as published. In brackets: the difference from training and testing on
+std, seed by seed, with its 95 % interval.
 
 Forgeries of a single epoch, trained on one subset to be tested on another:
 

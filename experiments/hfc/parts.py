@@ -131,7 +131,8 @@ def section(root: Path) -> str:
 The small trunk on faces of {settings["size"]} px, {settings["steps"]} steps of {settings["batch_pairs"]} pairs. Four
 families stand in for generators: a transposed convolution's checkerboard and over-sharpening over the whole picture, a
 low-pass over one feature of the face, and swapped faces. Test subjects appear in no training picture. "rand" and "mix"
-perturb the test pictures once, or two to four times; "std" and all training pictures are clean. In brackets: the
+perturb the test pictures once, or two to four times; "std" and all training pictures are clean. Beside other branches
+the cosines have no say in naming the generator, as published. In brackets: the
 difference from a table's first arm, seed by seed, with its 95 % interval. The runs are short: what is compared is what
 is learnt in that time.
 
