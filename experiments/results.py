@@ -65,7 +65,8 @@ def compared(name: str, head: str, drop: str = "") -> list[str]:
     return parts
 
 
-def main() -> None:
+def results() -> str:
+    """The page."""
     parts = [HEAD]
     for card in (load_pack(name).card for name in embedded_packs()):
         if card.task != "forgery_detection" or card.calibration is None:
@@ -88,7 +89,11 @@ def main() -> None:
     parts += compared("specialists", SPECIALISTS)
     for kind in ("blends", "synthesis"):
         parts += compared(f"inputs-{kind}", INPUTS.format(kind=kind), f"{kind}-")
-    (ROOT / "docs" / "results.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
+    return "\n".join(parts) + "\n"
+
+
+def main() -> None:
+    (ROOT / "docs" / "results.md").write_text(results(), encoding="utf-8")
 
 
 if __name__ == "__main__":
