@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from acmf import adaptation, consistency, masking
+from fedforgery import residual
 from hfc import imbalance, near_infrared
 from hfc import parts as hfc_parts
 
@@ -31,6 +32,7 @@ SECTIONS = (
     hfc_parts.section,
     imbalance.section,
     near_infrared.section,
+    residual.section,
 )
 SPECIALISTS = """## The two specialists and their fusion on the validation split
 
