@@ -46,15 +46,12 @@ from unmask.forgery.deepfidelity import (
     DeepFidelity,
     FidelityMapping,
     Frozen,
-    by_quality,
     classical_quality,
     fit_regressor,
     frozen_features,
-    hard_auc,
-    rank_correlation,
 )
 from unmask.training.engine import batches, faces_in_batches, shown_to
-from unmask.training.metrics import auc
+from unmask.training.metrics import auc, by_quality, hard_auc, rank_correlation
 from unmask.training.run import Protocol
 
 SOURCES = ("ffhq", "celebamask", "utkface")
@@ -87,7 +84,7 @@ ARMS: dict[str, Arm] = {
     "graded, 0.4/0.6, epsilon 0.02": Arm((0.4, 0.6), 0.02),
 }
 FIFTHS = tuple(f"AUC, quality {place} of 5" for place in range(1, 6))
-SPEARMAN = {"real": "Spearman, real", "forged": "Spearman, forged"}
+SPEARMAN = {0: "Spearman, real", 1: "Spearman, forged"}
 
 
 def worsen(rng: np.random.Generator, crop: np.ndarray, level: int) -> np.ndarray:
@@ -156,14 +153,18 @@ def answers(arm: Arm, known: Frozen, asked: Tensor) -> np.ndarray:
 def numbers(held: Sequence[Face], seen: Frozen, fidelity: np.ndarray) -> dict[str, float]:
     """All that is measured of one arm."""
     labels, quality, logits = seen.labels.numpy(), seen.quality.numpy(), -fidelity
-    found: dict[str, float | None] = {"AUC": auc(labels, logits), "AUC, hard": hard_auc(logits, labels, quality)}
+    found = {"AUC": auc(labels, logits), "AUC, hard": hard_auc(labels, logits, quality)}
     for family in KINDS:
         rows = np.array([face.family in ("real", family) for face in held])
         found[f"AUC, {family}"] = auc(labels[rows], logits[rows])
-    correlations = rank_correlation(fidelity, labels, quality)
-    found |= {name: correlations[group] for group, name in SPEARMAN.items()}
-    found |= {name: part.auc for name, part in zip(FIFTHS, by_quality(logits, labels, quality), strict=True)}
-    return {name: value for name, value in found.items() if value is not None}
+    for label, name in SPEARMAN.items():
+        correlation = rank_correlation(fidelity[labels == label], quality[labels == label])
+        if correlation is not None:
+            found[name] = correlation
+    for name, (_, _, own) in zip(FIFTHS, by_quality(quality), strict=True):
+        if len(set(labels[own].tolist())) == 2:
+            found[name] = auc(labels[own], logits[own])
+    return found
 
 
 def section(root: Path) -> str:

@@ -4,9 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
-from unmask.training.metrics import auc, interval, log_lr_cost, log_lr_cost_min, mean_interval, miss_rate, threshold_at
+from unmask.training.metrics import (
+    auc,
+    by_quality,
+    hard_auc,
+    interval,
+    log_lr_cost,
+    log_lr_cost_min,
+    mean_interval,
+    miss_rate,
+    rank_correlation,
+    threshold_at,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -149,3 +161,32 @@ def test_a_subjects_many_values_count_as_one_draw() -> None:
     apart = mean_interval(np.repeat(few, 20), [str(n) for n in range(400)])
     assert apart[2] - apart[1] < 0.5 * (high - low)
     assert mean_interval(few, ["one"] * 20) == pytest.approx((few.mean(),) * 3)
+
+
+def test_bins_of_quality_have_each_face_once_in_order() -> None:
+    quality = np.random.default_rng(1).permutation(203) / 203
+    found = list(by_quality(quality))
+    assert len(found) == 5 and sorted(np.concatenate([rows for _, _, rows in found])) == list(range(203))
+    for place, (low, high, rows) in enumerate(found):
+        inside = (quality >= low) & ((quality < high) if place < 4 else (quality <= high))
+        assert list(rows) == list(np.flatnonzero(inside)) and 40 <= len(rows) <= 41
+
+
+def test_equal_qualities_stay_in_one_bin() -> None:
+    assert sorted(len(rows) for _, _, rows in by_quality(np.ones(4), bins=2)) == [0, 4]
+
+
+def test_the_hard_auc_sets_the_best_forgeries_against_the_worst_reals() -> None:
+    labels = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1])
+    quality = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    # The two worst reals (5, -1) against the one best forgery (1): one pair of two is won.
+    assert hard_auc(labels, np.array([5.0, -1, 0, 0, 0, 0, 9, 9, 1]), quality) == 0.5
+
+
+def test_rank_correlation_is_that_of_the_ranks() -> None:
+    rng = np.random.default_rng(0)
+    scores, quality = rng.integers(0, 5, 40), rng.random(40)
+    expected = np.corrcoef(rankdata(scores), rankdata(quality))[0, 1]
+    assert rank_correlation(scores, quality) == pytest.approx(expected)
+    assert rank_correlation(scores[:2], quality[:2]) is None
+    assert rank_correlation(np.ones(8), quality[:8]) is None

@@ -9,21 +9,15 @@ quality. Three parts, as in the paper and its reference code:
 3. `SupportVectorRegressor` maps its frozen features to the fidelity; a threshold gives the verdict.
 
 Mirroring assumes an upright, centred, roughly frontal face. The fidelity is no probability: a forgery of the best
-quality is meant to score 0.4. The last functions serve comparisons: graded against binary targets, quality by quality.
-Lab only: torch, timm, scikit-learn, scipy.
+quality is meant to score 0.4. Lab only: torch, timm, scikit-learn.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 from sklearn.svm import SVR
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
@@ -746,86 +740,3 @@ def frozen_features(detector: DeepFidelity, batches: Iterable[Batch], most: int 
     if not features:
         return Frozen(torch.zeros(0, detector.trunk.width), torch.zeros(0), torch.zeros(0))
     return Frozen(torch.cat(features), torch.cat(quality), torch.cat(labels))
-
-
-@dataclass(frozen=True)
-class QualityBin:
-    """The faces of quality `low` to `high`: how many are real, how many forged; their AUC, None for a class alone."""
-
-    low: float
-    high: float
-    real: int
-    forged: int
-    auc: float | None
-
-
-def _auc(logits: np.ndarray, labels: np.ndarray) -> float | None:
-    return float(roc_auc_score(labels == 1, logits)) if len(set((labels == 1).tolist())) == 2 else None
-
-
-def by_quality(logits: ArrayLike, labels: ArrayLike, quality: ArrayLike, bins: int = 5) -> list[QualityBin]:
-    """The AUC among faces of like quality, from the worst to the best.
-
-    Args:
-        logits: (N,), higher = more likely forged; N at least 1.
-        labels: (N,), 1 = forged.
-        quality: (N,).
-        bins: how many; their limits are quantiles of all faces' quality. Equal qualities stay together.
-    """
-    told, truth, measured = (np.asarray(values) for values in (logits, labels, quality))
-    limits = np.quantile(measured, np.linspace(0, 1, bins + 1))
-    places = np.searchsorted(limits[1:-1], measured, side="right")
-    rows = []
-    for place in range(bins):
-        own = places == place
-        forged = int((truth[own] == 1).sum())
-        rows.append(
-            QualityBin(
-                float(limits[place]),
-                float(limits[place + 1]),
-                int(own.sum()) - forged,
-                forged,
-                _auc(told[own], truth[own]),
-            )
-        )
-    return rows
-
-
-def hard_auc(logits: ArrayLike, labels: ArrayLike, quality: ArrayLike) -> float | None:
-    """The AUC between the third of the forged faces of best quality and the third of the real ones of worst.
-
-    Args:
-        logits: (N,), higher = more likely forged.
-        labels: (N,), 1 = forged.
-        quality: (N,).
-
-    Returns:
-        None if a class is missing.
-    """
-    told, truth, measured = (np.asarray(values) for values in (logits, labels, quality))
-    real, forged = np.flatnonzero(truth != 1), np.flatnonzero(truth == 1)
-    worst = real[np.argsort(measured[real], kind="stable")[: math.ceil(len(real) / 3)]]
-    best = forged[np.argsort(-measured[forged], kind="stable")[: math.ceil(len(forged) / 3)]]
-    hard = np.concatenate([worst, best])
-    return _auc(told[hard], truth[hard])
-
-
-def rank_correlation(fidelity: ArrayLike, labels: ArrayLike, quality: ArrayLike) -> dict[str, float | None]:
-    """Spearman's correlation of fidelity with quality inside each class, "real" and "forged".
-
-    Graded targets should make it clearly positive, binary ones leave it near zero.
-
-    Args:
-        fidelity: (N,).
-        labels: (N,), 1 = forged.
-        quality: (N,).
-
-    Returns:
-        None for a class of fewer than three faces, or where one of the two is constant.
-    """
-    told, truth, measured = (np.asarray(values) for values in (fidelity, labels, quality))
-    found: dict[str, float | None] = {}
-    for name, own in (("real", truth != 1), ("forged", truth == 1)):
-        defined = own.sum() >= 3 and np.ptp(told[own]) > 0 and np.ptp(measured[own]) > 0
-        found[name] = float(spearmanr(told[own], measured[own]).statistic) if defined else None
-    return found

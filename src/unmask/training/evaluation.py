@@ -25,7 +25,7 @@ from unmask.faces.finding import FoundFace
 from unmask.faces.quality import assess_quality
 from unmask.packs.card import Calibration, Metric
 from unmask.training.contenders import find_detector, test_twins
-from unmask.training.metrics import auc, interval, log_lr_cost, log_lr_cost_min, mean_interval, miss_rate
+from unmask.training.metrics import auc, by_quality, interval, log_lr_cost, log_lr_cost_min, mean_interval, miss_rate
 from unmask.training.recipe import Workshop
 from unmask.training.run import versions
 from unmask.training.scoring import Scorer
@@ -220,13 +220,11 @@ def _by_quality(result: Evaluation, held: Sequence[Face], logits: np.ndarray) ->
     """All forgeries against all reals as they came, in fifths of the unified quality of all of these faces."""
     rows = np.array([i for i, face in enumerate(held) if face.label or "@" not in face.source])
     quality = np.array([quality_of(held[i]) for i in rows])
-    limits = np.quantile(quality, np.linspace(0, 1, 6))
-    places = np.searchsorted(limits[1:-1], quality, side="right")
-    for place in range(5):
-        own = rows[places == place]
+    for low_end, high_end, places in by_quality(quality):
+        own = rows[places]
         labels = np.array([held[i].label for i in own])
         if len(set(labels.tolist())) == 2:
-            name = f"quality {limits[place]:.0f}-{limits[place + 1]:.0f}"
+            name = f"quality {low_end:.0f}-{high_end:.0f}"
             value, low, high = interval(auc, labels, logits[own], [held[i].subject for i in own], draws=400)
             add(result, name, "auc_by_quality", "as is", value, low, high, labels)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from lir.data.models import LLRData
 from lir.metrics import cllr, cllr_min
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 from scipy.stats import t as student
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
@@ -22,6 +22,37 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     negative = len(labels) - positive
     ranks = rankdata(scores)
     return float((ranks[labels == 1].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def by_quality(quality: np.ndarray, bins: int = 5) -> Iterator[tuple[float, float, np.ndarray]]:
+    """Bins of faces of like quality, from the worst to the best: lower limit, upper limit, rows.
+
+    Args:
+        quality: (N,), N at least 1.
+        bins: how many; their limits are quantiles of the quality. Equal qualities stay together.
+    """
+    limits = np.quantile(quality, np.linspace(0, 1, bins + 1))
+    places = np.searchsorted(limits[1:-1], quality, side="right")
+    for place in range(bins):
+        yield float(limits[place]), float(limits[place + 1]), np.flatnonzero(places == place)
+
+
+def hard_auc(labels: np.ndarray, scores: np.ndarray, quality: np.ndarray) -> float:
+    """The AUC between the third of the forged faces of best quality and the third of the real ones of worst.
+
+    All (N,), both classes among them. A detector that takes low quality for forgery fails here first.
+    """
+    real, forged = np.flatnonzero(labels != 1), np.flatnonzero(labels == 1)
+    worst = real[np.argsort(quality[real], kind="stable")[: math.ceil(len(real) / 3)]]
+    best = forged[np.argsort(-quality[forged], kind="stable")[: math.ceil(len(forged) / 3)]]
+    hard = np.concatenate([worst, best])
+    return auc(labels[hard], scores[hard])
+
+
+def rank_correlation(scores: np.ndarray, quality: np.ndarray) -> float | None:
+    """Spearman's correlation of scores with quality, both (N,); None for fewer than three faces or a constant."""
+    defined = len(scores) >= 3 and np.ptp(scores) > 0 and np.ptp(quality) > 0
+    return float(spearmanr(scores, quality).statistic) if defined else None
 
 
 def threshold_at(scores_real: np.ndarray, false_alarms: float) -> float:
