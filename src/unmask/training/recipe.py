@@ -164,7 +164,7 @@ def train(shop: Workshop, folder: Path, protocol: Protocol, start: Path | None, 
     torch.manual_seed(protocol.seed)
     detector = new_detector(protocol, pretrained=start is None)
     run = Run(folder, protocol, manifest_sha256([face.sample for face in faces]))
-    if "resynthesis" in families:
+    if "resynthesis" in families and "resynthesis" not in {sample.family for sample in training}:
         prepare_twins(shop, protocol, faces, console)
     with progress_bars(console) as progress:
         pool = find_or_make_pool(shop, protocol, families, sources, progress)
