@@ -27,7 +27,7 @@ from unmask.data.manifest import manifest_sha256, read_collection
 from unmask.data.pool import MASK, Pool, PoolPlan
 from unmask.data.store import StoredFace, build_store, read_store
 from unmask.faces.alignment import context_region, resize
-from unmask.forgery.detector import Detector
+from unmask.forgery.detector import Detector, Learner
 from unmask.training.engine import fit
 from unmask.training.metrics import seed_interval
 from unmask.training.run import Protocol, Run, versions
@@ -158,9 +158,7 @@ def make_held(
     return out
 
 
-def train(
-    detector: Detector, pool: Pool, folder: Path, protocol: Protocol, validation: Sequence[Face] = ()
-) -> Detector:
+def train(detector: Learner, pool: Pool, folder: Path, protocol: Protocol, validation: Sequence[Face] = ()) -> Learner:
     """A short run on one core; one that is finished is read, not run again. The detector is in evaluation mode."""
     weights = folder / "weights.safetensors"
     run = Run(folder, protocol, hashlib.sha256(pool.pixels.tobytes()).hexdigest())

@@ -58,7 +58,8 @@ def batch_of(candidate: Candidate, detector: Any, pairs: int = 4) -> dict[str, T
 def _settled(candidate: Candidate) -> Any:
     torch.manual_seed(0)
     detector = candidate.make()
-    detector.begin([batch_of(candidate, detector)])
+    if candidate.trained:
+        detector.begin([batch_of(candidate, detector)])
     for module in detector.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None  # a plain mean: one pass settles the statistics

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import update_bn
 
 from unmask.errors import DataError
 from unmask.forgery.backbones import PACKAGED, trunk
-from unmask.forgery.detector import Batch, Detector, DetectorOutput
+from unmask.forgery.detector import Batch, DetectorOutput, Learner
 
 Mode = Literal["repo", "signed", "spectral"]
 Scope = Literal["batch", "image", "channel"]
@@ -237,7 +237,7 @@ def _backbone(name: Backbone, weights: str) -> tuple[nn.Module, nn.Module, int]:
 # --- The detector -----------------------------------------------------------------------------------------------------
 
 
-class ACMF(Detector):
+class ACMF(Learner):
     """A two-class network, trained on pictures with masked high frequencies and held to one attention.
 
     Args:

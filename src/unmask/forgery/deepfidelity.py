@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from unmask.errors import DataError
 from unmask.forgery.backbones import load_matching, read_state
-from unmask.forgery.detector import Batch, Detector, DetectorOutput
+from unmask.forgery.detector import Batch, DetectorOutput, Learner
 
 Scale = Literal["cpu", "small", "base", "large"]
 Target = Literal["two-step", "end-to-end"]
@@ -550,7 +550,7 @@ def best_threshold(fidelity: Tensor, labels: Tensor) -> float:
 # --- the detector ---------------------------------------------------------------------------------------------------
 
 
-class DeepFidelity(Detector):
+class DeepFidelity(Learner):
     """The detector. `extras` holds "fidelity" (B,), higher = more real, and "features" (B, C).
 
     Two-step, as the paper: the network learns the classes alone; `finish` then fits the regressor on its frozen

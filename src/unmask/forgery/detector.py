@@ -4,6 +4,7 @@ All detectors share the training engine, the run folder, export and one conforma
 a method apart stands in its own module.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,27 +30,31 @@ class DetectorOutput:
     extras: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Detector(nn.Module):
+class Detector(nn.Module, ABC):
     """A forgery detector.
 
     `mean` and `std` are the normalisation of its input, RGB in [0, 1]; `size` is the side of its input in pixels, a
-    multiple of `step`, which may be set to another one before training. `windows` says that it can learn from parts of
-    faces, at sizes of their own.
+    multiple of `step`, which may be set to another one before training.
     """
 
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     size: int = 224
     step: int = 32
-    windows: bool = False
 
+    @abstractmethod
     def forward(self, faces: Tensor) -> DetectorOutput:
         """Score faces, (B, 3, S, S) normalised."""
-        raise NotImplementedError
 
+
+class Learner(Detector):
+    """A detector that the engine can train. `windows`: from parts of faces too, at sizes of their own."""
+
+    windows: bool = False
+
+    @abstractmethod
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, scalars; their sum is minimised. Randomness comes from torch's global generator."""
-        raise NotImplementedError
 
     def begin(self, batches: Iterable[Batch]) -> None:
         """Learn what must be known of the training data before the first step; by default nothing.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unmask.forgery.backbones import trunk
-from unmask.forgery.detector import Batch, Detector, DetectorOutput
+from unmask.forgery.detector import Batch, DetectorOutput, Learner
 
 _SPREAD = 0.02  # of the first weights and codes
 _FIRST_GAIN = 1 / 40  # of the encoder's last normalisation: brings its outputs to the scale of the codes
@@ -153,7 +153,7 @@ class AutoEncoder(nn.Module):
         return Coded(self.norm(decoded), encoded, codes)
 
 
-class FedForgery(Detector):
+class FedForgery(Learner):
     """The detector.
 
     Its map is how large the residual is, as a mean over colours and cells of 8 x 8 pixels, less its mean over the

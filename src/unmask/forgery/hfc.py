@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from unmask.errors import DataError
 from unmask.forgery.backbones import trunk as timm_trunk
-from unmask.forgery.detector import Batch, Detector, DetectorOutput
+from unmask.forgery.detector import Batch, DetectorOutput, Learner
 
 Branches = Literal["all", "image", "dct", "both"]
 View = Literal["patches", "global"]
@@ -422,7 +422,7 @@ def forged_over_real(scores: Tensor) -> Tensor:
     return torch.logsumexp(scores[..., 1:], -1) - scores[..., 0]
 
 
-class HFC(Detector):
+class HFC(Learner):
     """The detector.
 
     It takes visible light as RGB and near-infrared as three equal channels; a network is trained for one of them or for

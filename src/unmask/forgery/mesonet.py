@@ -20,14 +20,14 @@ from torch.nn import functional
 
 from unmask.errors import DataError
 from unmask.forgery.backbones import load_matching
-from unmask.forgery.detector import Batch, Detector, DetectorOutput
+from unmask.forgery.detector import Batch, DetectorOutput, Learner
 
 _BLOCKS = ((8, 3, 2), (8, 5, 2), (16, 5, 2), (16, 5, 4))  # channels, side of the kernel, side of the pooling
 _CHANNELS, _CELLS, _HIDDEN = 16, 8, 16  # after the last block: channels and cells a side; then units
 _SLOPE = 0.1
 
 
-class MesoNet(Detector):
+class MesoNet(Learner):
     """The detector.
 
     Its map splits the logit among the 8 x 8 cells that the dense layers see: these are linear but for a leaky ReLU,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from unmask.errors import DataError
-from unmask.forgery.detector import Detector
+from unmask.forgery.detector import Learner
 
 Value = str | int | float | bool
 _GIVEN = "generators"  # follows from the data, not from the user
@@ -28,9 +28,9 @@ class Method:
     source: str
     summary: str
 
-    def load(self) -> type[Detector]:
+    def load(self) -> type[Learner]:
         """The class."""
-        found: type[Detector] = getattr(importlib.import_module(self.module), self.cls)
+        found: type[Learner] = getattr(importlib.import_module(self.module), self.cls)
         return found
 
 
@@ -154,7 +154,7 @@ def build(
     options: Mapping[str, Value] = types.MappingProxyType({}),
     generators: Sequence[str] = (),
     size: int | None = None,
-) -> Detector:
+) -> Learner:
     """A new detector.
 
     Args:
@@ -186,7 +186,7 @@ def input_size(method: str, options: Mapping[str, Value]) -> int:
     return _offline(method, options).size
 
 
-def _offline(method: str, options: Mapping[str, Value] = types.MappingProxyType({})) -> Detector:
+def _offline(method: str, options: Mapping[str, Value] = types.MappingProxyType({})) -> Learner:
     """A detector with random weights: nothing is fetched."""
     return build(method, {**options, **({"weights": "none"} if "weights" in options_of(method) else {})})
 

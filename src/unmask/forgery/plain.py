@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unmask.forgery.backbones import PACKAGED, imagenet_state, load_matching, read_state
-from unmask.forgery.detector import Batch, Detector, DetectorOutput
+from unmask.forgery.detector import Batch, DetectorOutput, Learner
 
 View = Literal["rgb", "residual", "both"]
 _STAGES = 5
 _MIXED = 256
 
 
-class Plain(Detector):
+class Plain(Learner):
     """The detector.
 
     Args:

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from unmask.data.held_out import Face
 from unmask.data.pool import UNKNOWN, Pool
 from unmask.data.resynthesis import has_cpu_bfloat16
-from unmask.forgery.detector import Detector, normalise
+from unmask.forgery.detector import Learner, normalise
 from unmask.training.run import Protocol, Run
 
 _SAVE_EVERY = 100  # steps; a few minutes on two cores, so that a kill costs no more
@@ -100,14 +100,14 @@ def generators_of(pool: Pool, protocol: Protocol) -> tuple[str, ...]:
     return tuple(name for name in pool.plan.families if name not in protocol.without)
 
 
-def shown_to(detector: Detector, stream: Iterable[dict[str, Tensor]], count: int) -> Iterator[dict[str, Tensor]]:
+def shown_to(detector: Learner, stream: Iterable[dict[str, Tensor]], count: int) -> Iterator[dict[str, Tensor]]:
     """The first `count` batches of a stream, normalised as a detector asks."""
     for batch in islice(stream, count):
         yield {**batch, "faces": normalise(batch["faces"], detector).contiguous(memory_format=torch.channels_last)}
 
 
 def faces_in_batches(
-    faces: Sequence[Face], detector: Detector, families: Sequence[str], device: torch.device, size: int = 64
+    faces: Sequence[Face], detector: Learner, families: Sequence[str], device: torch.device, size: int = 64
 ) -> Iterator[dict[str, Tensor]]:
     """Held-out faces once, as batches; forgeries of other families than `families` are left out."""
     known = [face for face in faces if not face.label or face.family in families]
@@ -183,14 +183,14 @@ def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
 
 def fit(
     fabric: Fabric,
-    detector: Detector,
+    detector: Learner,
     pool: Pool,
     run: Run,
-    validate: Callable[[Detector], dict[str, float]] | None = None,
+    validate: Callable[[Learner], dict[str, float]] | None = None,
     held: Sequence[Face] = (),
     every: int = 500,
     progress: Callable[[int, float], None] | None = None,
-) -> Detector:
+) -> Learner:
     """Train to the protocol's number of steps and return the averaged detector.
 
     A checkpoint is written every hundred steps; if the run folder holds one, training goes on from it. The averaged
@@ -259,7 +259,7 @@ def fit(
             }
             row["pairs_per_second"] = seen * protocol.batch_pairs / (time.monotonic() - began)
             if validate and fabric.is_global_zero:
-                row |= validate(cast(Detector, average.module.eval()))
+                row |= validate(cast(Learner, average.module.eval()))
             if fabric.is_global_zero:
                 run.log(row)
             began, seen, terms = time.monotonic(), 0, {}
@@ -268,7 +268,7 @@ def fit(
             fabric.save(checkpoint.with_suffix(".part"), state)
             if fabric.is_global_zero:
                 checkpoint.with_suffix(".part").replace(checkpoint)
-    final = cast(Detector, average.module.eval())
+    final = cast(Learner, average.module.eval())
     with torch.no_grad():
         final.finish(
             shown_to(final, batches(pool, protocol, fabric.device, protocol.steps), _LOOKED_AT),

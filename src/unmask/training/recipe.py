@@ -23,7 +23,7 @@ from unmask.data.pool import MADE, MASK, Pool, PoolPlan, build_pool, family_shar
 from unmask.data.store import StoredFace, build_store, read_store
 from unmask.data.twins import make_twins, train_zoo, zoo_and_taef2
 from unmask.errors import DataError
-from unmask.forgery.detector import Detector
+from unmask.forgery.detector import Learner
 from unmask.forgery.methods import build, options_of
 from unmask.packs.card import sha256_of
 from unmask.training.engine import fit, make_fabric
@@ -120,7 +120,7 @@ def prepare_twins(shop: Workshop, protocol: Protocol, faces: Sequence[StoredFace
         )
 
 
-def train(shop: Workshop, folder: Path, protocol: Protocol, start: Path | None, console: Console) -> Detector:
+def train(shop: Workshop, folder: Path, protocol: Protocol, start: Path | None, console: Console) -> Learner:
     """Prepare what is missing and train, or resume, one run; returns the averaged detector.
 
     Args:
@@ -175,7 +175,7 @@ def train(shop: Workshop, folder: Path, protocol: Protocol, start: Path | None, 
     if start is not None:
         detector.load_state_dict(load_file(start / "weights.safetensors"))
 
-    def validate(module: Detector) -> dict[str, float]:
+    def validate(module: Learner) -> dict[str, float]:
         return family_aucs(held, logits_of(module, crops, fabric.device)[0])
 
     with progress_bars(console) as progress:
@@ -187,7 +187,7 @@ def train(shop: Workshop, folder: Path, protocol: Protocol, start: Path | None, 
         return fit(fabric, detector, pool, run, validate, held, progress=advance)
 
 
-def new_detector(protocol: Protocol, pretrained: bool) -> Detector:
+def new_detector(protocol: Protocol, pretrained: bool) -> Learner:
     """The untrained detector of a protocol; without `pretrained` its own first weights are random.
 
     Raises:
@@ -202,7 +202,7 @@ def new_detector(protocol: Protocol, pretrained: bool) -> Detector:
     return detector
 
 
-def load_run(folder: Path) -> Detector:
+def load_run(folder: Path) -> Learner:
     """The averaged detector of a finished run.
 
     Raises:
