@@ -151,6 +151,7 @@ def section(root: Path) -> str:
     ]
     left_out = ", ".join(row["without"] for row in unseen if row["arm"] == PLAIN)
     rates = "; ".join(f"{arm}: {best_rate(rows, arm):g}" for arm in ARMS)
+    tried = ", ".join(f"{rate:g}" for rate in RATES)
     both = ["AUC hybrid", "accuracy hybrid"]
     return f"""## FedForgery: classifying the residual of an auto-encoder
 
@@ -159,8 +160,9 @@ weights, {settings["size"]} px, {settings["steps"]} steps of 16 pairs. Five fami
 faces, within a face mask and at the size that the network sees: face swaps, a transposed convolution's checkerboard
 (which takes away fine detail as well), over-smoothing, noise, few colour levels. Test subjects appear in no training
 picture; accuracy is at logit 0 and counts reals and forged ones for a half each. Every arm has the learning rate that
-did best on the validation split with {len(TUNING)} other seeds ({rates}). In brackets: the difference from a table's
-first arm, seed by seed, with its 95 % interval. The runs are short: what is compared is what is learnt in that time.
+did best on the validation split with {len(TUNING)} other seeds ({rates}), of {tried}. In brackets: the difference from
+a table's first arm, seed by seed, with its 95 % interval. The runs are short: what is compared is what is learnt in
+that time.
 
 {paired_table(whole, both, PLAIN)}
 
