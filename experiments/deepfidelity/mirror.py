@@ -116,8 +116,8 @@ from the plain network, seed by seed, with its 95 % interval.
 
 {tables[1]}
 
-Mirroring's difference with one eye edited less that with both: {more}. The learnt share of the mirror in the mix,
-0.5 at the start, is {share:.2f} at the end.
+Mirroring's difference with one eye edited less that with both: {more}. The learnt share of
+the mirror in the mix, 0.5 at the start, is {share:.2f} at the end.
 """
 
 
