@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from acmf import adaptation, consistency, masking
-from deepfidelity import mirror
+from deepfidelity import mirror, targets
 from fedforgery import residual
 from hfc import imbalance, near_infrared
 from hfc import parts as hfc_parts
@@ -27,6 +27,7 @@ at the face. Reals against reals should give one half. Verdicts are counted on a
 included, which `unmask inspect` refuses.
 """
 SECTIONS = (
+    targets.section,
     mirror.section,
     masking.section,
     consistency.section,
