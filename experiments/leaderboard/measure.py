@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -42,7 +42,7 @@ from unmask.training.evaluation import families_of
 from unmask.training.export import write_onnx
 from unmask.training.metrics import auc, interval, mean_interval, paired_interval, threshold_at
 from unmask.training.recipe import Workshop, load_run
-from unmask.training.run import Run, versions
+from unmask.training.run import Protocol, Run, versions
 from unmask.training.scoring import Scorer, logits_of
 
 METHODS = ("plain", "deepfidelity", "acmf", "hfc", "fedforgery")
@@ -93,6 +93,20 @@ def entries(board: Path, families: Sequence[str]) -> Iterator[Entry]:
             yield Entry(method, without, sha256_of(weights), protocol.size, in_torch(detector))
 
 
+def longer(folder: Path, first: Protocol) -> Entry:
+    """A run with all families and more steps, otherwise of the others' protocol, to stand beside them.
+
+    Raises:
+        SystemExit: it is of another protocol.
+    """
+    own = Run.protocol_of(folder)
+    wanted = replace(first, method=own.method, options=own.options, steps=own.steps)
+    if own != wanted:
+        raise SystemExit(f"{folder} is of another protocol than the board's runs")
+    weights = sha256_of(folder / "weights.safetensors")
+    return Entry(f"{own.method}, {own.steps:,} steps", "", weights, own.size, in_torch(load_run(folder)))
+
+
 def in_torch(detector: Any) -> Scorer:
     """Score with a detector in plain torch."""
     return lambda crops: logits_of(detector, crops, torch.device("cpu"))
@@ -132,10 +146,10 @@ def scores(entry: Entry, condition: str, held: Sequence[Face], rows: np.ndarray,
 
 
 class Table:
-    """Areas of all detectors on all families under one condition."""
+    """Areas of all detectors on all families under one condition, and their differences from the baseline's."""
 
-    def __init__(self, condition: str, families: Sequence[str]) -> None:
-        self.condition, self.families = condition, families
+    def __init__(self, condition: str, families: Sequence[str], baseline: str = BASELINE) -> None:
+        self.condition, self.families, self.baseline = condition, families, baseline
         self.rows: list[dict[str, Any]] = []
         self._logits: dict[tuple[str, str], np.ndarray] = {}
 
@@ -153,9 +167,9 @@ class Table:
             labels, subjects = np.array([held[row].label for row in own]), [held[row].subject for row in own]
             unseen = family in (without, "pggan") or detector == TRIVIAL[1]
             # What never saw anything is held against the run that did not see this family.
-            first = self._logits.get((BASELINE, family if unseen else without), self._logits[BASELINE, ""])
+            first = self._logits.get((self.baseline, family if unseen else without), self._logits[self.baseline, ""])
             difference = None
-            if detector != BASELINE:
+            if detector != self.baseline:
                 difference = paired_interval(auc, labels, logits[own], first[own], subjects, DRAWS)
             area = interval(auc, labels, logits[own], subjects, DRAWS)
             self.rows.append(
@@ -174,11 +188,16 @@ class Table:
     def add_fused(self, held: Sequence[Face]) -> None:
         """Measure every two detectors, and all, fused by the mean of their likelihood ratios, as a pack would be."""
         for members in (*combinations(METHODS, 2), METHODS):
-            for without in dict.fromkeys(without for name, without in self._logits if name == BASELINE):
+            for without in dict.fromkeys(without for name, without in self._logits if name == self.baseline):
                 spoken = [self._logits[name, without] for name in members]
-                with np.errstate(invalid="ignore"):  # not a number where a face was not asked about
-                    fused = np.logaddexp.reduce(spoken) - np.log(len(spoken))
-                self.add(" + ".join(members), without, held, fused)
+                self.add(" + ".join(members), without, held, fused(spoken))
+
+
+def fused(logits: Sequence[np.ndarray]) -> np.ndarray:
+    """Logits (N,) of several detectors as one, by the mean of their likelihood ratios; nan where one was not asked."""
+    with np.errstate(invalid="ignore"):
+        told: np.ndarray = np.logaddexp.reduce(logits) - np.log(len(logits))
+    return told
 
 
 def group_of(face: StoredFace) -> tuple[str, ...]:
@@ -265,6 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write")
     parser.add_argument("--board", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--longer", type=Path, nargs="*", default=[], help="runs of more steps, to stand beside them")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/work"))
     parser.add_argument("--synthetic", type=Path)
@@ -283,6 +303,7 @@ def main() -> None:
     pictures = make_pictures(faces, split, families, twins, most=MOST)
     tried = list(entries(chosen.board, families))
     protocol = Run.protocol_of(chosen.board / f"{BASELINE}-all")
+    tried += [longer(folder, protocol) for folder in chosen.longer]
     tried += spectra(faces, shop, families, protocol.size, protocol.margin)
     peer = MesoNet(str(chosen.mesonet)).eval()
     tried.append(Entry(TRIVIAL[1], "", sha256_of(chosen.mesonet), peer.size, in_torch(peer)))

@@ -26,15 +26,18 @@ PICTURE = Path("docs") / "leaderboard.svg"
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#999999", "#555555")  # Okabe and Ito's, then greys
 _TEXT = """## Leaderboard: five detectors under one protocol
 
-Every detector was trained on the same {pairs:,} pairs for {steps} steps of {batch_pairs} pairs (seed {seed}), at {size}
-px and margin {margin}, once with all families and once without each. "Left out" is the AUC on a family that the run
-never saw, against reals of the same source and resolution; PGGAN is never trained on. Self-blends are trained on by
-all. Means are over the six families, over the five that can be known in the column "known". The trivial opponents are
-a linear classifier on the radial power spectrum, taught like the others, and MesoNet with its published weights, which
-never saw any of this. This is a short budget, the same for all, on two processor cores: it ranks what is learnt in that
-time from these data, not the methods' published forms, and one seed says nothing about the spread between seeds. plain,
-ACMF and FedForgery's classifier begin with ImageNet weights, DeepFidelity and HFC-MFFD with random ones, for there is
-no registry package with theirs. Commands: `experiments/leaderboard/train.sh`, `measure.py` beside it.
+Every detector was trained on the same {pairs:,} pairs for {steps} steps of {batch_pairs} pairs (seed {seed}), at
+{size} px and margin {margin}, once with all families and once without each. "Left out" is the AUC on a family that the
+run never saw, against reals of the same source and resolution; PGGAN is never trained on. Self-blends are trained on by
+all. Means are over the six families, in the column "known" over the five that are ever trained on. The trivial
+opponents are a linear classifier on the radial power spectrum, taught like the others, and MesoNet with its published
+weights, which never saw any of this.
+
+This is a short budget, the same for all, on two processor cores: it ranks what is learnt in that time from these data,
+not the methods' published forms, and one seed says nothing about the spread between seeds. The embedded pack above was
+trained more than ten times as long; where a row names its steps, a longer run with all families stands beside the
+others. plain, ACMF and FedForgery's classifier begin with ImageNet weights, DeepFidelity and HFC-MFFD with random ones,
+for no registry package has theirs. Commands: `experiments/leaderboard/train.sh`, and `measure.py` beside it.
 
 ![AUC of every detector on every family]({picture})
 """
@@ -76,10 +79,16 @@ def _detectors(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(row["detector"] for row in rows))
 
 
+def _titled(name: str) -> str:
+    """A detector's name in the page's words: "hfc" or "hfc, 1,200 steps"; others keep theirs."""
+    method, comma, steps = name.partition(", ")
+    return NAMES[method] + comma + steps if method in NAMES else name
+
+
 def _per_family(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
-    detectors = [name for name in _detectors(rows) if any(r["detector"] == name and r["kind"] == kind for r in rows)]
+    detectors = [name for name in _detectors(rows) if _mean(rows, name, kind, "as is") != "–"]
     lines = [
-        "| family | " + " | ".join(NAMES.get(name, name) for name in detectors) + " | real / forged |",
+        "| family | " + " | ".join(_titled(name) for name in detectors) + " | real / forged |",
         "|---|" + "---|" * (len(detectors) + 1),
     ]
     for family, title in FAMILIES.items():
@@ -105,7 +114,8 @@ def _overview(record: Mapping[str, Any]) -> str:
         "| parameters, M | training, minutes | latency, ms |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    order = sorted(_detectors(rows), key=lambda name: _mean(rows, name, "left out", "as is"), reverse=True)
+    means = {name: _mean(rows, name, "left out", "as is") for name in _detectors(rows)}
+    order = sorted(means, key=lambda name: (means[name] != "–", means[name]), reverse=True)
     for name in order:
         cells = [_mean(rows, name, "known", "as is")]
         cells += [_mean(rows, name, "left out", condition) for condition in ("as is", "jpeg50", "half size")]
@@ -120,14 +130,14 @@ def _overview(record: Mapping[str, Any]) -> str:
                 f"{cost['training_minutes']:.0f}",
                 f"{cost['latency_ms']:.1f}",
             ]
-        lines.append(f"| {NAMES.get(name, name)} | {' | '.join(cells)} |")
+        lines.append(f"| {_titled(name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _groups(record: Mapping[str, Any]) -> str:
     names = list(record["groups"])
     lines = [
-        "| people | number | " + " | ".join(NAMES.get(name, name) for name in names) + " |",
+        "| people | number | " + " | ".join(_titled(name) for name in names) + " |",
         "|---|---|" + "---|" * len(names),
     ]
     order = ["all", *sorted(group for group in record["groups"][names[0]]["groups"] if group != "all")]
@@ -143,8 +153,9 @@ def section(root: Path) -> str:
     record = _record(root)
     head = _TEXT.format(**record["protocol"], picture=PICTURE.name)
     note = (
-        "Training minutes are the median of a detector's runs, each on one core of a shared machine; the latency is\n"
-        "one face through ONNX Runtime on one thread, the median of turns that all detectors take in one run.\n"
+        "Training minutes are the median of a detector's runs, each on one core of a shared machine of varying load.\n"
+        "The latency is one face through ONNX Runtime on one thread, the median of turns that all detectors take in\n"
+        "one run.\n"
     )
     parts = [head, _overview(record), "", note, _DETAILS, _per_family(record["rows"], "left out"), "", _KNOWN]
     parts += [_per_family(record["rows"], "known"), "", _GROUPS, _groups(record)]
@@ -161,7 +172,7 @@ def draw(root: Path) -> None:
     # Text stays text, and the file is the same whenever it is drawn.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "unmask", "font.family": "sans-serif"})
     rows = _record(root)["rows"]
-    detectors = _detectors(rows)
+    detectors = [name for name in _detectors(rows) if _mean(rows, name, "left out", "as is") != "–"]
     figure, axes = pyplot.subplots(figsize=(8, 6))
     for place, name in enumerate(detectors):
         for row_number, family in enumerate(FAMILIES):
@@ -182,7 +193,7 @@ def draw(root: Path) -> None:
                     linestyle="none",
                     color=_COLOURS[place],
                     markerfacecolor=_COLOURS[place] if filled else "none",
-                    label=NAMES.get(name, name) if filled and family == "pggan" else None,
+                    label=_titled(name) if filled and family == "pggan" else None,
                 )
     axes.axvline(0.5, color="#bbbbbb", linewidth=1)
     axes.set_yticks(range(len(FAMILIES)), list(FAMILIES.values()))
