@@ -1,0 +1,204 @@
+"""Which fused set generalises best to a family that none of its members saw? The choice of the embedded pack.
+
+    PYTHONPATH=experiments python experiments/leaderboard/default.py RECORD.json --board DIR --specialists DIR \\
+      --data DATA [--work DIR]
+
+The candidates are the two specialists of the embedded pack and their fusions with each detector of the leaderboard and
+with all. For every family each member is a run that never saw it: `MEMBERS` names the specialists', which
+`experiments/plain/run.sh` trains; the others' are the leaderboard's. Only the validation split is asked, under the
+three conditions. The rule, set before anything was measured: the candidate with the highest mean AUC over families and
+conditions is taken if its lead over the embedded pack has an interval above zero, otherwise the pack stays.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from common import command
+from leaderboard.measure import DRAWS, METHODS, MOST, Entry, fused, in_torch, scores
+from leaderboard.page import FAMILIES, NAMES
+from rich.console import Console
+
+from unmask.data.held_out import CONDITIONS, make_pictures, pairing, show
+from unmask.packs.card import sha256_of
+from unmask.training.contenders import test_twins
+from unmask.training.evaluation import families_of
+from unmask.training.metrics import auc
+from unmask.training.recipe import Workshop, load_run
+from unmask.training.run import Run, versions
+
+SHIPPED = "embedded pack"
+MEMBERS = {
+    "stylegan": ("blends", "synthesis-no-stylegan"),
+    "mobilestylegan": ("blends", "synthesis-no-mobilestylegan"),
+    "ciplab": ("blends-no-ciplab", "synthesis-no-mobilestylegan"),  # the others began with composites
+    "swap": ("blends-no-swap", "synthesis"),
+    "resynthesis": ("blends-no-selfblend", "synthesis-no-resynthesis"),  # other blends carry some decoders' faces
+    "pggan": ("blends", "synthesis"),
+}
+
+
+def entry_of(folder: Path, family: str) -> Entry:
+    """A run that never saw a family.
+
+    Raises:
+        SystemExit: it did, or is not there.
+    """
+    weights = folder / "weights.safetensors"
+    if not weights.is_file():
+        raise SystemExit(f"{folder} is not there or not finished")
+    protocol = Run.protocol_of(folder)
+    if family in {*protocol.before, *({*protocol.families} - {*protocol.without})}:
+        raise SystemExit(f"{folder} has seen {family}")
+    return Entry(folder.name, family, sha256_of(weights), protocol.size, in_torch(load_run(folder)))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What all candidates say of one unseen family under one condition: labels, subjects and logits, (N,) each."""
+
+    family: str
+    condition: str
+    labels: np.ndarray
+    subjects: np.ndarray
+    logits: dict[str, np.ndarray]
+
+    def lead(self, candidate: str, rows: np.ndarray) -> float:
+        """A candidate's AUC less the embedded pack's, on some rows."""
+        own, shipped = (auc(self.labels[rows], self.logits[name][rows]) for name in (candidate, SHIPPED))
+        return own - shipped
+
+
+def mean_lead(cells: Sequence[Cell], candidate: str) -> list[float]:
+    """Mean over cells of a candidate's lead, and its 95 % interval, resampling subjects for all cells at once."""
+    subjects, units = np.unique(np.concatenate([cell.subjects for cell in cells]), return_inverse=True)
+    unit_of_row = np.split(units, np.cumsum([len(cell.labels) for cell in cells])[:-1])
+    rng = np.random.default_rng(0)
+    draws = []
+    for _ in range(DRAWS):
+        times = np.bincount(rng.integers(len(subjects), size=len(subjects)), minlength=len(subjects))
+        rows = [np.repeat(np.arange(len(own)), times[own]) for own in unit_of_row]
+        whole = [(cell, some) for cell, some in zip(cells, rows, strict=True) if np.ptp(cell.labels[some])]
+        draws.append(np.mean([cell.lead(candidate, some) for cell, some in whole]))
+    value = np.mean([cell.lead(candidate, np.arange(len(cell.labels))) for cell in cells])
+    return [round(float(number), 4) for number in (value, *np.percentile(draws, [2.5, 97.5]))]
+
+
+def section(root: Path) -> str:
+    """The choice's part of the results page; `root` is the repository's."""
+    record = json.loads((root / "experiments" / "leaderboard" / "default.json").read_text(encoding="utf-8"))
+    families = list(dict.fromkeys(cell["family"] for cell in record["cells"]))
+    lines = [
+        "| candidate | " + " | ".join(FAMILIES[family] for family in families) + " | mean | lead [95 %] |",
+        "|---|" + "---|" * (len(families) + 2),
+    ]
+    for name, lead in record["leads"].items():
+        areas = [[cell["auc"][name] for cell in record["cells"] if cell["family"] == family] for family in families]
+        cells = [f"{np.mean(some):.3f}" for some in (*areas, np.concatenate(areas))]
+        cells.append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*lead) if lead else "–")
+        lines.append(f"| {titled(name)} | {' | '.join(cells)} |")
+    table = "\n".join(lines)
+    return f"""## The choice of the embedded pack
+
+Does a third detector help the embedded pack's two specialists on a family that none of the members saw? AUC on the
+validation split, mean over pictures as they are, after JPEG 50 and at half size; members are fused by the mean of their
+likelihood ratios. The specialists are those of `experiments/plain/run.sh`, the third is a leaderboard run of 400 steps;
+the short run of `plain` shows what fusing alone does. The rule, set before the measurement: the best mean is taken if
+its lead over the embedded pack has an interval above zero. The outcome: **{titled(record["chosen"])}**.
+
+{table}
+
+The leaderboard's runs among themselves, each left out likewise: mean AUC over families on the validation split, as is.
+
+{short_runs(root)}
+"""
+
+
+def short_runs(root: Path) -> str:
+    """The leaderboard's detectors and their fusions by their mean on families left out, the best first."""
+    record = json.loads((root / "experiments" / "leaderboard" / "val.json").read_text(encoding="utf-8"))
+    found: dict[str, list[float]] = {}
+    for row in record["rows"]:
+        if row["kind"] == "left out":
+            found.setdefault(row["detector"], []).append(row["auc"][0])
+    lines = ["| detectors | mean |", "|---|---|"]
+    for name, areas in sorted(found.items(), key=lambda item: -np.mean(item[1])):
+        lines.append(f"| {titled(name)} | {np.mean(areas):.3f} |")
+    return "\n".join(lines)
+
+
+def titled(fusion: str) -> str:
+    """A fusion's name in the page's words."""
+    return " + ".join(NAMES.get(name, name) for name in fusion.split(" + "))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", type=Path, help="JSON file to write")
+    parser.add_argument("--board", type=Path, required=True, help="folder of the leaderboard's runs")
+    parser.add_argument("--specialists", type=Path, required=True, help="folder of the specialists' runs")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path("runs/work"))
+    parser.add_argument("--synthetic", type=Path)
+    parser.add_argument("--taef2", type=Path)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    shop = Workshop(chosen.data, chosen.work, chosen.synthetic, chosen.taef2)
+    faces = shop.faces()
+    cache = chosen.work / "leaderboard"
+    cache.mkdir(exist_ok=True)
+    families = [family for family in families_of(faces, "val") if family in MEMBERS]
+    pictures = make_pictures(
+        faces, "val", families_of(faces, "val"), test_twins(shop, faces, "val", Console()), most=MOST
+    )
+    cells: list[Cell] = []
+    for condition in CONDITIONS:
+        held = {size: show(pictures, condition, size, 1.4) for size in (128, 224)}
+        numbers = {id(face): row for row, face in enumerate(held[224])}
+        for family in families:
+            rows = np.unique([numbers[id(face)] for face in pairing(family, held[224])])
+            shipped = [entry_of(chosen.specialists / name, family) for name in MEMBERS[family]]
+            missed = "all" if family == "pggan" else family
+            third = {name: entry_of(chosen.board / f"{name}-{missed}", family) for name in METHODS}
+            told = {
+                entry.detector: scores(entry, condition, held[entry.size], rows, cache)[rows]
+                for entry in (*shipped, *third.values())
+            }
+            pair = [told[entry.detector] for entry in shipped]
+            logits = {SHIPPED: fused(pair)}
+            logits |= {f"{SHIPPED} + {name}": fused([*pair, told[one.detector]]) for name, one in third.items()}
+            logits[f"{SHIPPED} + all five"] = fused(list(told.values()))
+            some = [held[224][row] for row in rows]
+            labels, subjects = np.array([face.label for face in some]), np.array([face.subject for face in some])
+            cells.append(Cell(family, condition, labels, subjects, logits))
+    leads = {name: mean_lead(cells, name) if name != SHIPPED else None for name in cells[0].logits}
+    best = max((name for name in leads if name != SHIPPED), key=lambda name: (leads[name] or [0.0])[0])
+    found: list[dict[str, Any]] = [
+        {
+            "family": cell.family,
+            "condition": cell.condition,
+            "auc": {name: round(auc(cell.labels, logits), 4) for name, logits in cell.logits.items()},
+            "real": int((cell.labels == 0).sum()),
+            "forged": int(cell.labels.sum()),
+        }
+        for cell in cells
+    ]
+    record = {
+        "command": command(),
+        "versions": versions(),
+        "cells": found,
+        "leads": leads,
+        "chosen": best if (leads[best] or [0.0, 0.0])[1] > 0 else SHIPPED,
+    }
+    chosen.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
