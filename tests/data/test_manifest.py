@@ -1,13 +1,13 @@
 import csv
-import json
 import shutil
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from fake_faces import make_picture
 from hypothesis import given
@@ -190,37 +190,26 @@ def test_no_samples_are_refused() -> None:
         check_samples([], "here")
 
 
-def write_parquet(samples: list[Sample], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Parquet manifest; without pyarrow, a stand-in for it that keeps the rows as JSON."""
-    table = [{**asdict(sample), "mask": None} for sample in samples]
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        path.write_text(json.dumps(table))
-        parquet = ModuleType("pyarrow.parquet")
-        parquet.__dict__["read_table"] = lambda path: SimpleNamespace(to_pylist=lambda: json.loads(path.read_text()))
-        monkeypatch.setitem(sys.modules, "pyarrow", ModuleType("pyarrow"))
-        monkeypatch.setitem(sys.modules, "pyarrow.parquet", parquet)
-    else:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
+def write_parquet(samples: list[Sample], path: Path) -> None:
+    table = pyarrow.Table.from_pylist([{**asdict(sample), "mask": None} for sample in samples])
+    pyarrow.parquet.write_table(table, path)
 
 
-def test_a_parquet_manifest_holds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parquet_manifest_holds_the_same(tmp_path: Path) -> None:
     samples = rows(tmp_path)
-    write_parquet(samples, tmp_path / "m.parquet", monkeypatch)
+    write_parquet(samples, tmp_path / "m.parquet")
     assert read_manifest(tmp_path / "m.parquet") == samples
 
 
-def test_rows_of_a_parquet_manifest_count_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_a_parquet_manifest_count_from_one(tmp_path: Path) -> None:
     samples = rows(tmp_path)
-    write_parquet([samples[0], replace(samples[1], split="holdout")], tmp_path / "m.parquet", monkeypatch)
+    write_parquet([samples[0], replace(samples[1], split="holdout")], tmp_path / "m.parquet")
     with pytest.raises(DataError, match=r"m\.parquet, row 2: split 'holdout'"):
         read_manifest(tmp_path / "m.parquet")
 
 
-def test_a_damaged_parquet_manifest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_parquet(rows(tmp_path), tmp_path / "m.parquet", monkeypatch)
+def test_a_damaged_parquet_manifest_is_refused(tmp_path: Path) -> None:
+    write_parquet(rows(tmp_path), tmp_path / "m.parquet")
     (tmp_path / "m.parquet").write_text("no table")
     with pytest.raises(DataError, match=r"m\.parquet: not a readable Parquet manifest"):
         read_manifest(tmp_path / "m.parquet")

@@ -98,12 +98,12 @@ def _rows(path: Path) -> tuple[list[dict[str, str]], int]:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path}: not a readable CSV manifest ({error})") from error
     try:
-        parquet = importlib.import_module("pyarrow.parquet")
+        pyarrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
     except ModuleNotFoundError as error:
         raise DataError(f"{path}: Parquet needs pyarrow: pip install pyarrow, or save the table as CSV") from error
     try:
         table = parquet.read_table(path).to_pylist()
-    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own errors are of these kinds
+    except (OSError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable Parquet manifest ({reason})") from error
     return [{name: "" if value is None else str(value) for name, value in row.items()} for row in table], 1
