@@ -55,3 +55,17 @@ def test_a_run_and_one_that_begins_with_it(shop: Workshop, tmp_path: Path) -> No
     assert second.before == ("mobilestylegan", "selfblend", "stylegan", "swap")
     train(shop, tmp_path / "three", replace(blind, without=("selfblend", *blind.without)), tmp_path / "two", QUIET)
     assert Run.protocol_of(tmp_path / "three").before == ("ciplab", *second.before)
+
+
+def test_twins_are_not_made_where_their_family_comes_as_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = [*make_faces("train"), *make_faces("val", count=2)]
+    named = [
+        replace(face, sample=replace(face.sample, family="resynthesis")) if face.sample.family == "stylegan" else face
+        for face in faces
+    ]
+    write_store(named, tmp_path / "store")
+    shop = Workshop(tmp_path / "data", tmp_path)
+    monkeypatch.setattr(Workshop, "faces", lambda *_: read_store(tmp_path / "store"))
+    monkeypatch.setattr("unmask.training.recipe.prepare_twins", lambda *_: pytest.fail("twins are made"))
+    train(shop, tmp_path / "run", replace(PROTOCOL, without=("ciplab",)), None, QUIET)
+    assert "resynthesis" in Run.protocol_of(tmp_path / "run").families

@@ -14,7 +14,7 @@ import numpy as np
 from unmask.data.blending import pose_distance, self_blend, swap_face
 from unmask.data.degradation import downscale, jpeg
 from unmask.data.landmarks import region_mask
-from unmask.data.pool import MASK, WHOLLY_SYNTHETIC, Twins
+from unmask.data.pool import MASK, WHOLLY_SYNTHETIC, Twins, made_here
 from unmask.data.store import StoredFace
 from unmask.faces.alignment import Box, context_crop, context_region, scale_box
 
@@ -98,7 +98,7 @@ def make_pictures(
             reals.setdefault(face.sample.source, []).append(face)
     reals = {source: group[:most] for source, group in reals.items()}
     wanted = set(families)
-    to_make = wanted - {face.sample.family for face in faces if face.sample.split == split and face.sample.label}
+    to_make = made_here(wanted, [face.sample for face in faces if face.sample.split == split])
     out: list[Picture] = []
     for source, group in reals.items():
         for number, face in enumerate(group):

@@ -23,6 +23,7 @@ import numpy as np
 
 from unmask.data.blending import blend, blending_mask, pose_distance, self_blend, swap_face
 from unmask.data.degradation import Degradation, downscale, own_history, publishing_scale
+from unmask.data.manifest import Sample
 from unmask.data.spectrum import match_spectrum
 from unmask.data.store import StoredFace, read_store
 from unmask.errors import DataError
@@ -111,6 +112,11 @@ class Twins:
         return np.array(self.pixels[draw][row, :side, :side])
 
 
+def made_here(families: Iterable[str], samples: Iterable[Sample]) -> set[str]:
+    """Those of the families that are made from reals: of `MADE`, but not where forged samples are held as files."""
+    return set(families) & set(MADE) - {sample.family for sample in samples if sample.label}
+
+
 class PairMaker:
     """Makes pairs from the training faces of a store."""
 
@@ -121,7 +127,8 @@ class PairMaker:
         for face in faces:
             group = self._forged if face.sample.label else self._reals
             group.setdefault(face.sample.family if face.sample.label else face.sample.source, []).append(face)
-        self._read = [family for family in plan.families if family not in MADE or family in self._forged]
+        to_make = made_here(plan.families, [face.sample for face in faces])
+        self._read = [family for family in plan.families if family not in to_make]
         absent = [family for family in self._read if family not in self._forged]
         if not self._reals or absent:
             raise DataError(
@@ -137,7 +144,6 @@ class PairMaker:
         self._twinned = {
             source: [face for face in group if face.sample.path in twins.rows] for source, group in self._reals.items()
         }
-        to_make = set(plan.families) - set(self._read)
         if "resynthesis" in to_make and not any(self._twinned.values()):
             raise DataError("no re-synthesised twins are at hand; make them first or leave the family out")
         self._families = list(plan.families)

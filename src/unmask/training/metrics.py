@@ -96,7 +96,7 @@ def interval(
     """
     values = [
         statistic(labels[rows], scores[rows])
-        for rows in _resampled(subjects, draws, seed)
+        for rows in resampled(subjects, draws, seed)
         if 0 < labels[rows].sum() < len(rows)
     ]
     low, high = np.percentile(values, [2.5, 97.5])
@@ -115,7 +115,7 @@ def paired_interval(
     """Statistic of `scores` minus that of `others` on the same faces, and its 95 % interval, resampling subjects."""
     differences = [
         statistic(labels[rows], scores[rows]) - statistic(labels[rows], others[rows])
-        for rows in _resampled(subjects, draws, seed)
+        for rows in resampled(subjects, draws, seed)
         if 0 < labels[rows].sum() < len(rows)
     ]
     low, high = np.percentile(differences, [2.5, 97.5])
@@ -135,12 +135,12 @@ def mean_interval(
     values: np.ndarray, subjects: Sequence[str], draws: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
     """Mean of values and its 95 % percentile interval, resampling whole subjects."""
-    means = [values[rows].mean() for rows in _resampled(subjects, draws, seed)]
+    means = [values[rows].mean() for rows in resampled(subjects, draws, seed)]
     low, high = np.percentile(means, [2.5, 97.5])
     return float(values.mean()), float(low), float(high)
 
 
-def _resampled(subjects: Sequence[str], draws: int, seed: int) -> Iterator[np.ndarray]:
+def resampled(subjects: Sequence[str], draws: int, seed: int) -> Iterator[np.ndarray]:
     """Rows of bootstrap samples: as many subjects as there are, drawn with replacement, each with all its rows."""
     unit_of_row = np.unique(np.asarray(subjects), return_inverse=True)[1]
     units = int(unit_of_row.max()) + 1

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from unmask.data.held_out import held_out
 from unmask.data.layouts import detect_layout, read_layout
 from unmask.data.manifest import Sample, manifest_sha256, read_collection
-from unmask.data.pool import MADE, MASK, Pool, PoolPlan, build_pool, family_shares, source_shares
+from unmask.data.pool import MADE, MASK, Pool, PoolPlan, build_pool, family_shares, made_here, source_shares
 from unmask.data.store import StoredFace, build_store, read_store
 from unmask.data.twins import make_twins, train_zoo, zoo_and_taef2
 from unmask.errors import DataError
@@ -164,7 +164,7 @@ def train(shop: Workshop, folder: Path, protocol: Protocol, start: Path | None, 
     torch.manual_seed(protocol.seed)
     detector = new_detector(protocol, pretrained=start is None)
     run = Run(folder, protocol, manifest_sha256([face.sample for face in faces]))
-    if "resynthesis" in families and "resynthesis" not in {sample.family for sample in training}:
+    if "resynthesis" in made_here(families, training):
         prepare_twins(shop, protocol, faces, console)
     with progress_bars(console) as progress:
         pool = find_or_make_pool(shop, protocol, families, sources, progress)
