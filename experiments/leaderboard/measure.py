@@ -35,6 +35,7 @@ from unmask.data.held_out import CONDITIONS, Face, Picture, held_out, make_pictu
 from unmask.data.pool import Twins
 from unmask.data.spectrum import SpectrumClassifier
 from unmask.data.store import StoredFace
+from unmask.forgery.fusion import mean_ratio
 from unmask.forgery.mesonet import MesoNet
 from unmask.packs.card import sha256_of
 from unmask.training.contenders import test_twins
@@ -194,9 +195,8 @@ class Table:
 
 
 def fused(logits: Sequence[np.ndarray]) -> np.ndarray:
-    """Logits (N,) of several detectors as one, by the mean of their likelihood ratios; nan where one was not asked."""
-    with np.errstate(invalid="ignore"):
-        told: np.ndarray = np.logaddexp.reduce(logits) - np.log(len(logits))
+    """Logits (N,) of several detectors as one, as a pack fuses them; nan where one was not asked."""
+    told: np.ndarray = mean_ratio([torch.from_numpy(one) for one in logits]).numpy()
     return told
 
 

@@ -34,10 +34,11 @@ opponents are a linear classifier on the radial power spectrum, taught like the 
 weights, which never saw any of this.
 
 This is a short budget, the same for all, on two processor cores: it ranks what is learnt in that time from these data,
-not the methods' published forms, and one seed says nothing about the spread between seeds. The embedded pack above was
-trained more than ten times as long; where a row names its steps, a longer run with all families stands beside the
-others. plain, ACMF and FedForgery's classifier begin with ImageNet weights, DeepFidelity and HFC-MFFD with random ones,
-for no registry package has theirs. Commands: `experiments/leaderboard/train.sh`, and `measure.py` beside it.
+not the methods' published forms, and one seed says nothing about the spread between seeds. Each of the embedded pack's
+two members had more than ten times the steps (`experiments/plain/run.sh`). Where a row names its steps, a longer run
+with all families stands beside the others. plain, ACMF and FedForgery's classifier begin with ImageNet weights,
+DeepFidelity and HFC-MFFD with random ones, for no registry package has theirs. Commands:
+`experiments/leaderboard/train.sh`, and `measure.py` beside it.
 
 ![AUC of every detector on every family]({picture})
 """
