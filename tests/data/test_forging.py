@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from fake_faces import make_mesh, make_picture
 
-from unmask.data import forging
-from unmask.data.forging import KINDS, Finder, ForgedSet, SeenFace, face_finder, forge_folder
+from unmask.data import forging, source_faces
+from unmask.data.forging import KINDS, ForgedSet, forge_folder
 from unmask.data.manifest import Sample, read_manifest
 from unmask.data.marking import band_height, mark, read_mark, text_height, without_band
 from unmask.data.perturbation import is_single_band
+from unmask.data.source_faces import Finder, SeenFace, face_finder
 from unmask.errors import DataError
 from unmask.faces.alignment import context_region
 from unmask.faces.finding import FaceFinder
@@ -33,7 +34,8 @@ def find(pixels: np.ndarray) -> SeenFace | None:
     if pixels.shape[1] != side:
         return None
     turn = float(np.sin(float(pixels.mean())))
-    return SeenFace((0.24 * side, 0.16 * side, 0.52 * side, 0.68 * side), make_mesh(side, turn))
+    box = (0.24 * side, 0.16 * side, 0.52 * side, 0.68 * side)
+    return SeenFace(box, np.zeros((5, 2), np.float32), make_mesh(side, turn))
 
 
 @pytest.fixture(scope="module")
@@ -297,14 +299,14 @@ def test_an_interruption_waits_until_a_picture_is_whole(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C between the files of one picture: it is finished, recorded and listed all the same."""
-    real_write = forging._write
+    real_write = forging.write_whole
 
     def write(path: Path, data: bytes) -> None:
         real_write(path, data)
         if "masks/swap" in path.as_posix():
             _sigint()
 
-    monkeypatch.setattr(forging, "_write", write)
+    monkeypatch.setattr(forging, "write_whole", write)
     with pytest.raises(KeyboardInterrupt):
         forge(pictures, tmp_path / "set", ("swap",))
     assert [row["path"] for row in records(tmp_path / "set")][-1] == "fake/swap/00000.png"
@@ -533,7 +535,7 @@ def _by_detector() -> Finder:
             return None
         x, y, w, h = faces[0].box
         mesh = (make_mesh(1) - (0.24, 0.16)) / (0.52, 0.68) * (w, h) + (x, y)
-        return SeenFace(faces[0].box, mesh.astype(np.float32))
+        return SeenFace(faces[0].box, faces[0].landmarks, mesh.astype(np.float32))
 
     return found
 
@@ -557,7 +559,7 @@ def test_the_finder_joins_detector_and_mesh(portrait: Path, monkeypatch: pytest.
         def find(self, pixels: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
             return np.tile(landmarks.mean(axis=0), (468, 1))
 
-    monkeypatch.setattr(forging, "FaceMesh", Mesh)
+    monkeypatch.setattr(source_faces, "FaceMesh", Mesh)
     finder = face_finder()
     seen = finder(read(portrait))
     assert seen is not None

@@ -26,10 +26,10 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
@@ -40,13 +40,15 @@ from unmask import __version__
 from unmask.data.blending import blend, blending_mask, pose_distance, self_blend, swap_face
 from unmask.data.composites import composite_region, draw_regions
 from unmask.data.fingerprints import FINGERPRINTS, fingerprint
-from unmask.data.landmarks import FACE_OVAL, NOSE, FaceMesh
+from unmask.data.landmarks import FACE_OVAL, NOSE
+from unmask.data.made_sets import Record, png, refuse_another, write_whole
 from unmask.data.manifest import SHARES, SPLITS, Sample, split_of, write_manifest
 from unmask.data.marking import FORGED, REAL, SourceType, band_height, mark, with_band
 from unmask.data.near_infrared import simulate_nir, single_band
 from unmask.data.perturbation import RULES, Rule, subset_of
-from unmask.errors import DataError, Refused
-from unmask.faces.alignment import Box, resize
+from unmask.data.source_faces import Finder, Progress, SourceFace, face_finder, find_faces, frame, framed
+from unmask.errors import DataError
+from unmask.faces.alignment import resize
 from unmask.interruption import Interruption
 
 if TYPE_CHECKING:
@@ -63,31 +65,13 @@ KINDS = {
 """Kind of forgery -> families in the set."""
 
 People = Literal["file", "folder"]
-Progress = Callable[[str, int, int], None]
 
 _MAKING = 1  # raised whenever the code makes other pictures from the same order
 _TWO_PEOPLE = ("swap", "composite")
 _GROUP = 4  # people who may meet in one picture
-_WINDOW = 2.0  # side of the square over the longer side of the face box, where the picture has room for it
-_MIDDLE = 0.52  # where in the square the face's centre lies at the highest
-_LEAST = 0.9  # as _WINDOW; boxes of faces that fill their picture end at its border
 _CANDIDATES = 10  # donors of which the one posed most alike is taken
 _WEIGHTS = ("taef2_encoder.pth", "taef2_decoder.pth")
 _FFHQ_BOX = (0.22, 0.27, 0.56, 0.58)  # where a generator of FFHQ faces draws the face, in sides of the picture
-_CRAMPED = "There is too little of the picture beside or above the face."
-_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 3]
-
-
-@dataclass(frozen=True)
-class SeenFace:
-    """A face as the forger needs it: box (x, y, width, height) and mesh (468, 2), in pixels of the picture."""
-
-    box: Box
-    mesh: np.ndarray
-
-
-Finder = Callable[[np.ndarray], SeenFace | None]
-"""From a picture uint8 (H, W, 3) RGB to its largest face, or None."""
 
 
 @dataclass(frozen=True)
@@ -120,45 +104,15 @@ class _Order:
 
 
 @dataclass(frozen=True)
-class _Face:
-    """A face of the source folder. The mesh is in pixels of the set's picture, the window in those of the source."""
-
-    path: Path
-    name: str
-    sha256: str
-    person: str
-    window: tuple[int, int, int]
-    mesh: np.ndarray
-
-
-@dataclass(frozen=True)
 class _Made:
     """A forgery before it is perturbed, encoded and marked."""
 
     pixels: np.ndarray
     mask: np.ndarray
     source_type: SourceType
-    faces: tuple[_Face, ...] = ()
+    faces: tuple[SourceFace, ...] = ()
     flags: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
-
-
-def face_finder() -> Finder:
-    """The project's own face detector and mesh.
-
-    Raises:
-        MissingExtraError: the mesh's library is not installed.
-        DataError: the mesh's network cannot be fetched.
-    """
-    from unmask.faces.finding import FaceFinder
-
-    finder, mesh = FaceFinder(), FaceMesh()
-
-    def find(pixels: np.ndarray) -> SeenFace | None:
-        faces = finder.find(pixels)
-        return SeenFace(faces[0].box, mesh.find(pixels, faces[0].landmarks)) if faces else None
-
-    return find
 
 
 def forge_folder(
@@ -224,22 +178,22 @@ def forge_folder(
         nir=nir,
         people=people,
         source=source.resolve().name or "pictures",
-        taef2=_weights(taef2) if "resynthesis" in kinds else None,
+        taef2=taef2_sha256(taef2) if "resynthesis" in kinds else None,
     )
     told = progress or (lambda _what, _done, _all: None)
-    _refuse_another(out, order)
+    refuse_another(out, order)
     with Interruption() as interruption:
         finder = finder or face_finder()
-        faces, skipped = _find_faces(source, size, people, finder, told)
+        faces, skipped = find_faces(source, size, people, finder, told)
         _check_faces(source, faces, skipped, order.kinds)
         digest = hashlib.sha256("".join(f"{face.name}{face.sha256}" for face in faces).encode())
         order = replace(order, pictures=digest.hexdigest())
-        _refuse_another(out, order)
-        _write(out / "set.json", json.dumps(asdict(order), indent=1).encode())
-        with _Record(out) as record:
+        refuse_another(out, order)
+        write_whole(out / "set.json", json.dumps(asdict(order), indent=1).encode())
+        with Record(out, _files) as record:
             maker = _Maker(faces, order, out, finder, taef2, told)
             jobs = list(_jobs(len(faces), order))
-            left = [job for job in jobs if not record.holds(_path(*job))]
+            left = [job for job in jobs if _path(*job) not in record.rows]
             finished = len(jobs) - len(left)
             told("forging", finished, len(jobs))
             try:
@@ -248,18 +202,20 @@ def forge_folder(
                     files, row = maker.make(*job)
                     with interruption.held_back():
                         for name, data in files.items():
-                            _write(out / name, data)
+                            write_whole(out / name, data)
                         record.add(row)
                     told("forging", done, len(jobs))
             finally:
                 with interruption.held_back():
-                    rows = record.write_manifest([_path(*job) for job in jobs])
+                    rows = _write_manifest(
+                        out, [record.rows[path] for job in jobs if (path := _path(*job)) in record.rows]
+                    )
         shutil.rmtree(maker.drawn, ignore_errors=True)
     empty = tuple(split for split in SPLITS if all(row.split != split for row in rows))
     return ForgedSet(out / "manifest.csv", dict(Counter(row.family for row in rows)), tuple(skipped), empty)
 
 
-def _weights(folder: Path | None) -> str:
+def taef2_sha256(folder: Path | None) -> str:
     """SHA-256 of the TAEF2 weights."""
     if folder is None or not all((folder / name).is_file() for name in _WEIGHTS):
         raise DataError(
@@ -269,96 +225,7 @@ def _weights(folder: Path | None) -> str:
     return hashlib.sha256(b"".join((folder / name).read_bytes() for name in _WEIGHTS)).hexdigest()
 
 
-def _refuse_another(out: Path, order: _Order) -> None:
-    """See that a folder, if it is there, holds a set of the same order or nothing.
-
-    Raises:
-        DataError: it holds something else.
-    """
-    remedy = "name another folder or delete it"
-    try:
-        old = json.loads((out / "set.json").read_text(encoding="utf-8"))
-        differing = [name for name, value in json.loads(json.dumps(asdict(order))).items() if old[name] != value]
-    except FileNotFoundError:
-        if out.is_dir() and any(out.iterdir()):
-            raise DataError(f"{out} holds something that is no set of this command; {remedy}") from None
-        return
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{out} is no folder with a readable set.json ({error}); {remedy}") from error
-    if order.pictures is None:  # not looked at yet
-        differing.remove("pictures")
-    elif "pictures" in differing:
-        raise DataError(f"{out} holds a set made from other pictures; {remedy}")
-    if differing:
-        name = differing[0]
-        raise DataError(f"{out} holds a set made with {name} {old[name]}, not {asdict(order)[name]}; {remedy}")
-
-
-def _find_faces(
-    source: Path, size: int, people: str, finder: Finder, progress: Progress
-) -> tuple[list[_Face], list[tuple[str, str]]]:
-    """The faces of a folder in order of their names, and what was passed over and why."""
-    from unmask.media.images import decode_image
-    from unmask.media.intake import take_in
-    from unmask.media.sources import RefusedSource, display_path, walk
-
-    faces: list[_Face] = []
-    skipped: list[tuple[str, str]] = []
-    first: dict[str, str] = {}
-    entries = list(walk([source]))
-    for done, entry in enumerate(entries, start=1):
-        progress("finding faces", done, len(entries))
-        if isinstance(entry, RefusedSource):
-            skipped.append((entry.path, entry.refusal.message))
-            continue
-        assert entry.file is not None  # as of all files of a folder
-        try:
-            media = take_in(entry)
-            if media.kind != "image":
-                skipped.append((entry.path, "It is no picture."))
-                continue
-            twin = first.setdefault(media.sha256, entry.path)
-            if twin != entry.path:
-                skipped.append((entry.path, f"It is the same file as {twin}."))
-                continue
-            pixels = decode_image(media).pixels
-        except Refused as refusal:
-            skipped.append((entry.path, refusal.message))
-            continue
-        seen = finder(pixels)
-        window = None if seen is None else _window(pixels.shape, seen.box)
-        if seen is None or window is None:
-            skipped.append((entry.path, "No face was found." if seen is None else _CRAMPED))
-            continue
-        left, top, side = window
-        name = PurePath(display_path(str(entry.file.relative_to(source))))
-        faces.append(
-            _Face(
-                path=entry.file,
-                name=name.as_posix(),
-                sha256=media.sha256,
-                person=name.parts[0] if people == "folder" else name.as_posix(),
-                window=window,
-                mesh=((seen.mesh - (left, top)) * (size / side)).astype(np.float32),
-            )
-        )
-    return faces, skipped
-
-
-def _window(shape: tuple[int, ...], box: Box) -> tuple[int, int, int] | None:
-    """The square (left, top, side) of a set's picture; None if there is too little room about the face."""
-    height, width = shape[:2]
-    x, y, w, h = box
-    centre, longer = y + h / 2, max(w, h)
-    side = int(min(_WINDOW * longer, width, height, centre / _MIDDLE))
-    if side < _LEAST * longer:
-        return None
-    left = min(max(round(x + w / 2 - side / 2), 0), width - side)
-    top = min(int(centre - _MIDDLE * side), height - side)
-    return left, top, side
-
-
-def _check_faces(source: Path, faces: list[_Face], skipped: list[tuple[str, str]], kinds: Iterable[str]) -> None:
+def _check_faces(source: Path, faces: list[SourceFace], skipped: list[tuple[str, str]], kinds: Iterable[str]) -> None:
     if not faces:
         why = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
         raise DataError(f"{source}: no face in any of {len(skipped)} files{why}; give a folder of face pictures")
@@ -366,7 +233,7 @@ def _check_faces(source: Path, faces: list[_Face], skipped: list[tuple[str, str]
         raise DataError(f"{source}: {' and '.join(two)} needs the faces of two people; add some, or leave it out")
 
 
-def _groups(faces: Sequence[_Face]) -> dict[str, str]:
+def _groups(faces: Sequence[SourceFace]) -> dict[str, str]:
     """Person -> name of the group of people who may meet in one picture: those of a like pose, four or five.
 
     A lone person is a group.
@@ -404,7 +271,7 @@ class _Maker:
 
     def __init__(
         self,
-        faces: Sequence[_Face],
+        faces: Sequence[SourceFace],
         order: _Order,
         out: Path,
         finder: Finder,
@@ -415,12 +282,12 @@ class _Maker:
         self._size, self._seed = order.size, order.seed
         self._turn = np.random.default_rng(self._seed).permutation(len(faces))  # which face comes when
         self._group = _groups(faces)
-        self._mates: dict[str, list[_Face]] = {}
+        self._mates: dict[str, list[SourceFace]] = {}
         for face in faces:
             self._mates.setdefault(self._group[face.person], []).append(face)
         self._joined = any(kind in _TWO_PEOPLE for kind in order.kinds)
         self._taef2 = taef2
-        self._shown: tuple[_Face, np.ndarray] | None = None  # the target of the number at work
+        self._shown: tuple[SourceFace, np.ndarray] | None = None  # the target of the number at work
         self.drawn = out / ".drawn"
 
     def make(self, family: str, number: int) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -434,12 +301,12 @@ class _Maker:
         if self._order.nir:
             pixels = single_band(pixels)
         pixels, steps = subset_of(fate, pixels, self._order.perturbation)
-        picture = _encoded(with_band(pixels, REAL if made is None else FORGED))
+        picture = png(with_band(pixels, REAL if made is None else FORGED))
         files, masked = {path: picture if made is None else mark(picture, made.source_type)}, ""
         if made is not None:
             masked = f"masks/{family}/{number:05d}.png"
             grey = np.round(np.clip(made.mask, 0, 1) * 255).astype(np.uint8)
-            files = {masked: _encoded(np.pad(grey, ((band_height(self._size), 0), (0, 0)))), **files}
+            files = {masked: png(np.pad(grey, ((band_height(self._size), 0), (0, 0)))), **files}
         drawn = f"{family}/{number:05d}"
         sample = Sample(
             path=path,
@@ -480,11 +347,11 @@ class _Maker:
             # Twice the size: what is left of the file format there is gone when the picture is brought down.
             synthesise(self.drawn, most, self._seed, min(1024, 2 * self._size), advance)
 
-    def _subject(self, face: _Face) -> str:
+    def _subject(self, face: SourceFace) -> str:
         """What must stay on one side of a split: the person, or all who may have met."""
         return f"{self._order.source}/{self._group[face.person] if self._joined else face.person}"
 
-    def _forge(self, rng: np.random.Generator, family: str, number: int, target: _Face) -> _Made:
+    def _forge(self, rng: np.random.Generator, family: str, number: int, target: SourceFace) -> _Made:
         if family == "mobilestylegan":
             return self._draw(number)
         real = self._target(target)
@@ -509,24 +376,11 @@ class _Maker:
         pixels = fingerprint(rng, real, kind, parameters["strength"], mask)
         return _Made(pixels, mask, "algorithmicallyEnhanced", (target,), parameters=parameters)
 
-    def _content(self, face: _Face) -> np.ndarray:
+    def _content(self, face: SourceFace) -> np.ndarray:
         """The square about a face as the set shows it, uint8 (size, size, 3)."""
-        from unmask.media.images import decode_image
-        from unmask.media.intake import take_in
-        from unmask.media.sources import Source
+        return self._seen_by_camera(framed(face, self._size), face.name, face.mesh)
 
-        try:
-            media = take_in(Source(face.name, face.path))
-            if media.sha256 != face.sha256:
-                raise DataError(f"{face.path} was changed while the set was made; begin again in another folder")
-            pixels = decode_image(media).pixels
-        except Refused as refusal:
-            raise DataError(f"{face.path} cannot be read any more: {refusal.message}") from refusal
-        left, top, side = face.window
-        content = resize(pixels[top : top + side, left : left + side], self._size)
-        return self._seen_by_camera(content, face.name, face.mesh)
-
-    def _target(self, face: _Face) -> np.ndarray:
+    def _target(self, face: SourceFace) -> np.ndarray:
         """`_content`, remembered: all families of a number share their target."""
         if self._shown is None or self._shown[0] is not face:
             self._shown = (face, self._content(face))
@@ -539,7 +393,7 @@ class _Maker:
         rng = np.random.default_rng([self._seed, crc32(f"camera {name}".encode())])
         return simulate_nir(rng, np.ascontiguousarray(pixels), mesh)
 
-    def _donor(self, rng: np.random.Generator, target: _Face) -> _Face:
+    def _donor(self, rng: np.random.Generator, target: SourceFace) -> SourceFace:
         """Of some faces of other people of the group, the one posed most like the target."""
         others = [face for face in self._mates[self._group[target.person]] if face.person != target.person]
         some = [others[row] for row in rng.permutation(len(others))[:_CANDIDATES]]
@@ -568,71 +422,25 @@ class _Maker:
         pixels = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         seen = self._finder(pixels)
         x, y, w, h = (side * len(pixels) for side in _FFHQ_BOX)
-        window = _window(pixels.shape, seen.box) if seen else None
-        left, top, side = window or _window(pixels.shape, (x, y, w, h)) or (0, 0, len(pixels))
+        window = frame(pixels.shape, seen.box) if seen else None
+        left, top, side = window or frame(pixels.shape, (x, y, w, h)) or (0, 0, len(pixels))
         mesh = (seen.mesh - (left, top)) * (self._size / side) if seen else None
         content = resize(pixels[top : top + side, left : left + side], self._size)
         shown = self._seen_by_camera(content, f"drawn {number}", mesh)
         return _Made(shown, np.ones(shown.shape[:2], np.float32), "trainedAlgorithmicMedia")
 
 
-class _Record:
-    """The record of a set, a line for each finished picture. What a kill left of a line is taken off."""
-
-    def __init__(self, out: Path) -> None:
-        self._out, self._path = out, out / "record.jsonl"
-        self._rows: dict[str, Sample] = {}
-        names = [each.name for each in fields(Sample)]
-        lines = []
-        for line in (
-            self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.is_file() else ()
-        ):
-            try:
-                row = json.loads(line)
-                sample = Sample(**{name: row[name] for name in names})
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue
-            if all((out / name).is_file() for name in (sample.path, sample.mask) if name):
-                self._rows[sample.path] = sample
-                lines.append(line + "\n")
-        _write(self._path, "".join(lines).encode())
-        self._stream = self._path.open("a", encoding="utf-8")
-
-    def __enter__(self) -> "_Record":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-
-    def holds(self, path: str) -> bool:
-        """Whether a picture is finished."""
-        return path in self._rows
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Note a picture that is in place."""
-        self._stream.write(json.dumps(row) + "\n")
-        self._stream.flush()
-        self._rows[row["path"]] = Sample(**{each.name: row[each.name] for each in fields(Sample)})
-
-    def write_manifest(self, paths: Sequence[str]) -> list[Sample]:
-        """Write the manifest of those of the pictures that are finished, and return its rows."""
-        rows = sorted((self._rows[path] for path in paths if path in self._rows), key=lambda row: (row.label, row.path))
-        if rows:
-            part = self._out / "manifest.part"
-            write_manifest(rows, part)
-            part.replace(self._out / "manifest.csv")
-        return rows
+def _files(row: Mapping[str, Any]) -> list[str]:
+    return [name for name in (row["path"], row["mask"]) if name]
 
 
-def _encoded(pixels: np.ndarray) -> bytes:
-    """PNG of uint8 (H, W, 3) RGB or (H, W) grey; the one setting for all pictures of a set."""
-    _, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels, _PNG)
-    return data.tobytes()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(data)
-    part.replace(path)
+def _write_manifest(out: Path, rows: Iterable[Mapping[str, Any]]) -> list[Sample]:
+    """Write the manifest of finished pictures, and return its rows."""
+    names = [each.name for each in fields(Sample)]
+    samples = [Sample(**{name: row[name] for name in names if name in row}) for row in rows]
+    samples.sort(key=lambda sample: (sample.label, sample.path))
+    if samples:
+        part = out / "manifest.part"
+        write_manifest(samples, part)
+        part.replace(out / "manifest.csv")
+    return samples
