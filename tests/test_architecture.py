@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "unmask"
 
 # Imports point down this list, or to the rooms that serve everyone.
-RUNTIME = ("cli", "demo", "batch", "inspection", "media", "faces", "forgery", "sequence", "evidence", "packs")
+RUNTIME = ("cli", "demo", "batch", "inspection", "media", "faces", "sequence", "forgery", "evidence", "packs")
 SERVING = {"", "errors", "interruption", "packs", "media"}
 LAB = ("tracing", "retrieval", "prompting", "redteam", "training", "data")
 HEAVY = ("torch", "torchvision", "timm", "lightning", "sklearn", "scipy", "lir", "onnx", "onnxscript", "pandas")

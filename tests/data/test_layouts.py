@@ -446,8 +446,11 @@ def test_a_track_or_one_annotation_file_can_be_read_alone(sequences: Path) -> No
     ("line", "told"),
     [
         ('NAME,"[1, 2, 4, 0]"', "row 3: label '[1, 2, 4, 0]'; write five numbers"),
-        ('NAME,"[1, 2, 6, 0, 0]"', "write five numbers, 0 to 5"),
-        ('NAME,"[1, 0, 2, 0, 0]"', "zeros last"),
+        ('NAME,"[1, 2, 6, 0, 0]"', "6 is none of the numbers 0 to 5; correct it or drop the row"),
+        ('NAME,"[1, -2, 4, 0, 0]"', "-2 is none of the numbers 0 to 5"),
+        ('NAME,"[1, 0, 2, 0, 0]"', "an edit stands after a zero; zeros go to the end"),
+        ('NAME,"[1, 2, 1, 0, 0]"', "edit 1 stands twice; each can be made once"),
+        ('NAME,"[1, 2, 3, 4, 5, 1]"', "6 places; a sequence has at most 5"),
         ("NAME,fake", "write five numbers"),
         ("NAME,", "row 3: no label; fill the column"),
         ('gone.jpg,"[0,0,0,0,0]"', "facial_components/annotations/train.csv, row 3: no file"),

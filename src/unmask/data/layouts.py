@@ -16,6 +16,7 @@ from typing import Any
 from unmask.data.manifest import SHARES, SPLITS, Sample, check_samples, read_collection, read_manifest, split_of
 from unmask.errors import DataError
 from unmask.media.sources import RefusedSource, walk
+from unmask.sequence.labels import LONGEST, TRACKS, checked
 
 _MANIFEST = "manifest.csv"
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -52,7 +53,7 @@ def detect_layout(path: Path) -> str:
         inside = {child.name for child in _inside(here) if child.is_dir()}
         if "CelebA-HQ-img" in inside:
             return "celebamask_hq"
-        if inside & _TRACKS.keys() or (here.name in _TRACKS and "annotations" in inside):
+        if inside & TRACKS.keys() or (here.name in TRACKS and "annotations" in inside):
             return "seq_deepfake"
         if _subsets(here):
             return "forgerynir"
@@ -323,12 +324,6 @@ def _one_split_each(videos: Sequence[_Listed], subjects: Sequence[str]) -> list[
     return splits
 
 
-_TRACKS = {  # generator, and what the numbers of a label mean
-    "facial_components": ("stylemapgan", ("nose", "eye", "eyebrow", "lip", "hair")),
-    "facial_attributes": ("talk-to-edit", ("Bangs", "Eyeglasses", "Beard", "Smiling", "Young")),
-}
-
-
 def read_seq_deepfake(path: Path) -> list[Sample]:
     """Seq-DeepFake (README of rshaojimmy/SeqDeepFake; Shao et al., ECCV 2022)::
 
@@ -343,6 +338,11 @@ def read_seq_deepfake(path: Path) -> list[Sample]:
     with zeros at the end: "[1, 2, 4, 0, 0]" is the `sequence` "nose-eye-lip", all zeros a real face. The shipped split
     is kept. What the names say about the person is documented nowhere, so that a subject is a name within one split.
 
+    Three more columns, from the root as well, are read if they are there: `original`, the untouched face; `mask`, a
+    grey picture of where it was edited; `steps`, a folder with `1-mask.png`, `2-mask.png` …, the same for each edit
+    (`unmask forge --sequence` writes them). Pictures of one original are of one subject. A column that is filled for
+    some edited faces must be filled for all of them.
+
     Args:
         path: the root, the folder of one track, or one annotation file.
 
@@ -353,30 +353,36 @@ def read_seq_deepfake(path: Path) -> list[Sample]:
     if here.is_file():
         tables = [here]
     else:
-        tracks = [here] if here.name in _TRACKS else [here / track for track in _TRACKS]
+        tracks = [here] if here.name in TRACKS else [here / track for track in TRACKS]
         tables = [track / "annotations" / f"{split}.csv" for track in tracks for split in SPLITS]
         tables = [table for table in tables if table.is_file()]
     if not tables:
-        raise DataError(f"{path}: no annotations/train.csv, val.csv or test.csv of {' or '.join(_TRACKS)}")
+        raise DataError(f"{path}: no annotations/train.csv, val.csv or test.csv of {' or '.join(TRACKS)}")
     samples: list[Sample] = []
     rows: list[str] = []
     for table in tables:
         track, split = table.parent.parent.name, table.stem
-        if track not in _TRACKS or split not in SPLITS:
-            raise DataError(f"{table}: not at {' or '.join(_TRACKS)}/annotations/train.csv, val.csv or test.csv")
-        generator, edits = _TRACKS[track]
-        for number, row in enumerate(_table(table, ("file_path", "label")), start=2):
+        if track not in TRACKS or split not in SPLITS:
+            raise DataError(f"{table}: not at {' or '.join(TRACKS)}/annotations/train.csv, val.csv or test.csv")
+        known = TRACKS[track]
+        root = table.parents[2]
+        table_rows = _table(table, ("file_path", "label"))
+        _refuse_partly_filled(table, table_rows)
+        for number, row in enumerate(table_rows, start=2):
             place = f"{track}/annotations/{table.name}, row {number}"
-            steps = _edits(row["label"], edits, f"{table}, row {number}")
+            steps = known.names(_numbers(row["label"], f"{table}, row {number}"))
+            extra = {name: str(root / row[name]) for name in _PAIRING if row.get(name)}
+            subject = row.get("original") or Path(row["file_path"]).stem
             samples.append(
                 Sample(
-                    path=str(table.parents[2] / row["file_path"]),
+                    path=str(root / row["file_path"]),
                     label=int(bool(steps)),
-                    family=generator if steps else "real",
+                    family=known.generator if steps else "real",
                     source=f"seq-deepfake/{track}",
-                    subject=f"{track}/{split}/{Path(row['file_path']).stem}",
+                    subject=f"{track}/{split}/{Path(subject).stem}",
                     split=split,
                     sequence="-".join(steps),
+                    **extra,
                 )
             )
             rows.append(place)
@@ -405,13 +411,29 @@ def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return rows
 
 
-def _edits(label: str, names: Sequence[str], where: str) -> list[str]:
-    match = re.fullmatch(r"\s*\[?\s*([0-5](?:\s*,\s*[0-5]){4})\s*\]?\s*", label)
-    numbers = [int(number) for number in match[1].split(",")] if match else [0, 1]
-    edits = numbers[: numbers.index(0)] if 0 in numbers else numbers
-    if any(numbers[len(edits) :]):
+_PAIRING = ("original", "mask", "steps")
+
+
+def _refuse_partly_filled(table: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """An edited face without what the others have would teach, and be measured, by another rule than they."""
+    edited = [(number, row) for number, row in enumerate(rows, start=2) if re.search("[1-5]", row["label"])]
+    for name in _PAIRING:
+        empty = [number for number, row in edited if not row.get(name)]
+        if 0 < len(empty) < len(edited):
+            others = f" (nor {len(empty) - 1} more)" if len(empty) > 1 else ""
+            raise DataError(
+                f"{table}, row {empty[0]}{others}: no {name}, which other edited faces have; fill it or drop the column"
+            )
+
+
+def _numbers(label: str, where: str) -> tuple[int, ...]:
+    numbers = re.findall(r"-?\d+", label)
+    if not re.fullmatch(r"\s*\[?\s*(-?\d+\s*,\s*)*-?\d+\s*\]?\s*", label) or len(numbers) < LONGEST:
         raise DataError(f"{where}: label {label!r}; write five numbers, 0 to 5, zeros last: [1, 2, 4, 0, 0]")
-    return [names[number - 1] for number in edits]
+    try:
+        return checked([int(number) for number in numbers])
+    except ValueError as error:
+        raise DataError(f"{where}: label {label!r}: {error}; correct it or drop the row") from error
 
 
 _GENERATORS = ("cyclegan", "progan", "stylegan", "stylegan2")

@@ -33,6 +33,8 @@ class Sample:
       label map of the same size, or the folder that holds one picture per part; else empty.
     - `sequence`: the edits in their order, joined by hyphens ("nose-eye-lip"), else empty.
     - `spectrum`: "visible" or "nir".
+    - `original`: the untouched face that an edited one was made from, a picture of the same size, else empty.
+    - `steps`: a folder with `1-mask.png` and so on, grey, white where each edit of the sequence was made, else empty.
     - `flags`: CIPLAB's four region flags (left eye, right eye, nose, mouth) as "1011", else empty.
     """
 
@@ -47,6 +49,8 @@ class Sample:
     sequence: str = ""
     spectrum: str = "visible"
     flags: str = ""
+    original: str = ""
+    steps: str = ""
 
 
 def write_manifest(samples: Iterable[Sample], path: Path) -> None:
@@ -80,7 +84,7 @@ def read_manifest(path: Path) -> list[Sample]:
         if row["split"] not in SPLITS:
             raise DataError(f"{where}: split {row['split']!r}; write one of {', '.join(SPLITS)}")
         values: dict[str, Any] = {key: value for key, value in row.items() if key in known and value}
-        for name in {"path", "mask"} & values.keys():
+        for name in {"path", "mask", "original", "steps"} & values.keys():
             values[name] = str(path.parent / values[name])
         samples.append(Sample(**{**values, "label": int(row["label"])}))
     if not samples:
@@ -132,19 +136,21 @@ def check_samples(
             raise DataError(f"{where}, {name}: spectrum {sample.spectrum!r}; write one of {', '.join(SPECTRA)}")
     pictures = [(name, Path(s.path)) for name, s in zip(names, samples, strict=True) if not Path(s.path).is_file()]
     masks = [(n, Path(s.mask)) for n, s in zip(names, samples, strict=True) if s.mask and not Path(s.mask).exists()]
-    for absent in (pictures, masks):
+    pairs = [(n, Path(kept)) for n, s in zip(names, samples, strict=True) for kept in (s.original, s.steps) if kept]
+    for absent in (pictures, masks, [(name, path) for name, path in pairs if not path.exists()]):
         if absent:
             name, path = absent[0]
             others = f" (nor {len(absent) - 1} more)" if len(absent) > 1 else ""
             raise DataError(f"{where}, {name}: no file {path}{others}; correct the path or drop the row")
     for name, sample in zip(names, samples, strict=True):
-        if sample.mask and Path(sample.mask).is_file():
-            mask, picture = (_size(Path(path), f"{where}, {name}") for path in (sample.mask, sample.path))
-            if mask != picture:
-                raise DataError(
-                    f"{where}, {name}: mask {sample.mask} has {mask[0]} x {mask[1]} pixels, its picture "
-                    f"{picture[0]} x {picture[1]}; scale it to the picture's size"
-                )
+        for kind, beside in (("mask", sample.mask), ("original", sample.original)):
+            if beside and Path(beside).is_file():
+                other, picture = (_size(Path(one), f"{where}, {name}") for one in (beside, sample.path))
+                if other != picture:
+                    raise DataError(
+                        f"{where}, {name}: {kind} {beside} has {other[0]} x {other[1]} pixels, its picture "
+                        f"{picture[0]} x {picture[1]}; scale it to the picture's size"
+                    )
     side: dict[tuple[str, str], tuple[str, str]] = {}
     for name, sample in zip(names, samples, strict=True):
         for kind, value in (("subject", sample.subject), ("picture", sample.path)):
