@@ -30,6 +30,7 @@ from unmask.faces.alignment import context_region, resize
 from unmask.forgery.detector import Detector, Learner
 from unmask.training.engine import fit
 from unmask.training.metrics import seed_interval
+from unmask.training.pairs import Pairs
 from unmask.training.run import Protocol, Run, versions
 from unmask.training.scoring import logits_of
 
@@ -163,7 +164,7 @@ def train(detector: Learner, pool: Pool, folder: Path, protocol: Protocol, valid
     weights = folder / "weights.safetensors"
     run = Run(folder, protocol, hashlib.sha256(pool.pixels.tobytes()).hexdigest())
     if not weights.is_file():
-        fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), detector, pool, run, held=validation)
+        fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), detector, Pairs(pool, protocol, validation), run)
     # What was just trained is read back too: the file's precision is lower, and numbers must not depend on the order.
     detector.load_state_dict(load_file(weights))
     return detector.eval()

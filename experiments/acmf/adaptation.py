@@ -35,8 +35,8 @@ from unmask.data.store import StoredFace
 from unmask.forgery.acmf import ACMF, adapt
 from unmask.forgery.acmf import Arm as Steps
 from unmask.forgery.detector import Batch
-from unmask.training.engine import batches
 from unmask.training.metrics import auc
+from unmask.training.pairs import batches
 
 DETECTOR = Arm(0.5)
 SOURCE: Steps = "source"

@@ -50,8 +50,9 @@ from unmask.forgery.deepfidelity import (
     fit_regressor,
     frozen_features,
 )
-from unmask.training.engine import batches, faces_in_batches, shown_to
+from unmask.training.engine import shown_to
 from unmask.training.metrics import auc, by_quality, hard_auc, rank_correlation
+from unmask.training.pairs import batches, faces_in_batches
 from unmask.training.run import Protocol
 
 SOURCES = ("ffhq", "celebamask", "utkface")

@@ -233,7 +233,7 @@ def models(
         from rich.console import Console
         from rich.table import Table
 
-        from unmask.forgery.methods import describe, method_named
+        from unmask.training.methods import describe, method_named
 
         chosen = [method_named(method).name] if method else None
         found = describe(chosen)
@@ -282,6 +282,11 @@ def train(
     pairs: Annotated[int, typer.Option(min=1, help="Training pairs to make.")] = 14_000,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2_600,
     batch_pairs: Annotated[int, typer.Option(min=1, help="Pairs in a step.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Faces in a step, of a reader of edits.")] = 16,
+    limit: Annotated[int, typer.Option(min=0, help="Faces to train on, of a reader of edits; 0: all.")] = 0,
+    encoded: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of faces encoded as JPEG anew, of a reader of edits.")
+    ] = 0.0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     zoo_steps: Annotated[int, typer.Option(min=1, help="Steps for each network of the re-synthesis zoo.")] = 300,
     twin_draws: Annotated[int, typer.Option(min=1, help="Re-synthesised twins per real face.")] = 2,
@@ -289,33 +294,50 @@ def train(
     workers: WorkersOption = 2,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
-    """Train a detector: prepares what is missing, shows progress, resumes after a kill."""
+    """Train a detector or a reader of edits: prepares what is missing, shows progress, resumes after a kill."""
     with _lab("unmask train"):
         from rich.console import Console
 
-        from unmask.forgery.methods import input_size, method_named, read_options
         from unmask.training import recipe
-        from unmask.training.run import Protocol
+        from unmask.training.methods import input_size, method_named, read_options
+        from unmask.training.run import Protocol, SequenceProtocol
+        from unmask.training.sequences import train_reader
 
-        options = read_options(method, settings or ())
+        found = method_named(method)
+        options, console = read_options(method, settings or ()), Console(stderr=True)
         side = size or input_size(method, options)
-        windows = method_named(method).load().windows
-        protocol = Protocol(
-            method=method,
-            options=options,
-            size=side,
-            window=window or (side // 2 if windows else side),
-            pairs=pairs,
-            steps=steps,
-            batch_pairs=batch_pairs,
-            learning_rate=learning_rate,
-            zoo_steps=zoo_steps,
-            twin_draws=twin_draws,
-            without=tuple(without or ()),
-            seed=seed,
-        )
-        shop = recipe.Workshop(data, work, synthetic, taef2, workers)
-        recipe.train(shop, run, protocol, start, Console(stderr=True))
+        if found.task == "sequence":
+            if window or without or synthetic or taef2:
+                raise typer.BadParameter(f"--window, --without, --synthetic and --taef2 are not for {method}")
+            reading = SequenceProtocol(
+                method=method,
+                options=options,
+                size=side,
+                steps=steps,
+                batch=batch,
+                limit=limit,
+                encoded=encoded,
+                learning_rate=learning_rate,
+                seed=seed,
+            )
+            train_reader(data, work, run, reading, start, workers, console)
+        else:
+            protocol = Protocol(
+                method=method,
+                options=options,
+                size=side,
+                window=window or (side // 2 if getattr(found.load(), "windows", False) else side),
+                pairs=pairs,
+                steps=steps,
+                batch_pairs=batch_pairs,
+                learning_rate=learning_rate,
+                zoo_steps=zoo_steps,
+                twin_draws=twin_draws,
+                without=tuple(without or ()),
+                seed=seed,
+            )
+            shop = recipe.Workshop(data, work, synthetic, taef2, workers)
+            recipe.train(shop, run, protocol, start, console)
     print(f"{run}: finished; next: unmask evaluate {run} --data {data} --work {work}")
 
 

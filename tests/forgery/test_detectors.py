@@ -19,6 +19,7 @@ from unmask.data.pool import Pool, PoolPlan
 from unmask.forgery.detector import normalise
 from unmask.training.engine import fit, save_weights
 from unmask.training.export import write_onnx
+from unmask.training.pairs import Pairs
 from unmask.training.run import Protocol, Run
 
 pytestmark = pytest.mark.lab
@@ -319,7 +320,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(candidate: Candidate, tmp_
             return learn(batch)
 
         detector.training_losses = MethodType(mortal, detector)  # type: ignore[method-assign]
-        fit(fabric, detector, pool, Run(folder, protocol, "0"), every=1)
+        fit(fabric, detector, Pairs(pool, protocol), Run(folder, protocol, "0"), every=1)
         return load_file(folder / "weights.safetensors")
 
     whole = train(tmp_path / "whole", 3)

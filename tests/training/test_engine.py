@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from unmask.data.pool import UNKNOWN, Pool, PoolPlan
 from unmask.forgery.detector import Batch, normalise
 from unmask.forgery.plain import Plain
-from unmask.training.engine import batches, fit, generators_of
+from unmask.training.engine import fit
+from unmask.training.pairs import Pairs, batches, generators_of
 from unmask.training.run import Protocol, Run
 
 pytestmark = pytest.mark.lab
@@ -130,7 +131,7 @@ def test_a_detector_is_shown_the_data_before_and_after(pool: Pool, tmp_path: Pat
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     run = Run(tmp_path, PROTOCOL, "0")
     for _ in range(2):
-        fit(fabric, Curious(**PROTOCOL.options), pool, run, held=held)  # type: ignore[arg-type]
+        fit(fabric, Curious(**PROTOCOL.options), Pairs(pool, PROTOCOL, held), run)  # type: ignore[arg-type]
     # Once each for a new run; a finished one that is found again is not begun anew. PGGAN is none of its families.
     assert len(Curious.begun) == 1 and Curious.begun[0] > 0
     assert Curious.ended[0][1] == [0, 3, 1, 0] and Curious.ended[0] == Curious.ended[1]
@@ -200,7 +201,7 @@ def train(folder: Path, pool: Pool, lives: int = 10**9, **how: Any) -> nn.Module
     torch.manual_seed(PROTOCOL.seed)
     detector = Mortal(**PROTOCOL.options)  # type: ignore[arg-type]
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    return fit(fabric, detector, pool, Run(folder, PROTOCOL, "0"), every=2, **how)
+    return fit(fabric, detector, Pairs(pool, PROTOCOL), Run(folder, PROTOCOL, "0"), every=2, **how)
 
 
 @pytest.fixture(scope="module")

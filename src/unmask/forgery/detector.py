@@ -30,8 +30,8 @@ class DetectorOutput:
     extras: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Detector(nn.Module, ABC):
-    """A forgery detector.
+class Network(nn.Module):
+    """What sees faces.
 
     `mean` and `std` are the normalisation of its input, RGB in [0, 1]; `size` is the side of its input in pixels, a
     multiple of `step`, which may be set to another one before training.
@@ -42,15 +42,9 @@ class Detector(nn.Module, ABC):
     size: int = 224
     step: int = 32
 
-    @abstractmethod
-    def forward(self, faces: Tensor) -> DetectorOutput:
-        """Score faces, (B, 3, S, S) normalised."""
 
-
-class Learner(Detector):
-    """A detector that the engine can train. `windows`: from parts of faces too, at sizes of their own."""
-
-    windows: bool = False
+class Trainable(Network, ABC):
+    """A network that the engine can train."""
 
     @abstractmethod
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -72,6 +66,20 @@ class Learner(Detector):
             training: finitely many batches of the training split.
             validation: the validation split's faces once; `masks` are all unknown.
         """
+
+
+class Detector(Network, ABC):
+    """A forgery detector."""
+
+    @abstractmethod
+    def forward(self, faces: Tensor) -> DetectorOutput:
+        """Score faces, (B, 3, S, S) normalised."""
+
+
+class Learner(Detector, Trainable):
+    """A detector that can be trained. `windows`: from parts of faces too, at sizes of their own."""
+
+    windows: bool = False
 
 
 def normalise(faces: Tensor, detector: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""The detectors by name, each read only when it is asked for: what `unmask train METHOD` can train.
+"""The methods by name, each read only when it is asked for: what `unmask train METHOD` can train.
 
 The options of a method are the keyword arguments of its class, so that they are written down once. Lab only: torch.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from unmask.errors import DataError
-from unmask.forgery.detector import Learner
+from unmask.forgery.detector import Trainable
 
 Value = str | int | float | bool
 _GIVEN = "generators"  # follows from the data, not from the user
@@ -20,17 +20,18 @@ _GIVEN = "generators"  # follows from the data, not from the user
 
 @dataclass(frozen=True)
 class Method:
-    """One detector: where its class stands and where it is published."""
+    """One method: where its class stands, where it is published, and whether it detects forgeries or reads edits."""
 
     name: str
     module: str
     cls: str
     source: str
     summary: str
+    task: Literal["detection", "sequence"] = "detection"
 
-    def load(self) -> type[Learner]:
+    def load(self) -> type[Trainable]:
         """The class."""
-        found: type[Learner] = getattr(importlib.import_module(self.module), self.cls)
+        found: type[Trainable] = getattr(importlib.import_module(self.module), self.cls)
         return found
 
 
@@ -72,6 +73,22 @@ METHODS = {
             "MesoNet",
             "Afchar et al. 2018, arXiv 1809.00888",
             "a small public network, for comparison",
+        ),
+        Method(
+            "seqfakeformer",
+            "unmask.sequence.seqfakeformer",
+            "SeqFakeFormer",
+            "Shao et al. 2022, arXiv 2207.02204",
+            "sequence of edits from one scale, step by step",
+            "sequence",
+        ),
+        Method(
+            "mmnet",
+            "unmask.sequence.mmnet",
+            "MMNet",
+            "Xia et al. 2023, arXiv 2307.02733",
+            "sequence of edits from three scales and three readings; recovers the face",
+            "sequence",
         ),
     )
 }
@@ -154,8 +171,8 @@ def build(
     options: Mapping[str, Value] = types.MappingProxyType({}),
     generators: Sequence[str] = (),
     size: int | None = None,
-) -> Learner:
-    """A new detector.
+) -> Trainable:
+    """A new detector or reader.
 
     Args:
         method: its name.
@@ -186,7 +203,7 @@ def input_size(method: str, options: Mapping[str, Value]) -> int:
     return _offline(method, options).size
 
 
-def _offline(method: str, options: Mapping[str, Value] = types.MappingProxyType({})) -> Learner:
+def _offline(method: str, options: Mapping[str, Value] = types.MappingProxyType({})) -> Trainable:
     """A detector with random weights: nothing is fetched."""
     return build(method, {**options, **({"weights": "none"} if "weights" in options_of(method) else {})})
 
@@ -210,6 +227,7 @@ def describe(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 "name": name,
                 "summary": method.summary,
                 "source": method.source,
+                "task": method.task,
                 "size": detector.size,
                 "parameters": sum(p.numel() for p in detector.parameters() if p.requires_grad),
                 "options": options,

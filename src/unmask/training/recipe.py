@@ -24,9 +24,10 @@ from unmask.data.store import StoredFace, build_store, read_store
 from unmask.data.twins import make_twins, train_zoo, zoo_and_taef2
 from unmask.errors import DataError
 from unmask.forgery.detector import Learner
-from unmask.forgery.methods import build, options_of
 from unmask.packs.card import sha256_of
 from unmask.training.engine import fit, make_fabric
+from unmask.training.methods import build, options_of
+from unmask.training.pairs import Pairs
 from unmask.training.run import Protocol, Run
 from unmask.training.scoring import family_aucs, logits_of
 
@@ -184,7 +185,7 @@ def train(shop: Workshop, folder: Path, protocol: Protocol, start: Path | None, 
         def advance(step: int, loss: float) -> None:
             progress.update(task, completed=step, description=f"training (loss {loss:.3f})")
 
-        return fit(fabric, detector, pool, run, validate, held, progress=advance)
+        return fit(fabric, detector, Pairs(pool, protocol, held), run, validate, progress=advance)
 
 
 def new_detector(protocol: Protocol, pretrained: bool) -> Learner:
@@ -197,6 +198,8 @@ def new_detector(protocol: Protocol, pretrained: bool) -> Learner:
     if not pretrained and "weights" in options_of(protocol.method):
         options["weights"] = "none"
     detector = build(protocol.method, options, protocol.families, protocol.size)
+    if not isinstance(detector, Learner):
+        raise DataError(f"{protocol.method} reads sequences of edits; it is no detector")
     if protocol.window != protocol.size and not detector.windows:
         raise DataError(f"{protocol.method} learns from whole faces: --window must be its size, {protocol.size}")
     return detector

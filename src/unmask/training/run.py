@@ -5,50 +5,79 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import unmask
 from unmask.errors import DataError
 
+Kind = TypeVar("Kind", bound="Settings")
 _LIBRARIES = ("torch", "timm", "lightning", "numpy", "opencv-python-headless", "scikit-learn", "lir", "onnxruntime")
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """Everything that decides a training run's outcome beside the data; saved with it and printed beside its numbers.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides any training run's outcome beside the data; saved with it and printed beside its numbers.
 
-    `method` names the detector, `options` those of its settings that were chosen, `families` the forged families it was
-    trained on, in the order of its generators, `spectra` those of the pictures. `size` is the side of its input in
-    pixels, `margin` that of the crop over the face box. `window` is the side of the random window of a pair that a step
-    sees (the whole crop if it is `size`): traces of forging are local, and a window of half the side costs a quarter;
-    every `whole_every`-th step sees whole crops all the same. `start` names the weights a run began from, by their
-    sha256, and `before` the families those had been trained on. `without` are families left out. `average` is the decay
-    of the weights' moving average.
+    `method` names what is trained, `options` those of its settings that were chosen. `size` is the side of its input in
+    pixels, `margin` that of the crop over the face box. `start` names the weights a run began from, by their sha256.
+    `average` is the decay of the weights' moving average.
     """
 
     method: str = "plain"
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    families: tuple[str, ...] = ()
-    spectra: tuple[str, ...] = ("visible",)
     size: int = 224
-    window: int = 112
-    whole_every: int = 6
     margin: float = 1.4
-    pairs: int = 14_000
     steps: int = 2_600
-    batch_pairs: int = 16
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     average: float = 0.998
+    start: str = "the method's own"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol(Settings):
+    """Those of a detector's run.
+
+    `families` are the forged families it was trained on, in the order of its generators, `spectra` those of the
+    pictures. `window` is the side of the random window of a pair that a step sees (the whole crop if it is `size`):
+    traces of forging are local, and a window of half the side costs a quarter; every `whole_every`-th step sees whole
+    crops all the same. `before` are the families that the weights at `start` had been trained on. `without` are
+    families left out.
+    """
+
+    families: tuple[str, ...] = ()
+    spectra: tuple[str, ...] = ("visible",)
+    window: int = 112
+    whole_every: int = 6
+    pairs: int = 14_000
+    batch_pairs: int = 16
     zoo_steps: int = 300
     twin_draws: int = 2
-    start: str = "the method's own"
     before: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
-    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceProtocol(Settings):
+    """Those of a sequence reader's run.
+
+    `track` is the vocabulary of its edits. `batch` faces make a step; `limit` of the training split are used (0: all).
+    `encoded` is the share of faces that a step sees encoded as JPEG once more. `known` are the sequences that were seen
+    in training, as places in `labels.all_sequences()`.
+    """
+
+    method: str = "mmnet"
+    track: str = "facial_components"
+    size: int = 128
+    margin: float = 2.0
+    batch: int = 16
+    limit: int = 0
+    encoded: float = 0.0
+    known: tuple[int, ...] = ()
 
 
 def versions() -> dict[str, str]:
@@ -62,10 +91,27 @@ def versions() -> dict[str, str]:
     return found
 
 
-class Run:
+def read_settings(folder: Path, kind: type[Kind]) -> Kind:
+    """The settings of a run folder.
+
+    Raises:
+        DataError: it is no run folder, or one of another kind of run.
+    """
+    try:
+        saved: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["protocol"]
+        lists = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
+        method = saved["method"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder}: not a run folder of this version (no readable run.json)") from error
+    if saved.keys() != {each.name for each in fields(kind)}:
+        raise DataError(f"{folder}: a run of {method}, of another kind or version than is asked for here")
+    return kind(**{**saved, **lists})
+
+
+class Run(Generic[Kind]):
     """A run folder, new or found."""
 
-    def __init__(self, folder: Path, protocol: Protocol, data_sha256: str) -> None:
+    def __init__(self, folder: Path, protocol: Kind, data_sha256: str) -> None:
         self.folder, self.protocol = folder, protocol
         folder.mkdir(parents=True, exist_ok=True)
         record = {"protocol": json.loads(json.dumps(asdict(protocol))), "data_sha256": data_sha256}
@@ -78,19 +124,10 @@ class Run:
             record |= {"command": " ".join(sys.argv), "versions": versions()}
             path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
-    @classmethod
-    def protocol_of(cls, folder: Path) -> Protocol:
-        """The protocol of a run folder.
-
-        Raises:
-            DataError: it is no run folder.
-        """
-        try:
-            saved: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["protocol"]
-            lists = {name: tuple(saved[name]) for name in ("families", "spectra", "without", "before")}
-            return Protocol(**{**saved, **lists})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{folder}: not a run folder of this version (no readable run.json)") from error
+    @staticmethod
+    def protocol_of(folder: Path) -> Protocol:
+        """The protocol of a detector's run folder; raises as `read_settings`."""
+        return read_settings(folder, Protocol)
 
     def log(self, row: dict[str, float]) -> None:
         """Add a row to metrics.csv; the first row decides the columns. A step logged again counts once."""

@@ -13,13 +13,13 @@ from unmask.data.pool import SOURCE_SHARES
 from unmask.data.store import StoredFace
 from unmask.errors import DataError, PackError
 from unmask.forgery.fusion import Fused
-from unmask.forgery.methods import METHODS
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import Calibration, OperatingPoint
 from unmask.training.calibration import Scored, fit_calibration
 from unmask.training.contenders import pack_scorer, test_twins
 from unmask.training.evaluation import Evaluation, add, evaluate, families_of, quality_of
 from unmask.training.export import parity, with_numbers, write_pack
+from unmask.training.methods import METHODS
 from unmask.training.metrics import threshold_at
 from unmask.training.recipe import Workshop, load_run
 from unmask.training.run import Run

@@ -1,0 +1,254 @@
+"""Train and load readers of edit sequences, with the detectors' engine, run folder and checkpoints. Lab only."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor
+
+from unmask.data.degradation import jpeg
+from unmask.data.layouts import read_layout
+from unmask.data.manifest import manifest_sha256
+from unmask.data.sequence_faces import PER_EDIT, UNION, SequenceFaces, prepare_sequences
+from unmask.errors import DataError
+from unmask.forgery.detector import Network, normalise
+from unmask.packs.card import sha256_of
+from unmask.sequence.labels import all_sequences, place_of
+from unmask.sequence.metrics import adaptive_accuracy, complete_matching, fixed_accuracy
+from unmask.sequence.reader import SequenceReader
+from unmask.training.engine import fit, make_fabric
+from unmask.training.methods import build, options_of
+from unmask.training.recipe import progress_bars
+from unmask.training.run import Run, SequenceProtocol, read_settings
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A feed of the engine: the training split under a protocol."""
+
+    faces: SequenceFaces
+    protocol: SequenceProtocol
+    unit: str = "faces"
+
+    @property
+    def count(self) -> int:
+        """Faces in a step."""
+        return self.protocol.batch
+
+    def batches(self, device: torch.device, first: int, rank: int = 0, world: int = 1) -> Iterator[dict[str, Tensor]]:
+        """Endless batches of `sequence.reader.BATCH` from step `first` on, in shuffled epochs.
+
+        A face and its original get the same gain, shift and mirroring.
+        """
+        count, total = self.protocol.batch, len(self.faces)
+        per_epoch = max(1, total // count)
+        step, order = first, (-1, np.arange(total))
+        while True:
+            epoch, place = divmod(step, per_epoch)
+            if order[0] != epoch:
+                order = (epoch, np.random.default_rng([self.protocol.seed, epoch]).permutation(total))
+            rows = np.sort(order[1][place * count : (place + 1) * count][rank::world])
+            rng = np.random.default_rng([self.protocol.seed, step, rank])
+            yield self._batch(rows, rng, device, min(1.0, step / self.protocol.steps))
+            step += 1
+
+    def _batch(
+        self, rows: np.ndarray, rng: np.random.Generator, device: torch.device, done: float
+    ) -> dict[str, Tensor]:
+        some, crops = self.faces.where(rows), self.faces.take(rows)
+        pixels = crops.faces
+        if self.protocol.encoded:
+            chosen = rng.random(len(rows)) < self.protocol.encoded
+            qualities = rng.integers(60, 97, len(rows))
+            pixels = np.stack(
+                [jpeg(one, int(q)) if hit else one for one, q, hit in zip(pixels, qualities, chosen, strict=True)]
+            )
+        turned = rng.random(len(rows)) < 0.5
+        gain, shift = (
+            torch.from_numpy(rng.uniform(*range_, (len(rows), 1, 1, 1)).astype(np.float32)).to(device)
+            for range_ in ((0.85, 1.15), (-0.08, 0.08))
+        )
+
+        def varied(stack: np.ndarray) -> Tensor:
+            x = torch.from_numpy(_mirrored(stack, turned, 2)).to(device).permute(0, 3, 1, 2).float() / 255
+            return ((x - 0.5) * gain + 0.5 + shift).clamp(0, 1)
+
+        masks = torch.from_numpy(_mirrored(crops.masks, turned, 3)).to(device).float() / 255
+        states = torch.from_numpy(some.states).to(device)[:, None, None, None]
+        return {
+            "faces": varied(pixels),
+            "sequences": torch.from_numpy(some.sequences.astype(np.int64)).to(device),
+            "masks": torch.where(states == PER_EDIT, masks, -1.0),
+            "unions": torch.where(states >= UNION, masks.amax(1, keepdim=True), -1.0),
+            "originals": varied(crops.originals),
+            "paired": torch.from_numpy(some.paired.astype(np.float32)).to(device),
+            "progress": torch.tensor(done, device=device),
+        }
+
+    def held(self, network: Network, device: torch.device) -> Iterator[dict[str, Tensor]]:
+        """Nothing: readers fit nothing after the last step."""
+        yield from ()
+
+
+def _mirrored(stack: np.ndarray, turned: np.ndarray, axis: int) -> np.ndarray:
+    out = stack.copy()
+    out[turned] = np.flip(stack[turned], axis)
+    return out
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What a reader says of N faces.
+
+    `scores` float32 (N, 326), see `SequenceOutput`; `greedy` uint8 (N, 5); `areas` float32 (N, 5, h, w) in [0, 1] and
+    `recovered` uint8 (N, S, S, 3), None where the reader does not say.
+    """
+
+    scores: np.ndarray
+    greedy: np.ndarray
+    areas: np.ndarray | None
+    recovered: np.ndarray | None
+
+
+@torch.no_grad()
+def readings_of(reader: SequenceReader, crops: np.ndarray, device: torch.device, batch: int = 32) -> Readings:
+    """What a reader in evaluation mode says of crops uint8 (N, S, S, 3)."""
+    parts: dict[str, list[np.ndarray]] = {"scores": [], "greedy": [], "areas": [], "recovered": []}
+    for start in range(0, len(crops), batch):
+        x = torch.from_numpy(crops[start : start + batch]).to(device).permute(0, 3, 1, 2).float() / 255
+        x = normalise(x, reader)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            out, greedy = reader(x), reader.greedy(x)
+        parts["scores"].append(out.scores.float().cpu().numpy())
+        parts["greedy"].append(greedy.cpu().numpy().astype(np.uint8))
+        if out.areas is not None:
+            parts["areas"].append(out.areas.float().sigmoid().cpu().numpy())
+        if out.recovered is not None:
+            pixels = (out.recovered.float() * 255 + 0.5).byte().permute(0, 2, 3, 1)
+            parts["recovered"].append(pixels.cpu().numpy())
+    joined = {name: np.concatenate(found) if found else None for name, found in parts.items()}
+    assert joined["scores"] is not None and joined["greedy"] is not None
+    return Readings(joined["scores"], joined["greedy"], joined["areas"], joined["recovered"])
+
+
+def sequence_faces(data: Path, work: Path, size: int, margin: float, workers: int, console: Console) -> SequenceFaces:
+    """The cropped faces of a data set in any layout that can be read, made if they are not there.
+
+    Raises:
+        DataError: as of `read_layout` and `prepare_sequences`.
+    """
+    samples = read_layout(data)
+    with progress_bars(console) as progress:
+        task = progress.add_task("cropping faces", total=len(samples), visible=False)
+        return prepare_sequences(
+            samples,
+            work,
+            size,
+            margin,
+            workers,
+            lambda done, total: progress.update(task, completed=done, total=total, visible=True),
+        )
+
+
+def train_reader(
+    data: Path,
+    work: Path,
+    folder: Path,
+    protocol: SequenceProtocol,
+    start: Path | None,
+    workers: int,
+    console: Console,
+    watch: int = 500,
+) -> SequenceReader:
+    """Prepare what is missing and train, or resume, one run; returns the averaged reader.
+
+    Args:
+        data: Seq-DeepFake folder, or any layout whose rows have sequences.
+        work: folder for what is prepared.
+        folder: of the run.
+        protocol: of the run; `track`, `known` and `start` are filled in here.
+        start: run folder whose weights to begin from; None for the method's own.
+        workers: processes that crop faces.
+        console: for progress, on standard error.
+        watch: faces of the validation split that training is watched on, at most.
+
+    Raises:
+        DataError: something about the data, the run folder, the options or the start; before training begins.
+    """
+    if start is not None:
+        if not (start / "weights.safetensors").is_file():
+            raise DataError(f"{start}: no weights.safetensors to start from; finish that run first")
+        protocol = replace(protocol, start=sha256_of(start / "weights.safetensors"))
+    faces = sequence_faces(data, work, protocol.size, protocol.margin, workers, console)
+    training, watched = faces.split("train"), faces.split("val")
+    if protocol.limit:
+        training = training.where(np.arange(min(protocol.limit, len(training))))
+    watched = watched.where(np.arange(min(watch, len(watched))))
+    known = sorted({place_of(row) for row in training.sequences.tolist()})
+    protocol = replace(protocol, track=faces.track.name, known=tuple(known))
+    torch.manual_seed(protocol.seed)
+    reader = new_reader(protocol, pretrained=start is None)
+    run = Run(folder, protocol, manifest_sha256(faces.samples))
+    if start is not None:
+        reader.load_state_dict(load_file(start / "weights.safetensors"))
+    fabric = make_fabric()
+    crops = watched.take(np.arange(len(watched))).faces
+
+    def validate(module: SequenceReader) -> dict[str, float]:
+        told = decoded(readings_of(module, crops, fabric.device).scores)
+        truth = watched.sequences
+        return {
+            "val_csm": complete_matching(truth, told),
+            "val_adaptive": adaptive_accuracy(truth, told),
+            "val_fixed": fixed_accuracy(truth, told),
+        }
+
+    with progress_bars(console) as progress:
+        task = progress.add_task("training", total=protocol.steps)
+
+        def advance(step: int, loss: float) -> None:
+            progress.update(task, completed=step, description=f"training (loss {loss:.3f})")
+
+        return fit(fabric, reader, Edited(training, protocol), run, validate, progress=advance)
+
+
+def decoded(scores: np.ndarray, known: tuple[int, ...] | None = None) -> np.ndarray:
+    """The best sequence for scores (N, 326), uint8 (N, 5): of all, or of those at some places of the table."""
+    if known is None:
+        return all_sequences()[scores.argmax(axis=1)]
+    places = np.asarray(known)
+    return all_sequences()[places[scores[:, places].argmax(axis=1)]]
+
+
+def new_reader(protocol: SequenceProtocol, pretrained: bool) -> SequenceReader:
+    """The untrained reader of a protocol; without `pretrained` its trunk starts from random weights.
+
+    Raises:
+        DataError: no such method or option, or a size that it cannot take.
+    """
+    options: dict[str, Any] = dict(protocol.options)
+    if not pretrained and "weights" in options_of(protocol.method):
+        options["weights"] = "none"
+    reader = build(protocol.method, options, size=protocol.size)
+    if not isinstance(reader, SequenceReader):
+        raise DataError(f"{protocol.method} is a detector, no reader of sequences")
+    return reader
+
+
+def load_reader(folder: Path) -> tuple[SequenceReader, SequenceProtocol]:
+    """The averaged reader of a finished run, and its protocol.
+
+    Raises:
+        DataError: no such run, or it is not finished.
+    """
+    protocol = read_settings(folder, SequenceProtocol)
+    if not (folder / "weights.safetensors").is_file():
+        raise DataError(f"{folder}: the run is not finished; start the same command again to resume it")
+    reader = new_reader(protocol, pretrained=False)
+    reader.load_state_dict(load_file(folder / "weights.safetensors"))
+    return reader.eval(), protocol
