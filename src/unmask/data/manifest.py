@@ -145,7 +145,7 @@ def check_samples(
     for name, sample in zip(names, samples, strict=True):
         for kind, beside in (("mask", sample.mask), ("original", sample.original)):
             if beside and Path(beside).is_file():
-                other, picture = (_size(Path(one), f"{where}, {name}") for one in (beside, sample.path))
+                other, picture = (picture_size(Path(one), f"{where}, {name}") for one in (beside, sample.path))
                 if other != picture:
                     raise DataError(
                         f"{where}, {name}: {kind} {beside} has {other[0]} x {other[1]} pixels, its picture "
@@ -169,7 +169,7 @@ def check_samples(
 _ORIENTATION, _TURNED = 0x0112, 5  # EXIF tag; from this value on, width and height change places
 
 
-def _size(path: Path, where: str) -> tuple[int, int]:
+def picture_size(path: Path, where: str) -> tuple[int, int]:
     """Width and height as OpenCV will decode it, from the header alone."""
     try:
         with Image.open(path) as picture:

@@ -1,10 +1,9 @@
 """Edits of single facial parts, and the global re-synthesis that passes over the whole face after each of them.
 
 The parts are those of Seq-DeepFake's component track. Every edit takes a picture and gives another one with the soft
-mask of what it changed; which of five editors makes it is drawn: features of a donor pasted in (alpha or Poisson
-blending), a new colour, a new shape, a loss of detail, or a new texture. A generator that edits a face draws all of it
-anew: an earlier edit has passed through it more often than a later one, and only that makes the order observable.
-`Resynthesis` does the same with an autoencoder, or with resampling, noise and JPEG. Lab only.
+mask of what it changed; which of five editors makes it is drawn: features of a donor pasted in, a new colour, a new
+shape, a loss of detail, or a new texture. A generator that edits a face draws all of it anew: an earlier edit has
+passed through it more often than a later one, and only that makes the order observable. `Resynthesis` does the same with an autoencoder, or with resampling, noise and JPEG. Lab only.
 
 Pictures are uint8 (H, W, 3) RGB, masks float32 (H, W) in [0, 1], meshes (468, 2) in pixels.
 """
@@ -16,7 +15,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from unmask.data.blending import blend, coarsen, displace, match_colour, poisson, warp_face
+from unmask.data.blending import blend, coarsen, displace, match_colour, warp_face
 from unmask.data.degradation import jpeg, sharpen
 from unmask.data.landmarks import LEFT_BROW, LEFT_EYE, LIPS, NOSE, RIGHT_BROW, RIGHT_EYE
 from unmask.faces.alignment import resize
@@ -90,13 +89,14 @@ def edit_part(rng: np.random.Generator, pixels: np.ndarray, face: PartedFace, do
         raise ValueError(f"part {part!r}: this face has {', '.join(face.parts())}")
     editor = str(rng.choice(EDITORS, p=_SHARES))
     soft = _soft(rng, face, part)
+    if editor == "transplant" and part == "hair":
+        worn = _donated_hair(pixels, face, donor, soft)
+        if worn is not None:
+            return Edited(blend(pixels, worn, soft), soft, editor)
+        editor = "recolour"
     if editor == "transplant":
-        if part == "hair":
-            return Edited(_transplant_hair(rng, pixels, face, donor, soft), soft, editor)
         worn = warp_face(donor.pixels, donor.mesh, face.mesh, pixels.shape)
-        worn = match_colour(worn, pixels, soft, float(rng.uniform(0.3, 1.0)))
-        if rng.random() < 0.4:
-            return Edited(poisson(pixels, worn, soft), (soft > 0.5).astype(np.float32), editor)
+        worn = match_colour(worn, pixels, soft, float(rng.uniform(0.0, 0.7)))
         return Edited(blend(pixels, worn, soft), soft, editor)
     change = {"recolour": _recolour, "reshape": _reshape, "soften": _soften, "texture": _texture}[editor]
     return Edited(blend(pixels, change(rng, pixels, soft, face), soft), soft, editor)
@@ -113,19 +113,16 @@ def _soft(rng: np.random.Generator, face: PartedFace, part: str) -> np.ndarray:
     return np.minimum(soft, 1).astype(np.float32)
 
 
-def _transplant_hair(
-    rng: np.random.Generator, pixels: np.ndarray, face: PartedFace, donor: PartedFace, soft: np.ndarray
-) -> np.ndarray:
-    """The donor's hair where both have some; elsewhere the face's own in the donor's colours."""
+def _donated_hair(pixels: np.ndarray, face: PartedFace, donor: PartedFace, soft: np.ndarray) -> np.ndarray | None:
+    """The donor's hair where both have some, elsewhere the face's own in its colours; None if there is too little."""
     worn = warp_face(donor.pixels, donor.mesh, face.mesh, pixels.shape)
     hair = np.repeat(donor.area("hair")[..., None] * np.uint8(255), 3, 2)
     common = (warp_face(hair, donor.mesh, face.mesh, pixels.shape)[..., 0] > 127) & (soft > 0.5)
     if common.mean() < _LEAST_HAIR / 2:
-        return blend(pixels, _recolour(rng, pixels, soft, face), soft)
+        return None
     toned = _toned(pixels, soft > 0.5, worn, common)
     seam = 0.02 * float(np.ptp(face.mesh[:, 0]))
-    filled = blend(toned, worn, cv2.GaussianBlur(common.astype(np.float32), (0, 0), seam))
-    return blend(pixels, filled, soft)
+    return blend(toned, worn, cv2.GaussianBlur(common.astype(np.float32), (0, 0), seam))
 
 
 def _toned(pixels: np.ndarray, inside: np.ndarray, model: np.ndarray, shown: np.ndarray) -> np.ndarray:
@@ -137,8 +134,8 @@ def _toned(pixels: np.ndarray, inside: np.ndarray, model: np.ndarray, shown: np.
 
 def _recolour(rng: np.random.Generator, pixels: np.ndarray, _: np.ndarray, __: PartedFace) -> np.ndarray:
     lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
-    angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(9, 24)
-    lab += np.array([rng.uniform(-22, 22), reach * np.cos(angle), reach * np.sin(angle)], np.float32)
+    angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(12, 28)
+    lab += np.array([rng.uniform(-26, 26), reach * np.cos(angle), reach * np.sin(angle)], np.float32)
     return cv2.cvtColor(np.clip(lab + 0.5, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
 
 
@@ -146,7 +143,7 @@ def _reshape(rng: np.random.Generator, pixels: np.ndarray, soft: np.ndarray, fac
     """Each connected piece of the part scaled about its own centre and shifted, fading out with the mask."""
     shift = np.zeros((*pixels.shape[:2], 2), np.float32)
     rows, columns = np.mgrid[0 : pixels.shape[0], 0 : pixels.shape[1]].astype(np.float32)
-    scale = float(rng.choice([-1, 1]) * rng.uniform(0.12, 0.28))
+    scale = float(rng.choice([-1, 1]) * rng.uniform(0.18, 0.36))
     move = rng.uniform(-0.025, 0.025, 2).astype(np.float32) * float(np.ptp(face.mesh[:, 0]))
     count, pieces = cv2.connectedComponents((soft > 0.05).astype(np.uint8))
     for piece in range(1, count):
@@ -159,14 +156,14 @@ def _reshape(rng: np.random.Generator, pixels: np.ndarray, soft: np.ndarray, fac
 
 
 def _soften(rng: np.random.Generator, pixels: np.ndarray, _: np.ndarray, __: PartedFace) -> np.ndarray:
-    return coarsen(rng, pixels, float(rng.uniform(0.22, 0.42)))
+    return coarsen(rng, pixels, float(rng.uniform(0.18, 0.34)))
 
 
 def _texture(rng: np.random.Generator, pixels: np.ndarray, _: np.ndarray, __: PartedFace) -> np.ndarray:
     if rng.random() < 0.5:
-        return sharpen(pixels, float(rng.uniform(1.0, 2.2)))
+        return sharpen(pixels, float(rng.uniform(1.5, 3.0)))
     grain = cv2.GaussianBlur(rng.normal(0, 1, pixels.shape[:2]), (0, 0), float(rng.uniform(0.6, 1.4)))
-    strength = float(rng.uniform(7, 14)) / max(float(grain.std()), 1e-6)
+    strength = float(rng.uniform(10, 18)) / max(float(grain.std()), 1e-6)
     return np.clip(pixels + strength * grain[..., None] + 0.5, 0, 255).astype(np.uint8)
 
 

@@ -6,8 +6,6 @@ alike. Lab only.
 
 import hashlib
 import json
-import multiprocessing
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import cv2
 import numpy as np
 
 from unmask.data.manifest import Sample
+from unmask.data.parallel import spread
 from unmask.errors import DataError
 from unmask.faces.alignment import context_region, resize
 from unmask.sequence.labels import LONGEST, TRACKS, Track
@@ -165,9 +164,8 @@ def prepare_sequences(
             progress(min(len(samples), int(done.sum()) * _CHUNK), len(samples))
 
     if workers > 1 and len(left) > 1:
-        with multiprocessing.get_context("spawn").Pool(workers, _start, (job,)) as processes:
-            for chunk, found in processes.imap_unordered(_crop_chunk, left):
-                keep(chunk, found)
+        for chunk, found in spread(_crop_chunk, left, workers, _start, (job,)):
+            keep(chunk, found)
     elif left:
         cropper = _Cropper(job)
         for chunk in left:
@@ -200,8 +198,6 @@ _CROPPER: "_Cropper | None" = None  # one a worker
 
 def _start(job: _Job) -> None:
     global _CROPPER
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
     _CROPPER = _Cropper(job)
 
 
@@ -268,5 +264,5 @@ def _read(path: str) -> np.ndarray:
 def _read_grey(path: str) -> np.ndarray:
     grey = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
     if grey is None:
-        raise DataError(f"{path}: no mask that OpenCV can read; give one for every step, or drop the column steps")
+        raise DataError(f"{path}: no mask that OpenCV can read; replace it, or drop the column that names it")
     return grey

@@ -27,11 +27,8 @@ import csv
 import hashlib
 import io
 import json
-import multiprocessing
-import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -45,8 +42,9 @@ from PIL import Image
 from unmask import __version__
 from unmask.data.blending import pose_distance
 from unmask.data.made_sets import Record, png, refuse_another, write_whole
-from unmask.data.manifest import SHARES, split_of
+from unmask.data.manifest import SHARES, picture_size, split_of
 from unmask.data.marking import FORGED, REAL, SourceType, band_height, mark, with_band
+from unmask.data.parallel import spread
 from unmask.data.part_edits import PARTS, PartedFace, Resynthesis, edit_part
 from unmask.data.source_faces import Finder, Progress, SourceFace, face_finder, find_faces, framed
 from unmask.errors import DataError
@@ -139,6 +137,8 @@ def forge_sequences(
         raise DataError(f"size {size}: give a multiple of 16 from 64 to 1024")
     if tools not in TOOLS or people not in ("file", "folder"):
         raise DataError(f"tools {tools!r} are to be one of {', '.join(TOOLS)}, people {people!r} file or folder")
+    if workers < 1:
+        raise DataError(f"workers {workers}: give one process or more")
     if not 0 <= held_out <= 0.9:
         raise DataError(f"held out {held_out}: give a share from 0 to 0.9")
     if not source.is_dir():
@@ -166,13 +166,12 @@ def forge_sequences(
             raise DataError(f"{source}: no face in any of {len(skipped)} files{why}; give a folder of face pictures")
         if people == "file":
             faces = _told_apart(faces, size, told)
-        digest = hashlib.sha256("".join(f"{face.name}{face.sha256}{face.person}" for face in faces).encode())
-        order = replace(order, pictures=digest.hexdigest())
-        refuse_another(out, order)
-        write_whole(out / "set.json", json.dumps(asdict(order), indent=1).encode())
         maps = source / "masks" if (source / "masks").is_dir() else None
+        order = replace(order, pictures=_digest(faces, maps))
+        refuse_another(out, order)
         plan = _Plan(tuple(faces), order, maps, taef2 if neural else None)
         plan.check()
+        write_whole(out / "set.json", json.dumps(asdict(order), indent=1).encode())
         with Record(out, _files) as record:
             numbers = range(count or _PER_FACE * len(faces))
             finished = {int(row["number"]) for row in record.rows.values()}
@@ -243,6 +242,23 @@ def _told_apart(faces: Sequence[SourceFace], size: int, told: Progress) -> list[
     return [replace(face, person=faces[first].name) for face, first in zip(faces, people_of(vectors), strict=True)]
 
 
+def _digest(faces: Sequence[SourceFace], maps: Path | None) -> str:
+    """Of the pictures, the people in them and their label maps."""
+    told = hashlib.sha256()
+    for face in faces:
+        told.update(f"{face.name}{face.sha256}{face.person}".encode())
+        if maps is not None:
+            told.update(_label_map(maps, face).read_bytes())
+    return told.hexdigest()
+
+
+def _label_map(maps: Path, face: SourceFace) -> Path:
+    path = maps / Path(face.name).with_suffix(".png")
+    if not path.is_file():
+        raise DataError(f"{path} is missing: every face of the folder needs its label map, or none has one")
+    return path
+
+
 def _files(row: Mapping[str, Any]) -> list[str]:
     steps = range(1, np.count_nonzero(row["label"]) + 1)
     made = [f"{row['steps']}/{step}{end}.png" for step in steps for end in ("", "-mask")]
@@ -286,9 +302,7 @@ def _made(plan: _Plan, numbers: Sequence[int], workers: int) -> Iterator[tuple[d
         maker = _Maker(plan)
         yield from map(maker.make, numbers)
         return
-    with ExitStack() as stack:
-        pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers, _start, (plan,)))
-        yield from pool.imap_unordered(_make, numbers, chunksize=4)
+    yield from spread(_make, numbers, workers, _start, (plan,), chunk=4)
 
 
 _MAKER: "_Maker | None" = None  # one a worker
@@ -296,8 +310,6 @@ _MAKER: "_Maker | None" = None  # one a worker
 
 def _start(plan: _Plan) -> None:
     global _MAKER
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that writes is told, and ends the others
-    cv2.setNumThreads(1)
     _MAKER = _Maker(plan)
 
 
@@ -376,13 +388,19 @@ class _Maker:
         return {f"{TRACK}/{path}": data for path, data in files.items()}, row
 
     def _draw(self, rng: np.random.Generator, face: PartedFace, split: str) -> tuple[str, ...]:
-        """A sequence: every length the face allows is as likely as any other, then every order of it."""
-        parts = face.parts()
-        length = int(rng.integers(0, len(parts) + 1))
+        """A sequence: every length is as likely as any other, then every order of the face's parts but those held out.
+
+        Where all orders of a length are held out, as can happen to a face without hair, it gets a shorter one.
+        """
+        own = {0, *(PARTS.index(part) + 1 for part in face.parts())}
+        held = frozenset[tuple[int, ...]]() if split == "test" else self._held
+        possible = [row for row in map(tuple, all_sequences().tolist()) if own >= set(row) and row not in held]
+        length = int(rng.integers(0, len(own)))
         while True:
-            some = tuple(parts[place] for place in rng.permutation(len(parts))[:length])
-            if split == "test" or self._label(some) not in self._held:
-                return some
+            some = [row for row in possible if sum(map(bool, row)) == length]
+            if some:
+                return tuple(PARTS[number - 1] for number in some[int(rng.integers(len(some)))] if number)
+            length -= 1
 
     @staticmethod
     def _label(edits: Sequence[str]) -> tuple[int, ...]:
@@ -391,11 +409,13 @@ class _Maker:
     def _read(self, face: SourceFace) -> PartedFace:
         size, hair = self._order.size, None
         if self._plan.maps is not None:
-            path = self._plan.maps / Path(face.name).with_suffix(".png")
-            if not path.is_file():
-                raise DataError(f"{path} is missing: every face of the folder needs its label map, or none has one")
-            with Image.open(path) as labels, Image.open(face.path) as picture:
-                drawn = np.asarray(labels.resize(picture.size, Image.Resampling.NEAREST))
+            path = _label_map(self._plan.maps, face)
+            upright = picture_size(face.path, f"{face.path}")
+            try:
+                with Image.open(path) as labels:
+                    drawn = np.asarray(labels.resize(upright, Image.Resampling.NEAREST))
+            except OSError as error:
+                raise DataError(f"{path}: not a readable label map ({error}); replace it") from error
             if drawn.ndim != 2:
                 raise DataError(f"{path}: not a label map of one channel; give CelebAMask-HQ's")
             left, top, side = face.window

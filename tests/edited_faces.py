@@ -1,0 +1,49 @@
+"""Faces edited step by step as training meets them, made by hand: no picture is read and no face is looked for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unmask.data.manifest import Sample
+from unmask.data.sequence_faces import CELLS, PER_EDIT, Crops, SequenceFaces
+from unmask.sequence.labels import TRACKS, checked
+
+TRACK = TRACKS["facial_components"]
+
+
+def edited_faces(
+    faces: np.ndarray,
+    sequences: Sequence[Sequence[int]],
+    originals: np.ndarray | None = None,
+    masks: np.ndarray | None = None,
+    states: Sequence[int] | None = None,
+    paired: Sequence[bool] | None = None,
+) -> SequenceFaces:
+    """Faces uint8 (N, S, S, 3) with their sequences; by default each is its own original and no mask shows an edit."""
+    count = len(faces)
+    numbers = np.array([checked(row) for row in sequences], np.uint8)
+    samples = [
+        Sample(
+            path=f"{row}.png",
+            label=int(any(sequence)),
+            family="made",
+            source="made",
+            subject=str(row),
+            split="train",
+            sequence="-".join(TRACK.names(sequence)),
+        )
+        for row, sequence in enumerate(numbers.tolist())
+    ]
+    return SequenceFaces(
+        TRACK,
+        Crops(
+            faces,
+            faces if originals is None else originals,
+            np.zeros((count, 5, CELLS, CELLS), np.uint8) if masks is None else masks,
+        ),
+        np.arange(count),
+        np.array([PER_EDIT] * count if states is None else states, np.uint8),
+        np.array([True] * count if paired is None else paired),
+        numbers,
+        tuple(samples),
+    )
