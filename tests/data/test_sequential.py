@@ -773,7 +773,7 @@ def test_an_autoencoder_draws_the_faces_anew(
         asked.append(folder)
         return lambda pixels, jitter, seed: 255 - pixels
 
-    monkeypatch.setattr(sequential, "_network", network)
+    monkeypatch.setattr(sequential, "taef2_network", network)
     folder = forge(faces, tmp_path / "set", count=20, tools=tools, taef2=weights).folder
     assert asked == [weights]
     rows = records(tmp_path / "set")

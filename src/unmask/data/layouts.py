@@ -333,6 +333,7 @@ def read_seq_deepfake(path: Path) -> list[Sample]:
             images/train/nose-eye-lip/NAME.jpg
             images/train/original/NAME.jpg
           facial_attributes/             edits Bangs, Eyeglasses, Beard, Smiling, Young, made by Talk-to-Edit
+          style_drift/                   not theirs: what `unmask synthesise --sequence` makes, all faces drawn
 
     An annotation file has the columns `file_path`, from the root, and `label`, five numbers in the order of the edits
     with zeros at the end: "[1, 2, 4, 0, 0]" is the `sequence` "nose-eye-lip", all zeros a real face. The shipped split
@@ -376,8 +377,8 @@ def read_seq_deepfake(path: Path) -> list[Sample]:
             samples.append(
                 Sample(
                     path=str(root / row["file_path"]),
-                    label=int(bool(steps)),
-                    family=known.generator if steps else "real",
+                    label=int(bool(steps) or known.drawn),
+                    family=known.generator if steps or known.drawn else "real",
                     source=f"seq-deepfake/{track}",
                     subject=f"{track}/{split}/{Path(subject).stem}",
                     split=split,
@@ -386,7 +387,7 @@ def read_seq_deepfake(path: Path) -> list[Sample]:
                 )
             )
             rows.append(place)
-    check_samples(samples, path, rows)
+    check_samples(samples, path, rows, training=not all(TRACKS[table.parent.parent.name].drawn for table in tables))
     return samples
 
 

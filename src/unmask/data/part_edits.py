@@ -3,7 +3,8 @@
 The parts are those of Seq-DeepFake's component track. Every edit takes a picture and gives another one with the soft
 mask of what it changed; which of five editors makes it is drawn: features of a donor pasted in, a new colour, a new
 shape, a loss of detail, or a new texture. A generator that edits a face draws all of it anew: an earlier edit has
-passed through it more often than a later one, and only that makes the order observable. `Resynthesis` does the same with an autoencoder, or with resampling, noise and JPEG. Lab only.
+passed through it more often than a later one, and only that makes the order observable. `Resynthesis` does the same
+with an autoencoder, or with resampling, noise and JPEG. Lab only.
 
 Pictures are uint8 (H, W, 3) RGB, masks float32 (H, W) in [0, 1], meshes (468, 2) in pixels.
 """

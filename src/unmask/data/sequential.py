@@ -45,11 +45,11 @@ from unmask.data.made_sets import Record, png, refuse_another, write_whole
 from unmask.data.manifest import SHARES, picture_size, split_of
 from unmask.data.marking import FORGED, REAL, SourceType, band_height, mark, with_band
 from unmask.data.parallel import spread
-from unmask.data.part_edits import PARTS, PartedFace, Resynthesis, edit_part
+from unmask.data.part_edits import PARTS, Kind, Network, PartedFace, Resynthesis, edit_part
 from unmask.data.source_faces import Finder, Progress, SourceFace, face_finder, find_faces, framed
 from unmask.errors import DataError
 from unmask.interruption import Interruption
-from unmask.sequence.labels import LONGEST, all_sequences, checked
+from unmask.sequence.labels import LONGEST, all_sequences
 
 Tools = Literal["both", "autoencoder", "classical", "none"]
 TOOLS: tuple[Tools, ...] = ("both", "autoencoder", "classical", "none")
@@ -57,7 +57,7 @@ TRACK = "facial_components"
 COLUMNS = ("file_path", "label", "original", "mask", "steps")
 
 _MAKING = 1  # raised whenever the code makes other pictures from the same order
-_SPLITS = {"train": "train", "val": "val", "cal": "val", "test": "test"}  # the layout knows three
+LAYOUT_SPLITS = {"train": "train", "val": "val", "cal": "val", "test": "test"}  # the layout knows three
 _PER_FACE = 6
 _CANDIDATES = 8  # people posed most alike, of whom donors are drawn
 _HAIR = 13  # in the label maps of CelebAMask-HQ, by the order of its `g_mask.py`
@@ -145,7 +145,6 @@ def forge_sequences(
         raise DataError(f"{source}: no such folder; give one with face pictures")
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{out} lies in {source}, whose pictures would then be edited again; name a folder outside")
-    neural = tools in ("both", "autoencoder")
     order = _Order(
         count,
         seed,
@@ -154,7 +153,7 @@ def forge_sequences(
         held_out,
         people,
         source.resolve().name or "pictures",
-        _weights(taef2) if neural else None,
+        weights_for(tools, taef2),
     )
     told = progress or (lambda _what, _done, _all: None)
     refuse_another(out, order)
@@ -169,10 +168,10 @@ def forge_sequences(
         maps = source / "masks" if (source / "masks").is_dir() else None
         order = replace(order, pictures=_digest(faces, maps))
         refuse_another(out, order)
-        plan = _Plan(tuple(faces), order, maps, taef2 if neural else None)
+        plan = _Plan(tuple(faces), order, maps, taef2 if order.taef2 else None)
         plan.check()
         write_whole(out / "set.json", json.dumps(asdict(order), indent=1).encode())
-        with Record(out, _files) as record:
+        with Record(out, row_files) as record:
             numbers = range(count or _PER_FACE * len(faces))
             finished = {int(row["number"]) for row in record.rows.values()}
             left = [number for number in numbers if number not in finished]
@@ -187,7 +186,7 @@ def forge_sequences(
             finally:
                 with interruption.held_back():
                     rows = [row for row in record.rows.values() if row["number"] in numbers]
-                    _write_annotations(out, rows)
+                    write_annotations(out, TRACK, rows)
     lengths = {
         split: dict(sorted(Counter(sum(map(bool, row["label"])) for row in rows if row["split"] == split).items()))
         for split in ("train", "val", "test")
@@ -222,7 +221,10 @@ def write_seq_deepfake(rows: Iterable[Mapping[str, str]], path: Path) -> None:
     write_whole(path, stream.getvalue().encode())
 
 
-def _weights(folder: Path | None) -> str:
+def weights_for(tools: Tools, folder: Path | None) -> str | None:
+    """SHA-256 of TAEF2's weights if some tools need them."""
+    if tools not in ("both", "autoencoder"):
+        return None
     from unmask.data.forging import taef2_sha256
 
     try:
@@ -259,20 +261,22 @@ def _label_map(maps: Path, face: SourceFace) -> Path:
     return path
 
 
-def _files(row: Mapping[str, Any]) -> list[str]:
+def row_files(row: Mapping[str, Any]) -> list[str]:
+    """The files that a line of the record speaks of, relative to the set."""
     steps = range(1, np.count_nonzero(row["label"]) + 1)
     made = [f"{row['steps']}/{step}{end}.png" for step in steps for end in ("", "-mask")]
-    return [f"{TRACK}/{name}" for name in (row["file"], row["original"], row["mask"], *made) if name]
+    return [f"{row['track']}/{name}" for name in (row["file"], row["original"], row["mask"], *made) if name]
 
 
-def _write_annotations(out: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_annotations(out: Path, track: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the annotation files of a set from the lines of its record."""
     by_split: dict[str, list[dict[str, str]]] = {}
     for row in sorted(rows, key=lambda row: int(row["number"])):
-        paths = {name: f"{TRACK}/{row[name]}" if row[name] else "" for name in ("original", "mask", "steps")}
-        line = {"file_path": f"{TRACK}/{row['file']}", "label": str(list(row["label"])), **paths}
+        paths = {name: f"{track}/{row[name]}" if row[name] else "" for name in ("original", "mask", "steps")}
+        line = {"file_path": f"{track}/{row['file']}", "label": str(list(row["label"])), **paths}
         by_split.setdefault(row["split"], []).append(line)
     for split, lines in by_split.items():
-        write_seq_deepfake(lines, out / TRACK / "annotations" / f"{split}.csv")
+        write_seq_deepfake(lines, out / track / "annotations" / f"{split}.csv")
 
 
 @dataclass(frozen=True)
@@ -285,7 +289,7 @@ class _Plan:
     taef2: Path | None
 
     def split(self, face: SourceFace) -> str:
-        return _SPLITS[split_of(f"{self.order.source}/{face.person}", SHARES)]
+        return LAYOUT_SPLITS[split_of(f"{self.order.source}/{face.person}", SHARES)]
 
     def check(self) -> None:
         """Raise DataError if some face has nobody to take features from."""
@@ -318,6 +322,33 @@ def _make(number: int) -> tuple[dict[str, bytes], dict[str, Any]]:
     return _MAKER.make(number)
 
 
+def draw_tool(rng: np.random.Generator, tools: Tools, network: Network | None) -> Resynthesis:
+    """What draws one picture's face anew after every step."""
+    kinds: tuple[Kind, ...] = ("autoencoder", "classical") if tools == "both" else (tools,)
+    return Resynthesis.draw(rng, kinds[int(rng.integers(len(kinds)))], network)
+
+
+def draw_numbers(rng: np.random.Generator, numbers: Iterable[int], held: frozenset[tuple[int, ...]]) -> tuple[int, ...]:
+    """A sequence of some edits: every length is as likely as any other, then every order but those held out.
+
+    Where all orders of a length are held out, as can happen to a face without hair, it gets a shorter one.
+    """
+    own = {0, *numbers}
+    possible = [row for row in map(tuple, all_sequences().tolist()) if own >= set(row) and row not in held]
+    length = int(rng.integers(0, len(own)))
+    while True:
+        some = [row for row in possible if sum(map(bool, row)) == length]
+        if some:
+            return some[int(rng.integers(len(some)))]
+        length -= 1
+
+
+def mask_png(mask: np.ndarray) -> bytes:
+    """A mask (S, S) in [0, 1] as a file, nothing in the band."""
+    grey = np.round(np.clip(mask, 0, 1) * 255).astype(np.uint8)
+    return png(np.pad(grey, ((band_height(len(mask)), 0), (0, 0))))
+
+
 class _Maker:
     """Makes the pictures of a set, each from its own seed."""
 
@@ -328,7 +359,7 @@ class _Maker:
         self._peers: dict[str, list[SourceFace]] = {}
         for face in plan.faces:
             self._peers.setdefault(plan.split(face), []).append(face)
-        self._network = None if plan.taef2 is None else _network(plan.taef2)
+        self._network = None if plan.taef2 is None else taef2_network(plan.taef2)
         self._parted = lru_cache(256)(self._read)
         self._alike = lru_cache(None)(self._posed_alike)
 
@@ -337,10 +368,11 @@ class _Maker:
         order, face = self._order, self._plan.faces[self._turn[number % len(self._plan.faces)]]
         rng = np.random.default_rng([order.seed, crc32(f"sequence {number}".encode())])
         split, parted = self._plan.split(face), self._parted(face)
-        edits = self._draw(rng, parted, split)
+        held = frozenset[tuple[int, ...]]() if split == "test" else self._held
+        label = draw_numbers(rng, [PARTS.index(part) + 1 for part in parted.parts()], held)
+        edits = tuple(PARTS[number - 1] for number in label if number)
         # As a rule one tool a picture: whoever edits step by step stays with one program.
-        kinds = {"both": ("autoencoder", "classical"), "none": ("none",)}.get(order.tools, (order.tools,))
-        tool = Resynthesis.draw(rng, kinds[int(rng.integers(len(kinds)))], self._network)  # type: ignore[arg-type]
+        tool = draw_tool(rng, order.tools, self._network)
         donors = self._alike(face) if edits else []
         pixels, union = parted.pixels, np.zeros(parted.pixels.shape[:2], np.float32)
         name = f"{number:06d}"
@@ -353,21 +385,22 @@ class _Maker:
             pixels, union = tool(rng, edited.pixels), np.maximum(union, edited.mask)
             used += [donor] if edited.editor == "transplant" else []
             steps.append({"part": part, "editor": edited.editor})
-            files[f"steps/{split}/{name}/{step}.png"] = mark(self._banded(pixels, FORGED), "compositeSynthetic")
-            files[f"steps/{split}/{name}/{step}-mask.png"] = self._mask(edited.mask)
+            files[f"steps/{split}/{name}/{step}.png"] = mark(_banded(pixels, FORGED), "compositeSynthetic")
+            files[f"steps/{split}/{name}/{step}-mask.png"] = mask_png(edited.mask)
         passes = len(edits)
         if not edits and order.tools != "none" and rng.random() < 0.5:
             passes = int(rng.integers(1, LONGEST + 1))
             for _ in range(passes):
                 pixels = tool(rng, pixels)
-        sequence, label = "-".join(edits) or "original", self._label(edits)
-        files["file"] = self._banded(pixels, FORGED if passes else REAL)
+        sequence = "-".join(edits) or "original"
+        files["file"] = _banded(pixels, FORGED if passes else REAL)
         if passes:
             kind: SourceType = "compositeSynthetic" if edits else "algorithmicallyEnhanced"
             files["file"] = mark(files["file"], kind)
         row: dict[str, Any] = {
             "path": f"{TRACK}/images/{split}/{sequence}/{name}.png",
             "number": number,
+            "track": TRACK,
             "file": f"images/{split}/{sequence}/{name}.png",
             "label": list(label),
             "split": split,
@@ -382,29 +415,10 @@ class _Maker:
             "tool": f"unmask {__version__}",
         }
         files[row["file"]] = files.pop("file")
-        files[row["original"]] = self._banded(parted.pixels, REAL)
+        files[row["original"]] = _banded(parted.pixels, REAL)
         if edits:
-            files[row["mask"]] = self._mask(union)
+            files[row["mask"]] = mask_png(union)
         return {f"{TRACK}/{path}": data for path, data in files.items()}, row
-
-    def _draw(self, rng: np.random.Generator, face: PartedFace, split: str) -> tuple[str, ...]:
-        """A sequence: every length is as likely as any other, then every order of the face's parts but those held out.
-
-        Where all orders of a length are held out, as can happen to a face without hair, it gets a shorter one.
-        """
-        own = {0, *(PARTS.index(part) + 1 for part in face.parts())}
-        held = frozenset[tuple[int, ...]]() if split == "test" else self._held
-        possible = [row for row in map(tuple, all_sequences().tolist()) if own >= set(row) and row not in held]
-        length = int(rng.integers(0, len(own)))
-        while True:
-            some = [row for row in possible if sum(map(bool, row)) == length]
-            if some:
-                return tuple(PARTS[number - 1] for number in some[int(rng.integers(len(some)))] if number)
-            length -= 1
-
-    @staticmethod
-    def _label(edits: Sequence[str]) -> tuple[int, ...]:
-        return checked([PARTS.index(part) + 1 for part in edits])
 
     def _read(self, face: SourceFace) -> PartedFace:
         size, hair = self._order.size, None
@@ -427,15 +441,12 @@ class _Maker:
         others = [other for other in self._peers[self._plan.split(face)] if other.person != face.person]
         return sorted(others, key=lambda other: pose_distance(other.mesh, face.mesh))[:_CANDIDATES]
 
-    def _banded(self, pixels: np.ndarray, text: str) -> bytes:
-        return png(with_band(pixels, text))
 
-    def _mask(self, mask: np.ndarray) -> bytes:
-        grey = np.round(np.clip(mask, 0, 1) * 255).astype(np.uint8)
-        return png(np.pad(grey, ((band_height(self._order.size), 0), (0, 0))))
+def _banded(pixels: np.ndarray, text: str) -> bytes:
+    return png(with_band(pixels, text))
 
 
-def _network(folder: Path) -> Any:
+def taef2_network(folder: Path) -> Network:
     """TAEF2 as `Resynthesis` calls it; one thread, for there is one worker a core."""
     import torch
 

@@ -17,11 +17,17 @@ LONGEST = 5
 
 @dataclass(frozen=True)
 class Track:
-    """A data set's vocabulary: its name, the generator behind it, and what the numbers 1..5 mean."""
+    """A data set's vocabulary: its name, the generator behind it, and what the numbers 1..5 mean.
+
+    `drawn` if its unedited faces are synthetic too.
+
+    The first two are Seq-DeepFake's; "style_drift" is `unmask.data.drifting`'s.
+    """
 
     name: str
     generator: str
     edits: tuple[str, ...]
+    drawn: bool = False
 
     def numbers(self, names: Sequence[str]) -> tuple[int, ...]:
         """Five numbers for the names of a sequence.
@@ -44,6 +50,7 @@ TRACKS = {
     for track in (
         Track("facial_components", "stylemapgan", ("nose", "eye", "eyebrow", "lip", "hair")),
         Track("facial_attributes", "talk-to-edit", ("Bangs", "Eyeglasses", "Beard", "Smiling", "Young")),
+        Track("style_drift", "mobilestylegan", ("pose", "shape", "features", "shading", "colours"), drawn=True),
     )
 }
 
