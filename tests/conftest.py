@@ -59,6 +59,24 @@ def tiny_pack(make_pack: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def make_reader(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a reader of edits that needs no training (`tiny_reader.py`), with changes to its card or its limits."""
+
+    def make(**changes: Any) -> Path:
+        from tiny_reader import write_reader
+
+        return write_reader(tmp_path_factory.mktemp("packs") / "tiny-reader", **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_reader(make_reader: Callable[..., Path]) -> Path:
+    """64 pixels; says nose, then eye of warm faces, that cold ones are untouched, and nothing of those in between."""
+    return make_reader()
+
+
+@pytest.fixture(scope="session")
 def make_video(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes an H.264 file in which the pictures given by `frame(time) -> uint8 (H, W, 3) RGB` follow each other."""
 

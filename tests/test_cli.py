@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -144,6 +145,91 @@ def test_second_opinions(tiny_pack: Path, portrait: Path, tmp_path: Path) -> Non
     assert done.returncode == 2 and done.stdout == b"" and done.stderr.count(b"\n") == 1 and b"twice" in done.stderr
 
 
+@pytest.fixture
+def several(tmp_path: Path, portrait: Path) -> Path:
+    """Three portraits by colour: one that is edited, one judged authentic, one of which nothing can be told."""
+    folder = tmp_path / "several"
+    folder.mkdir()
+    with Image.open(portrait) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    for name, amount in (("a warm", 5), ("b cold", -60), ("c neutral", -15)):
+        changed = np.clip(pixels + amount * np.array([1.0, 0.0, -1.0]), 0, 255).astype(np.uint8)
+        Image.fromarray(changed).save(folder / f"{name}.png")
+    return folder
+
+
+def test_edits_are_printed_and_written(tiny_pack: Path, tiny_reader: Path, several: Path, tmp_path: Path) -> None:
+    """Table, JSON and page, with workers and resume, and the command given repeats it."""
+    packs = ("--pack", tiny_pack, "--edits", tiny_reader)
+    page, out = tmp_path / "report.html", tmp_path / "out.jsonl"
+    wide = {**os.environ, "COLUMNS": "160"}
+    done = run("inspect", several, *packs, "--json", out, "--html", page, env=wide)
+    assert done.returncode == 0 and done.stderr == b""
+    reports = lines_of(out.read_bytes())
+    found = [report["faces"][0]["sequence"] for report in reports]
+    assert [sequence and sequence["outcome"] for sequence in found] == ["edits", None, "cannot_tell"]
+    assert found[0]["best"]["edits"] == ["nose", "eye"] and found[0]["pack"] == "tiny-reader"
+    assert [report["schema_version"] for report in reports] == ["1.2"] * 3
+    numbers = f"{found[0]['best']['posterior']:.0%}; any edit {found[0]['edited']:.0%}"
+    table = done.stdout.decode()
+    assert [line.strip() for line in table.splitlines() if "edits:" in line] == [
+        f"edits: nose, then eye ({numbers}); a hypothesis, not evidence",
+        "edits: cannot tell. The reader is undecided whether any part was edited.",
+    ]
+    assert "tiny-reader 1" in table
+    html = page.read_text(encoding="utf-8")
+    assert html.count("nose → eye") >= 1 and html.count("Cannot tell.") == 1
+    assert html.count("hypothesis, not evidence") == 2  # of a strip of three, all but the first
+    # Crop and overlay of three faces; where the two edits are; the strip.
+    assert html.count("data:image/jpeg") == 6 + 2 + 3
+    assert "Knows nothing of edits." in html  # the reader's card
+
+    other, again = tmp_path / "other.html", tmp_path / "again.jsonl"
+    again.write_bytes(out.read_bytes().splitlines(keepends=True)[1])
+    done = run("inspect", several, *packs, "--json", again, "--html", other, "--resume", "--jobs", "2", "--quiet")
+    assert done.returncode == 0, done.stderr
+    by_path = sorted(lines_of(again.read_bytes()), key=lambda report: report["path"])
+    assert list(map(steady, by_path)) == list(map(steady, reports))
+    assert other.read_text(encoding="utf-8").count("hypothesis, not evidence") == 2
+
+    command = reports[0]["tool"]["command"].replace("unmask", f"{sys.executable} -m unmask.cli", 1) + " --json -"
+    repeated = subprocess.run(["bash", "-c", command], capture_output=True)
+    assert steady(lines_of(repeated.stdout)[0]) == steady(reports[0])
+
+
+def test_no_edits_are_read_where_none_are_asked_for(tiny_pack: Path, several: Path, tmp_path: Path) -> None:
+    page, out = tmp_path / "report.html", tmp_path / "out.jsonl"
+    done = run("inspect", several, "--pack", tiny_pack, "--edits", "none", "--json", out, "--html", page)
+    assert done.returncode == 0 and b"edits" not in done.stdout
+    for report in lines_of(out.read_bytes()):
+        assert report["faces"][0]["sequence"] is None and report["tool"]["options"]["edit_pack"] is None
+        assert [pack["name"] for pack in report["packs"]] == ["yunet", "tiny"] and "edits" not in report["timings"]
+    assert "Edits of single parts" not in page.read_text(encoding="utf-8")
+
+
+def test_a_pack_that_does_not_read_edits_is_one_line(
+    tiny_pack: Path, make_reader: Callable[..., Path], portrait: Path, tmp_path: Path, say: Callable[..., Any]
+) -> None:
+    altered = make_reader()
+    (altered / "model.onnx").write_bytes(b"")
+    cases: list[tuple[object, str]] = [
+        (tiny_pack, "pack 'tiny' is for forgery_detection, not edit_reading"),
+        ("yunet", "pack 'yunet' is for face_detection, not edit_reading"),
+        (make_reader(outputs=("a", "b", "c")), "pack 'tiny-reader' does not read edits"),
+        (make_reader(metrics=()), "card of pack 'tiny-reader' is incomplete: metrics"),
+        (altered, "model.onnx differs from the sha256 on its card"),
+        (tmp_path / "nothing", "no model pack"),
+    ]
+    for pack, told in cases:
+        out = tmp_path / "out.jsonl"
+        code, error = say(
+            ["inspect", str(portrait), "--pack", str(tiny_pack), "--edits", str(pack), "--json", str(out)]
+        )
+        (line,) = error.splitlines()
+        assert code == 2 and line.startswith("unmask: ") and told in line
+        assert not out.exists()
+
+
 def test_standard_input(tiny_pack: Path, portrait: Path) -> None:
     done = run("inspect", "-", "--pack", tiny_pack, "--json", "-", input=portrait.read_bytes())
     assert done.returncode == 0
@@ -177,6 +263,7 @@ def test_a_name_that_looks_like_an_option(tiny_pack: Path, portrait: Path, tmp_p
         (("x.jpg", "--nonsense"), "--nonsense"),
         (("x.jpg", "--pack", "no-such-pack"), "no model pack 'no-such-pack'"),
         (("x.jpg", "--pack", "yunet"), "yunet"),
+        (("x.jpg", "--edits", "no-such-reader"), "no model pack 'no-such-reader'"),
     ],
 )
 def test_wrong_usage(args: tuple[str, ...], told: str) -> None:

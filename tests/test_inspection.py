@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -12,16 +13,20 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_pack import make_card, write_pack
+from tiny_reader import GAIN, other_scores
 
 import unmask
+from unmask import inspection
 from unmask.errors import PackError, RefusalCode
 from unmask.evidence.likelihood import PROPOSITIONS
-from unmask.evidence.report import Report, Verdict
+from unmask.evidence.report import FaceFinding, Report, SequenceFinding, Verdict
 from unmask.evidence.schema import report_schema
 from unmask.faces.alignment import context_crop
 from unmask.forgery.scoring import probability
 from unmask.inspection import Inspector, shell_line
 from unmask.media.sources import Source
+from unmask.packs import Pack
+from unmask.sequence.labels import place_of
 
 MakePack = Callable[..., Path]
 
@@ -367,6 +372,311 @@ def test_a_pack_for_another_spectrum_is_refused(tiny_pack: Path, tmp_path: Path)
         with pytest.raises(PackError, match="pack 'infrared' was trained for nir; give one trained for visible light"):
             Inspector(packs)
     Inspector(write_pack(tmp_path / "both", size=32, spectra=("nir", "visible")))
+
+
+# How warm the portrait is made, what the tiny pack then decides, and what the tiny reader says.
+EDITED, UNDECIDED, WHOLE, AUTHENTIC = 5, -15, -25, -60
+
+
+@pytest.fixture(scope="module")
+def reading(tiny_pack: Path, tiny_reader: Path) -> Inspector:
+    return Inspector(tiny_pack, edit_pack=tiny_reader)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The packs whose networks are run, as they come."""
+    told: list[str] = []
+    run = Pack.run
+
+    def noted(pack: Pack, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        told.append(pack.card.name)
+        return run(pack, pixels)
+
+    monkeypatch.setattr(Pack, "run", noted)
+    return told
+
+
+def save(pixels: np.ndarray, path: Path) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def decoded(jpeg: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+
+
+def edited_share(crop: np.ndarray) -> float:
+    """What the tiny reader gives to any edit: one less the share of the untouched face."""
+    red, _, blue = crop.reshape(-1, 3).mean(axis=0) / 255
+    scores = other_scores()
+    scores[0], scores[place_of((1, 2))] = GAIN * (blue - red), GAIN * (red - blue)
+    return float(1 - np.exp(scores[0]) / np.exp(scores).sum())
+
+
+def read_of(face: FaceFinding) -> SequenceFinding:
+    assert face.sequence is not None
+    return face.sequence
+
+
+def without_edits(report: Report) -> Report:
+    """What a reader must not change."""
+    faces = [face.model_copy(update={"sequence": None}) for face in report.faces]
+    packs = [pack for pack in report.packs if pack.name != "tiny-reader"]
+    return report.model_copy(update={"faces": faces, "packs": packs, "tool": None, "timings": {}})
+
+
+def assert_fits_the_schema(report: Report) -> None:
+    jsonschema.Draft202012Validator(report_schema()).validate(json.loads(report.model_dump_json()))
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_a_forged_face_is_read_for_edits_and_shown_on_the_way_back(
+    inspector: Inspector, reading: Inspector, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    picture = warm(pixels, EDITED)
+    path = save(picture, tmp_path / "warm.png")
+    found = reading.examine(path, pictures=True)
+    report = found.report
+    (face,) = report.faces
+    told = read_of(face)
+    assert face.verdict is Verdict.FORGED and told.outcome == "edits" and told.pack == "tiny-reader"
+    assert told.best is not None and told.best.edits == [step.edit for step in told.steps] == ["nose", "eye"]
+    crop, region = context_crop(picture, face.box, 2.0, 64)
+    assert told.edited == pytest.approx(edited_share(crop), abs=1e-4)
+    assert all(step.area.region == region and np.shape(step.area.values) == (16, 16) for step in told.steps)
+    assert face.map is not None and region[2] > face.map.region[2]  # it sees more of the picture than the pack
+
+    (strip,) = found.strips
+    assert len(strip) == len(told.steps) + 1 == 3
+    first, between, last = (decoded(jpeg).astype(int) for jpeg in strip)
+    assert np.abs(first - crop).mean() < 5 and np.abs(last - (255 - crop.astype(int))).mean() < 5
+    # The nose's rows are the crop's still, the eye's are the recovered face's already.
+    assert np.abs(between[:8] - crop[:8]).mean() < 8 and np.abs(between[16:20] - last[16:20]).mean() < 8
+
+    assert without_edits(report) == without_edits(inspector.inspect(path))
+    assert [pack.name for pack in report.packs] == ["yunet", "tiny", "tiny-reader"]
+    assert [card.name for card in reading.cards] == ["yunet", "tiny", "tiny-reader"]
+    assert set(report.timings) == {"read", "find", "quality", "score", "edits", "total"}
+    assert_fits_the_schema(report)
+
+
+@pytest.mark.parametrize(
+    ("amount", "verdict", "outcome"),
+    [
+        (UNDECIDED, Verdict.INCONCLUSIVE, "cannot_tell"),
+        (WHOLE, Verdict.INCONCLUSIVE, "no_local_edit"),
+    ],
+)
+def test_a_face_of_which_nothing_is_concluded_is_read_too(
+    reading: Inspector, pixels: np.ndarray, tmp_path: Path, amount: int, verdict: Verdict, outcome: str
+) -> None:
+    picture = warm(pixels, amount)
+    found = reading.examine(save(picture, tmp_path / "picture.png"), pictures=True)
+    (face,) = found.report.faces
+    told = read_of(face)
+    assert face.verdict is verdict and told.outcome == outcome
+    crop, _ = context_crop(picture, face.box, 2.0, 64)
+    assert told.edited == pytest.approx(edited_share(crop), abs=1e-4)
+    assert told.reason == ("The reader is undecided whether any part was edited." if outcome == "cannot_tell" else None)
+    assert found.strips == ((),) and len(told.alternatives) == 4
+    assert "edits" in found.report.timings
+    assert_fits_the_schema(found.report)
+
+
+def test_a_face_judged_authentic_is_not_read(
+    reading: Inspector, pixels: np.ndarray, tmp_path: Path, runs: list[str]
+) -> None:
+    found = reading.examine(save(warm(pixels, AUTHENTIC), tmp_path / "cold.png"), pictures=True)
+    (face,) = found.report.faces
+    assert face.verdict is Verdict.AUTHENTIC and face.sequence is None and found.strips == ((),)
+    assert "tiny" in runs and "tiny-reader" not in runs
+    assert "edits" not in found.report.timings
+    assert [pack.name for pack in found.report.packs] == ["yunet", "tiny", "tiny-reader"]
+
+
+@pytest.mark.parametrize("limits", [{"min_face_px": 200.0}, {"min_quality": 99.9}])
+def test_a_face_that_is_refused_is_not_read(
+    make_pack: MakePack, tiny_reader: Path, portrait: Path, runs: list[str], limits: dict[str, float]
+) -> None:
+    found = Inspector(make_pack(**limits), edit_pack=tiny_reader).examine(portrait, pictures=True)
+    (face,) = found.report.faces
+    assert face.verdict is Verdict.REFUSED and face.sequence is None and found.strips == ((),)
+    assert "tiny-reader" not in runs and "edits" not in found.report.timings
+
+
+def test_without_a_reader_nothing_is_read(tiny_pack: Path, pixels: np.ndarray, tmp_path: Path, runs: list[str]) -> None:
+    alone = Inspector(tiny_pack, edit_pack=None)
+    found = alone.examine(save(warm(pixels, EDITED), tmp_path / "warm.png"), pictures=True)
+    (face,) = found.report.faces
+    assert face.verdict is Verdict.FORGED and face.sequence is None and found.strips == ((),)
+    assert set(runs) <= {"yunet", "tiny"}
+    assert [pack.name for pack in found.report.packs] == ["yunet", "tiny"]
+    assert set(found.report.timings) == {"read", "find", "quality", "score", "total"}
+    assert found.report.tool.options["edit_pack"] is None
+
+
+def test_strips_are_made_with_the_pictures_alone(reading: Inspector, portrait: Path) -> None:
+    found = reading.examine(portrait)
+    assert found.pictures == () and found.strips == ()
+    shown = reading.examine(portrait, pictures=True)
+    assert len(shown.pictures) == 1 and [len(strip) for strip in shown.strips] == [3]
+    blank = {"timings": {}}
+    assert found.report.model_copy(update=blank) == shown.report.model_copy(update=blank)
+
+
+def test_each_face_of_a_group_is_read_by_itself(
+    reading: Inspector, pixels: np.ndarray, tmp_path: Path, runs: list[str]
+) -> None:
+    amounts = (EDITED, AUTHENTIC, WHOLE, 20)
+    group = np.hstack([warm(pixels, amount) for amount in amounts])
+    found = reading.examine(save(group, tmp_path / "group.png"), pictures=True)
+    order = sorted(range(4), key=lambda index: found.report.faces[index].box[0])
+    faces, strips = [found.report.faces[index] for index in order], [found.strips[index] for index in order]
+    assert [face.sequence and face.sequence.outcome for face in faces] == ["edits", None, "no_local_edit", "edits"]
+    assert [len(strip) for strip in strips] == [3, 0, 0, 3]
+    assert runs.count("tiny-reader") == 3
+    for number in (0, 2, 3):
+        told = read_of(faces[number])
+        crop, region = context_crop(group, faces[number].box, 2.0, 64)
+        assert told.edited == pytest.approx(edited_share(crop), abs=1e-4)
+        assert all(step.area.region == region for step in told.steps)
+        if strips[number]:
+            assert np.abs(decoded(strips[number][0]).astype(int) - crop).mean() < 5
+    assert read_of(faces[0]).edited != read_of(faces[3]).edited
+    assert_fits_the_schema(found.report)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"min_face_px": 200.0}, r"The face is 90 pixels wide; 200 are needed to read edits\."),
+        ({"min_quality": 99.0}, r"The quality of the face is 8\d of 100; 99 are needed\."),
+        ({"max_turn": 1.0}, r"The face is turned by [2-5] degrees; edits are read up to 1\."),
+        ({"min_margin": 2.1}, "Part of the face, or too much of what is about it, lies outside the picture\\."),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_reader_keeps_to_its_own_limits_and_the_verdict_stays(
+    inspector: Inspector,
+    make_reader: Callable[..., Path],
+    tiny_pack: Path,
+    portrait: Path,
+    runs: list[str],
+    limits: dict[str, float],
+    reason: str,
+) -> None:
+    strict = Inspector(tiny_pack, edit_pack=make_reader(**limits))
+    report = strict.inspect(portrait)
+    told = read_of(report.faces[0])
+    assert told.outcome == "cannot_tell" and told.edited is None and told.reason is not None
+    assert re.fullmatch(reason, told.reason)
+    assert "tiny-reader" not in runs
+    assert without_edits(report) == without_edits(inspector.inspect(portrait))
+    assert_fits_the_schema(report)
+
+
+def test_a_face_that_fills_its_picture_is_not_read(reading: Inspector, pixels: np.ndarray, tmp_path: Path) -> None:
+    report = reading.inspect(save(warm(pixels, EDITED)[55:190, 106:218], tmp_path / "tight.png"))
+    (face,) = report.faces
+    assert face.verdict is Verdict.FORGED
+    assert read_of(face).reason == "Part of the face, or too much of what is about it, lies outside the picture."
+
+
+def test_a_track_is_read_in_its_telling_frame(
+    inspector: Inspector, reading: Inspector, pixels: np.ndarray, make_video: Callable[..., Path], runs: list[str]
+) -> None:
+    """It grows warmer: in the first frames the reader would be undecided, in the last, the most suspect, it is not."""
+    path = make_video(lambda moment: warm(pixels, 20 * moment - 15), seconds=2.0)
+    found = reading.examine(path, pictures=True)
+    (face,) = found.report.faces
+    assert face.verdict is Verdict.FORGED and face.track is not None and len(face.track) == 10
+    assert face.time == max(face.track, key=lambda point: point.score or 0.0).time
+    told = read_of(face)
+    assert told.outcome == "edits" and runs.count("tiny-reader") == 1
+    frame = warm(pixels, 20 * face.time - 15)
+    crop, region = context_crop(frame, face.box, 2.0, 64)
+    assert all(step.area.region == region for step in told.steps)
+    assert edited_share(context_crop(warm(pixels, -15), face.box, 2.0, 64)[0]) < 0.9
+    assert told.edited == pytest.approx(edited_share(crop), abs=0.02)
+    (strip,) = found.strips
+    assert len(strip) == 3 and np.abs(decoded(strip[0]).astype(int) - crop).mean() < 6
+    assert "edits" in found.report.timings
+    assert without_edits(found.report) == without_edits(inspector.inspect(path))
+    assert_fits_the_schema(found.report)
+
+
+def test_of_two_people_in_a_video_the_one_judged_authentic_is_not_read(
+    reading: Inspector, pixels: np.ndarray, make_video: Callable[..., Path], runs: list[str]
+) -> None:
+    still = np.hstack([warm(pixels, AUTHENTIC), warm(pixels, EDITED)])
+    found = reading.examine(make_video(lambda _: still, seconds=1.0), pictures=True)
+    order = sorted(range(2), key=lambda index: found.report.faces[index].box[0])
+    left, right = (found.report.faces[index] for index in order)
+    assert left.verdict is Verdict.AUTHENTIC and left.sequence is None
+    assert right.verdict is Verdict.FORGED and read_of(right).outcome == "edits"
+    assert [len(found.strips[index]) for index in order] == [0, 3]
+    assert runs.count("tiny-reader") == 1
+
+
+def test_the_first_pack_decides_whether_a_face_is_read(
+    tiny_pack: Path, cool_pack: Path, tiny_reader: Path, portrait: Path
+) -> None:
+    for packs, read in (([tiny_pack, cool_pack], True), ([cool_pack, tiny_pack], False)):
+        report = Inspector(packs, edit_pack=tiny_reader).inspect(portrait)
+        (face,) = report.faces
+        assert face.verdict is (Verdict.FORGED if read else Verdict.AUTHENTIC)
+        assert (face.sequence is not None) == read
+        assert [pack.name for pack in report.packs][-1] == "tiny-reader" and len(report.packs) == 4
+
+
+def test_the_command_given_repeats_the_reading(
+    reading: Inspector, inspector: Inspector, tiny_pack: Path, tiny_reader: Path, portrait: Path
+) -> None:
+    report = reading.inspect(portrait)
+    assert shlex.split(report.tool.command) == [
+        *("unmask", "inspect", "--pack", str(tiny_pack), "--fps", "5", "--edits", str(tiny_reader)),
+        str(portrait),
+    ]
+    assert report.tool.options["edit_pack"] == str(tiny_reader)
+    assert "--edits" not in inspector.inspect(portrait).tool.command
+
+
+def test_the_command_given_says_that_there_was_no_reader_where_one_is_embedded(
+    tiny_pack: Path, tiny_reader: Path, portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "EDIT_PACK", str(tiny_reader))
+    none, embedded = (Inspector(tiny_pack, edit_pack=pack).inspect(portrait) for pack in (None, str(tiny_reader)))
+    assert shlex.split(none.tool.command)[-3:-1] == ["--edits", "none"]
+    assert "--edits" not in embedded.tool.command
+
+
+def test_the_module_function_takes_a_reader(tiny_pack: Path, tiny_reader: Path, portrait: Path) -> None:
+    report = unmask.inspect(portrait, forgery_pack=tiny_pack, edit_pack=tiny_reader)
+    assert read_of(report.faces[0]).outcome == "edits"
+    assert unmask.inspect(portrait, forgery_pack=tiny_pack).faces[0].sequence is None
+
+
+def test_only_a_reader_of_edits_is_taken_for_one(
+    tiny_pack: Path, tiny_reader: Path, make_reader: Callable[..., Path]
+) -> None:
+    with pytest.raises(PackError, match="pack 'tiny' is for forgery_detection, not edit_reading"):
+        Inspector(tiny_pack, edit_pack=tiny_pack)
+    with pytest.raises(PackError, match="pack 'yunet' is for face_detection, not edit_reading"):
+        Inspector(tiny_pack, edit_pack="yunet")
+    with pytest.raises(PackError, match="pack 'tiny-reader' is for edit_reading, not forgery_detection"):
+        Inspector(tiny_reader)
+    with pytest.raises(PackError, match="no model pack 'no-such-pack'"):
+        Inspector(tiny_pack, edit_pack="no-such-pack")
+    with pytest.raises(PackError, match="'tiny-reader' does not read edits"):
+        Inspector(tiny_pack, edit_pack=make_reader(outputs=("areas", "scores", "recovered")))
+
+
+def test_a_reader_for_another_spectrum_is_refused(tiny_pack: Path, make_reader: Callable[..., Path]) -> None:
+    Inspector(tiny_pack, edit_pack=make_reader(spectra=("nir", "visible")))
+    infrared = make_reader(spectra=("nir",))
+    with pytest.raises(PackError, match="'tiny-reader' was trained for nir"):
+        Inspector(tiny_pack, edit_pack=infrared)
 
 
 def test_any_name_can_be_quoted_for_a_shell(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The commands of the lab: what they say when something is amiss, without the lab's libraries too."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from unmask import cli
 
 LAB = ("torch", "torchvision", "timm", "lightning", "safetensors", "sklearn", "scipy", "lir", "onnx", "openvino")
 COMMANDS = {
@@ -52,6 +55,77 @@ def test_a_wrong_split(say: Callable[..., Any]) -> None:
     assert code == 2 and "val or test" in error
 
 
+@pytest.mark.parametrize(
+    "others",
+    [["--kind", "swap"], ["--nir"], ["--perturbation", "rand"], ["--kind", "swap", "--nir", "--perturbation", "mix"]],
+    ids=" ".join,
+)
+def test_a_set_of_sequences_takes_no_options_of_other_sets(
+    others: list[str], say: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "faces").mkdir()
+    code, error = say(["forge", str(tmp_path / "faces"), str(tmp_path / "out"), "--sequence", *others])
+    assert code == 2 and "--kind, --nir and --perturbation do not go with --sequence" in error
+    assert "Usage" in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+READERS = {
+    "seqfakeformer": {"width": "cpu", "trunk": "residual", "weights": "none"},
+    "mmnet": {
+        "width": "cpu",
+        "trunk": "residual",
+        "weights": "none",
+        "scales": "three",
+        "readers": "joint",
+        "presence": "true",
+        "masks": "true",
+        "recovery": "true",
+    },
+}
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
+    """Standard output of a command that succeeds in this process."""
+
+    def run(args: list[str]) -> str:
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["unmask", *args])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.lab
+def test_readers_of_edits_are_listed_among_the_models_with_their_options(printed: Callable[[list[str]], str]) -> None:
+    pytest.importorskip("torch")
+    table = printed(["models"])
+    for name, options in READERS.items():
+        (model,) = json.loads(printed(["models", name, "--json"]))
+        assert (model["name"], model["task"], model["size"]) == (name, "sequence", 128)
+        assert {option["name"]: option["default"] for option in model["options"]} == options
+        (row,) = (line for line in table.splitlines() if f" {name} " in line)
+        assert model["source"] in row and f"{model['parameters'] / 1e6:.2f} M" in row
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("name", READERS)
+def test_the_options_of_a_reader_are_shown_with_their_values(name: str, printed: Callable[[list[str]], str]) -> None:
+    pytest.importorskip("torch")
+    lines = printed(["models", name]).splitlines()
+    assert lines[0].strip() == f"Options of {name}: --set NAME=VALUE"
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    assert {option: default for option, _, default in rows} == READERS[name]
+    values = {option: told for option, told, _ in rows}
+    assert values["width"] == "cpu, paper" and values["trunk"].startswith("residual, ")
+    assert name != "mmnet" or (values["readers"], values["recovery"]) == ("joint, forward, backward", "true, false")
+
+
 @pytest.mark.parametrize("missing", ["--run", "--data"])
 def test_a_missing_option(missing: str, say: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UNMASK_DATA", raising=False)
@@ -59,3 +133,11 @@ def test_a_missing_option(missing: str, say: Callable[..., Any], monkeypatch: py
     del args[missing]
     code, error = say(["train", "plain", *(part for pair in args.items() for part in pair)])
     assert code == 2 and missing in error
+
+
+@pytest.mark.parametrize("others", [["--tools", "classical"], ["--held-out", "0.1"]])
+def test_other_sets_take_no_options_of_sets_of_sequences(
+    others: list[str], tmp_path: Path, say: Callable[..., Any]
+) -> None:
+    code, error = say(["forge", str(tmp_path / "faces"), str(tmp_path / "out"), *others])
+    assert code == 2 and "--tools and --held-out go with --sequence alone" in error

@@ -86,6 +86,10 @@ def inspect(
             "second opinions.",
         ),
     ] = None,
+    edits: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FOLDER|none", help="Reader of edits for faces that are not judged authentic."),
+    ] = None,
     fps: Annotated[float, typer.Option(min=0.01, max=1000.0, help="Sampled frames per second of video.")] = 5.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table and no progress bar.")] = False,
 ) -> None:
@@ -97,11 +101,15 @@ def inspect(
         raise typer.BadParameter("--resume continues a file: give it with --json FILE")
 
     from unmask.evidence.report import Verdict
-    from unmask.inspection import Inspector, shell_line
+    from unmask.inspection import EDIT_PACK, Inspector, shell_line
     from unmask.interruption import Interruption
     from unmask.media.sources import walk
 
-    options: dict[str, Any] = {"forgery_pack": pack or ["plain"], "frames_per_second": fps}
+    options: dict[str, Any] = {
+        "forgery_pack": pack or ["plain"],
+        "frames_per_second": fps,
+        "edit_pack": EDIT_PACK if edits is None else None if edits == "none" else edits,
+    }
     inspector = Inspector(**options)
     finished = refused = 0
     with ExitStack() as stack:
@@ -119,7 +127,7 @@ def inspect(
             from unmask.evidence.html import HtmlReport
 
             page = stack.enter_context(HtmlReport(html, inspector.cards, command=shell_line(["unmask", *sys.argv[1:]])))
-            writers.append(lambda done: page.add(done.report, done.pictures))
+            writers.append(lambda done: page.add(done.report, done.pictures, done.strips))
         tables = not quiet and json != "-"
         console, progress_console = _consoles(tables, progress=not quiet)
         if tables:
@@ -205,7 +213,7 @@ SyntheticOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Faces made by `unmask synthesise`, as one more family.")
 ]
 Taef2Option = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the TAEF2 autoencoder's weights.")]
-WorkersOption = Annotated[int, typer.Option(min=1, max=256, help="Processes that make training pairs.")]
+WorkersOption = Annotated[int, typer.Option(min=1, max=256, help="Processes that prepare faces.")]
 
 
 @contextmanager
@@ -352,9 +360,10 @@ def evaluate(
     synthetic: SyntheticOption = None,
     taef2: Taef2Option = None,
     split: Annotated[str, typer.Option(help="val or test.")] = "test",
+    workers: WorkersOption = 2,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every number as JSON.")] = None,
 ) -> None:
-    """Measure a detector on held-out faces, with intervals, under re-encoding and at half size."""
+    """Measure a detector on held-out faces, or a reader of edits on a Seq-DeepFake folder, with intervals."""
     if split not in ("val", "test"):
         raise typer.BadParameter("--split is val or test")
     with _lab("unmask evaluate"):
@@ -362,11 +371,20 @@ def evaluate(
 
         from unmask.training.evaluation import evaluate_any, table, write_numbers
         from unmask.training.recipe import Workshop
+        from unmask.training.sequence_evaluation import evaluate_reader, identity_likeness, read_split, reader_table
+        from unmask.training.sequences import is_reader
 
-        result = evaluate_any(detector, Workshop(data, work, synthetic, taef2), split, Console(stderr=True))
+        console = Console(stderr=True)
+        if is_reader(Path(detector)):
+            told = read_split(Path(detector), data, work, split, workers, console)
+            result = evaluate_reader(told, split, identity_likeness())
+            text = reader_table(result)
+        else:
+            result = evaluate_any(detector, Workshop(data, work, synthetic, taef2), split, console)
+            text = table(result)
         if json is not None:
             write_numbers(result, detector, json)
-        print(table(result))
+        print(text)
 
 
 @app.command()
@@ -379,9 +397,10 @@ def compare(
     synthetic: SyntheticOption = None,
     taef2: Taef2Option = None,
     split: Annotated[str, typer.Option(help="val or test.")] = "test",
+    workers: WorkersOption = 2,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every number as JSON.")] = None,
 ) -> None:
-    """Hold detectors against the first of them, on the same faces, with paired differences."""
+    """Hold detectors, or readers of edits, against the first of them, on the same faces, with paired differences."""
     if split not in ("val", "test"):
         raise typer.BadParameter("--split is val or test")
     if len(detectors) < 2:
@@ -392,9 +411,17 @@ def compare(
         from unmask.data.held_out import CONDITIONS
         from unmask.training.comparison import compare_any, comparison_table, write_comparison
         from unmask.training.recipe import Workshop
+        from unmask.training.sequence_evaluation import compare_readers, readers_table, write_readers
+        from unmask.training.sequences import is_reader
 
-        shop = Workshop(data, work, synthetic, taef2)
-        rows = compare_any(detectors, shop, split, CONDITIONS, Console(stderr=True))
+        console = Console(stderr=True)
+        if all(is_reader(Path(name)) for name in detectors):
+            found = compare_readers([Path(name) for name in detectors], data, work, split, workers, console)
+            if json is not None:
+                write_readers(found, split, json)
+            print(readers_table(found))
+            return
+        rows = compare_any(detectors, Workshop(data, work, synthetic, taef2), split, CONDITIONS, console)
         if json is not None:
             write_comparison(rows, split, json)
         print(comparison_table(rows))
@@ -420,6 +447,14 @@ def export(
     taef2: Taef2Option = None,
     name: Annotated[str | None, typer.Option(help="Of the pack; the method's if left out.")] = None,
     version: Annotated[str, typer.Option(help="Of the pack.")] = "0.1.0",
+    others: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|CSV",
+            help="Of a reader of edits: authentic and wholly synthetic faces, to hold down false edits.",
+        ),
+    ] = None,
+    workers: WorkersOption = 2,
 ) -> None:
     """Export runs to a model pack: ONNX, parity check, calibration on unseen families, test figures on the card."""
     with _lab("unmask export"):
@@ -427,8 +462,18 @@ def export(
 
         from unmask.training.evaluation import table
         from unmask.training.recipe import Workshop
+        from unmask.training.sequence_shipping import ship_reader
+        from unmask.training.sequences import is_reader
         from unmask.training.shipping import ship
 
+        if is_reader(runs[0]):
+            if len(runs) > 1 or unseen:
+                raise typer.BadParameter("a reader of edits is exported alone, and not calibrated on --unseen")
+            shop = None if others is None else Workshop(others, work, synthetic, taef2)
+            target = out or runs[0] / "pack"
+            packed, told = ship_reader(runs[0], data, work, shop, target, version, workers, Console(stderr=True), name)
+            print(f"{told}\n\n{packed.folder}")
+            return
         shop = Workshop(data, work, synthetic, taef2)
         systems = [[Path(part) for part in names.split(",")] for names in unseen or ()]
         folder = out or runs[0] / "pack"
@@ -444,8 +489,24 @@ def forge(
     kinds: Annotated[
         list[str] | None, typer.Option("--kind", metavar="KIND", help="A kind of forgery; repeatable. All that can be.")
     ] = None,
+    sequence: Annotated[
+        bool, typer.Option("--sequence", help="Edit faces part by part, in the layout of Seq-DeepFake, instead.")
+    ] = False,
+    tools: Annotated[
+        str | None,
+        typer.Option(
+            help="With --sequence, what draws the face anew after an edit: autoencoder, classical, both or none."
+        ),
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.9, help="With --sequence, share of orders kept for test; 0.2."),
+    ] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Forgeries of every family; one per face if left out.")
+        int | None,
+        typer.Option(
+            min=1, help="Forgeries of every family, one per face if left out; with --sequence, pictures in all."
+        ),
     ] = None,
     size: Annotated[int, typer.Option(min=64, max=1024, help="Side of the pictures.")] = 256,
     perturbation: Annotated[
@@ -454,14 +515,20 @@ def forge(
     nir: Annotated[bool, typer.Option("--nir", help="Simulate near-infrared pictures, of both classes.")] = False,
     people: Annotated[str, typer.Option(help="What is one person: each file, or each folder.")] = "file",
     taef2: Taef2Option = None,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="With --sequence, processes that make pictures.")] = 2,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Make a labelled data set from a folder of faces: every forgery marked as synthetic, with mask and record."""
+    if sequence and (kinds or nir or perturbation != "std"):
+        raise typer.BadParameter("--kind, --nir and --perturbation do not go with --sequence")
+    if not sequence and (tools is not None or held_out is not None):
+        raise typer.BadParameter("--tools and --held-out go with --sequence alone")
     with _lab("unmask forge"):
         from rich.console import Console
         from rich.progress import Progress, TaskID
 
         from unmask.data.forging import forge_folder
+        from unmask.data.sequential import forge_sequences
 
         bars: dict[str, TaskID] = {}
         with Progress(console=Console(stderr=True)) as bar:
@@ -471,25 +538,48 @@ def forge(
                     bars[what] = bar.add_task(what, total=everything)
                 bar.update(bars[what], completed=done, total=everything)
 
-            made = forge_folder(
-                source,
-                out,
-                tuple(kinds or ("selfblend", "swap", "composite", "fingerprint")),
-                count,
-                seed,
-                size=size,
-                perturbation=perturbation,  # type: ignore[arg-type]  # checked there
-                nir=nir,
-                people=people,  # type: ignore[arg-type]  # checked there
-                taef2=taef2,
-                progress=advance,
-            )
-    for path, reason in made.skipped:
+            if sequence:
+                edited = forge_sequences(
+                    source,
+                    out,
+                    count,
+                    seed,
+                    size=size,
+                    tools=tools or "both",  # type: ignore[arg-type]  # checked there
+                    held_out=0.2 if held_out is None else held_out,
+                    people=people,
+                    taef2=taef2,
+                    workers=workers,
+                    progress=advance,
+                )
+                skipped, empty = edited.skipped, edited.empty_splits
+                told = [
+                    f"{edited.folder}: {edited.people} people",
+                    *(f"{sum(lengths.values())} {split}" for split, lengths in edited.lengths.items()),
+                ]
+            else:
+                made = forge_folder(
+                    source,
+                    out,
+                    tuple(kinds or ("selfblend", "swap", "composite", "fingerprint")),
+                    count,
+                    seed,
+                    size=size,
+                    perturbation=perturbation,  # type: ignore[arg-type]  # checked there
+                    nir=nir,
+                    people=people,  # type: ignore[arg-type]  # checked there
+                    taef2=taef2,
+                    progress=advance,
+                )
+                skipped, empty = made.skipped, made.empty_splits
+                numbers = [f"{number} {family}" for family, number in made.families.items()]
+                told = [f"{made.manifest}: {numbers[0]}", *numbers[1:]]
+    for path, reason in skipped:
         print(f"unmask: passed over {path}: {reason}", file=sys.stderr)
-    if made.empty_splits:
-        told = " and ".join(made.empty_splits)
-        print(f"unmask: nobody fell into the split {told}; give more faces, or change the manifest", file=sys.stderr)
-    print(f"{made.manifest}: " + ", ".join(f"{number} {family}" for family, number in made.families.items()))
+    if empty:
+        splits = " and ".join(empty)
+        print(f"unmask: nobody fell into the split {splits}; give more faces, or change the manifest", file=sys.stderr)
+    print(", ".join(told))
 
 
 @app.command()
@@ -517,6 +607,17 @@ def manifest(
 def synthesise(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the faces; those in it are kept.")],
     count: Annotated[int, typer.Option(min=1, help="How many faces.")] = 1000,
+    sequence: Annotated[
+        bool, typer.Option("--sequence", help="Let their style drift step by step, in the layout of Seq-DeepFake.")
+    ] = False,
+    size: Annotated[int, typer.Option(min=64, max=1024, help="With --sequence, side of the pictures.")] = 256,
+    tools: Annotated[
+        str, typer.Option(help="With --sequence, as of `unmask forge`: both, autoencoder, classical or none.")
+    ] = "both",
+    held_out: Annotated[
+        float, typer.Option(min=0, max=0.9, help="With --sequence, share of orders that are in the test split alone.")
+    ] = 0.2,
+    taef2: Taef2Option = None,
     seed: Annotated[int, typer.Option(help="Of all faces.")] = 7,
 ) -> None:
     """Draw fully synthetic faces with MobileStyleGAN, marked as such, to train on."""
@@ -524,20 +625,43 @@ def synthesise(
         from rich.console import Console
         from rich.progress import Progress
 
+        from unmask.data.drifting import forge_drifts
         from unmask.data.synthesis import synthesise
 
         bar = Progress(console=Console(stderr=True))
         task = bar.add_task("drawing faces", total=count)
 
-        def advance(faces: int) -> None:
+        def show(done: int) -> None:
             bar.start()  # from the first face on: what cannot begin shows no bar
-            bar.advance(task, faces)
+            bar.update(task, completed=done)
 
         try:
-            synthesise(out, count, seed, progress=advance)
+            if sequence:
+                made = forge_drifts(
+                    out,
+                    count,
+                    seed,
+                    size=size,
+                    tools=tools,  # type: ignore[arg-type]  # checked there
+                    held_out=held_out,
+                    taef2=taef2,
+                    progress=lambda _what, done, _all: show(done),
+                )
+            else:
+                faces = 0
+
+                def advance(more: int) -> None:
+                    nonlocal faces
+                    faces += more
+                    show(faces)
+
+                synthesise(out, count, seed, progress=advance)
         finally:
             if bar.live.is_started:
                 bar.stop()
+    if sequence:
+        numbers = (f"{sum(lengths.values())} {split}" for split, lengths in made.lengths.items())
+        print(f"{made.folder}: {', '.join(numbers)}")
 
 
 def _examine(

@@ -1,4 +1,4 @@
-"""The main job, top to bottom: media -> faces -> quality -> forgery score -> likelihood ratio -> report.
+"""The main job, top to bottom: media -> faces -> quality -> forgery score -> likelihood ratio -> edits -> report.
 
 A picture: every face is judged by itself. A video: frames are sampled, faces followed, and each track is one finding.
 The frames of a track show the same person minutes or milliseconds apart; they are anything but independent, so they are
@@ -6,6 +6,9 @@ treated as one observation (the mean of their logits), and likelihood ratios are
 
 Several forgery packs may look at each face. The first one leads: it decides what is refused and what is concluded. The
 others give second opinions, which stand beside it; the same pixels are no independent evidence, so nothing is combined.
+
+What is not judged authentic is then read for edits of its parts: which, in which order, and how the face may have
+looked before. That explains, and changes no verdict.
 """
 
 import math
@@ -40,22 +43,26 @@ from unmask.evidence.report import (
     Tool,
     TrackPoint,
     Verdict,
+    as_map,
     in_words,
 )
 from unmask.faces.alignment import Box, context_crop
 from unmask.faces.finding import FaceFinder, FoundFace
 from unmask.faces.following import FaceFollower
-from unmask.faces.quality import assess_quality
+from unmask.faces.quality import assess_quality, head_pose
 from unmask.forgery.scoring import FaceScore, ForgeryScorer, probability
 from unmask.media.images import decode_image
 from unmask.media.intake import MediaFile, take_in
 from unmask.media.sources import RefusedSource, Source, display_path
-from unmask.packs import Card, Pack, load_pack
+from unmask.packs import Card, Pack, embedded_packs, load_pack
+from unmask.sequence.reading import EditReader, EditView
 
 # Faces judged in one run of the network: enough to keep it busy, few enough that memory does not matter.
 _BATCH = 8
 _PICTURE_QUALITY = 90
 _SMALLEST_IN_VIDEO = 48.0  # pixels
+EDIT_PACK: str | None = None
+"""The embedded reader of edits."""
 _Item = TypeVar("_Item")
 _LIBRARIES = ("numpy", "opencv-python-headless", "onnxruntime", "av", "pillow", "pydantic")
 
@@ -65,16 +72,20 @@ class Inspection:
     """A report and, if they were asked for, the pictures that go with it.
 
     `pictures` holds one JPEG file per face of `report.faces`, in order: the square context crop that the map covers.
+    `strips` holds for each of these faces the way back from its edits, JPEG files as well: the reader's crop, one edit
+    less at a time, the recovered face; nothing for a face without edits.
     """
 
     report: Report
     pictures: tuple[bytes, ...] = ()
+    strips: tuple[tuple[bytes, ...], ...] = ()
 
 
 class Inspector:
     """Loads the model packs once and inspects any number of files. Use one per thread or process.
 
-    `cards` are the cards of the face detector and of the forgery detectors in use, the leading one first of these.
+    `cards` are the cards of the face detector, of the forgery detectors in use, the leading one first of these, and of
+    the reader of edits if there is one.
     """
 
     def __init__(
@@ -82,6 +93,7 @@ class Inspector:
         forgery_pack: str | Path | Sequence[str | Path] = "plain",
         frames_per_second: float = 5.0,
         face_pack: str | Path = "yunet",
+        edit_pack: str | Path | None = EDIT_PACK,
     ) -> None:
         """Load the packs.
 
@@ -89,6 +101,7 @@ class Inspector:
             forgery_pack: an embedded pack's name or a pack's folder; so is `face_pack`. Of several the first leads, the
                 others give second opinions.
             frames_per_second: how many frames of a second of video are looked at, > 0.
+            edit_pack: the reader of edits, for faces that are not judged authentic; None for none.
 
         Raises:
             PackError: a pack is missing, incomplete, altered, of another task, not for visible light, or given twice.
@@ -105,8 +118,10 @@ class Inspector:
         self._judges = [_Judge(pack, name) for pack, name in zip(packs, names, strict=True)]
         self._leader = self._judges[0]
         faces = load_pack(face_pack, task="face_detection")
+        reader = None if edit_pack is None else load_pack(edit_pack, task="edit_reading")
+        self._reader = None if reader is None else EditReader(reader)
         self.frames_per_second = frames_per_second
-        self.cards = (faces.card, *(pack.card for pack in packs))
+        self.cards = (faces.card, *(pack.card for pack in packs), *([] if reader is None else [reader.card]))
         self._packs = [PackUse(name=card.name, version=card.version, sha256=card.sha256) for card in self.cards]
         self._finder = FaceFinder(faces)
         # In the many frames of a video, time is not spent on looking for faces that would be refused as too small.
@@ -115,6 +130,7 @@ class Inspector:
             "pack": self._given if len(given) > 1 else self._given[0],
             "face_pack": str(face_pack),
             "frames_per_second": frames_per_second,
+            "edit_pack": None if edit_pack is None else _word_for(edit_pack),
         }
 
     def inspect(self, path: str | Path | Source) -> Report:
@@ -145,9 +161,9 @@ class Inspector:
             with clock.stage("read"):
                 media = take_in(source)
             if media.kind == "image":
-                facts, findings, shown = self._still(media, clock, pictures)
+                facts, findings, shown, strips = self._still(media, clock, pictures)
             else:
-                facts, findings, shown = self._video(media, clock, pictures, progress)
+                facts, findings, shown, strips = self._video(media, clock, pictures, progress)
         except Refused as refused:
             return Inspection(self.refuse(source, refused, media, clock.timings()))
         refusals = sum(face.refusal is not None for face in findings)
@@ -173,7 +189,7 @@ class Inspector:
             tool=self._tool(source),
             timings=clock.timings(),
         )
-        return Inspection(report, tuple(shown))
+        return Inspection(report, tuple(shown), tuple(strips))
 
     def refuse(
         self,
@@ -221,8 +237,8 @@ class Inspector:
             frames_sampled=None,
             warnings=list(still.warnings),
         )
-        findings = [self._finding(index, look, look.answers) for index, look in enumerate(looks)]
-        return facts, findings, [look.picture for look in looks if pictures]
+        findings = [self._finding(index, look, look.answers, clock) for index, look in enumerate(looks)]
+        return facts, findings, *_shown(looks, pictures)
 
     def _video(
         self, media: MediaFile, clock: "_Clock", pictures: bool, progress: Callable[[float], None] | None
@@ -274,12 +290,12 @@ class Inspector:
                 frames_sampled=frames,
                 warnings=list(video.warnings),
             )
-        findings, shown = [], []
+        findings, telling = [], []
         for index, track in enumerate(tracks.values()):
-            finding, look = self._track_finding(index, track)
+            finding, look = self._track_finding(index, track, clock)
             findings.append(finding)
-            shown += [look.picture] if pictures else []
-        return facts, findings, shown
+            telling.append(look)
+        return facts, findings, *_shown(telling, pictures)
 
     def _look(
         self, pixels: np.ndarray, moment: float | None, faces: Iterable[FoundFace], clock: "_Clock"
@@ -291,6 +307,10 @@ class Inspector:
                 quality = assess_quality(pixels, face)
                 views = [judge.view(pixels, face, quality) for judge in self._judges]
                 looks.append(_Look(moment, face, quality, views))
+                if self._reader is not None:
+                    crop, region = context_crop(pixels, face.box, self._reader.margin, self._reader.size)
+                    turn = max(abs(angle) for angle in head_pose(face.landmarks))
+                    looks[-1].wide = EditView(crop, region, face.box, quality.unified, turn)
         return looks
 
     def _score(self, looks: Iterable["_Look"], clock: "_Clock") -> None:
@@ -303,17 +323,28 @@ class Inspector:
                 for view, score in zip(views, scores, strict=True):
                     view.score = score
 
-    def _track_finding(self, index: int, track: "_Track") -> tuple[FaceFinding, "_Look"]:
+    def _track_finding(self, index: int, track: "_Track", clock: "_Clock") -> tuple[FaceFinding, "_Look"]:
         answers = [mean.answer for mean in track.means]
         look = track.telling(forged=(self._leader.opinion(answers[0]).log10_lr or 0.0) > 0)
-        return self._finding(index, look, answers, track.points), look
+        return self._finding(index, look, answers, clock, track.points), look
 
     def _finding(
-        self, index: int, look: "_Look", answers: list["_Answer"], points: list[TrackPoint] | None = None
+        self,
+        index: int,
+        look: "_Look",
+        answers: list["_Answer"],
+        clock: "_Clock",
+        points: list[TrackPoint] | None = None,
     ) -> FaceFinding:
         """What is said of one face: `look` shows it, the `answers` of the packs speak for it."""
         opinions = [judge.opinion(answer) for judge, answer in zip(self._judges, answers, strict=True)]
         leading = opinions[0]
+        sequence = None
+        judged = leading.verdict in (Verdict.FORGED, Verdict.INCONCLUSIVE)
+        if self._reader is not None and look.wide is not None and judged:
+            with clock.stage("edits"):
+                sequence, strip = self._reader.explain(look.wide)
+            look.strip = tuple(strip)
         return FaceFinding(
             index=index,
             box=look.face.box,
@@ -326,18 +357,38 @@ class Inspector:
             log10_lr=leading.log10_lr,
             support=leading.support,
             map=look.map,
-            sequence=None,
+            sequence=sequence,
             time=look.time,
             track=points,
             opinions=opinions if len(opinions) > 1 and look.refusal is None else None,
         )
 
     def _tool(self, source: Source | RefusedSource) -> Tool:
-        command = _command(self._given, self.frames_per_second, source)
+        command = _command(self._given, self.frames_per_second, source, self._options["edit_pack"])
         return Tool(version=__version__, options=self._options, libraries=_libraries(), command=command)
 
 
-_Found = tuple[Media, list[FaceFinding], list[bytes]]
+_Found = tuple[Media, list[FaceFinding], list[bytes], list[tuple[bytes, ...]]]
+
+
+def _shown(looks: Sequence["_Look"], pictures: bool) -> tuple[list[bytes], list[tuple[bytes, ...]]]:
+    """The pictures and the strips of some looks, if they are wanted."""
+    if not pictures:
+        return [], []
+    return [look.picture for look in looks], [tuple(_jpeg(one) for one in look.strip) for look in looks]
+
+
+def _word_for(pack: str | Path) -> str:
+    """What names a pack on the command line: a folder that is called like something else there gets a path."""
+    alone = isinstance(pack, Path) and str(pack) in ("none", *embedded_packs())
+    return f"./{pack}" if alone else str(pack)
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    _, coded = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY])
+    return coded.tobytes()
+
+
 # A pack's logit and the face quality that goes with it, or None if it did not judge.
 _Answer = tuple[float, float] | None
 
@@ -433,6 +484,8 @@ class _Look:
     quality: Quality
     views: list[_View]
     picture: bytes = b""
+    wide: EditView | None = None  # what edits are read from
+    strip: tuple[np.ndarray, ...] = ()  # the way back from the edits
 
     @property
     def refusal(self) -> Refusal | None:
@@ -447,16 +500,12 @@ class _Look:
         leading = self.views[0]
         if leading.score is None:
             return None
-        # Three decimals: finer steps say nothing and would double the size of a report.
-        values = [[round(float(value), 3) for value in row] for row in leading.score.map]
-        return ForgeryMap(region=leading.region, values=values)
+        return as_map(leading.region, leading.score.map)
 
     def settle(self, picture: bool) -> None:
         """Let go of the pixels; keep those that the map covers as a small JPEG file if they are to be shown."""
         if picture and not self.picture:
-            pixels = self.views[0].crop[:, :, ::-1]
-            _, coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY])
-            self.picture = coded.tobytes()
+            self.picture = _jpeg(self.views[0].crop)
         for view in self.views:
             view.crop = _NOTHING
 
@@ -517,6 +566,8 @@ class _Track:
             if self.clearest is None or quality > self.clearest.quality.unified:
                 self.clearest, kept = look, True
         look.settle(picture and kept)
+        if not kept:
+            look.wide = None
         self.points.append(
             TrackPoint(
                 time=look.time or 0.0,
@@ -557,7 +608,7 @@ class _Clock:
         try:
             yield
         finally:
-            self._spent[name] += time.perf_counter() - start
+            self._spent[name] = self._spent.get(name, 0.0) + time.perf_counter() - start
 
     def iterate(self, name: str, items: Iterable[_Item]) -> Iterator[_Item]:
         """The items, with the time that each takes to come."""
@@ -588,10 +639,14 @@ def _libraries() -> dict[str, str]:
     return versions
 
 
-def _command(packs: Iterable[str], frames_per_second: float, source: Source | RefusedSource) -> str:
+def _command(
+    packs: Iterable[str], frames_per_second: float, source: Source | RefusedSource, edit_pack: str | None
+) -> str:
     """A line for a POSIX shell that repeats the inspection."""
     words = ["unmask", "inspect", *(word for pack in packs for word in ("--pack", pack)), "--fps"]
     words.append(f"{frames_per_second:g}")
+    if edit_pack != EDIT_PACK:
+        words += ["--edits", edit_pack or "none"]
     path = source.path
     if "\ufffd" in path and isinstance(source, Source) and source.file is not None:
         path = str(source.file)  # the path to show has lost its bytes that are not UTF-8
@@ -622,7 +677,7 @@ def inspect(path: str | Path, **options: Any) -> Report:
 
     Args:
         path: a picture or video file.
-        options: as `Inspector` takes them: `forgery_pack`, `frames_per_second`, `face_pack`.
+        options: as `Inspector` takes them: `forgery_pack`, `frames_per_second`, `face_pack`, `edit_pack`.
 
     Returns:
         The report. A file that cannot be judged has verdict "refused" and no score.

@@ -5,6 +5,8 @@ from typing import Any
 from unmask.errors import RefusalCode
 from unmask.evidence.likelihood import PROPOSITIONS, conclude, decide, likelihood_ratio, support
 from unmask.evidence.report import (
+    EditSequence,
+    EditStep,
     FaceFinding,
     ForgeryMap,
     Media,
@@ -13,6 +15,7 @@ from unmask.evidence.report import (
     Quality,
     Refusal,
     Report,
+    SequenceFinding,
     Tool,
     TrackPoint,
 )
@@ -124,6 +127,48 @@ def make_opinions(face: FaceFinding, **log10_lrs: float | None) -> list[Opinion]
         words = None if log10_lr is None else support(log10_lr)
         opinions.append(Opinion(pack=name, verdict=verdict, score=score, log10_lr=log10_lr, support=words))
     return opinions
+
+
+def make_sequence(*edits: str, **changes: Any) -> SequenceFinding:
+    """Some edits in order, each step with numbers of its own, as a reader gives them."""
+    edits = edits or ("nose", "eye")
+    region = (5.0, 10.0, 200.0, 200.0)
+    values: dict[str, Any] = {
+        "pack": "mmnet",
+        "outcome": "edits",
+        "reason": None,
+        "edited": 0.97,
+        "best": EditSequence(edits=list(edits), posterior=0.62),
+        "steps": [
+            EditStep(
+                edit=edit,
+                posterior=0.81 - 0.1 * number,
+                present=0.93 - 0.1 * number,
+                area=ForgeryMap(region=region, values=[[0.0, 0.1], [1.0, 0.1 * number]]),
+            )
+            for number, edit in enumerate(edits)
+        ],
+        "alternatives": [
+            EditSequence(edits=list(edits[::-1]), posterior=0.21),
+            EditSequence(edits=["lip"], posterior=0.05),
+            EditSequence(edits=[], posterior=0.03),
+        ],
+    }
+    return SequenceFinding(**(values | changes))
+
+
+def no_edits(outcome: str, edited: float | None = 0.04, **changes: Any) -> SequenceFinding:
+    """What a reader says that names no edits: "no_local_edit" or "cannot_tell"."""
+    alternatives = [EditSequence(edits=[], posterior=0.96), EditSequence(edits=["hair"], posterior=0.02)]
+    values: dict[str, Any] = {
+        "outcome": outcome,
+        "reason": "The reader is undecided." if outcome == "cannot_tell" else None,
+        "edited": edited,
+        "best": None,
+        "steps": [],
+        "alternatives": [] if edited is None else alternatives,
+    }
+    return make_sequence(**(values | changes))
 
 
 def refused_face(index: int = 0, code: RefusalCode = RefusalCode.TOO_SMALL, message: str = "Too small.") -> FaceFinding:

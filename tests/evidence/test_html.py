@@ -1,3 +1,4 @@
+import base64
 import dataclasses
 import re
 import resource
@@ -12,7 +13,9 @@ from evidence_samples import (
     make_face,
     make_opinions,
     make_report,
+    make_sequence,
     make_track,
+    no_edits,
     refused_face,
     refused_report,
 )
@@ -73,8 +76,8 @@ def crop():
 def write(tmp_path, *items, **options):
     path = tmp_path / "report.html"
     with HtmlReport(path, [CARD], **options) as page:
-        for report, pictures in items:
-            page.add(report, pictures)
+        for item in items:
+            page.add(*item)
     text = path.read_text(encoding="utf-8")
     assert [item.name for item in tmp_path.iterdir()] == ["report.html"]
     page = Page(text)
@@ -85,7 +88,7 @@ def write(tmp_path, *items, **options):
 
 def everything(crop):
     _, jpeg = cv2.imencode(".jpg", crop)
-    video = make_face(0, 4.0, time=0.4, track=make_track([1.0, None, 2.0, -3.0]), sequence=["eyes", "mouth"])
+    video = make_face(0, 4.0, time=0.4, track=make_track([1.0, None, 2.0, -3.0]), sequence=make_sequence())
     return [
         (make_report("one.jpg"), [crop]),
         (make_report("group.jpg", [make_face(0, -4.0), make_face(1, 0.0), refused_face(2)]), [jpeg.tobytes(), None]),
@@ -107,7 +110,7 @@ def test_page_is_well_formed_and_says_what_the_reports_say(tmp_path, crop):
         "onnxruntime 1.20",
         "unmask inspect photo.jpg",
         "3 frames judged",
-        "eyes → mouth",
+        "nose → eye",
         "most suspect of its 2 judged faces",
         "no proof of authenticity",
         "Sharpness",
@@ -150,6 +153,152 @@ def test_second_opinions_are_shown_beside_the_first_and_not_combined(tmp_path, c
     assert "Opinions" not in page.text
 
 
+@pytest.fixture
+def way():
+    """A way back from two edits: what was read, with one edit less, and recovered, in three shades of grey."""
+    return [cv2.imencode(".jpg", np.full((64, 64, 3), shade, np.uint8))[1].tobytes() for shade in (40, 120, 200)]
+
+
+class Figures(HTMLParser):
+    """The figures of a page that show a way back: class, picture and caption of each."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.inside = False
+        self.found = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag == "div":
+            self.inside = attributes.get("class") == "strip"
+        if self.inside and tag == "figure":
+            self.found.append([attributes.get("class"), "", "", ""])
+        if self.inside and tag == "img":
+            self.found[-1][1:3] = attributes["src"], attributes["alt"]
+
+    def handle_endtag(self, tag):
+        if tag == "div":
+            self.inside = False
+
+    def handle_data(self, data):
+        if self.inside and self.found:
+            self.found[-1][3] += data
+
+
+def pixels_of(url):
+    data = base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+
+
+def test_edits_are_shown_step_by_step_with_their_alternatives(tmp_path, crop, way):
+    _, page = write(tmp_path, (make_report(faces=[make_face(sequence=make_sequence())]), [crop], [way]))
+    assert "Edits of single parts nose → eye , in this order, with a posterior of 62 %; 97 % for any edit." in page.text
+    assert "Step Edit at this step at any 1 nose 81 % 93 % 2 eye 71 % 83 %" in page.text
+    assert "Next: eye → nose 21 %; lip 5 %; no edit 3 %. Reader: mmnet." in page.text
+    assert "They identify nobody." in page.text
+    assert "No local edit found" not in page.text and "Cannot tell." not in page.text
+
+
+def test_every_recovered_picture_is_called_a_hypothesis_and_what_was_read_is_not(tmp_path, crop, way):
+    faces = [make_face(sequence=make_sequence()), make_face(1, sequence=make_sequence("hair"))]
+    text, page = write(tmp_path, (make_report(faces=faces), [crop, crop], [way, [way[0], way[2]]]))
+    figures = Figures(text).found
+    captions = [caption for _, _, _, caption in figures]
+    assert captions == [
+        *("1. nose", "2. eye"),
+        *("as read", "eye undonehypothesis, not evidence", "recoveredhypothesis, not evidence"),
+        "1. hair",
+        *("as read", "recoveredhypothesis, not evidence"),
+    ]
+    assert page.text.count("hypothesis, not evidence") == 3
+    assert [alt for _, _, alt, _ in figures] == [
+        *("Where: 1. nose", "Where: 2. eye", "as read", "eye undone", "recovered"),
+        *("Where: 1. hair", "as read", "recovered"),
+    ]
+    shades = [pixels_of(url).mean() for _, url, _, _ in figures]
+    assert [shades[place] for place in (2, 3, 4, 6, 7)] == pytest.approx([40, 120, 200, 40, 200], abs=2)
+
+
+def test_the_last_edit_is_the_first_to_be_undone(tmp_path, crop, way):
+    face = make_face(sequence=make_sequence("nose", "eye", "lip"))
+    text, _ = write(tmp_path, (make_report(faces=[face]), [crop], [[way[0], *way]]))
+    told = [alt for _, _, alt, _ in Figures(text).found]
+    areas = ["Where: 1. nose", "Where: 2. eye", "Where: 3. lip"]
+    assert told == [*areas, "as read", "lip undone", "eye undone", "recovered"]
+
+
+def test_every_recovered_picture_is_outlined_and_what_was_read_is_not(tmp_path, crop, way):
+    text, _ = write(tmp_path, (make_report(faces=[make_face(sequence=make_sequence())]), [crop], [way]))
+    assert [kind for kind, _, _, _ in Figures(text).found] == [None, None, None, "guess", "guess"]
+
+
+def test_the_area_of_each_edit_is_laid_over_what_was_read(tmp_path, crop, way):
+    text, _ = write(tmp_path, (make_report(faces=[make_face(sequence=make_sequence())]), [crop], [way]))
+    grey = np.full((64, 64, 3), 40, np.uint8)
+    for (_, url, _, _), step in zip(Figures(text).found[:2], make_sequence().steps, strict=True):
+        assert np.abs(pixels_of(url).astype(int) - overlay(grey, step.area)).mean() < 6
+
+
+def test_edits_without_pictures_are_told_in_words_alone(tmp_path, crop):
+    text, page = write(tmp_path, (make_report(faces=[make_face(sequence=make_sequence())]), [crop]))
+    assert "nose → eye" in page.text and "1 nose 81 % 93 %" in page.text
+    assert Figures(text).found == [] and "hypothesis, not evidence" not in page.text
+
+
+def test_that_no_local_edit_was_found_is_said_and_that_it_is_no_proof(tmp_path, crop, way):
+    report = make_report(faces=[make_face(sequence=no_edits("no_local_edit"))])
+    text, page = write(tmp_path, (report, [crop], [()]))
+    assert "No local edit found: the reader gives 4 % to any. The face may still be forged as a whole." in page.text
+    assert "Likeliest: no edit 96 %; hair 2 %. Reader: mmnet." in page.text
+    assert Figures(text).found == []
+    # A strip has no place where no edits are named.
+    text, _ = write(tmp_path, (report, [crop], [way]))
+    assert Figures(text).found == []
+
+
+def test_that_nothing_can_be_told_is_said_with_the_reason(tmp_path, crop):
+    undecided = make_face(sequence=no_edits("cannot_tell", 0.5))
+    turned = make_face(1, sequence=no_edits("cannot_tell", None, reason="The face is turned."))
+    _, page = write(tmp_path, (make_report(faces=[undecided, turned]), [crop, crop], [(), ()]))
+    assert "Cannot tell. The reader is undecided. It gives 50 % to any edit. Likeliest: no edit 96 %" in page.text
+    assert "Cannot tell. The face is turned. Picture quality" in page.text
+    assert page.text.count("to any edit") == page.text.count("Likeliest") == 1
+
+
+def test_faces_without_a_reading_say_nothing_of_edits(tmp_path, crop):
+    _, page = write(tmp_path, (make_report(), [crop], [()]))
+    assert "Edits" not in page.text and "Reader" not in page.text
+
+
+def test_names_of_edits_and_reasons_are_escaped_also_under_pictures(tmp_path, crop, way):
+    named = make_sequence(HOSTILE, "eye", pack=HOSTILE)
+    silent = no_edits("cannot_tell", reason=HOSTILE, pack=HOSTILE)
+    report = make_report(faces=[make_face(sequence=named), make_face(1, sequence=silent)])
+    text, page = write(tmp_path, (report, [crop, crop], [way, ()]))
+    assert "script" not in page.tags
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    # Of both faces the crop and its overlay, of one two areas and the way back.
+    assert page.tags.count("img") == 4 + 2 + 3
+    assert any(
+        "<script>alert(1)</script>" in value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")
+    )
+    assert page.text.count("<script>alert(1)</script>") >= 6 and "{{ 7*7 }}" in page.text
+    assert not {"\u202e", "\x00"} & set(text)
+
+
+def test_a_page_of_many_files_leaves_out_the_strips_with_the_pictures(tmp_path, crop, way, monkeypatch):
+    monkeypatch.setattr(html, "PICTURES_FOR_ALL", 1)
+    faces = [make_face(0, logit, sequence=make_sequence()) for logit in (0.0, 0.0, 4.0)]
+    reports = [make_report(f"{number}.jpg", [face]) for number, face in enumerate(faces)]
+    assert [report.verdict.value for report in reports] == ["inconclusive", "inconclusive", "forged"]
+    text, page = write(tmp_path, *((report, [crop], [way]) for report in reports))
+    files = text.split('<section class="card file"')[1:]
+    assert [len(Figures(section).found) for section in files] == [5, 0, 5]
+    assert page.text.count("nose → eye") == 3
+
+
 def test_packs_of_one_model_are_told_apart_by_version(tmp_path):
     """Say, the same network calibrated anew."""
     cards = [CARD, dataclasses.replace(CARD, version="2.0.0", limits=("Calibrated anew.",))]
@@ -165,7 +314,9 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}\u2
 
 
 def test_names_and_messages_are_escaped_everywhere(tmp_path, crop):
-    report = make_report(HOSTILE, [make_face(sequence=[HOSTILE]), refused_face(1, message=HOSTILE)])
+    report = make_report(
+        HOSTILE, [make_face(sequence=make_sequence(HOSTILE, pack=HOSTILE)), refused_face(1, message=HOSTILE)]
+    )
     media = report.media.model_copy(update={"warnings": [HOSTILE], "format": HOSTILE})
     tool = report.tool.model_copy(update={"command": HOSTILE, "options": {HOSTILE: HOSTILE}})
     report = report.model_copy(update={"media": media, "tool": tool})

@@ -3,10 +3,28 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from evidence_samples import make_face, make_opinions, make_report, make_track, refused_face, refused_report
+from evidence_samples import (
+    make_face,
+    make_opinions,
+    make_report,
+    make_sequence,
+    make_track,
+    no_edits,
+    refused_face,
+    refused_report,
+)
 from pydantic import ValidationError
 
-from unmask.evidence.report import FaceFinding, Opinion, Report, escape_surrogates, restore_surrogates
+from unmask.evidence.report import (
+    EditSequence,
+    FaceFinding,
+    Opinion,
+    Report,
+    SequenceFinding,
+    escape_surrogates,
+    percent,
+    restore_surrogates,
+)
 from unmask.evidence.schema import report_schema
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "report-schema.json"
@@ -30,8 +48,16 @@ def test_published_schema_is_that_of_the_code():
             faces=[make_face(opinions=make_opinions(make_face(), other=-0.7, third=None)), refused_face(1)],
             tool=make_report().tool.model_copy(update={"options": {"pack": ["plain", "other", "third"]}}),
         ),
+        make_report(faces=[make_face(sequence=make_sequence()), make_face(1, sequence=make_sequence("hair"))]),
+        make_report(faces=[make_face(sequence=no_edits("no_local_edit")), make_face(1)]),
+        make_report(
+            faces=[
+                make_face(sequence=no_edits("cannot_tell", 0.5)),
+                make_face(1, sequence=no_edits("cannot_tell", None)),
+            ]
+        ),
     ],
-    ids=["judged", "refused", "partly refused", "video", "opinions"],
+    ids=["judged", "refused", "partly refused", "video", "opinions", "edits", "no local edit", "cannot tell"],
 )
 def test_reports_obey_the_published_schema_and_come_back_from_json(report):
     text = report.model_dump_json()
@@ -63,13 +89,77 @@ def test_an_opinion_has_its_numbers_or_is_refused(changes):
         Opinion(**{**refused.model_dump(), "log10_lr": 0.0})
 
 
+@pytest.mark.parametrize(
+    ("sequence", "changes"),
+    [
+        (make_sequence(), {"best": None}),
+        (make_sequence(), {"steps": []}),
+        (make_sequence(), {"best": None, "steps": []}),
+        (make_sequence(), {"reason": "Because."}),
+        (make_sequence(), {"outcome": "no_local_edit"}),
+        (make_sequence(), {"outcome": "cannot_tell", "reason": "Because."}),
+        (no_edits("no_local_edit"), {"outcome": "edits"}),
+        (no_edits("no_local_edit"), {"best": make_sequence().best}),
+        (no_edits("no_local_edit"), {"steps": make_sequence().steps}),
+        (no_edits("no_local_edit"), {"best": make_sequence().best, "steps": make_sequence().steps}),
+        (no_edits("no_local_edit"), {"reason": "Because."}),
+        (no_edits("cannot_tell"), {"reason": None}),
+        (no_edits("cannot_tell"), {"outcome": "edits", "reason": None}),
+        (no_edits("cannot_tell"), {"best": make_sequence().best}),
+        (no_edits("cannot_tell"), {"steps": make_sequence().steps}),
+        (no_edits("cannot_tell"), {"best": make_sequence().best, "steps": make_sequence().steps}),
+        (make_sequence(), {"edited": None}),
+        (no_edits("no_local_edit"), {"edited": None}),
+        (make_sequence(), {"steps": make_sequence().steps[:1]}),
+        (make_sequence(), {"steps": make_sequence().steps[::-1]}),
+        (make_sequence(), {"best": EditSequence(edits=[], posterior=0.6)}),
+    ],
+)
+def test_what_is_said_of_edits_is_consistent(sequence, changes):
+    values = sequence.model_dump()
+    assert SequenceFinding(**values) == sequence
+    with pytest.raises(ValidationError, match="SequenceFinding"):
+        SequenceFinding(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"outcome": "perhaps"}, "outcome"),
+        ({"edited": 1.1}, "edited"),
+        ({"edited": float("nan")}, "edited"),
+        ({"best": {"edits": ["nose"], "posterior": -0.1}}, "best.posterior"),
+        ({"alternatives": [{"edits": None, "posterior": 0.1}]}, "alternatives.0.edits"),
+        ({"pack": None}, "pack"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_is_said_of_edits_is_well_formed(changes, where):
+    with pytest.raises(ValidationError) as refused:
+        SequenceFinding(**{**make_sequence().model_dump(), **changes})
+    assert ".".join(str(part) for part in refused.value.errors()[0]["loc"]) == where
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_reports_written_before_edits_were_read_can_be_read(version):
+    face = make_face(opinions=make_opinions(make_face(), other=-0.7) if version == "1.1" else None)
+    new = make_report(faces=[face, refused_face(1)])
+    old = json.loads(new.model_dump_json()) | {"schema_version": version}
+    assert all(face["sequence"] is None for face in old["faces"])
+    if version == "1.0":
+        for face in old["faces"]:
+            assert face.pop("opinions") is None
+    jsonschema.Draft202012Validator(report_schema()).validate(old)
+    assert Report.model_validate(old).faces == new.faces and Report.model_validate(old).schema_version == version
+    assert new.schema_version == "1.2"
+
+
 def test_reports_written_before_there_were_opinions_can_be_read():
     old = json.loads(make_report().model_dump_json()) | {"schema_version": "1.0"}
     for face in old["faces"]:
         assert face.pop("opinions") is None
     jsonschema.Draft202012Validator(report_schema()).validate(old)
     assert Report.model_validate(old).faces == make_report().faces
-    assert make_report().schema_version == "1.1"
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
@@ -85,3 +175,19 @@ def test_names_that_are_not_utf8_survive():
     assert Report.model_validate_json(report.model_dump_json().encode("utf-8")).path == report.path
     assert restore_surrogates(report.path) == name
     assert escape_surrogates("plain \\u0041 é 😀") == "plain \\u0041 é 😀"
+
+
+@pytest.mark.parametrize("verdict", ["authentic", "refused"])
+def test_edits_are_not_read_of_faces_judged_authentic_or_refused(verdict):
+    face = make_face(logit=-6.0) if verdict == "authentic" else refused_face()
+    assert face.verdict == verdict
+    with pytest.raises(ValidationError, match="edits are read of faces judged forged or inconclusive alone"):
+        FaceFinding(**{**face.model_dump(), "sequence": no_edits("no_local_edit").model_dump()})
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [(0, "0 %"), (0.0001, "<1 %"), (0.01, "1 %"), (0.374, "37 %"), (0.99, "99 %"), (0.997, ">99 %"), (1, "100 %")],
+)
+def test_what_is_not_quite_certain_is_not_shown_as_certain(share, told):
+    assert percent(share) == told

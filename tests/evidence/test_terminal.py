@@ -1,7 +1,16 @@
 import io
 
 import pytest
-from evidence_samples import make_face, make_opinions, make_report, make_track, refused_face, refused_report
+from evidence_samples import (
+    make_face,
+    make_opinions,
+    make_report,
+    make_sequence,
+    make_track,
+    no_edits,
+    refused_face,
+    refused_report,
+)
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -54,6 +63,42 @@ def test_second_opinions_stand_under_their_face():
     ]
     assert "2/2" in lines[row + 4]
     assert "second opinion" not in "".join(lines[row + 4 :])
+
+
+@pytest.mark.parametrize(
+    ("sequence", "line"),
+    [
+        (make_sequence(), "edits: nose, then eye (62 %; any edit 97 %); a hypothesis, not evidence"),
+        (make_sequence("hair"), "edits: hair (62 %; any edit 97 %); a hypothesis, not evidence"),
+        (no_edits("no_local_edit"), "edits: no local edit found"),
+        (no_edits("cannot_tell", 0.5), "edits: cannot tell. The reader is undecided."),
+        (no_edits("cannot_tell", None, reason="It is turned."), "edits: cannot tell. It is turned."),
+    ],
+    ids=["edits", "one edit", "no local edit", "undecided", "unreadable"],
+)
+def test_edits_stand_under_their_face(sequence, line):
+    faces = [make_face(0, sequence=sequence), make_face(1, 0.0)]
+    lines = show(make_report("two.jpg", faces), width=120).splitlines()
+    (row,) = (number for number, text in enumerate(lines) if "1/2" in text)
+    assert lines[row + 1] == f"  {line}".ljust(120)
+    assert "2/2" in lines[row + 2]
+    assert sum("edits:" in text for text in lines) == 1
+
+
+def test_edits_come_before_second_opinions_and_are_left_out_of_the_compact_table():
+    face = make_face(sequence=make_sequence(), opinions=make_opinions(make_face(), other=0.42))
+    lines = show(make_report("one.jpg", [face]), width=120).splitlines()
+    (row,) = (number for number, text in enumerate(lines) if "1/1" in text)
+    assert lines[row + 1].startswith("  edits: nose, then eye") and lines[row + 2].startswith("  second opinion, other")
+    assert "edits:" not in show(make_report("one.jpg", [face]), compact=True)
+
+
+def test_names_of_edits_are_neither_markup_nor_commands_to_the_terminal():
+    name = "[red]x[/red]\x1b[31m\r\n\u202egpj.exe\x07"
+    for sequence in (make_sequence(name), no_edits("cannot_tell", reason=name)):
+        text = show(make_report("one.jpg", [make_face(sequence=sequence)]), width=200)
+        assert r"[red]x[/red]\x1b[31m\r\n\u202egpj.exe\x07" in text
+        assert not set("\x1b\r\x07\u202e") & set(text)
 
 
 def test_compact_is_one_row_per_file():

@@ -2,21 +2,29 @@
 
 import json
 import shutil
-from dataclasses import MISSING, fields
+from collections.abc import Callable
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tiny_pack import write_pack
+from tiny_reader import make_reading, write_reader
 
 from unmask.errors import PackError
 from unmask.packs import Card, embedded_packs, load_pack
+from unmask.packs.card import Reading
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_pack(tmp_path / "tiny")
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Path:
+    return write_reader(tmp_path / "reader")
 
 
 def edit(folder: Path, **changes: Any) -> None:
@@ -139,6 +147,98 @@ def test_a_forgery_card_with_an_empty_field_is_refused(folder: Path, name: str, 
         load_pack(folder)
 
 
+def test_a_reader_of_edits_loads_and_runs(reader: Path) -> None:
+    pack = load_pack(reader, task="edit_reading")
+    assert pack.card.reading == make_reading() and pack.card.calibration is None
+    outputs = pack.run(np.zeros((2, 3, 64, 64), np.float32))
+    assert [output.shape for output in outputs] == [(2, 326), (2, 5, 16, 16), (2, 3, 64, 64)]
+    with pytest.raises(PackError, match="is for edit_reading, not forgery_detection"):
+        load_pack(reader, task="forgery_detection")
+
+
+@pytest.mark.parametrize(
+    ("name", "empty"),
+    [
+        ("reading", None),
+        ("metrics", []),
+        ("training_data_sha256", None),
+        ("training_data_sha256", ""),
+        ("crop_margin", None),
+        ("protocol", {}),
+        ("outputs", []),
+        ("limits", []),
+        ("licence", " "),
+        ("training_data_terms", ""),
+    ],
+)
+def test_a_readers_card_with_an_empty_field_is_refused(reader: Path, name: str, empty: Any) -> None:
+    edit(reader, **{name: empty})
+    with pytest.raises(PackError, match=f"card of pack 'tiny-reader' is incomplete: {name}$"):
+        load_pack(reader)
+
+
+def test_a_readers_card_needs_no_calibration_and_no_operating_points(reader: Path) -> None:
+    card = load_pack(reader).card
+    assert card.calibration is None and card.operating_points == ()
+    card.check_complete()
+
+
+def test_a_card_written_before_there_were_readings_can_be_read(folder: Path) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    assert card.pop("reading") is None
+    (folder / "card.json").write_text(json.dumps(card))
+    assert load_pack(folder).card.reading is None
+
+
+def test_a_reading_survives_writing_and_reading(reader: Path) -> None:
+    reading = Reading(
+        edits=("nez", "œil", '"sourcil"', "<lèvre>", "髪"),
+        temperature=1.0625,
+        edited_at=0.9731,
+        untouched_at=1e-4,
+        min_quality=25.5,
+        min_face_px=48.0,
+        max_turn=40.0,
+        min_margin=1.3,
+        method="temperature by log loss",
+        data="val split",
+    )
+    card = replace(Card.read(reader / "card.json"), reading=reading)
+    card.write(reader / "again.json")
+    again = Card.read(reader / "again.json")
+    assert again == card and again.reading == reading
+    assert json.loads((reader / "again.json").read_text(encoding="utf-8"))["reading"]["edits"] == list(reading.edits)
+
+
+def without(name: str) -> Callable[[dict[str, Any]], None]:
+    return lambda reading: reading.pop(name)
+
+
+def having(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda reading: reading.update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        *((without(field.name), f"reading.{field.name}: Field required") for field in fields(Reading)),
+        (having(temprature=1.0), "reading.temprature: "),
+        (having(temperature="hot"), "reading.temperature: "),
+        (having(edits="nose"), "reading.edits: "),
+        (having(edits=["nose", 2]), r"reading.edits.1: "),
+        (having(min_margin=None), "reading.min_margin: "),
+    ],
+)
+def test_a_reading_that_lacks_something_or_holds_what_it_should_not_is_refused(
+    reader: Path, change: Callable[[dict[str, Any]], None], told: str
+) -> None:
+    card = json.loads((reader / "card.json").read_text())
+    change(card["reading"])
+    (reader / "card.json").write_text(json.dumps(card))
+    with pytest.raises(PackError, match=told):
+        load_pack(reader)
+
+
 def test_an_unknown_field_is_refused(folder: Path) -> None:
     edit(folder, sha265="typo")
     with pytest.raises(PackError, match="sha265"):
@@ -158,3 +258,22 @@ def test_a_path_is_a_folder_even_if_a_pack_is_called_so(tmp_path: Path, monkeypa
     write_pack(tmp_path / name)
     assert load_pack(Path(name)).card.name == "tiny"
     assert load_pack(name).card.name == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"temperature": 0.0}, "needs a temperature above 0"),
+        ({"temperature": -1.0}, "needs a temperature above 0"),
+        ({"temperature": float("nan")}, "needs a temperature above 0"),
+        ({"edited_at": 0.1, "untouched_at": 0.2}, "0 <= untouched_at <= edited_at <= 1"),
+        ({"edited_at": 1.1}, "0 <= untouched_at <= edited_at <= 1"),
+        ({"edits": ("nose", "eye", "eyebrow", "lip", "lip")}, "names an edit twice"),
+    ],
+)
+def test_a_reading_whose_numbers_make_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    card = Card.read(write_reader(tmp_path / "reader") / "card.json")
+    assert card.reading is not None
+    wrong = replace(card, reading=replace(card.reading, **changes))
+    with pytest.raises(PackError, match=told):
+        wrong.check_complete()

@@ -28,7 +28,7 @@ from unmask.errors import DataError
 from unmask.evidence.charts import LrScale, Timeline, lr_scale, quality_bin, timeline
 from unmask.evidence.likelihood import PROPOSITIONS, explain
 from unmask.evidence.pictures import data_url, jpeg_url, legend_colours, overlay
-from unmask.evidence.report import FaceFinding, PackUse, Report, Verdict, in_words
+from unmask.evidence.report import FaceFinding, PackUse, Report, Verdict, in_words, percent
 from unmask.evidence.terminal import safe_text
 from unmask.packs.card import Calibration, Card
 
@@ -97,13 +97,15 @@ class HtmlReport:
             ) from error
         return self
 
-    def add(self, report: Report, pictures: Sequence[Picture] = ()) -> None:
+    def add(self, report: Report, pictures: Sequence[Picture] = (), strips: Sequence[Sequence[bytes]] = ()) -> None:
         """Append the findings on one file.
 
         Args:
             report: the file's report.
             pictures: for each face of `report.faces`, in order, the context crop that its map covers: uint8 RGB
                 (S, S, 3), or the bytes of a JPEG file of it, or None. May be shorter than the faces.
+            strips: for each face, in order, the way back from its edits as JPEG files: what was read, one edit less at
+                a time, the recovered face. May be shorter than the faces.
 
             Beyond `PICTURES_FOR_ALL` files, those of files judged authentic or inconclusive are left out.
 
@@ -119,8 +121,16 @@ class HtmlReport:
         left_out = number > PICTURES_FOR_ALL and report.verdict in (Verdict.AUTHENTIC, Verdict.INCONCLUSIVE)
         left_out = left_out and bool(pictures)
         shown = {} if left_out else dict(enumerate(pictures))
+        ways = {} if left_out else dict(enumerate(strips))
         faces = [
-            _face(report, face, shown.get(position), self._calibration(report), f"{number}-{position}")
+            _face(
+                report,
+                face,
+                shown.get(position),
+                ways.get(position, ()),
+                self._calibration(report),
+                f"{number}-{position}",
+            )
             for position, face in enumerate(report.faces)
         ]
         common: dict[str, Any] = {"report": report, "number": number, "name": name, "words": _WORDS}
@@ -130,6 +140,7 @@ class HtmlReport:
             judged=judged,
             left_out=left_out,
             in_words=in_words,
+            percent=percent,
             legend=_LEGEND,
             sentence=None if report.log10_lr is None else explain(report.log10_lr),
             **common,
@@ -238,9 +249,32 @@ class _Face:
     scale: LrScale | None
     at_bound: bool
     timeline: Timeline | None
+    strip: list[tuple[Markup, str]]
+    steps: list[tuple[Markup, str]]
 
 
-def _face(report: Report, face: FaceFinding, picture: Picture, calibration: Calibration | None, uid: str) -> _Face:
+def _strip(face: FaceFinding, way: Sequence[bytes]) -> tuple[list[tuple[Markup, str]], list[tuple[Markup, str]]]:
+    """The way back from the edits, and each edit's area laid over what was read, both as (picture, caption)."""
+    if face.sequence is None or face.sequence.best is None or not way:
+        return [], []
+    edits = face.sequence.best.edits
+    captions = ["as read", *(f"{edit} undone" for edit in edits[:0:-1]), "recovered"]
+    read = _decode(way[0])
+    steps = [
+        (data_url(overlay(read, step.area)), f"{number}. {step.edit}")
+        for number, step in enumerate(face.sequence.steps, start=1)
+    ]
+    return [(jpeg_url(picture), caption) for picture, caption in zip(way, captions, strict=True)], steps
+
+
+def _face(
+    report: Report,
+    face: FaceFinding,
+    picture: Picture,
+    way: Sequence[bytes],
+    calibration: Calibration | None,
+    uid: str,
+) -> _Face:
     pixels = _decode(picture) if isinstance(picture, bytes) else picture
     crop: Markup | None = None
     if isinstance(picture, bytes):
@@ -257,6 +291,7 @@ def _face(report: Report, face: FaceFinding, picture: Picture, calibration: Cali
         scale = lr_scale(face.log10_lr, calibration, quality)
         fit = None if calibration is None else quality_bin(calibration, quality)
         at_bound = fit is not None and face.log10_lr in (fit.lower, fit.upper)
+    strip, steps = _strip(face, way)
     x, y, width, height = (round(value) for value in face.box)
     where = f"{width} × {height} pixels at ({x}, {y}), found with confidence {face.detection_confidence:.2f}"
     chart = None
@@ -274,6 +309,8 @@ def _face(report: Report, face: FaceFinding, picture: Picture, calibration: Cali
         scale=scale,
         at_bound=at_bound,
         timeline=chart,
+        strip=strip,
+        steps=steps,
     )
 
 

@@ -11,11 +11,12 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from unmask.errors import RefusalCode
 
-SCHEMA_VERSION: Literal["1.1"] = "1.1"
+SCHEMA_VERSION: Literal["1.2"] = "1.2"
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
@@ -71,6 +72,13 @@ def in_words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).capitalize()
 
 
+def percent(share: float) -> str:
+    """A share in [0, 1] for people: "37 %"; what is not quite all or nothing is not shown as that."""
+    if 0.99 < share < 1:
+        return ">99 %"
+    return "<1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+
+
 class Quality(_Part):
     """Face image quality. `unified` is 0-100, 100 best; `components` are 0-100 too, named after ISO/IEC 29794-5."""
 
@@ -86,6 +94,11 @@ class ForgeryMap(_Part):
 
     region: tuple[float, float, float, float]
     values: list[list[Unit]]
+
+
+def as_map(region: tuple[float, float, float, float], values: np.ndarray) -> ForgeryMap:
+    """Values (h, w) in [0, 1] over a region. Three decimals: finer steps say nothing and would double a report."""
+    return ForgeryMap(region=region, values=[[round(float(value), 3) for value in row] for row in values])
 
 
 class TrackPoint(_Part):
@@ -130,12 +143,63 @@ class Opinion(_Part):
     _consistent = model_validator(mode="after")(_numbers_or_refusal)
 
 
+class EditStep(_Part):
+    """One edit of a face: which, the posterior that it was made at this step, and that it was made at all; where.
+
+    `area` covers the reader's own crop, which is wider than the forgery map's.
+    """
+
+    edit: str
+    posterior: Unit
+    present: Unit
+    area: ForgeryMap
+
+
+class EditSequence(_Part):
+    """Edits in an order, and the posterior of just that sequence."""
+
+    edits: list[str]
+    posterior: Unit
+
+
+class SequenceFinding(_Part):
+    """What was edited, in which order: a hypothesis about how the face came to be, not evidence that it was forged.
+
+    `outcome` is "edits", "no_local_edit" (none was found; the face may be forged as a whole) or "cannot_tell", with a
+    `reason`. `edited` is the posterior probability of any edit; `best` the likeliest sequence of edits, with its
+    `steps` in order, and `alternatives` the next ones, the untouched face (no edits) among them. All posteriors are
+    those of the reader named `pack`, for which every length is as likely as any other beforehand.
+    """
+
+    pack: Quoting
+    outcome: Literal["edits", "no_local_edit", "cannot_tell"]
+    reason: str | None
+    edited: Unit | None
+    best: EditSequence | None
+    steps: list[EditStep]
+    alternatives: list[EditSequence]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SequenceFinding":
+        edits = [] if self.best is None else self.best.edits
+        if (self.outcome == "edits") != bool(edits) or (self.best is not None and not edits):
+            raise ValueError('a best sequence of edits goes with the outcome "edits" alone')
+        if [step.edit for step in self.steps] != edits:
+            raise ValueError("the steps are those of the best sequence, in its order")
+        if self.edited is None and self.outcome != "cannot_tell":
+            raise ValueError('only the outcome "cannot_tell" can do without a posterior')
+        if (self.outcome == "cannot_tell") != (self.reason is not None):
+            raise ValueError('a reason goes with the outcome "cannot_tell" alone')
+        return self
+
+
 class FaceFinding(_Part):
     """One face of a picture, or one person's track of a video.
 
     `box` is (x, y, width, height); `landmarks` are right eye, left eye, nose tip, right and left mouth corner, the
     subject's right. For a track, box, landmarks, quality and map are those of the frame at `time`, the most telling.
-    `support` is the verbal expression of `log10_lr` on the ENFSI scale. `sequence` is filled by the sequence detector.
+    `support` is the verbal expression of `log10_lr` on the ENFSI scale. `sequence` is what a reader of edits says; null
+    for faces judged authentic or refused, and without a reader.
     `opinions`, the leading pack's first, are null if one pack ran or the face was refused. They are never combined.
     """
 
@@ -150,10 +214,16 @@ class FaceFinding(_Part):
     log10_lr: float | None
     support: str | None
     map: ForgeryMap | None
-    sequence: list[str] | None
+    sequence: SequenceFinding | None  # since 1.2; null before
     time: float | None
     track: list[TrackPoint] | None
     opinions: list[Opinion] | None = None  # since 1.1
+
+    @model_validator(mode="after")
+    def _read(self) -> "FaceFinding":
+        if self.sequence is not None and self.verdict not in (Verdict.FORGED, Verdict.INCONCLUSIVE):
+            raise ValueError("edits are read of faces judged forged or inconclusive alone")
+        return self
 
     _consistent = model_validator(mode="after")(_numbers_or_refusal)
 
@@ -191,7 +261,7 @@ class Media(_Part):
 class Report(_Part):
     """The answer for one media file."""
 
-    schema_version: Literal["1.0", "1.1"] = SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1", "1.2"] = SCHEMA_VERSION
     path: Quoting
     sha256: str | None
     kind: Literal["image", "video"] | None

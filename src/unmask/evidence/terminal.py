@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unmask.evidence.likelihood import SHORT_PROPOSITIONS, strength
-from unmask.evidence.report import FaceFinding, Opinion, Report, Verdict
+from unmask.evidence.report import FaceFinding, Opinion, Report, SequenceFinding, Verdict, percent
 
 # Shape and word as well as colour; magenta and cyan stay apart for the colour-blind where red and green do not.
 _STYLES = {
@@ -143,6 +143,8 @@ class TerminalReport:
         )
         if face.refusal is not None:
             self._print_reason(face.refusal.code, face.refusal.message)
+        if face.sequence is not None:
+            self._print_note(_edits(face.sequence))
         for opinion in (face.opinions or ())[1:]:  # the row above is the first
             self._print_note(f"second opinion, {opinion.pack}: {_said(opinion)}")
 
@@ -190,6 +192,17 @@ class TerminalReport:
 def _supported(log10_lr: float) -> str:
     word = strength(log10_lr)
     return "neither" if word is None else f"{word} {'H1' if log10_lr > 0 else 'H2'}"
+
+
+def _edits(found: SequenceFinding) -> str:
+    if found.outcome == "no_local_edit":
+        return "edits: no local edit found"
+    if found.best is None:
+        return f"edits: cannot tell. {found.reason}"
+    steps = ", then ".join(found.best.edits)
+    assert found.edited is not None  # as wherever edits are named
+    shares = f"{percent(found.best.posterior)}; any edit {percent(found.edited)}"
+    return f"edits: {steps} ({shares}); a hypothesis, not evidence"
 
 
 def _said(opinion: Opinion) -> str:

@@ -79,19 +79,53 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the scores of a reader of edits become what is said of a face.
+
+    `edits` are the names of a sequence's numbers 1 to 5. The posterior of the sequences is softmax(scores /
+    temperature); `method` says how the numbers were fitted, `data` on what. Edits are named if the posterior
+    probability that there was any is at least `edited_at`; "no local edit found" is said if it is at most
+    `untouched_at`; nothing is said in between, of faces narrower than `min_face_px` pixels, of unified quality (0-100)
+    under `min_quality`, turned by more than `max_turn` degrees, or with less of the picture about them than
+    `min_margin` times the face box.
+    """
+
+    edits: tuple[str, ...]
+    temperature: float
+    edited_at: float
+    untouched_at: float
+    min_quality: float
+    min_face_px: float
+    max_turn: float
+    min_margin: float
+    method: str
+    data: str
+
+    def check(self, name: str) -> None:
+        """Raise PackError, naming the pack, unless the numbers make sense."""
+        if not self.temperature > 0 or not 0 <= self.untouched_at <= self.edited_at <= 1:
+            raise PackError(
+                f"card of pack {name!r}: reading needs a temperature above 0, and 0 <= untouched_at <= edited_at <= 1"
+            )
+        if len(set(self.edits)) < len(self.edits):
+            raise PackError(f"card of pack {name!r}: reading names an edit twice")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """The card of one pack.
 
     `input_size` is (height, width); (0, 0) means any size. Pixels enter as float32 RGB or BGR per `colour_order`, in
     [0, 1] for forgery detectors, then `(x - mean) / std`. `crop_margin` is the side of the context crop over the longer
     side of the face box (null for packs that see whole pictures). `spectra` are those it was trained for: "visible",
-    "nir". `outputs` names the ONNX outputs in order. `sha256` is that of `model.onnx`.
+    "nir". `outputs` names the ONNX outputs in order. `sha256` is that of `model.onnx`. `reading` is for readers of
+    edits.
     """
 
     schema_version: Literal[1] = 1
     name: str
     version: str
-    task: Literal["face_detection", "forgery_detection"]
+    task: Literal["face_detection", "forgery_detection", "edit_reading"]
     description: str
     input_size: tuple[int, int]
     colour_order: Literal["RGB", "BGR"]
@@ -111,6 +145,7 @@ class Card:
     operating_points: tuple[OperatingPoint, ...]
     limits: tuple[str, ...]
     sha256: str
+    reading: Reading | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Card":
@@ -147,7 +182,11 @@ class Card:
                 "crop_margin",
                 "protocol",
             ]
+        if self.task == "edit_reading":
+            required += ["metrics", "reading", "training_data_sha256", "crop_margin", "protocol"]
         empty += [name for name in required if not getattr(self, name)]
+        if self.reading is not None:
+            self.reading.check(self.name)
         if empty:
             raise PackError(f"card of pack {self.name!r} is incomplete: {', '.join(empty)}")
 

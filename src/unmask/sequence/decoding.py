@@ -7,7 +7,6 @@ predicted.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -57,9 +56,7 @@ class PrefixTree:
     counts: Tensor
 
 
-@cache
-def prefix_tree() -> PrefixTree:
-    """The tree of `labels.all_sequences()`."""
+def _grown() -> PrefixTree:
     table = [tuple(number for number in row if number) for row in all_sequences().tolist()]
     beginnings = [row for row in table if len(row) < LONGEST]
     place = {row: number for number, row in enumerate(beginnings)}
@@ -77,25 +74,30 @@ def prefix_tree() -> PrefixTree:
     return PrefixTree(tokens, torch.tensor([len(row) for row in beginnings]), sees, path, said, counts)
 
 
+def _reversal() -> Tensor:
+    places = {tuple(row): place for place, row in enumerate(SEQUENCES.tolist())}
+    return torch.tensor([places[tuple(row)] for row in reversed_sequences(SEQUENCES).tolist()])
+
+
+# Made once, at import: the exporter takes them for constants.
+SEQUENCES = torch.from_numpy(all_sequences().astype(np.int64))
+"""`labels.all_sequences()`, (326, 5) long."""
+TREE = _grown()
+"""The tree of all sequences."""
+REVERSAL = _reversal()
+"""(326,) for every sequence the place of its reverse."""
+
+
 def sequence_scores(logits: Tensor) -> Tensor:
     """Log-probability of every sequence from a decoder's logits (B, P, 8) over the tree, (B, 326).
 
     Start and padding are ruled out; a repeated edit keeps the probability it is given, which no sequence then has.
     """
-    tree = prefix_tree()
     allowed = torch.zeros(TOKENS)
     allowed[[START, PADDING]] = -torch.inf
     steps = (logits.float() + allowed.to(logits.device)).log_softmax(-1)
-    found = steps.flatten(1)[:, (tree.path * TOKENS + tree.said).flatten().to(logits.device)]
-    return (found.unflatten(1, tree.path.shape) * tree.counts.to(logits.device)).sum(-1)
-
-
-@cache
-def reversal() -> Tensor:
-    """(326,) for every sequence the place of its reverse."""
-    table = torch.from_numpy(all_sequences().astype(np.int64))
-    places = {tuple(row): place for place, row in enumerate(table.tolist())}
-    return torch.tensor([places[tuple(row)] for row in reversed_sequences(table).tolist()])
+    found = steps.flatten(1)[:, (TREE.path * TOKENS + TREE.said).flatten().to(logits.device)]
+    return (found.unflatten(1, TREE.path.shape) * TREE.counts.to(logits.device)).sum(-1)
 
 
 def sine_positions(height: int, width: int, channels: int, device: torch.device) -> Tensor:
@@ -143,7 +145,8 @@ class Attention(nn.Module):
         )
         rate = self.dropout if self.training else 0.0
         found = functional.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype), rate)
-        return self.out(found.transpose(1, 2).flatten(2))
+        # A copy in any case: the exporter's attention gives other strides than the one that it traced.
+        return self.out(found.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2))
 
 
 def _feed_forward(channels: int, hidden: int, dropout: float) -> nn.Sequential:
@@ -153,12 +156,15 @@ def _feed_forward(channels: int, hidden: int, dropout: float) -> nn.Sequential:
 
 
 class EncoderLayer(nn.Module):
-    """A pre-norm transformer layer; positions are added to queries and keys."""
+    """A pre-norm transformer layer; positions are added to queries and keys.
 
-    def __init__(self, channels: int, heads: int, hidden: int, dropout: float) -> None:
+    `blind` is the dropout of single attention weights, which over many tokens costs more than the attention itself.
+    """
+
+    def __init__(self, channels: int, heads: int, hidden: int, dropout: float, blind: float) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
-        self.attention = Attention(channels, heads, dropout)
+        self.attention = Attention(channels, heads, blind)
         self.feed = _feed_forward(channels, hidden, dropout)
         self.dropout = nn.Dropout(dropout)
 
@@ -203,20 +209,26 @@ class DecoderLayer(nn.Module):
 
 @dataclass(frozen=True)
 class Prior:
-    """Where tokens look: `centres` (B, T, 2) in [0, 1] and the memory's `cells` (N, 2)."""
+    """Where tokens look: `centres` (B, T, 2) in [0, 1] and the memory's `cells` (N, 2).
+
+    The memory's last `placeless` entries lie nowhere and get no bias.
+    """
 
     centres: Tensor
     cells: Tensor
+    placeless: int = 0
 
     def bias(self, offset: Tensor, scale: Tensor) -> Tensor:
-        """From offsets and roots of scales (B, T, 2 heads), in cells of a 16 x 16 grid, to (B, heads, T, N)."""
+        """From offsets and roots of scales (B, T, 2 heads), in cells of a 16 x 16 grid, to (B, heads, T, memory)."""
         place = self.centres[:, :, None] * _REFERENCE + offset.unflatten(-1, (-1, 2))
         weight = scale.unflatten(-1, (-1, 2)).square()
-        # Multiplied out, so that no tensor of two axes times tokens times cells is ever made.
-        cells = self.cells * _REFERENCE
-        cross = (weight * place) @ cells.T
-        square = weight @ cells.square().T + (weight * place.square()).sum(-1, keepdim=True)
-        return (-(square - 2 * cross) / 4).transpose(1, 2)
+        # Axis by axis, in plain products: a matrix product would lose digits to mixed precision.
+        bias = torch.zeros((), device=offset.device)
+        for axis in (0, 1):
+            away = place[..., axis, None] - self.cells[:, axis] * _REFERENCE
+            bias = bias - weight[..., axis, None] * away.square() / 4
+        bias = bias.transpose(1, 2)
+        return functional.pad(bias, (0, self.placeless)) if self.placeless else bias
 
 
 class SequenceDecoder(nn.Module):
@@ -242,7 +254,8 @@ class SequenceDecoder(nn.Module):
         self, state: Tensor, queries: Tensor, memory: Tensor, positions: Tensor, cells: Tensor, mask: Tensor | None
     ) -> list[Tensor]:
         """The normalised states after each layer, (B, T, C) each; arguments as of `DecoderLayer`."""
-        prior = Prior(self.centre(self.entry(state + queries)).float().sigmoid(), cells)
+        centres = self.centre(self.entry(state + queries)).float().sigmoid()
+        prior = Prior(centres, cells, memory.shape[1] - len(cells))
         found = []
         for layer in self.layers:
             state = layer(state, queries, memory, positions, mask, prior)

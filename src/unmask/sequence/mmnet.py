@@ -5,6 +5,8 @@ supervision of detection and of recovery, and a recovery that knows nothing of t
 the layers here are this project's design to that abstract.
 
 - Three scales: a trunk's maps at strides 8, 16 and 32 exchange in a joint encoder; every token sees all of them.
+- Five regions: a pyramid over all scales says where each part may have been edited, and what it sees there joins the
+  memory as one token a part. Order is told by comparing parts; so they are laid side by side.
 - Three readings of one memory: forward, backward (from the last edit), and slots that read all steps at once. All 326
   sequences are scored exactly: log p_forward + log p_backward + 0.5 log p_slots.
 - Supervision beyond the tokens: which parts, how many, where, the recovered face, and the first layers' tokens.
@@ -14,7 +16,6 @@ Lab only: torch, timm.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import torch
@@ -25,35 +26,43 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from unmask.forgery.detector import Batch
 from unmask.sequence.decoding import (
     PADDING,
+    REVERSAL,
+    SEQUENCES,
     TOKENS,
+    TREE,
     EncoderLayer,
     SequenceDecoder,
     causal,
     cell_centres,
-    prefix_tree,
     read_greedily,
-    reversal,
     reversed_sequences,
     sequence_scores,
     sine_positions,
     tokens_of,
 )
-from unmask.sequence.labels import LONGEST, all_sequences
+from unmask.sequence.labels import LONGEST
 from unmask.sequence.reader import SequenceOutput, SequenceReader
 from unmask.sequence.seqfakeformer import DROPOUT, HEADS, LAYERS, WIDTHS, Width
-from unmask.sequence.trunks import Trunk, make_trunk, pooled
+from unmask.sequence.trunks import Trunk, make_trunk
 
 Scales = Literal["three", "coarse"]
 Readers = Literal["joint", "forward", "backward"]
 _FORWARD, _BACKWARD, _SLOTS = 0, 1, 2
 _SLOT_SHARE = 0.5
+_PYRAMID = 64
+_MARGINALS = functional.one_hot(SEQUENCES, LONGEST + 1).flatten(1).float()
+"""(326, 30): for every sequence which of the six numbers stands at each step."""
+_AREA_SHARE = 3.0  # of the edits' areas in the loss: most cells are untouched, so that their mean is small
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the readers and the recovery start from: the trunk's maps and the joint memory with its geometry."""
+    """What the readers and the recovery start from: the trunk's maps, the pyramid over them at stride 4, the areas of
+    the edits (logits), and the joint memory with its geometry."""
 
     maps: list[Tensor]
+    pyramid: Tensor
+    areas: Tensor
     memory: Tensor
     positions: Tensor
     cells: Tensor
@@ -92,7 +101,7 @@ class MMNet(SequenceReader):
         self.levels = {"three": (2, 3, 4), "coarse": (4,)}[scales]
         self.projections = nn.ModuleList(nn.Conv2d(widths[level], channels, 1) for level in self.levels)
         self.level_embedding = nn.Embedding(len(self.levels), channels)
-        self.encoder = nn.ModuleList(EncoderLayer(channels, HEADS, hidden, DROPOUT) for _ in range(LAYERS))
+        self.encoder = nn.ModuleList(EncoderLayer(channels, HEADS, hidden, DROPOUT, 0.0) for _ in range(LAYERS))
         self.memory_norm = nn.LayerNorm(channels)
         self.decoder = SequenceDecoder(channels, HEADS, hidden, LAYERS, DROPOUT)
         self.direction = nn.Embedding(3, channels)
@@ -101,9 +110,14 @@ class MMNet(SequenceReader):
             self.slots = nn.Embedding(LONGEST, channels)
             self.slot_head = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, LONGEST + 1))
         if presence:
-            self.summary = nn.Sequential(nn.Linear(2 * channels, hidden), nn.ReLU())
-            self.presence_head, self.length_head = nn.Linear(hidden, LONGEST), nn.Linear(hidden, LONGEST + 1)
-        if masks or recovery:
+            self.presence_head = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+            self.length_head = nn.Sequential(
+                nn.Linear(LONGEST * channels, hidden), nn.ReLU(), nn.Linear(hidden, LONGEST + 1)
+            )
+        self.pyramid = _Pyramid(widths)
+        self.regions = nn.Linear(_PYRAMID, channels)
+        self.region_embedding = nn.Embedding(LONGEST, channels)
+        if recovery:
             self.restorer = _Restorer(widths, channels)
 
     def _see(self, faces: Tensor) -> _Seen:
@@ -116,50 +130,66 @@ class MMNet(SequenceReader):
             here = sine_positions(side, side, features.shape[1], faces.device)
             positions.append(here + self.level_embedding.weight[number])
             sides.append((side, side))
+        pyramid, areas = self.pyramid(maps)
+        cells = cell_centres(sides, faces.device)
+        # Where each part looks most edited, even if not much: its token sees what is there.
+        focus = areas.flatten(2).softmax(-1)
+        tokens.append(self.regions(focus @ pyramid.flatten(2).transpose(1, 2)))
+        positions.append(self.region_embedding.weight)
         memory, places = torch.cat(tokens, 1), torch.cat(positions)
         for layer in self.encoder:
             memory = layer(memory, places)
-        return _Seen(maps, self.memory_norm(memory), places, cell_centres(sides, faces.device))
+        return _Seen(maps, pyramid, areas, self.memory_norm(memory), places, cells)
 
     def _states(self, seen: _Seen, tokens: Tensor, depths: Tensor, mask: Tensor, direction: int) -> list[Tensor]:
         state = self.decoder.embed(tokens) + self.direction.weight[direction]
         return self.decoder(state, self.decoder.places(depths), seen.memory, seen.positions, seen.cells, mask)
 
     def _slot_states(self, seen: _Seen) -> list[Tensor]:
-        state = (self.slots.weight + self.direction.weight[_SLOTS]).expand(len(seen.memory), -1, -1)
+        state = (self.slots.weight + self.direction.weight[_SLOTS]).expand(seen.memory.shape[0], -1, -1)
         places = self.decoder.places.weight[:LONGEST]
         return self.decoder(state, places, seen.memory, seen.positions, seen.cells, None)
 
     def _score(self, seen: _Seen) -> Tensor:
         """The joint score of every sequence, (B, 326)."""
-        tree, device = prefix_tree(), seen.memory.device
-        tokens = tree.tokens.to(device).expand(len(seen.memory), -1)
-        mask = torch.zeros(tree.sees.shape).masked_fill(~tree.sees, -torch.inf).to(device)
+        device = seen.memory.device
+        tokens = TREE.tokens.to(device).expand(seen.memory.shape[0], -1)
+        mask = torch.zeros(TREE.sees.shape).masked_fill(~TREE.sees, -torch.inf).to(device)
 
         def directed(direction: int) -> Tensor:
-            states = self._states(seen, tokens, tree.depths.to(device), mask, direction)[-1]
+            states = self._states(seen, tokens, TREE.depths.to(device), mask, direction)[-1]
             return sequence_scores(self.head(states))
 
         if self.readers == "forward":
             return directed(_FORWARD)
-        backward = directed(_BACKWARD)[:, reversal().to(device)]
+        backward = directed(_BACKWARD)[:, REVERSAL.to(device)]
         if self.readers == "backward":
             return backward
         slots = self.slot_head(self._slot_states(seen)[-1]).float().log_softmax(-1)
-        table = torch.from_numpy(all_sequences().astype("int64")).to(device)
+        table = SEQUENCES.to(device)
         places = torch.arange(LONGEST, device=device) * (LONGEST + 1) + table
         by_slot = slots.flatten(1)[:, places.flatten()].unflatten(1, table.shape).sum(-1)
         return directed(_FORWARD) + backward + _SLOT_SHARE * by_slot
+
+    @torch.no_grad()
+    def _posterior(self, seen: _Seen) -> Tensor:
+        """Of every sequence, (B, 326), as it is read when nothing is left out at random."""
+        training = self.training
+        self.decoder.eval()
+        posterior = self._score(seen).softmax(-1)
+        self.decoder.train(training)
+        return posterior
 
     def forward(self, faces: Tensor) -> SequenceOutput:
         """Read faces, (B, 3, S, S) normalised."""
         seen = self._see(faces)
         scores = self._score(seen)
-        if not (self.masks or self.recovery):
-            return SequenceOutput(scores)
-        shown = self._shown(faces)
-        areas, _, recovered = self.restorer(seen.maps, shown, scores.softmax(-1))
-        return SequenceOutput(scores, areas if self.masks else None, recovered if self.recovery else None)
+        areas = seen.areas if self.masks else None
+        if not self.recovery:
+            return SequenceOutput(scores, areas)
+        soft = scores.softmax(-1) @ _MARGINALS.to(scores.device)
+        _, recovered = self.restorer(seen.maps, seen.pyramid, seen.areas, self._shown(faces), soft)
+        return SequenceOutput(scores, areas, recovered)
 
     def greedy(self, faces: Tensor) -> Tensor:
         """Read faces step by step, (B, 5) long: forward, or from the last edit if that is the only reader."""
@@ -191,30 +221,43 @@ class MMNet(SequenceReader):
                 losses[name] = last
                 losses["auxiliary"] = losses["auxiliary"] + 0.5 * first
         if self.readers == "joint":
-            first, last = (
-                functional.cross_entropy(self.slot_head(state).float().transpose(1, 2), sequences)
-                for state in self._slot_states(seen)
-            )
+            told = [self.slot_head(state).float() for state in self._slot_states(seen)]
+            first, last = (functional.cross_entropy(logits.transpose(1, 2), sequences) for logits in told)
             losses["slots"] = 0.5 * last
             losses["auxiliary"] = losses["auxiliary"] + 0.5 * first
         if self.presence:
-            summary = self.summary(pooled(seen.memory.transpose(1, 2)[..., None]))
+            regions = seen.memory[:, -LONGEST:]
             present = functional.one_hot(sequences, LONGEST + 1).amax(1)[:, 1:].float()
             losses["presence"] = 0.5 * functional.binary_cross_entropy_with_logits(
-                self.presence_head(summary).float(), present
+                self.presence_head(regions)[..., 0].float(), present
             )
             losses["length"] = 0.25 * functional.cross_entropy(
-                self.length_head(summary).float(), (sequences > 0).sum(1)
+                self.length_head(regions.flatten(1)).float(), (sequences > 0).sum(1)
             )
-        if self.masks or self.recovery:
-            with torch.no_grad():
-                posterior = self._score(seen).softmax(-1)
-            shown = self._shown(batch["faces"])
-            areas, union, recovered = self.restorer(seen.maps, shown, posterior)
+        if self.masks:
+            losses["mask"] = _area_loss(seen.areas, batch["masks"])
+        if self.recovery:
+            # The costliest part of a step: half of the faces are enough.
+            some = torch.randperm(len(sequences), device=sequences.device)[: -(-len(sequences) // 2)]
+            half = {name: value[some] if value.ndim else value for name, value in batch.items()}
+            part = _Seen(
+                [one[some] for one in seen.maps],
+                seen.pyramid[some],
+                seen.areas[some],
+                seen.memory[some],
+                seen.positions,
+                seen.cells,
+            )
+            if self.readers == "joint":
+                # The slots' marginals stand in for those of all sequences, whose scores cost as much as the rest.
+                soft = told[-1][some].softmax(-1).flatten(1).detach()
+            else:
+                soft = self._posterior(part) @ _MARGINALS.to(sequences.device)
+            shown = self._shown(half["faces"])
+            union, recovered = self.restorer(part.maps, part.pyramid, part.areas, shown, soft)
             if self.masks:
-                losses["mask"] = _mask_loss(areas, union, batch)
-            if self.recovery:
-                losses["recovery"] = 2 * _recovery_loss(recovered, shown, batch)
+                losses["union"] = _union_loss(union, half["unions"])
+            losses["recovery"] = 2 * _recovery_loss(recovered, shown, half)
         return losses
 
     def _shown(self, faces: Tensor) -> Tensor:
@@ -223,26 +266,28 @@ class MMNet(SequenceReader):
         return faces * std + mean
 
 
-def _mask_loss(areas: Tensor, union: Tensor, batch: Batch) -> Tensor:
-    """Binary cross-entropy of each edit's area, and of the union with a Dice term; unknown masks are left out.
+def _area_loss(areas: Tensor, masks: Tensor) -> Tensor:
+    """Binary cross-entropy of each edit's area; faces whose masks are not known are left out.
 
     Args:
         areas: (B, 5, h, w) logits.
-        union: (B, 1, S, S) in [0, 1].
-        batch: `masks` and `unions` are read.
+        masks: (B, 5, m, m) in [0, 1], negative where not known.
     """
-    known = (batch["masks"].flatten(1).amin(1) >= 0).float()
-    own = functional.adaptive_avg_pool2d(batch["masks"].clamp(min=0), areas.shape[-1])
+    known = (masks.flatten(1).amin(1) >= 0).float()
+    own = functional.adaptive_avg_pool2d(masks.clamp(min=0), areas.shape[-1])
     each = functional.binary_cross_entropy_with_logits(areas.float(), own, reduction="none").mean((1, 2, 3))
-    target = batch["unions"].clamp(min=0)
+    return _AREA_SHARE * (each * known).sum() / known.sum().clamp(min=1)
+
+
+def _union_loss(union: Tensor, unions: Tensor) -> Tensor:
+    """Cross-entropy and Dice of the union of all edits (B, 1, S, S) to (B, 1, m, m), negative where not known."""
+    known = (unions.flatten(1).amin(1) >= 0).float()
+    target = unions.clamp(min=0)
     here = functional.adaptive_avg_pool2d(union.float(), target.shape[-1]).clamp(1e-4, 1 - 1e-4)
     whole = functional.binary_cross_entropy(here, target, reduction="none").mean((1, 2, 3))
     overlap = (here * target).sum((1, 2, 3))
     dice = 1 - (2 * overlap + 1) / (here.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
-    together = (batch["unions"].flatten(1).amin(1) >= 0).float()
-    return (each * known).sum() / known.sum().clamp(min=1) + (
-        ((whole + dice) * together).sum() / together.sum().clamp(min=1)
-    )
+    return ((whole + dice) * known).sum() / known.sum().clamp(min=1)
 
 
 def _recovery_loss(recovered: Tensor, shown: Tensor, batch: Batch) -> Tensor:
@@ -259,7 +304,10 @@ def _recovery_loss(recovered: Tensor, shown: Tensor, batch: Batch) -> Tensor:
     area = functional.interpolate(batch["unions"].clamp(min=0), size=shown.shape[2:])[known]
     found = recovered.float()[known]
     absolute = ((1 + 4 * area) * (found - target).abs()).mean()
-    similarity = structural_similarity_index_measure(found, target, data_range=1.0)
+    # Of the brightness alone: structure has no colour, and a window over three channels costs three times as much.
+    similarity = structural_similarity_index_measure(
+        found.mean(1, keepdim=True), target.mean(1, keepdim=True), data_range=1.0
+    )
     assert isinstance(similarity, Tensor)  # a tuple only if the whole map is asked for
     return absolute + 1 - similarity
 
@@ -267,61 +315,66 @@ def _recovery_loss(recovered: Tensor, shown: Tensor, batch: Batch) -> Tensor:
 class _Up(nn.Module):
     """Twice the size, joined with a skip, modulated by the condition."""
 
-    def __init__(self, into: int, skip: int, out: int, condition: int) -> None:
+    def __init__(self, into: int, skip: int, out: int, condition: int, refined: bool = True) -> None:
         super().__init__()
         self.mix = nn.Conv2d(into + skip, out, 3, padding=1)
         self.norm = nn.GroupNorm(8, out, affine=False)
         self.film = nn.Linear(condition, 2 * out)
-        self.refine = nn.Conv2d(out, out, 3, padding=1)
+        self.refine = nn.Conv2d(out, out, 3, padding=1) if refined else None
 
     def forward(self, x: Tensor, skip: Tensor, condition: Tensor) -> Tensor:
         x = functional.interpolate(x, size=skip.shape[2:], mode="nearest")
         x = self.norm(self.mix(torch.cat([x, skip], 1)))
         gain, shift = self.film(condition)[..., None, None].chunk(2, 1)
         x = functional.silu(x * (1 + gain) + shift)
-        return x + functional.silu(self.refine(x))
+        return x if self.refine is None else x + functional.silu(self.refine(x))
+
+
+class _Pyramid(nn.Module):
+    """Maps of strides 4 to 32 summed at stride 4 (Lin et al. 2017, without the smoothing at every level)."""
+
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(width, _PYRAMID, 1) for width in widths[1:])
+        self.smooth = nn.Sequential(nn.Conv2d(_PYRAMID, _PYRAMID, 3, padding=1), nn.GroupNorm(8, _PYRAMID), nn.SiLU())
+        self.areas = nn.Conv2d(_PYRAMID, LONGEST, 1)
+
+    def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """From maps at STRIDES to features (B, 64, S/4, S/4) and the edits' areas (B, 5, S/4, S/4) in logits."""
+        total = self.laterals[0](maps[1])
+        for lateral, coarse in zip(list(self.laterals)[1:], maps[2:], strict=True):
+            total = total + functional.interpolate(lateral(coarse), size=total.shape[2:], mode="nearest")
+        features = self.smooth(total)
+        return features, self.areas(features)
 
 
 class _Restorer(nn.Module):
-    """From the trunk's maps to the areas of the edits, their union and the face before."""
+    """From the pyramid back to full size: the union of the edits and the face before."""
 
     def __init__(self, widths: list[int], channels: int) -> None:
         super().__init__()
         # A row for each (step, edit or none): the soft sequence's embedding is linear in its marginals.
         self.steps = nn.Linear(LONGEST * (LONGEST + 1), channels, bias=False)
-        half, quarter, eighth = channels // 2, channels // 4, channels // 8
-        self.deep = nn.Conv2d(widths[4] + widths[3], channels, 3, padding=1)
-        self.up8 = _Up(channels, widths[2], half, channels)
-        self.up4 = _Up(half, widths[1], half, channels)
-        self.areas = nn.Conv2d(half, LONGEST, 1)
-        self.up2 = _Up(half, widths[0], quarter, channels)
-        self.up1 = _Up(quarter + LONGEST, 3, eighth, channels)
-        self.out = nn.Conv2d(eighth, 4, 3, padding=1)
+        self.up4 = _Up(_PYRAMID + LONGEST, widths[1], 64, channels)
+        self.up2 = _Up(64, widths[0], 32, channels)
+        self.up1 = _Up(32, 3, 16, channels, refined=False)
+        self.out = nn.Conv2d(16, 4, 3, padding=1)
         nn.init.normal_(self.out.weight, std=1e-2)
 
-    def forward(self, maps: list[Tensor], shown: Tensor, posterior: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From maps at STRIDES, faces (B, 3, S, S) in [0, 1] and posteriors (B, 326).
+    def forward(
+        self, maps: list[Tensor], pyramid: Tensor, areas: Tensor, shown: Tensor, soft: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """From maps at STRIDES, pyramid and areas, faces (B, 3, S, S) in [0, 1] and the soft sequence (B, 30).
+
+        The soft sequence holds, for each of five steps, the probability of none and of each edit.
 
         Returns:
-            areas: (B, 5, S/4, S/4) logits.
             union: (B, 1, S, S) in [0, 1].
             recovered: (B, 3, S, S) in [0, 1].
         """
-        condition = self.steps(posterior @ _marginals().to(posterior.device))
-        coarse = functional.interpolate(maps[4], size=maps[3].shape[2:], mode="nearest")
-        x = functional.silu(self.deep(torch.cat([coarse, maps[3]], 1)))
-        x = self.up4(self.up8(x, maps[2], condition), maps[1], condition)
-        areas = self.areas(x)
-        x = self.up2(x, maps[0], condition)
-        hint = functional.interpolate(areas.sigmoid(), size=x.shape[2:], mode="nearest")
-        x = self.up1(torch.cat([x, hint], 1), shown * 2 - 1, condition)
+        condition = self.steps(soft)
+        x = self.up4(torch.cat([pyramid, areas.sigmoid()], 1), maps[1], condition)
+        x = self.up1(self.up2(x, maps[0], condition), shown * 2 - 1, condition)
         out = self.out(x)
         union = out[:, :1].sigmoid()
-        return areas, union, (shown + union * out[:, 1:].tanh()).clamp(0, 1)
-
-
-@cache
-def _marginals() -> Tensor:
-    """(326, 30): for every sequence which of the six numbers stands at each step."""
-    table = torch.from_numpy(all_sequences().astype("int64"))
-    return functional.one_hot(table, LONGEST + 1).flatten(1).float()
+        return union, (shown + union * out[:, 1:].tanh()).clamp(0, 1)

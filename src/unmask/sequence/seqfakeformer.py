@@ -16,11 +16,11 @@ from unmask.forgery.detector import Batch
 from unmask.sequence.decoding import (
     PADDING,
     TOKENS,
+    TREE,
     EncoderLayer,
     SequenceDecoder,
     causal,
     cell_centres,
-    prefix_tree,
     read_greedily,
     sequence_scores,
     sine_positions,
@@ -53,7 +53,7 @@ class SeqFakeFormer(SequenceReader):
         self.trunk, widths = make_trunk(trunk, weights, 16 if trunk == "resnet50" else 32)
         self.level = {"resnet34": 4, "resnet50": 4}.get(trunk, 3)
         self.projection = nn.Conv2d(widths[self.level], channels, 1)
-        self.encoder = nn.ModuleList(EncoderLayer(channels, HEADS, hidden, DROPOUT) for _ in range(LAYERS))
+        self.encoder = nn.ModuleList(EncoderLayer(channels, HEADS, hidden, DROPOUT, DROPOUT) for _ in range(LAYERS))
         self.memory_norm = nn.LayerNorm(channels)
         self.decoder = SequenceDecoder(channels, HEADS, hidden, LAYERS, DROPOUT)
         self.head = nn.Sequential(
@@ -77,11 +77,10 @@ class SeqFakeFormer(SequenceReader):
 
     def forward(self, faces: Tensor) -> SequenceOutput:
         """Read faces, (B, 3, S, S) normalised."""
-        tree = prefix_tree()
         remembered = self._remember(faces)
-        tokens = tree.tokens.to(faces.device).expand(len(faces), -1)
-        mask = torch.zeros(tree.sees.shape).masked_fill(~tree.sees, -torch.inf).to(faces.device)
-        return SequenceOutput(sequence_scores(self._read(remembered, tokens, tree.depths.to(faces.device), mask)))
+        tokens = TREE.tokens.to(faces.device).expand(faces.shape[0], -1)
+        mask = torch.zeros(TREE.sees.shape).masked_fill(~TREE.sees, -torch.inf).to(faces.device)
+        return SequenceOutput(sequence_scores(self._read(remembered, tokens, TREE.depths.to(faces.device), mask)))
 
     def greedy(self, faces: Tensor) -> Tensor:
         """Read faces step by step, (B, 5) long."""

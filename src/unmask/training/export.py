@@ -14,6 +14,8 @@ from unmask.errors import PackError
 from unmask.forgery.detector import Detector, normalise
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import Calibration, Card, Metric, OperatingPoint, sha256_of
+from unmask.sequence.reader import SequenceReader
+from unmask.sequence.reading import OUTPUTS
 from unmask.training.run import Run, versions
 
 _SMALL = 64  # tensors with fewer numbers stay float32: halving them saves nothing
@@ -31,14 +33,31 @@ class _Exported(nn.Module):
         return out.logit, out.map.sigmoid()
 
 
-def write_onnx(module: Detector, path: Path) -> None:
-    """Export to ONNX with a free batch size, weights stored in half precision and computed with in float32."""
+class _ExportedReader(nn.Module):
+    """What the runtime is given: scores (B, 326), areas (B, 5, h, w) and recovered faces (B, 3, S, S) in [0, 1]."""
+
+    def __init__(self, reader: SequenceReader) -> None:
+        super().__init__()
+        self.reader = reader
+
+    def forward(self, faces: Tensor) -> tuple[Tensor, ...]:
+        out = self.reader(faces)
+        assert out.areas is not None and out.recovered is not None
+        return out.scores, out.areas.sigmoid(), out.recovered
+
+
+def write_onnx(module: Detector | SequenceReader, path: Path) -> None:
+    """Export to ONNX with a free batch size, weights stored in half precision and computed with in float32.
+
+    A reader must say where edits were made and recover the face.
+    """
     example = torch.rand(2, 3, module.size, module.size)
+    reads = isinstance(module, SequenceReader)
     program = torch.onnx.export(
-        _Exported(module).eval(),
+        (_ExportedReader(module) if isinstance(module, SequenceReader) else _Exported(module)).eval(),
         (example,),
         input_names=["faces"],
-        output_names=["logit", "map"],
+        output_names=list(OUTPUTS if reads else ("logit", "map")),
         dynamo=True,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         external_data=False,

@@ -225,6 +225,15 @@ def decoded(scores: np.ndarray, known: tuple[int, ...] | None = None) -> np.ndar
     return all_sequences()[places[scores[:, places].argmax(axis=1)]]
 
 
+def is_reader(folder: Path) -> bool:
+    """Whether a folder is the run of a reader of sequences."""
+    try:
+        read_settings(folder, SequenceProtocol)
+    except DataError:
+        return False
+    return True
+
+
 def new_reader(protocol: SequenceProtocol, pretrained: bool) -> SequenceReader:
     """The untrained reader of a protocol; without `pretrained` its trunk starts from random weights.
 
