@@ -12,11 +12,10 @@ from unmask.sequence.seqfakeformer import SeqFakeFormer
 class Candidate:
     """A reader under test.
 
-    `make` gives it untrained, without a download. `steps` are more than twice as many as it takes to learn eight
-    faces by heart. `says_where` if it
-    gives the edits' areas, `recovers` if it gives the face before. `idle` begins the names of parameters that no loss
-    depends on; `shifted` names those that only add to all logits of a softmax alike, so that their gradient is none but
-    rounding.
+    `make` gives it untrained, without a download. `steps` are more than twice as many as it takes to learn eight faces
+    by heart. `says_where` if it gives the edits' areas, `recovers` if it gives the face before. `idle` begins the names
+    of parameters that no loss depends on; `shifted` ends the names of those that add the same to all logits of a
+    softmax, or to both sides of a difference, so that their gradient is none but rounding.
     """
 
     name: str
@@ -25,7 +24,7 @@ class Candidate:
     says_where: bool = True
     recovers: bool = True
     idle: tuple[str, ...] = ()
-    shifted: tuple[str, ...] = ("attention.key.bias",)
+    shifted: tuple[str, ...] = ("attention.key.bias", "order_head.2.bias")
 
     def __str__(self) -> str:
         return self.name
@@ -43,12 +42,18 @@ READERS = (
     Candidate("mmnet-coarse", lambda: MMNet(scales="coarse"), steps=140),
     Candidate("mmnet-forward", lambda: MMNet(readers="forward")),
     Candidate("mmnet-backward", lambda: MMNet(readers="backward")),
+    Candidate("mmnet-tokens", lambda: MMNet(readers="tokens")),
+    Candidate("mmnet-regions", lambda: MMNet(readers="regions")),
     Candidate(
         "mmnet-sequence-alone",
         lambda: MMNet(presence=False, masks=False, recovery=False),
         says_where=False,
         recovers=False,
-        shifted=("attention.key.bias", "pyramid.areas.bias"),  # the areas are read by a softmax over cells alone
+        shifted=(
+            "attention.key.bias",
+            "order_head.2.bias",
+            "pyramid.areas.bias",
+        ),  # the areas are read by a softmax over cells alone
     ),
     Candidate("mmnet-without-masks", lambda: MMNet(masks=False), says_where=False),
     Candidate("mmnet-without-recovery", lambda: MMNet(recovery=False), recovers=False),

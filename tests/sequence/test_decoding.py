@@ -163,16 +163,14 @@ def test_a_repeated_edit_keeps_what_it_is_given() -> None:
 def _lively(name: str) -> Any:
     """A reader whose weights are moved away from where they start, so that what it says depends on what it is shown."""
     torch.manual_seed(0)
-    make: Any = {
-        "seqfakeformer": SeqFakeFormer,
-        "joint": MMNet,
-        "forward": lambda: MMNet(readers="forward"),
-        "backward": lambda: MMNet(readers="backward"),
-    }[name]
-    reader = make().eval()
+    whole: Any = {"readers": name, "presence": name != "regions"}
+    reader: Any = SeqFakeFormer() if name == "seqfakeformer" else MMNet(**whole)
+    reader.eval()
+    moved = (reader.presence_head, reader.order_head) if name == "regions" else (reader.decoder, reader.head)
     with torch.no_grad():
-        for parameter in (*reader.decoder.parameters(), *reader.head.parameters()):
-            parameter += 0.08 * torch.randn(parameter.shape)
+        for part in moved:
+            for parameter in part.parameters():
+                parameter += 0.08 * torch.randn(parameter.shape)
     return reader
 
 
@@ -230,29 +228,73 @@ def test_mmnet_scores_all_sequences_as_if_it_read_them_one_by_one(
 
 
 @torch.no_grad()
-def test_mmnet_joins_both_directions_and_half_of_the_slots(lively: Callable[[str], Any]) -> None:
-    reader, face = lively("joint"), faces(1)
+@pytest.mark.parametrize("name", ["tokens", "joint"])
+def test_mmnet_joins_both_directions_half_of_the_slots_and_the_regions(lively: Callable[[str], Any], name: str) -> None:
+    reader, face = lively(name), faces(1)
     ahead, back = by_direction(reader, face, 0), by_direction(reader, face, 1)
     steps = reader.slot_head(reader._slot_states(reader._see(face))[-1])[0].double().log_softmax(-1)
     assert steps.shape == (5, 6)
     slots = torch.stack([sum(steps[step, number] for step, number in enumerate(row)) for row in TABLE.tolist()])
     assert slots.std() > 0.1 and (ahead - back).std() > 1
-    assert_same_scores(reader(face).scores[0], ahead + back + 0.5 * slots.float())
+    expected = ahead + back + 0.5 * slots.float()
+    if name == "joint":
+        expected += by_regions(reader, face)
+    assert_same_scores(reader(face).scores[0], expected)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "seed"), [("seqfakeformer", 28), ("joint", 1), ("forward", 1), ("backward", 9)])
-def test_reading_greedily_takes_the_likeliest_token_at_every_step(
-    lively: Callable[[str], Any], name: str, seed: int
-) -> None:
-    """Each place leans towards tokens of its own, so that there is something to read."""
-    lean = torch.randn((6, 128), generator=torch.Generator().manual_seed(seed))
-    reader = lively(name)
-    reader.decoder.register_forward_hook(lambda _, __, states: [state + lean[: state.shape[1]] for state in states])
+def test_mmnet_reads_regions_by_what_is_there_and_which_of_two_came_first(lively: Callable[[str], Any]) -> None:
+    reader, face = lively("regions"), faces(1)
+    expected = by_regions(reader, face)
+    torch.testing.assert_close(reader(face).scores[0], expected, rtol=0, atol=1e-4)
+    assert expected.std() > 0.1 and float(expected.exp().sum()) == pytest.approx(1, abs=1e-5)
+
+
+def by_regions(reader: Any, face: Tensor) -> Tensor:
+    """Scores of all sequences, summed up edit by edit and pair by pair."""
+    tokens = reader._see(face).memory[0, -5:].double()
+    heads = [copy.deepcopy(head).double() for head in (reader.presence_head, reader.order_head)]
+
+    def before(one: int, other: int) -> float:
+        pair, turned = torch.cat([tokens[one], tokens[other]]), torch.cat([tokens[other], tokens[one]])
+        return math.log(1 / (1 + math.exp(-float(heads[1](pair) - heads[1](turned)))))
+
+    there = [1 / (1 + math.exp(-float(heads[0](token)))) for token in tokens]
+    found = []
+    for edits in EDITS:
+        total = sum(math.log(share if place + 1 in edits else 1 - share) for place, share in enumerate(there))
+        for step, first in enumerate(edits):
+            total += sum(before(first - 1, second - 1) for second in edits[step + 1 :])
+        found.append(total)
+    return torch.tensor(found).log_softmax(0).float()
+
+
+@torch.no_grad()
+@pytest.mark.xfail(strict=True, reason="MMNet sums the regions' logits by matrix products, in bfloat16 under autocast")
+def test_mixed_precision_hardly_changes_the_regions_scores(lively: Callable[[str], Any]) -> None:
+    reader, generator = lively("regions"), torch.Generator().manual_seed(0)
+    logits = [3 * torch.randn((50, count), generator=generator) for count in (5, 20)]
+    reader._region_logits = lambda seen: logits
+    told = reader._score_regions(None)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = reader._score_regions(None)
+    torch.testing.assert_close(mixed.float(), told, rtol=0, atol=0.01)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["seqfakeformer", "joint", "forward", "backward"])
+def test_reading_greedily_takes_the_likeliest_token_at_every_step(lively: Callable[[str], Any], name: str) -> None:
+    """Each place leans towards tokens of its own, drawn until there is something to read."""
+    reader, seeds = lively(name), iter(range(200))
     patches = torch.rand((6, 3, 4, 4), generator=torch.Generator().manual_seed(4)) * 2 - 1
     shown = torch.nn.functional.interpolate(patches, size=64)
-    read = [[edit for edit in row if edit] for row in reader.greedy(shown).tolist()]
-    assert len({tuple(edits) for edits in read}) > 2 and any(edits != edits[::-1] for edits in read)
+    read: list[list[int]] = []
+    while len({tuple(edits) for edits in read}) <= 2 or all(edits == edits[::-1] for edits in read):
+        lean = torch.randn((6, 128), generator=torch.Generator().manual_seed(next(seeds)))
+        lent = lambda _, __, states, lean=lean: [state + lean[: state.shape[1]] for state in states]  # noqa: E731
+        reader.decoder._forward_hooks.clear()
+        reader.decoder.register_forward_hook(lent)
+        read = [[edit for edit in row if edit] for row in reader.greedy(shown).tolist()]
     for face, told in zip(shown, read, strict=True):
         tokens = [START]
         while len(tokens) < 6:

@@ -164,7 +164,7 @@ def test_every_parameter_learns_but_those_named_with_their_reason(candidate: Can
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         if name.endswith(candidate.shifted):
-            assert parameter.grad.abs().max() < 1e-6, name  # at most 5e-10 (measured); that of others at least 1e-5
+            assert parameter.grad.abs().max() < 1e-6, name  # at most 2e-9 (measured); that of others at least 1e-5
         else:
             assert parameter.grad.abs().max() > 1e-6, name
 
@@ -219,7 +219,7 @@ def test_its_state_comes_back(candidate: Candidate, made: Any, tmp_path: Path) -
     other = candidate.make().eval()
     other.load_state_dict(made.state_dict())
     assert all(torch.equal(value, told[name]) for name, value in parts_of(read(other, faces)).items())
-    # Kept in half precision, which moves what an untrained reader says by up to 0.0016 (measured).
+    # Kept in half precision, which moves what an untrained reader says by up to 0.0017 (measured).
     save_weights(made, tmp_path / "weights.safetensors")
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     for name, value in parts_of(read(other, faces)).items():
@@ -329,9 +329,9 @@ def test_areas_are_learned_from_the_faces_whose_masks_are_known(candidate: Candi
 
 @those_that_recover
 def test_faces_without_a_known_original_teach_nothing_of_recovery(candidate: Candidate, made: Any) -> None:
-    batch = batch_of(made)
+    batch = some_of(batch_of(made), slice(1, 5))
     noise = torch.rand(batch["originals"].shape, generator=torch.Generator().manual_seed(8))
-    alone = {**batch, "paired": torch.zeros(len(SEQUENCES))}
+    alone = {**batch, "paired": torch.zeros(4)}
     assert_same_losses(made, alone, {**alone, "originals": noise})
     made.zero_grad()
     loss = losses_of(made, alone)["recovery"]
@@ -340,23 +340,22 @@ def test_faces_without_a_known_original_teach_nothing_of_recovery(candidate: Can
 
 
 @those_that_recover
-def test_the_original_matters_for_paired_edited_faces_alone(candidate: Candidate, made: Any) -> None:
-    """An untouched face is its own original, whatever stands in its place."""
-    batch = batch_of(made)
-    paired = torch.tensor([1.0, 0, 1, 0, 1, 0, 1, 0])
+def test_the_original_of_a_paired_edited_face_matters(candidate: Candidate, made: Any) -> None:
+    batch = some_of(batch_of(made), slice(1, 5))
     noise = torch.rand(batch["originals"].shape, generator=torch.Generator().manual_seed(8))
-    free = (paired == 0) | (SEQUENCES[:, 0] == 0)
-    originals = torch.where(free[:, None, None, None], noise, batch["originals"])
-    assert_same_losses(made, {**batch, "paired": paired}, {**batch, "paired": paired, "originals": originals})
-    told = losses_of(made, {**batch, "paired": paired})["recovery"]
-    assert told != losses_of(made, {**batch, "paired": paired, "originals": noise})["recovery"]
+    assert losses_of(made, batch)["recovery"] != losses_of(made, {**batch, "originals": noise})["recovery"]
 
 
-def in_mixed_precision(fault: str) -> pytest.MarkDecorator:
-    """The readers of which the others are parts; MMNet has a fault."""
-    plain, whole = READERS[:2]
-    faulty = pytest.param(whole, marks=pytest.mark.xfail(strict=True, reason=fault))
-    return pytest.mark.parametrize("candidate", [plain, faulty], ids=str)
+@those_that_recover
+def test_an_untouched_face_is_its_own_original_whatever_stands_in_its_place(candidate: Candidate, made: Any) -> None:
+    batch = some_of(batch_of(made), slice(1, 5))
+    batch["sequences"] = torch.zeros_like(batch["sequences"])
+    noise = torch.rand(batch["originals"].shape, generator=torch.Generator().manual_seed(8))
+    assert_same_losses(made, batch, {**batch, "originals": noise})
+    assert losses_of(made, batch)["recovery"] > 0
+
+
+in_mixed_precision = pytest.mark.parametrize("candidate", READERS[:2], ids=str)  # of which the others are parts
 
 
 class NoForbiddenFunctions(TorchFunctionMode):
@@ -368,13 +367,13 @@ class NoForbiddenFunctions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@in_mixed_precision("its binary_cross_entropy is forbidden under CUDA's autocast, which every run on a GPU is under")
+@in_mixed_precision
 def test_its_losses_need_nothing_that_a_gpu_refuses_in_mixed_precision(candidate: Candidate, made: Any) -> None:
     with NoForbiddenFunctions():
         losses_of(made, batch_of(made))
 
 
-@in_mixed_precision("structural similarity in bfloat16 is noise: that of a picture with itself is below zero")
+@in_mixed_precision
 def test_mixed_precision_hardly_changes_the_losses(candidate: Candidate, made: Any) -> None:
     batch = batch_of(made)
     straight = losses_of(made, batch)
@@ -419,11 +418,15 @@ def test_it_learns_eight_faces_by_heart(candidate: Candidate) -> None:
     assert all(learned()), learned()
 
 
+# Between them they draw all that is drawn in training; the engine is the same for all.
+RESUMED = ("seqfakeformer", "mmnet", "mmnet-forward")
+
+
 class Killed(Exception):
     """What ends a run before its time."""
 
 
-@everyone
+@pytest.mark.parametrize("candidate", [one for one in READERS if one.name in RESUMED], ids=str)
 def test_a_resumed_run_ends_like_an_uninterrupted_one(candidate: Candidate, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     count = len(SEQUENCES)

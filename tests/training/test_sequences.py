@@ -76,7 +76,14 @@ def test_batches_depend_on_seed_and_step_alone(encoded: float) -> None:
             assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
     other = take(faces, replace(protocol, seed=6), 9)
     assert any(rows_of(one, faces) != rows_of(two, faces) for one, two in zip(straight, other, strict=True))
-    assert any(not torch.equal(straight[0][name], straight[2][name]) for name in ("faces", "sequences"))
+
+
+def test_the_same_faces_are_varied_otherwise_at_another_step_and_by_another_seed() -> None:
+    faces, protocol = edited_faces(smooth(), sequences()), replace(PROTOCOL, batch=COUNT)
+    (one, later), (other,) = take(faces, protocol, 2), take(faces, replace(protocol, seed=6), 1)
+    for batch in (later, other):
+        assert torch.equal(batch["sequences"], one["sequences"])
+        assert (batch["faces"] != one["faces"]).flatten(1).any(1).all()
 
 
 def test_batches_say_how_far_training_is() -> None:

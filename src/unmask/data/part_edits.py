@@ -4,7 +4,7 @@ The parts are those of Seq-DeepFake's component track. Every edit takes a pictur
 mask of what it changed; which of five editors makes it is drawn: features of a donor pasted in, a new colour, a new
 shape, a loss of detail, or a new texture. A generator that edits a face draws all of it anew: an earlier edit has
 passed through it more often than a later one, and only that makes the order observable. `Resynthesis` does the same
-with an autoencoder, or with resampling, noise and JPEG. Lab only.
+with an autoencoder, or with resampling, sharpening, noise and JPEG. Lab only.
 
 Pictures are uint8 (H, W, 3) RGB, masks float32 (H, W) in [0, 1], meshes (468, 2) in pixels.
 """
@@ -173,13 +173,15 @@ class Resynthesis:
     """One tool's way of drawing a whole face anew; a picture's edits are all made with the same tool.
 
     `kind` "autoencoder" sends the picture through a network at `scale` of its size, with latent noise of `jitter`;
-    "classical" brings it down to `scale` and up again, adds noise of standard deviation `noise` (of 255) and encodes
-    it as JPEG of `quality`; "none" leaves it alone.
+    "classical" brings it down to `scale` and up again, sharpens it by `sharpness`, adds noise of standard deviation
+    `noise` (of 255) and encodes it as JPEG of `quality`; "none" leaves it alone. What a tool does adds up from pass to
+    pass: one that only softens would soon find nothing more to soften, and the order would leave no trace.
     """
 
     kind: Kind
     scale: float = 1.0
     jitter: float = 0.0
+    sharpness: float = 0.0
     noise: float = 0.0
     quality: int = 100
     network: Network | None = field(default=None, compare=False, repr=False)
@@ -188,10 +190,10 @@ class Resynthesis:
     def draw(cls, rng: np.random.Generator, kind: Kind, network: Network | None = None) -> "Resynthesis":
         """A tool of a kind; an autoencoder needs its `network`."""
         if kind == "autoencoder":
-            return cls(kind, float(rng.choice([0.75, 1.0])), float(rng.uniform(0.0, 0.08)), network=network)
+            return cls(kind, float(rng.choice([0.75, 1.0])), float(rng.uniform(0.0, 0.04)), network=network)
         if kind == "classical":
-            scale, noise = float(rng.uniform(0.5, 0.85)), float(rng.uniform(0.5, 2.0))
-            return cls(kind, scale, noise=noise, quality=int(rng.integers(72, 96)))
+            scale, sharpness, noise = (float(rng.uniform(*limits)) for limits in ((0.75, 0.95), (0.6, 1.2), (0.4, 1.2)))
+            return cls(kind, scale, sharpness=sharpness, noise=noise, quality=int(rng.integers(86, 98)))
         return cls("none")
 
     def __call__(self, rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
@@ -203,7 +205,7 @@ class Resynthesis:
             side = len(pixels)
             small = resize(pixels, max(64, round(self.scale * side) // 8 * 8))
             return resize(self.network(small, self.jitter, int(rng.integers(2**31))), side)
-        drawn = coarsen(rng, pixels, self.scale)
+        drawn = sharpen(coarsen(rng, pixels, self.scale), self.sharpness)
         noisy = drawn + rng.normal(0, self.noise, drawn.shape)
         return jpeg(np.clip(noisy + 0.5, 0, 255).astype(np.uint8), self.quality)
 
@@ -215,5 +217,5 @@ class Resynthesis:
         if self.kind == "autoencoder":
             told["jitter"] = round(self.jitter, 4)
         if self.kind == "classical":
-            told |= {"noise": round(self.noise, 4), "quality": self.quality}
+            told |= {"sharpness": round(self.sharpness, 4), "noise": round(self.noise, 4), "quality": self.quality}
         return told

@@ -7,8 +7,9 @@ the layers here are this project's design to that abstract.
 - Three scales: a trunk's maps at strides 8, 16 and 32 exchange in a joint encoder; every token sees all of them.
 - Five regions: a pyramid over all scales says where each part may have been edited, and what it sees there joins the
   memory as one token a part. Order is told by comparing parts; so they are laid side by side.
-- Three readings of one memory: forward, backward (from the last edit), and slots that read all steps at once. All 326
-  sequences are scored exactly: log p_forward + log p_backward + 0.5 log p_slots.
+- Four readings of one memory: forward, backward (from the last edit), slots that read all steps at once, and regions:
+  whether each part was edited, and of each two which came first. All 326 sequences are scored exactly:
+  log p_forward + log p_backward + 0.5 log p_slots + log p_regions.
 - Supervision beyond the tokens: which parts, how many, where, the recovered face, and the first layers' tokens.
 - Recovery: a U-shaped decoder conditioned on the soft sequence by FiLM (Perez et al. 2018) gives a mask and a residual.
 
@@ -46,10 +47,25 @@ from unmask.sequence.seqfakeformer import DROPOUT, HEADS, LAYERS, WIDTHS, Width
 from unmask.sequence.trunks import Trunk, make_trunk
 
 Scales = Literal["three", "coarse"]
-Readers = Literal["joint", "forward", "backward"]
+Readers = Literal["joint", "tokens", "forward", "backward", "regions"]
 _FORWARD, _BACKWARD, _SLOTS = 0, 1, 2
 _SLOT_SHARE = 0.5
 _PYRAMID = 64
+_PAIRS = torch.tensor([(one, other) for one in range(LONGEST) for other in range(LONGEST) if one != other])
+"""Two different edits, numbered from 0, (20, 2)."""
+_MADE = functional.one_hot(SEQUENCES, LONGEST + 1).amax(1)[:, 1:].float()
+"""(326, 5): for every sequence which edits it holds."""
+_ORDERED = (
+    (
+        (SEQUENCES[:, :, None, None] == _PAIRS[None, None, None, :, 0] + 1)
+        & (SEQUENCES[:, None, :, None] == _PAIRS[None, None, None, :, 1] + 1)
+        & torch.ones(LONGEST, LONGEST, dtype=torch.bool).triu(1)[None, :, :, None]
+    )
+    .any(dim=2)
+    .any(dim=1)
+    .float()
+)
+"""(326, 20): for every sequence which pairs it holds in that order."""
 _MARGINALS = functional.one_hot(SEQUENCES, LONGEST + 1).flatten(1).float()
 """(326, 30): for every sequence which of the six numbers stands at each step."""
 _AREA_SHARE = 3.0  # of the edits' areas in the loss: most cells are untouched, so that their mean is small
@@ -76,8 +92,8 @@ class MMNet(SequenceReader):
         trunk: the convolutional part.
         weights: of the trunk at the start, as of SeqFakeFormer.
         scales: "three" (strides 8, 16, 32) or "coarse" (stride 32 alone).
-        readers: "joint", or one of "forward" and "backward" alone.
-        presence: whether which parts and how many edits are taught as such.
+        readers: "joint", or fewer: "tokens" (all but regions), "forward", "backward" or "regions".
+        presence: whether how many edits there are is taught as such and, where regions do not read, which parts.
         masks: whether the edits' places are taught.
         recovery: whether the face before is recovered.
     """
@@ -103,14 +119,18 @@ class MMNet(SequenceReader):
         self.level_embedding = nn.Embedding(len(self.levels), channels)
         self.encoder = nn.ModuleList(EncoderLayer(channels, HEADS, hidden, DROPOUT, 0.0) for _ in range(LAYERS))
         self.memory_norm = nn.LayerNorm(channels)
-        self.decoder = SequenceDecoder(channels, HEADS, hidden, LAYERS, DROPOUT)
-        self.direction = nn.Embedding(3, channels)
-        self.head = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, TOKENS))
-        if readers == "joint":
+        if readers != "regions":
+            self.decoder = SequenceDecoder(channels, HEADS, hidden, LAYERS, DROPOUT)
+            self.direction = nn.Embedding(3, channels)
+            self.head = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, TOKENS))
+        if readers in ("joint", "regions") or presence:
+            self.presence_head = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        if readers in ("joint", "regions"):
+            self.order_head = nn.Sequential(nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        if readers in ("joint", "tokens"):
             self.slots = nn.Embedding(LONGEST, channels)
             self.slot_head = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, LONGEST + 1))
         if presence:
-            self.presence_head = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, 1))
             self.length_head = nn.Sequential(
                 nn.Linear(LONGEST * channels, hidden), nn.ReLU(), nn.Linear(hidden, LONGEST + 1)
             )
@@ -150,8 +170,25 @@ class MMNet(SequenceReader):
         places = self.decoder.places.weight[:LONGEST]
         return self.decoder(state, places, seen.memory, seen.positions, seen.cells, None)
 
+    def _region_logits(self, seen: _Seen) -> tuple[Tensor, Tensor]:
+        """That each edit was made, (B, 5), and, for the pairs _PAIRS, that the first was made first, (B, 20)."""
+        regions = seen.memory[:, -LONGEST:]
+        first, second = (regions[:, _PAIRS[:, side].to(regions.device)] for side in (0, 1))
+        there = self.presence_head(regions)[..., 0]
+        # Antisymmetric: exchanged, the two give the opposite.
+        ahead = self.order_head(torch.cat([first, second], -1)) - self.order_head(torch.cat([second, first], -1))
+        return there.float(), ahead[..., 0].float()
+
+    def _score_regions(self, seen: _Seen) -> Tensor:
+        there, ahead = self._region_logits(seen)
+        made, ordered = _MADE.to(there.device), _ORDERED.to(there.device)
+        told = functional.logsigmoid(there) @ made.T + functional.logsigmoid(-there) @ (1 - made).T
+        return (told + functional.logsigmoid(ahead) @ ordered.T).log_softmax(-1)
+
     def _score(self, seen: _Seen) -> Tensor:
         """The joint score of every sequence, (B, 326)."""
+        if self.readers == "regions":
+            return self._score_regions(seen)
         device = seen.memory.device
         tokens = TREE.tokens.to(device).expand(seen.memory.shape[0], -1)
         mask = torch.zeros(TREE.sees.shape).masked_fill(~TREE.sees, -torch.inf).to(device)
@@ -169,15 +206,16 @@ class MMNet(SequenceReader):
         table = SEQUENCES.to(device)
         places = torch.arange(LONGEST, device=device) * (LONGEST + 1) + table
         by_slot = slots.flatten(1)[:, places.flatten()].unflatten(1, table.shape).sum(-1)
-        return directed(_FORWARD) + backward + _SLOT_SHARE * by_slot
+        tokens = directed(_FORWARD) + backward + _SLOT_SHARE * by_slot
+        return tokens if self.readers == "tokens" else tokens + self._score_regions(seen)
 
     @torch.no_grad()
     def _posterior(self, seen: _Seen) -> Tensor:
         """Of every sequence, (B, 326), as it is read when nothing is left out at random."""
         training = self.training
-        self.decoder.eval()
+        self.eval()
         posterior = self._score(seen).softmax(-1)
-        self.decoder.train(training)
+        self.train(training)
         return posterior
 
     def forward(self, faces: Tensor) -> SequenceOutput:
@@ -192,8 +230,13 @@ class MMNet(SequenceReader):
         return SequenceOutput(scores, areas, recovered)
 
     def greedy(self, faces: Tensor) -> Tensor:
-        """Read faces step by step, (B, 5) long: forward, or from the last edit if that is the only reader."""
+        """Read faces step by step, (B, 5) long: forward, or from the last edit if that is the only reader.
+
+        Regions alone read all at once: their best sequence.
+        """
         seen = self._see(faces)
+        if self.readers == "regions":
+            return SEQUENCES.to(faces.device)[self._score(seen).argmax(1)]
         direction = _BACKWARD if self.readers == "backward" else _FORWARD
 
         def following(tokens: Tensor) -> Tensor:
@@ -208,31 +251,35 @@ class MMNet(SequenceReader):
         """The terms of the loss, with their weights."""
         seen = self._see(batch["faces"])
         sequences = batch["sequences"]
-        losses = {"auxiliary": torch.zeros((), device=sequences.device)}
+        losses: dict[str, Tensor] = {}
+        auxiliary = []
         depths = torch.arange(LONGEST + 1, device=sequences.device)
         mask = causal(LONGEST + 1, sequences.device)
         for name, direction in (("forward", _FORWARD), ("backward", _BACKWARD)):
-            if self.readers in ("joint", name):
+            if self.readers in ("joint", "tokens", name):
                 tokens, target = tokens_of(sequences if direction == _FORWARD else reversed_sequences(sequences))
                 first, last = (
                     functional.cross_entropy(self.head(state).float().transpose(1, 2), target, ignore_index=PADDING)
                     for state in self._states(seen, tokens, depths, mask, direction)
                 )
                 losses[name] = last
-                losses["auxiliary"] = losses["auxiliary"] + 0.5 * first
-        if self.readers == "joint":
+                auxiliary.append(0.5 * first)
+        if self.readers in ("joint", "tokens"):
             told = [self.slot_head(state).float() for state in self._slot_states(seen)]
             first, last = (functional.cross_entropy(logits.transpose(1, 2), sequences) for logits in told)
             losses["slots"] = 0.5 * last
-            losses["auxiliary"] = losses["auxiliary"] + 0.5 * first
+            auxiliary.append(0.5 * first)
+        if auxiliary:
+            losses["auxiliary"] = torch.stack(auxiliary).sum()
+        if self.readers in ("joint", "regions"):
+            there, ahead = self._region_logits(seen)
+            losses["presence"] = _presence_loss(there, sequences)
+            losses["order"] = _order_loss(ahead, sequences)
+        elif self.presence:
+            losses["presence"] = _presence_loss(self.presence_head(seen.memory[:, -LONGEST:])[..., 0], sequences)
         if self.presence:
-            regions = seen.memory[:, -LONGEST:]
-            present = functional.one_hot(sequences, LONGEST + 1).amax(1)[:, 1:].float()
-            losses["presence"] = 0.5 * functional.binary_cross_entropy_with_logits(
-                self.presence_head(regions)[..., 0].float(), present
-            )
             losses["length"] = 0.25 * functional.cross_entropy(
-                self.length_head(regions.flatten(1)).float(), (sequences > 0).sum(1)
+                self.length_head(seen.memory[:, -LONGEST:].flatten(1)).float(), (sequences > 0).sum(1)
             )
         if self.masks:
             losses["mask"] = _area_loss(seen.areas, batch["masks"])
@@ -248,7 +295,7 @@ class MMNet(SequenceReader):
                 seen.positions,
                 seen.cells,
             )
-            if self.readers == "joint":
+            if self.readers in ("joint", "tokens"):
                 # The slots' marginals stand in for those of all sequences, whose scores cost as much as the rest.
                 soft = told[-1][some].softmax(-1).flatten(1).detach()
             else:
@@ -264,6 +311,23 @@ class MMNet(SequenceReader):
         """The faces in [0, 1] again."""
         mean, std = (torch.tensor(values, device=faces.device).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return faces * std + mean
+
+
+def _presence_loss(there: Tensor, sequences: Tensor) -> Tensor:
+    """Binary cross-entropy of which edits were made, from logits (B, 5)."""
+    present = functional.one_hot(sequences, LONGEST + 1).amax(1)[:, 1:].float()
+    return functional.binary_cross_entropy_with_logits(there.float(), present)
+
+
+def _order_loss(ahead: Tensor, sequences: Tensor) -> Tensor:
+    """Binary cross-entropy of which of two edits came first, from logits (B, 20), over pairs that were both made."""
+    steps = functional.one_hot(sequences, LONGEST + 1)[..., 1:].float()  # (B, step, edit)
+    made, when = steps.amax(1), steps.argmax(1)
+    first, second = _PAIRS.to(sequences.device).unbind(1)
+    both = made[:, first] * made[:, second]
+    earlier = (when[:, first] < when[:, second]).float()
+    each = functional.binary_cross_entropy_with_logits(ahead, earlier, reduction="none")
+    return (each * both).sum() / both.sum().clamp(min=1)
 
 
 def _area_loss(areas: Tensor, masks: Tensor) -> Tensor:
@@ -284,7 +348,8 @@ def _union_loss(union: Tensor, unions: Tensor) -> Tensor:
     known = (unions.flatten(1).amin(1) >= 0).float()
     target = unions.clamp(min=0)
     here = functional.adaptive_avg_pool2d(union.float(), target.shape[-1]).clamp(1e-4, 1 - 1e-4)
-    whole = functional.binary_cross_entropy(here, target, reduction="none").mean((1, 2, 3))
+    # Written out: of probabilities, the library's own is refused under a GPU's mixed precision.
+    whole = -(target * here.log() + (1 - target) * (1 - here).log()).mean((1, 2, 3))
     overlap = (here * target).sum((1, 2, 3))
     dice = 1 - (2 * overlap + 1) / (here.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
     return ((whole + dice) * known).sum() / known.sum().clamp(min=1)
@@ -305,9 +370,10 @@ def _recovery_loss(recovered: Tensor, shown: Tensor, batch: Batch) -> Tensor:
     found = recovered.float()[known]
     absolute = ((1 + 4 * area) * (found - target).abs()).mean()
     # Of the brightness alone: structure has no colour, and a window over three channels costs three times as much.
-    similarity = structural_similarity_index_measure(
-        found.mean(1, keepdim=True), target.mean(1, keepdim=True), data_range=1.0
-    )
+    with torch.autocast(found.device.type, enabled=False):  # in half precision it is noise
+        similarity = structural_similarity_index_measure(
+            found.mean(1, keepdim=True), target.float().mean(1, keepdim=True), data_range=1.0
+        )
     assert isinstance(similarity, Tensor)  # a tuple only if the whole map is asked for
     return absolute + 1 - similarity
 
