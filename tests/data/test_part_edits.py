@@ -234,7 +234,10 @@ def test_an_autoencoder_is_sent_a_multiple_of_eight_and_its_picture_brought_back
 def test_a_tool_says_what_it_is(kind: Kind) -> None:
     drawn = [Resynthesis.draw(rng(seed), kind, lambda pixels, jitter, seed: pixels) for seed in range(20)]
     assert drawn[0] == Resynthesis.draw(rng(0), kind)
-    fields = {"autoencoder": {"kind", "scale", "jitter"}, "classical": {"kind", "scale", "noise", "quality"}}
+    fields = {
+        "autoencoder": {"kind", "scale", "jitter"},
+        "classical": {"kind", "scale", "sharpness", "noise", "quality"},
+    }
     for tool in drawn:
         told = tool.parameters()
         assert told["kind"] == tool.kind == kind and set(told) == fields.get(kind, {"kind"})
