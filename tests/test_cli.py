@@ -21,7 +21,7 @@ import unmask
 from unmask import cli
 from unmask.batch import Batch
 from unmask.errors import MissingExtraError, RefusalCode
-from unmask.evidence.report import Report, Verdict
+from unmask.evidence.report import Report, Verdict, percent
 from unmask.inspection import Inspector
 from unmask.interruption import Interruption
 from unmask.media.sources import walk
@@ -170,7 +170,7 @@ def test_edits_are_printed_and_written(tiny_pack: Path, tiny_reader: Path, sever
     assert [sequence and sequence["outcome"] for sequence in found] == ["edits", None, "cannot_tell"]
     assert found[0]["best"]["edits"] == ["nose", "eye"] and found[0]["pack"] == "tiny-reader"
     assert [report["schema_version"] for report in reports] == ["1.2"] * 3
-    numbers = f"{found[0]['best']['posterior']:.0%}; any edit {found[0]['edited']:.0%}"
+    numbers = f"{percent(found[0]['best']['posterior'])}; any edit {percent(found[0]['edited'])}"
     table = done.stdout.decode()
     assert [line.strip() for line in table.splitlines() if "edits:" in line] == [
         f"edits: nose, then eye ({numbers}); a hypothesis, not evidence",

@@ -123,7 +123,10 @@ def test_the_options_of_a_reader_are_shown_with_their_values(name: str, printed:
     assert {option: default for option, _, default in rows} == READERS[name]
     values = {option: told for option, told, _ in rows}
     assert values["width"] == "cpu, paper" and values["trunk"].startswith("residual, ")
-    assert name != "mmnet" or (values["readers"], values["recovery"]) == ("joint, forward, backward", "true, false")
+    assert name != "mmnet" or (values["readers"], values["recovery"]) == (
+        "joint, tokens, forward, backward, regions",
+        "true, false",
+    )
 
 
 @pytest.mark.parametrize("missing", ["--run", "--data"])

@@ -24,7 +24,7 @@ class Candidate:
     says_where: bool = True
     recovers: bool = True
     idle: tuple[str, ...] = ()
-    shifted: tuple[str, ...] = ("attention.key.bias", "order_head.2.bias")
+    shifted: tuple[str, ...] = ("attention.key.bias",)
 
     def __str__(self) -> str:
         return self.name
@@ -36,7 +36,6 @@ READERS = (
         SeqFakeFormer,
         says_where=False,
         recovers=False,
-        idle=("trunk.stages.3.",),  # it reads stride 16, yet the trunk goes on to stride 32
     ),
     Candidate("mmnet", MMNet),
     Candidate("mmnet-coarse", lambda: MMNet(scales="coarse"), steps=140),
@@ -51,7 +50,6 @@ READERS = (
         recovers=False,
         shifted=(
             "attention.key.bias",
-            "order_head.2.bias",
             "pyramid.areas.bias",
         ),  # the areas are read by a softmax over cells alone
     ),

@@ -270,7 +270,6 @@ def by_regions(reader: Any, face: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.xfail(strict=True, reason="MMNet sums the regions' logits by matrix products, in bfloat16 under autocast")
 def test_mixed_precision_hardly_changes_the_regions_scores(lively: Callable[[str], Any]) -> None:
     reader, generator = lively("regions"), torch.Generator().manual_seed(0)
     logits = [3 * torch.randn((50, count), generator=generator) for count in (5, 20)]

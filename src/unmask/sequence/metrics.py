@@ -113,7 +113,7 @@ def recovery_errors(recovered: np.ndarray, original: np.ndarray, mask: np.ndarra
 
 
 def _psnr(square: np.ndarray) -> float:
-    """Of squared errors in [0, 1]; at most 60 dB, which one grey value in 2,500 pixels reaches."""
+    """Of squared errors in [0, 1]; at most 60 dB, which one grey value off in every fifteen reaches."""
     return float(min(60.0, -10 * np.log10(max(square.mean(), 1e-12)))) if square.size else float("nan")
 
 

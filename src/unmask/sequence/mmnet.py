@@ -126,7 +126,9 @@ class MMNet(SequenceReader):
         if readers in ("joint", "regions") or presence:
             self.presence_head = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         if readers in ("joint", "regions"):
-            self.order_head = nn.Sequential(nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+            self.order_head = nn.Sequential(
+                nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False)
+            )
         if readers in ("joint", "tokens"):
             self.slots = nn.Embedding(LONGEST, channels)
             self.slot_head = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, LONGEST + 1))
@@ -182,8 +184,10 @@ class MMNet(SequenceReader):
     def _score_regions(self, seen: _Seen) -> Tensor:
         there, ahead = self._region_logits(seen)
         made, ordered = _MADE.to(there.device), _ORDERED.to(there.device)
-        told = functional.logsigmoid(there) @ made.T + functional.logsigmoid(-there) @ (1 - made).T
-        return (told + functional.logsigmoid(ahead) @ ordered.T).log_softmax(-1)
+        # Plain products: a matrix product would lose digits to mixed precision.
+        yes, no, before = (functional.logsigmoid(logits)[:, None] for logits in (there, -there, ahead))
+        told = (yes * made + no * (1 - made)).sum(-1) + (before * ordered).sum(-1)
+        return told.log_softmax(-1)
 
     def _score(self, seen: _Seen) -> Tensor:
         """The joint score of every sequence, (B, 326)."""

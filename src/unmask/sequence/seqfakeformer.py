@@ -50,8 +50,8 @@ class SeqFakeFormer(SequenceReader):
         super().__init__()
         channels, hidden = WIDTHS[width]
         self.size = 128 if width == "cpu" else 256
-        self.trunk, widths = make_trunk(trunk, weights, 16 if trunk == "resnet50" else 32)
         self.level = {"resnet34": 4, "resnet50": 4}.get(trunk, 3)
+        self.trunk, widths = make_trunk(trunk, weights, 16 if trunk == "resnet50" else 32, self.level + 1)
         self.projection = nn.Conv2d(widths[self.level], channels, 1)
         self.encoder = nn.ModuleList(EncoderLayer(channels, HEADS, hidden, DROPOUT, DROPOUT) for _ in range(LAYERS))
         self.memory_norm = nn.LayerNorm(channels)

@@ -36,16 +36,16 @@ class _Block(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two blocks at each of the strides 4, 8, 16 and 32."""
+    """Two blocks at each of the strides 4, 8, 16 and 32, or at the first of these."""
 
-    def __init__(self) -> None:
+    def __init__(self, stages: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, _STEM, 3, 2, 1, bias=False), nn.GroupNorm(8, _STEM), nn.SiLU())
-        into, stages = _STEM, []
-        for width in _WIDTHS:
-            stages.append(nn.Sequential(_Block(into, width, 2), _Block(width, width, 1)))
+        into, made = _STEM, []
+        for width in _WIDTHS[:stages]:
+            made.append(nn.Sequential(_Block(into, width, 2), _Block(width, width, 1)))
             into = width
-        self.stages = nn.ModuleList(stages)
+        self.stages = nn.ModuleList(made)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = [self.stem(x)]
@@ -54,12 +54,15 @@ class _Residual(nn.Module):
         return maps
 
 
-def make_trunk(name: Trunk, weights: str = "none", coarsest: int = 32) -> tuple[nn.Module, list[int]]:
+def make_trunk(
+    name: Trunk, weights: str = "none", coarsest: int = 32, levels: int = len(STRIDES)
+) -> tuple[nn.Module, list[int]]:
     """A trunk from faces (B, 3, S, S) to its maps at STRIDES, finest first, and the maps' widths.
 
     Args:
         name: which.
         weights: "imagenet", "none" or a local file; "residual" has none to load.
+        levels: how many of STRIDES; what lies deeper is not built.
         coarsest: 16 for a last stage that is dilated instead of going down to stride 32 (ResNets alone).
 
     Raises:
@@ -68,10 +71,10 @@ def make_trunk(name: Trunk, weights: str = "none", coarsest: int = 32) -> tuple[
     if name == "residual":
         if weights != "none":
             raise DataError("the residual trunk starts from random weights: take weights=none, or another trunk")
-        return _Residual(), [_STEM, *_WIDTHS]
+        return _Residual(levels - 1), [_STEM, *_WIDTHS][:levels]
     # The packaged weights are those of timm's "tf_" twin, whose epsilon they need.
     own: dict[str, Any] = {"bn_eps": 1e-3} if name == PACKAGED else {"output_stride": coarsest}
-    model = timm.create_model(name, pretrained=False, features_only=True, **own)
+    model = timm.create_model(name, pretrained=False, features_only=True, out_indices=tuple(range(levels)), **own)
     if weights == "imagenet" and name != PACKAGED:
         raise DataError(f"no registry package has ImageNet weights of {name}; take weights=FILE or weights=none")
     if weights != "none":
