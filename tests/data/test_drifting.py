@@ -12,7 +12,7 @@ from unmask.data.assets import MOBILE_STYLEGAN, cache_folder
 from unmask.data.drifting import GROUPS, TRACK, LayeredGenerator, forge_drifts
 from unmask.data.layouts import read_layout
 from unmask.data.marking import band_height, read_mark
-from unmask.data.sequential import SequenceSet, held_out_orders
+from unmask.data.sequence_sets import SequenceSet, held_out_orders
 from unmask.errors import DataError
 
 SIZE, COUNT, HELD_OUT = 64, 40, 0.5
@@ -128,10 +128,10 @@ def test_an_interrupted_set_is_listed_as_far_as_it_goes_and_can_be_finished(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"count": 0}, "give a count of 1 or more"),
-        ({"seed": -1}, "a seed of 0 or more"),
+        ({"count": 0}, "count 0: give one or more"),
+        ({"seed": -1}, "seed -1: give a seed of 0 or more"),
         ({"size": 100}, "give a multiple of 16 from 64 to 1024"),
-        ({"tools": "all"}, "one of both, autoencoder, classical, none"),
+        ({"tools": "all"}, "tools 'all': give one of both, autoencoder, classical, none"),
         ({"held_out": 0.95}, "a share from 0 to 0.9"),
         ({"tools": "both"}, "needs the TAEF2 weights .* or take --tools classical"),
     ],

@@ -15,16 +15,18 @@ import pytest
 from fake_faces import make_mesh, make_picture
 from PIL import Image
 
-from unmask.data import identity, sequential
+from unmask.data import identity, sequence_sets, sequential
 from unmask.data.layouts import read_layout
 from unmask.data.manifest import SHARES, Sample, split_of
 from unmask.data.marking import band_height, read_mark, with_band
 from unmask.data.part_edits import EDITORS, PARTS
-from unmask.data.sequential import TRACK, SequenceSet, forge_sequences, held_out_orders, write_seq_deepfake
+from unmask.data.sequence_sets import SequenceSet, held_out_orders, write_seq_deepfake
+from unmask.data.sequential import forge_sequences
 from unmask.data.source_faces import SeenFace
 from unmask.errors import DataError
 from unmask.sequence.labels import all_sequences
 
+TRACK = "facial_components"
 SIZE = 64
 BAND = band_height(SIZE)
 SEED = 5
@@ -431,7 +433,7 @@ class _Killed(Exception):
 def test_a_set_killed_while_it_writes_ends_as_one_made_at_once(
     small: SequenceSet, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    whole_write, out = sequential.write_whole, tmp_path / "set"
+    whole_write, out = sequence_sets.write_whole, tmp_path / "set"
     written: list[Path] = []
 
     def write(path: Path, data: bytes) -> None:
@@ -441,7 +443,7 @@ def test_a_set_killed_while_it_writes_ends_as_one_made_at_once(
             written.append(path)
         whole_write(path, data)
 
-    monkeypatch.setattr(sequential, "write_whole", write)
+    monkeypatch.setattr(sequence_sets, "write_whole", write)
     with pytest.raises(_Killed):
         forge(faces, out, count=12)
     monkeypatch.undo()
@@ -490,7 +492,7 @@ def test_an_interrupted_set_is_whole_as_far_as_it_goes_and_can_be_finished(
     small: SequenceSet, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """A signal between the files of one picture: it is finished, recorded and listed all the same."""
-    whole_write, out = sequential.write_whole, tmp_path / "set"
+    whole_write, out = sequence_sets.write_whole, tmp_path / "set"
 
     def write(path: Path, data: bytes) -> None:
         whole_write(path, data)
@@ -498,7 +500,7 @@ def test_an_interrupted_set_is_whole_as_far_as_it_goes_and_can_be_finished(
             signal.raise_signal(number)
 
     assert names(records(out_of(small))[6])  # so that the signal comes between its files
-    monkeypatch.setattr(sequential, "write_whole", write)
+    monkeypatch.setattr(sequence_sets, "write_whole", write)
     with pytest.raises(KeyboardInterrupt):
         forge(faces, out, count=12)
     monkeypatch.undo()
@@ -604,14 +606,14 @@ def test_what_shows_no_face_is_passed_over_and_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"count": 0}, "count 0, seed 5: give a count of 1 or more and a seed of 0 or more"),
-        ({"workers": 0}, "workers 0: give one process or more"),
-        ({"seed": -1}, "seed -1: give a count of 1 or more and a seed of 0 or more"),
+        ({"count": 0}, "count 0, workers 1: give one or more"),
+        ({"workers": 0}, "workers 0: give one or more"),
+        ({"seed": -1}, "seed -1: give a seed of 0 or more"),
         ({"size": 48}, "size 48: give a multiple of 16 from 64 to 1024"),
         ({"size": 100}, "size 100: give a multiple of 16 from 64 to 1024"),
         ({"size": 2048}, "size 2048: give a multiple of 16 from 64 to 1024"),
-        ({"tools": "all"}, "tools 'all' are to be one of both, autoencoder, classical, none, people 'folder'"),
-        ({"people": "row"}, "people 'row' file or folder"),
+        ({"tools": "all"}, "tools 'all': give one of both, autoencoder, classical, none"),
+        ({"people": "row"}, "people 'row': give file or folder"),
         ({"held_out": 0.95}, "held out 0.95: give a share from 0 to 0.9"),
         ({"held_out": -0.1}, "held out -0.1: give a share from 0 to 0.9"),
         ({"held_out": float("nan")}, "held out nan: give a share from 0 to 0.9"),

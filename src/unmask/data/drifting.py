@@ -4,12 +4,11 @@ MobileStyleGAN (`unmask.data.synthesis`) takes one style; here each of its 23 la
 the styles of a group of layers towards another face's: what changes most is named after what people see (pose, shape,
 features, shading, colours), and other things change a little with it. The change of the rendering is added to the
 picture as it is by then, which is drawn anew after every step as in `unmask.data.sequential`: an earlier edit has
-passed through the tool more often. OUT/style_drift/ has the files of that module's layout. Lab only.
+passed through the tool more often. OUT/style_drift/ has the files of `unmask.data.sequence_sets`. Lab only.
 """
 
 import json
 import re
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,26 +17,31 @@ from zlib import crc32
 import cv2
 import numpy as np
 
-from unmask import __version__
 from unmask.data.assets import MOBILE_STYLEGAN, fetch
-from unmask.data.made_sets import Record, png, refuse_another, write_whole
+from unmask.data.made_sets import refuse_another, write_whole
 from unmask.data.manifest import SHARES, split_of
-from unmask.data.marking import FORGED, mark, with_band
-from unmask.data.sequential import (
+from unmask.data.marking import FORGED
+from unmask.data.part_edits import Network
+from unmask.data.sequence_sets import (
     LAYOUT_SPLITS,
-    TOOLS,
+    Files,
+    Row,
     SequenceSet,
     Tools,
+    banded,
+    check_order,
     draw_numbers,
     draw_tool,
+    files_of,
     held_out_orders,
-    mask_png,
-    row_files,
+    made_set,
+    make_set,
+    passes_of,
+    row_of,
     taef2_network,
     weights_for,
-    write_annotations,
 )
-from unmask.data.source_faces import Progress, frame
+from unmask.data.source_faces import FFHQ_BOX, Progress, frame
 from unmask.errors import DataError, MissingExtraError
 from unmask.faces.alignment import resize
 from unmask.interruption import Interruption
@@ -48,7 +52,6 @@ GROUPS = ((0, 3), (3, 6), (6, 9), (9, 13), (13, 23))
 """First layer and the one after the last, for each of the track's edits."""
 
 _MAKING = 1
-_FFHQ_BOX = (0.22, 0.27, 0.56, 0.58)  # where a generator of FFHQ faces draws the face, in sides of the picture
 _VISIBLE = 32.0  # grey values of change that count as fully edited
 
 
@@ -109,7 +112,7 @@ class LayeredGenerator:
         drawn = self._synthesis({"styles": styles.astype(np.float32)})[0][0]
         picture = ((np.clip(drawn, -1, 1) + 1) * 127.5 + 0.5).astype(np.uint8).transpose(1, 2, 0)
         side = len(picture)
-        x, y, w, h = (share * side for share in _FFHQ_BOX)
+        x, y, w, h = (share * side for share in FFHQ_BOX)
         left, top, span = frame(picture.shape, (x, y, w, h)) or (0, 0, side)
         return resize(np.ascontiguousarray(picture[top : top + span, left : left + span]), size)
 
@@ -149,100 +152,63 @@ def forge_drifts(
         MissingExtraError: a library of the "lab" extra is not installed.
         KeyboardInterrupt: interrupted, with the annotations written.
     """
-    if count < 1 or seed < 0:
-        raise DataError(f"count {count}, seed {seed}: give a count of 1 or more and a seed of 0 or more")
-    if not 64 <= size <= 1024 or size % 16:
-        raise DataError(f"size {size}: give a multiple of 16 from 64 to 1024")
-    if tools not in TOOLS or not 0 <= held_out <= 0.9:
-        raise DataError(f"tools {tools!r}, held out {held_out}: one of {', '.join(TOOLS)}, and a share from 0 to 0.9")
+    check_order(seed, size, tools, held_out)
+    if count < 1:
+        raise DataError(f"count {count}: give one or more")
     order = _Order(count, seed, size, tools, held_out, weights_for(tools, taef2))
     told = progress or (lambda _what, _done, _all: None)
     refuse_another(out, order)
-    generator = generator or LayeredGenerator()
+    drawer = generator or LayeredGenerator()
     network = taef2_network(taef2) if order.taef2 and taef2 is not None else None
     held = held_out_orders(held_out, seed)
     with Interruption() as interruption:
         write_whole(out / "set.json", json.dumps(asdict(order), indent=1).encode())
-        with Record(out, row_files) as record:
-            finished = {int(row["number"]) for row in record.rows.values()}
-            try:
-                for number in range(count):
-                    told("drawing faces", number, count)
-                    if number in finished:
-                        continue
-                    files, row = _make(generator, order, held, network, number)
-                    with interruption.held_back():
-                        for name, data in files.items():
-                            write_whole(out / name, data)
-                        record.add(row)
-                told("drawing faces", count, count)
-            finally:
-                with interruption.held_back():
-                    rows = [row for row in record.rows.values() if row["number"] < count]
-                    write_annotations(out, TRACK.name, rows)
-    lengths = {
-        split: dict(sorted(Counter(sum(map(bool, row["label"])) for row in rows if row["split"] == split).items()))
-        for split in ("train", "val", "test")
-    }
-    empty = tuple(split for split, found in lengths.items() if not found)
-    return SequenceSet(out / TRACK.name, lengths, (), empty, len(rows))
+        rows = make_set(
+            out,
+            TRACK.name,
+            range(count),
+            lambda left: (_make(drawer, order, held, network, number) for number in left),
+            interruption,
+            lambda done, everything: told("drawing faces", done, everything),
+        )
+    return made_set(out, TRACK.name, rows, len(rows))
 
 
 def _make(
-    generator: LayeredGenerator, order: _Order, held: frozenset[tuple[int, ...]], network: Any, number: int
-) -> tuple[dict[str, bytes], dict[str, Any]]:
+    generator: LayeredGenerator,
+    order: _Order,
+    held: frozenset[tuple[int, ...]],
+    network: Network | None,
+    number: int,
+) -> tuple[Files, Row]:
     rng = np.random.default_rng([order.seed, crc32(f"drift {number}".encode())])
-    name = f"{number:06d}"
-    split = LAYOUT_SPLITS[split_of(f"drawn/{order.seed}/{name}", SHARES)]
+    split = LAYOUT_SPLITS[split_of(f"drawn/{order.seed}/{number:06d}", SHARES)]
     own, other = generator.style(rng), generator.style(rng)
     styles = np.repeat(own[None], generator.layers, axis=0)
     label = draw_numbers(rng, range(1, LONGEST + 1), frozenset() if split == "test" else held)
     tool = draw_tool(rng, order.tools, network)
-    before = generator.draw(styles, order.size)
-    pixels, union = before, np.zeros(before.shape[:2], np.float32)
-    originals, files = f"originals/{split}/{name}.png", {}
-    files[originals] = _banded(before)
-    drift: list[float] = []
-    edits = [number for number in label if number]
-    for step, edit in enumerate(edits, start=1):
+    first = before = pixels = generator.draw(styles, order.size)
+    steps: list[tuple[bytes, np.ndarray]] = []
+    told: list[dict[str, Any]] = []
+    for edit in filter(None, label):
         low, high = GROUPS[edit - 1]
-        drift.append(float(rng.uniform(0.6, 0.95)))
-        styles[low:high] += drift[-1] * (other - styles[low:high])
+        drift = float(rng.uniform(0.6, 0.95))
+        styles[low:high] += drift * (other - styles[low:high])
         after = generator.draw(styles, order.size)
         change = after.astype(np.int16) - before
         grey = np.abs(change).max(axis=2).astype(np.float32)
         mask = np.clip(cv2.GaussianBlur(grey, (0, 0), order.size / 100) / _VISIBLE, 0, 1)
-        stepped = np.clip(pixels.astype(np.int16) + change, 0, 255).astype(np.uint8)
-        files[f"steps/{split}/{name}/{step}.png"] = _banded(stepped)
-        files[f"steps/{split}/{name}/{step}-mask.png"] = mask_png(mask)
-        pixels, union, before = tool(rng, stepped), np.maximum(union, mask), after
-    passes = len(edits)
-    if not edits and order.tools != "none" and rng.random() < 0.5:
-        passes = int(rng.integers(1, LONGEST + 1))
-        for _ in range(passes):
-            pixels = tool(rng, pixels)
-    names = TRACK.names(label)
-    row: dict[str, Any] = {
-        "path": f"{TRACK.name}/images/{split}/{'-'.join(names) or 'original'}/{name}.png",
-        "number": number,
-        "track": TRACK.name,
-        "file": f"images/{split}/{'-'.join(names) or 'original'}/{name}.png",
-        "label": list(label),
-        "split": split,
-        "original": originals,
-        "mask": f"masks/{split}/{name}.png" if edits else "",
-        "steps": f"steps/{split}/{name}" if edits else "",
-        "edits": [{"part": part, "drift": round(share, 4)} for part, share in zip(names, drift, strict=True)],
-        "held_out": label in held,
-        "resynthesis": {**tool.parameters(), "passes": passes if order.tools != "none" else 0},
-        "tool": f"unmask {__version__}",
-    }
-    files[row["file"]] = _banded(pixels)
-    if edits:
-        files[row["mask"]] = mask_png(union)
-    return {f"{TRACK.name}/{path}": data for path, data in files.items()}, row
+        pixels = tool(rng, np.clip(pixels.astype(np.int16) + change, 0, 255).astype(np.uint8))
+        before = after
+        steps.append((_synthetic(pixels), mask))
+        told.append({"part": TRACK.edits[edit - 1], "drift": round(drift, 4)})
+    passes = passes_of(rng, len(steps), tool)
+    for _ in range(0 if steps else passes):
+        pixels = tool(rng, pixels)
+    row = row_of(TRACK, number, split, label, f"{number:06d}", label in held, tool, passes) | {"edits": told}
+    return files_of(row, _synthetic(first), _synthetic(pixels), steps), row
 
 
-def _banded(pixels: np.ndarray) -> bytes:
+def _synthetic(pixels: np.ndarray) -> bytes:
     """Drawn faces are synthetic, edited or not."""
-    return mark(png(with_band(pixels, FORGED)), "trainedAlgorithmicMedia")
+    return banded(pixels, FORGED, "trainedAlgorithmicMedia")

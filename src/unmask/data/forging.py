@@ -46,7 +46,7 @@ from unmask.data.manifest import SHARES, SPLITS, Sample, split_of, write_manifes
 from unmask.data.marking import FORGED, REAL, SourceType, band_height, mark, with_band
 from unmask.data.near_infrared import simulate_nir, single_band
 from unmask.data.perturbation import RULES, Rule, subset_of
-from unmask.data.source_faces import Finder, Progress, SourceFace, face_finder, find_faces, frame, framed
+from unmask.data.source_faces import FFHQ_BOX, Finder, Progress, SourceFace, face_finder, find_faces, frame, framed
 from unmask.errors import DataError
 from unmask.faces.alignment import resize
 from unmask.interruption import Interruption
@@ -71,7 +71,6 @@ _TWO_PEOPLE = ("swap", "composite")
 _GROUP = 4  # people who may meet in one picture
 _CANDIDATES = 10  # donors of which the one posed most alike is taken
 _WEIGHTS = ("taef2_encoder.pth", "taef2_decoder.pth")
-_FFHQ_BOX = (0.22, 0.27, 0.56, 0.58)  # where a generator of FFHQ faces draws the face, in sides of the picture
 
 
 @dataclass(frozen=True)
@@ -421,7 +420,7 @@ class _Maker:
         assert bgr is not None  # `draw_synthetic` has written it
         pixels = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         seen = self._finder(pixels)
-        x, y, w, h = (side * len(pixels) for side in _FFHQ_BOX)
+        x, y, w, h = (side * len(pixels) for side in FFHQ_BOX)
         window = frame(pixels.shape, seen.box) if seen else None
         left, top, side = window or frame(pixels.shape, (x, y, w, h)) or (0, 0, len(pixels))
         mesh = (seen.mesh - (left, top)) * (self._size / side) if seen else None

@@ -17,6 +17,8 @@ from unmask.faces.alignment import Box, resize
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
+FFHQ_BOX = (0.22, 0.27, 0.56, 0.58)
+"""Where a generator of FFHQ faces draws the face: x, y, width, height in sides of the picture."""
 CRAMPED = "There is too little of the picture beside or above the face."
 _WINDOW = 2.0  # side of the square over the longer side of the face box, where the picture has room for it
 _MIDDLE = 0.52  # where in the square the face's centre lies at the highest
