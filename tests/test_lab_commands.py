@@ -66,7 +66,7 @@ def test_a_set_of_sequences_takes_no_options_of_other_sets(
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "faces").mkdir()
     code, error = say(["forge", str(tmp_path / "faces"), str(tmp_path / "out"), "--sequence", *others])
-    assert code == 2 and "--kind, --nir and --perturbation do not go with --sequence" in error
+    assert code == 2 and f"{others[0]} does not go with --sequence" in error
     assert "Usage" in error and "Traceback" not in error
     assert not (tmp_path / "out").exists()
 
@@ -138,9 +138,73 @@ def test_a_missing_option(missing: str, say: Callable[..., Any], monkeypatch: py
     assert code == 2 and missing in error
 
 
-@pytest.mark.parametrize("others", [["--tools", "classical"], ["--held-out", "0.1"]])
+@pytest.mark.parametrize("others", [["--tools", "both"], ["--held-out", "0.1"], ["--workers", "2"]], ids=" ".join)
 def test_other_sets_take_no_options_of_sets_of_sequences(
     others: list[str], tmp_path: Path, say: Callable[..., Any]
 ) -> None:
+    """Not even with the values that they have if left out."""
     code, error = say(["forge", str(tmp_path / "faces"), str(tmp_path / "out"), *others])
-    assert code == 2 and "--tools and --held-out go with --sequence alone" in error
+    assert code == 2 and f"{others[0]} goes with --sequence alone" in error
+
+
+@pytest.mark.parametrize(
+    "others", [["--size", "256"], ["--tools", "none"], ["--held-out", "0"], ["--taef2", "w"]], ids=" ".join
+)
+def test_single_synthetic_faces_take_no_options_of_sequences(
+    others: list[str], tmp_path: Path, say: Callable[..., Any]
+) -> None:
+    code, error = say(["synthesise", str(tmp_path / "out"), *others])
+    assert code == 2 and f"{others[0]} goes with --sequence alone" in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    ("method", "others"),
+    [
+        *(("mmnet", [name, "70"]) for name in ("--window", "--pairs", "--batch-pairs", "--zoo-steps", "--twin-draws")),
+        *(("seqfakeformer", [name, "x"]) for name in ("--without", "--synthetic", "--taef2")),
+        *(("plain", [name, "1"]) for name in ("--batch", "--limit", "--encoded")),
+    ],
+    ids=lambda part: part if isinstance(part, str) else part[0],
+)
+def test_training_takes_no_options_of_the_other_kind_of_method(
+    method: str, others: list[str], tmp_path: Path, say: Callable[..., Any]
+) -> None:
+    pytest.importorskip("torch")
+    code, error = say(["train", method, "--run", str(tmp_path / "run"), "--data", str(tmp_path), *others])
+    assert code == 2 and f"{others[0]} is not for {method}; leave it out" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def reader_run(tmp_path: Path) -> str:
+    """What a run of a reader looks like before it is finished."""
+    pytest.importorskip("torch")
+    from unmask.training.run import Run, SequenceProtocol
+
+    return str(Run(tmp_path / "reader", SequenceProtocol(), "0").folder)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["evaluate", "{},other"], "a reader of edits is not fused with others; name it alone"),
+        (["evaluate", "{}", "--taef2", "w"], "--taef2 is not for a reader of edits; leave it out"),
+        (["compare", "{}", "plain"], "readers of edits are compared with one another alone, each by itself"),
+        (["compare", "{}", "{},{}"], "readers of edits are compared with one another alone, each by itself"),
+        (["compare", "{}", "{}", "--synthetic", "s"], "--synthetic is not for readers of edits; leave it out"),
+    ],
+)
+def test_readers_are_measured_apart_from_detectors(
+    command: list[str],
+    told: str,
+    reader_run: str,
+    tmp_path: Path,
+    say: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, error = say([*(part.replace("{}", reader_run) for part in command), "--data", str(tmp_path)])
+    assert code == 2 and told in error

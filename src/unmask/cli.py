@@ -229,6 +229,15 @@ def _lab(needed_for: str) -> Iterator[None]:
         raise MissingExtraError("lab", needed_for) from error
 
 
+def _refuse_given(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options that were given where they would do nothing."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = next(one.opts[0] for one in context.command.params if one.name == name)
+            raise typer.BadParameter(f"{option} {why}")
+
+
 @app.command()
 def models(
     method: Annotated[str | None, typer.Argument(metavar="[METHOD]", help="Show this one's options.")] = None,
@@ -267,6 +276,7 @@ def models(
 
 @app.command()
 def train(
+    context: typer.Context,
     method: Annotated[str, typer.Argument(metavar="METHOD", help="A detector; `unmask models` lists them.")],
     run: Annotated[Path, typer.Option(metavar="DIR", help="Run folder; an unfinished run in it is resumed.")],
     data: DataOption,
@@ -314,9 +324,11 @@ def train(
         found = method_named(method)
         options, console = read_options(method, settings or ()), Console(stderr=True)
         side = size or input_size(method, options)
+        of_detectors = ("window", "without", "synthetic", "taef2", "pairs", "batch_pairs", "zoo_steps", "twin_draws")
+        of_readers = ("batch", "limit", "encoded")
+        others = of_detectors if found.task == "sequence" else of_readers
+        _refuse_given(context, others, f"is not for {method}; leave it out")
         if found.task == "sequence":
-            if window or without or synthetic or taef2:
-                raise typer.BadParameter(f"--window, --without, --synthetic and --taef2 are not for {method}")
             reading = SequenceProtocol(
                 method=method,
                 options=options,
@@ -351,6 +363,7 @@ def train(
 
 @app.command()
 def evaluate(
+    context: typer.Context,
     detector: Annotated[
         str,
         typer.Argument(metavar="RUN[,RUN...]|PACK", help="A run folder, several to fuse, or a pack's name or folder."),
@@ -375,7 +388,11 @@ def evaluate(
         from unmask.training.sequences import is_reader
 
         console = Console(stderr=True)
-        if is_reader(Path(detector)):
+        parts = detector.split(",")
+        if any(is_reader(Path(part)) for part in parts):
+            if len(parts) > 1:
+                raise typer.BadParameter("a reader of edits is not fused with others; name it alone")
+            _refuse_given(context, ("synthetic", "taef2"), "is not for a reader of edits; leave it out")
             told = read_split(Path(detector), data, work, split, workers, console)
             result = evaluate_reader(told, split, identity_likeness())
             text = reader_table(result)
@@ -389,6 +406,7 @@ def evaluate(
 
 @app.command()
 def compare(
+    context: typer.Context,
     detectors: Annotated[
         list[str], typer.Argument(metavar="RUN[,RUN...]|PACK...", help="As for evaluate, two or more.")
     ],
@@ -415,7 +433,11 @@ def compare(
         from unmask.training.sequences import is_reader
 
         console = Console(stderr=True)
-        if all(is_reader(Path(name)) for name in detectors):
+        readers = [any(is_reader(Path(part)) for part in name.split(",")) for name in detectors]
+        if any(readers):
+            if not all(readers) or any("," in name for name in detectors):
+                raise typer.BadParameter("readers of edits are compared with one another alone, each by itself")
+            _refuse_given(context, ("synthetic", "taef2"), "is not for readers of edits; leave it out")
             found = compare_readers([Path(name) for name in detectors], data, work, split, workers, console)
             if json is not None:
                 write_readers(found, split, json)
@@ -484,6 +506,7 @@ def export(
 
 @app.command()
 def forge(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of face pictures.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the set; one that was begun is finished.")],
     kinds: Annotated[
@@ -493,15 +516,14 @@ def forge(
         bool, typer.Option("--sequence", help="Edit faces part by part, in the layout of Seq-DeepFake, instead.")
     ] = False,
     tools: Annotated[
-        str | None,
+        str,
         typer.Option(
             help="With --sequence, what draws the face anew after an edit: autoencoder, classical, both or none."
         ),
-    ] = None,
+    ] = "both",
     held_out: Annotated[
-        float | None,
-        typer.Option(min=0, max=0.9, help="With --sequence, share of orders kept for test; 0.2."),
-    ] = None,
+        float, typer.Option(min=0, max=0.9, help="With --sequence, share of orders kept for test.")
+    ] = 0.2,
     count: Annotated[
         int | None,
         typer.Option(
@@ -519,10 +541,10 @@ def forge(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Make a labelled data set from a folder of faces: every forgery marked as synthetic, with mask and record."""
-    if sequence and (kinds or nir or perturbation != "std"):
-        raise typer.BadParameter("--kind, --nir and --perturbation do not go with --sequence")
-    if not sequence and (tools is not None or held_out is not None):
-        raise typer.BadParameter("--tools and --held-out go with --sequence alone")
+    if sequence:
+        _refuse_given(context, ("kinds", "nir", "perturbation"), "does not go with --sequence")
+    else:
+        _refuse_given(context, ("tools", "held_out", "workers"), "goes with --sequence alone")
     with _lab("unmask forge"):
         from rich.console import Console
         from rich.progress import Progress, TaskID
@@ -545,8 +567,8 @@ def forge(
                     count,
                     seed,
                     size=size,
-                    tools=tools or "both",  # type: ignore[arg-type]  # checked there
-                    held_out=0.2 if held_out is None else held_out,
+                    tools=tools,  # type: ignore[arg-type]  # checked there
+                    held_out=held_out,
                     people=people,
                     taef2=taef2,
                     workers=workers,
@@ -605,6 +627,7 @@ def manifest(
 
 @app.command()
 def synthesise(
+    context: typer.Context,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the faces; those in it are kept.")],
     count: Annotated[int, typer.Option(min=1, help="How many faces.")] = 1000,
     sequence: Annotated[
@@ -621,6 +644,8 @@ def synthesise(
     seed: Annotated[int, typer.Option(help="Of all faces.")] = 7,
 ) -> None:
     """Draw fully synthetic faces with MobileStyleGAN, marked as such, to train on."""
+    if not sequence:
+        _refuse_given(context, ("size", "tools", "held_out", "taef2"), "goes with --sequence alone")
     with _lab("unmask synthesise"):
         from rich.console import Console
         from rich.progress import Progress

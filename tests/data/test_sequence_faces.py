@@ -10,7 +10,16 @@ from fake_faces import make_picture
 
 from unmask.data import sequence_faces
 from unmask.data.manifest import Sample
-from unmask.data.sequence_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION, SequenceFaces, prepare_sequences, track_of
+from unmask.data.sequence_faces import (
+    CELLS,
+    NOT_KNOWN,
+    PER_EDIT,
+    UNION,
+    SequenceFaces,
+    between_steps,
+    prepare_sequences,
+    track_of,
+)
 from unmask.errors import DataError
 from unmask.faces import finding
 from unmask.faces.alignment import Box, resize
@@ -74,6 +83,22 @@ def test_the_track_of_facial_attributes_is_told_by_its_names() -> None:
 def test_faulty_sequences_are_refused(sequences: tuple[str, ...], told: str) -> None:
     with pytest.raises(DataError, match=told):
         track_of([sample(f"b{number}.png", sequence) for number, sequence in enumerate(sequences)])
+
+
+# Between the steps
+
+
+def test_what_lies_between_the_steps_are_the_pictures_after_each_edit_but_the_last(tmp_path: Path) -> None:
+    row, steps = sample("5.png", "nose-eye-lip", original="o.png", mask="m.png", steps="s/5"), Path("s/5")
+    assert between_steps([row]) == [
+        replace(row, path=str(steps / "1.png"), sequence="nose", mask=""),
+        replace(row, path=str(steps / "2.png"), sequence="nose-eye", mask=""),
+    ]
+
+
+@pytest.mark.parametrize("row", [sample(), sample(sequence="nose", steps="s"), sample(sequence="nose-eye", mask="m")])
+def test_nothing_lies_between_fewer_than_two_stored_steps(row: Sample) -> None:
+    assert between_steps([row]) == []
 
 
 # Preparing
@@ -146,6 +171,22 @@ def edited(folder: Path, number: int, sequence: str) -> tuple[Sample, np.ndarray
 
 def prepare(samples: list[Sample], work: Path, size: int = SIZE) -> SequenceFaces:
     return prepare_sequences(samples, work, size, MARGIN)
+
+
+def test_a_face_between_the_steps_has_the_masks_of_the_edits_made_by_then(tmp_path: Path) -> None:
+    row, _, before = edited(tmp_path, 1, "lip-nose-eye")
+    after = before.copy()
+    for step, edit in enumerate(("lip", "nose"), start=1):
+        after[area_mask(edit) > 0] ^= 64
+        write(Path(row.steps) / f"{step}.png", after)
+    faces = prepare(between_steps([row]), tmp_path / "work")
+    assert faces.sequences.tolist() == [[4, 0, 0, 0, 0], [4, 1, 0, 0, 0]] and faces.paired.all()
+    assert faces.states.tolist() == [PER_EDIT] * 2
+    crops = faces.take(np.array([1]))
+    assert np.array_equal(crops.faces[0], cropped(after)) and np.array_equal(crops.originals[0], cropped(before))
+    for number, edit in enumerate(EDITS):
+        expected = on_cells(area_mask(edit)) if edit in ("lip", "nose") else np.zeros((CELLS, CELLS))
+        assert np.array_equal(crops.masks[0, number], expected)
 
 
 def test_a_face_its_original_and_its_masks_are_cropped_alike(tmp_path: Path) -> None:

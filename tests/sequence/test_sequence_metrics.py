@@ -10,7 +10,6 @@ from unmask.sequence.metrics import (
     adaptive_accuracy,
     adaptive_hits,
     adjacent_swap,
-    bootstrap,
     complete_matching,
     fixed_accuracy,
     fixed_hits,
@@ -130,24 +129,6 @@ def test_every_exchange_of_neighbours_is_found_in_its_row_and_leaves_the_truth_a
         before = long.copy()
         assert adjacent_swap(long, told).tolist() == [False, True] * (len(long) // 2)
         assert (long == before).all()
-
-
-def test_an_interval_is_of_whole_people() -> None:
-    """Two people of many equal pictures: a draw is one, the other or both, so that the interval is all there is."""
-    groups = np.array(["b", "a"] * 50)
-    hits = np.array([0.0, 1.0] * 50)
-    assert bootstrap(lambda some: float(hits[some].mean()), groups) == (0, 1)
-
-
-def test_an_interval_repeats_itself_and_leaves_out_what_is_no_number() -> None:
-    groups, values = np.arange(40), np.linspace(0, 1, 40)
-
-    def mean(some: np.ndarray) -> float:
-        return math.nan if 0 in some else float(values[some].mean())
-
-    low, high = bootstrap(mean, groups, seed=3, draws=200)
-    assert 0 < low < high < 1 and bootstrap(mean, groups, seed=3, draws=200) == (low, high)
-    assert bootstrap(mean, groups, seed=4, draws=200) != (low, high)
 
 
 SIDE = 40

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from edited_faces import edited_faces
+from rich.console import Console
 from torch import Tensor
 
 from unmask.data.sequence_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION, SequenceFaces
@@ -17,6 +18,7 @@ from unmask.sequence.labels import all_sequences, place_of
 from unmask.sequence.mmnet import MMNet
 from unmask.sequence.reader import BATCH, SequenceReader
 from unmask.sequence.seqfakeformer import SeqFakeFormer
+from unmask.training import sequences as sequences_module
 from unmask.training.engine import save_weights
 from unmask.training.run import Protocol, Run, SequenceProtocol
 from unmask.training.sequences import Edited, decoded, is_reader, load_reader, new_reader, readings_of
@@ -112,6 +114,58 @@ def test_processes_share_a_step() -> None:
     for one, *parts in zip(whole, *shares, strict=True):
         held = [rows_of(part, faces) for part in parts]
         assert sorted(held[0] + held[1]) == sorted(rows_of(one, faces)) and len(held[0]) == len(held[1]) == 2
+
+
+ONE, TWO, LONG = [[1, 0, 0, 0, 0], [2, 0, 0, 0, 0]], [[3, 1, 0, 0, 0]], [[1, 2, 3, 4, 5]]
+
+
+def test_faces_between_the_steps_stand_in_for_those_with_as_many_edits() -> None:
+    """All with so many edits are shown equally often, and every length as often as without them."""
+    faces = edited_faces(smooth(4), [[0] * 5, *ONE, *LONG])
+    between = edited_faces(smooth(4), [[3, 0, 0, 0, 0], [4, 0, 0, 0, 0], [5, 0, 0, 0, 0], *TWO])
+    feed = Edited(faces, replace(PROTOCOL, batch=4), between)
+    batches = list(islice(feed.batches(CPU, 0), 1000))
+    shown = [tuple(row) for batch in batches for row in batch["sequences"].tolist()]
+    assert all(sorted((batch["sequences"] > 0).sum(1).tolist()) == [0, 1, 1, 5] for batch in batches)
+    single = [row[0] for row in shown if row[0] and not row[1]]
+    assert all(abs(single.count(number) / 2000 - 0.2) < 0.035 for number in range(1, 6))
+    again = next(feed.batches(CPU, 7))
+    assert all(torch.equal(again[name], batches[7][name]) for name in again)
+
+
+def test_a_face_between_the_steps_comes_with_its_own_original_and_masks() -> None:
+    faces = edited_faces(smooth(1), ONE[:1], states=[NOT_KNOWN], paired=[False])
+    masks = np.zeros((40, 5, CELLS, CELLS), np.uint8)
+    masks[:, 1, :, :] = 255
+    bright = np.full((40, SIDE, SIDE, 3), 160, np.uint8)
+    between = edited_faces(bright, [[2, 0, 0, 0, 0]] * 40, originals=bright - 80, masks=masks)
+    batches = islice(Edited(faces, replace(PROTOCOL, batch=1), between).batches(CPU, 0), 20)
+    replaced = [batch for batch in batches if batch["sequences"][0, 0] == 2]
+    assert len(replaced) > 10
+    for batch in replaced:
+        assert batch["paired"].item() == 1 and (batch["masks"][0, 1] == 1).all() and (batch["masks"][0, 0] == 0).all()
+        assert 0.2 < float((batch["faces"] - batch["originals"]).mean()) < 0.4
+    assert (faces.stored.faces == smooth(1)).all()
+
+
+def test_no_face_between_the_steps_shows_a_sequence_that_was_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def found(rows: Any, *_: Any) -> SequenceFaces:
+        asked.extend(row.sequence for row in rows)
+        return edited_faces(smooth(2), [[1, 0, 0, 0, 0], [1, 2, 0, 0, 0]])
+
+    monkeypatch.setattr(sequences_module, "sequence_faces", found)
+    faces = edited_faces(smooth(2), [[1, 2, 3, 0, 0], [1, 0, 0, 0, 0]])
+    known = tuple(place_of(row) for row in faces.sequences.tolist())
+    console = Console(stderr=True)
+    assert sequences_module.faces_between(faces, tmp_path, PROTOCOL, 1, console) is None and not asked
+    stepped = replace(faces, samples=tuple(replace(row, steps="s") for row in faces.samples))
+    between = sequences_module.faces_between(stepped, tmp_path, replace(PROTOCOL, known=known), 1, console)
+    assert asked == ["nose", "nose-eye"]
+    assert between is not None and between.sequences.tolist() == [[1, 0, 0, 0, 0]]
 
 
 def test_a_face_and_its_original_are_varied_alike() -> None:

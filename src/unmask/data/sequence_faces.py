@@ -116,6 +116,17 @@ def track_of(samples: Sequence[Sample]) -> tuple[Track, np.ndarray]:
     return track, np.array(numbers, np.uint8).reshape(-1, LONGEST)
 
 
+def between_steps(samples: Sequence[Sample]) -> list[Sample]:
+    """The pictures after each edit but the last, as rows of their own, of rows whose steps are stored."""
+    found = []
+    for sample in samples:
+        names = sample.sequence.split("-")
+        for step in range(1, len(names)) if sample.steps else ():
+            picture, sequence = str(Path(sample.steps) / f"{step}.png"), "-".join(names[:step])
+            found.append(replace(sample, path=picture, sequence=sequence, mask=""))
+    return found
+
+
 def prepare_sequences(
     samples: Sequence[Sample],
     work: Path,

@@ -5,8 +5,6 @@ complete sequence matching (CSM) is the idea of MMNet's abstract, whose formula 
 pictures whose whole sequence is right. Fixed-Acc counts padding as hits: never quote it alone.
 """
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 
@@ -65,29 +63,6 @@ def adjacent_swap(truth: np.ndarray, told: np.ndarray) -> np.ndarray:
         both = (truth[:, place] > 0) & (truth[:, place + 1] > 0)
         found |= both & (turned == told).all(axis=1)
     return found
-
-
-def bootstrap(
-    statistic: Callable[[np.ndarray], float], groups: np.ndarray, seed: int = 0, draws: int = 1000
-) -> tuple[float, float]:
-    """A 95 % interval by drawing whole groups (people) with replacement.
-
-    Args:
-        statistic: from row numbers to a number; not a number is left out.
-        groups: (N,) the group of each row.
-        seed: of the draws.
-        draws: how many.
-    """
-    rng = np.random.default_rng(seed)
-    _, inverse = np.unique(groups, return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
-    rows = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
-    values = [
-        statistic(np.concatenate([rows[group] for group in rng.integers(0, len(rows), len(rows))]))
-        for _ in range(draws)
-    ]
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def recovery_errors(recovered: np.ndarray, original: np.ndarray, mask: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Train and load readers of edit sequences, with the detectors' engine, run folder and checkpoints. Lab only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from unmask.data.degradation import jpeg
 from unmask.data.layouts import read_layout
-from unmask.data.manifest import manifest_sha256
-from unmask.data.sequence_faces import PER_EDIT, UNION, SequenceFaces, prepare_sequences
+from unmask.data.manifest import Sample, manifest_sha256
+from unmask.data.sequence_faces import PER_EDIT, UNION, Crops, SequenceFaces, between_steps, prepare_sequences
 from unmask.errors import DataError
 from unmask.forgery.detector import Network, normalise
 from unmask.packs.card import sha256_of
@@ -29,10 +29,15 @@ from unmask.training.run import Run, SequenceProtocol, read_settings
 
 @dataclass(frozen=True)
 class Edited:
-    """A feed of the engine: the training split under a protocol."""
+    """A feed of the engine: the training split under a protocol.
+
+    `between` are faces between the steps of a sequence. One of them may stand in for a face with as many edits: all
+    that have so many are shown equally often, and every length as often as without them.
+    """
 
     faces: SequenceFaces
     protocol: SequenceProtocol
+    between: SequenceFaces | None = None
     unit: str = "faces"
 
     @property
@@ -60,7 +65,7 @@ class Edited:
     def _batch(
         self, rows: np.ndarray, rng: np.random.Generator, device: torch.device, done: float
     ) -> dict[str, Tensor]:
-        some, crops = self.faces.where(rows), self.faces.take(rows)
+        crops, facts = self._taken(rows, rng)
         pixels = crops.faces
         if self.protocol.encoded:
             chosen = rng.random(len(rows)) < self.protocol.encoded
@@ -79,16 +84,39 @@ class Edited:
             return ((x - 0.5) * gain + 0.5 + shift).clamp(0, 1)
 
         masks = torch.from_numpy(_mirrored(crops.masks, turned, 3)).to(device).float() / 255
-        states = torch.from_numpy(some.states).to(device)[:, None, None, None]
+        states = torch.from_numpy(facts["states"]).to(device)[:, None, None, None]
         return {
             "faces": varied(pixels),
-            "sequences": torch.from_numpy(some.sequences.astype(np.int64)).to(device),
+            "sequences": torch.from_numpy(facts["sequences"].astype(np.int64)).to(device),
             "masks": torch.where(states == PER_EDIT, masks, -1.0),
             "unions": torch.where(states >= UNION, masks.amax(1, keepdim=True), -1.0),
             "originals": varied(crops.originals),
-            "paired": torch.from_numpy(some.paired.astype(np.float32)).to(device),
+            "paired": torch.from_numpy(facts["paired"].astype(np.float32)).to(device),
             "progress": torch.tensor(done, device=device),
         }
+
+    def _taken(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Crops, dict[str, np.ndarray]]:
+        """The pixels of some faces or of others in their stead, and what is known of them."""
+        found = self.faces.take(rows)
+        crops = Crops(found.faces, found.originals, found.masks)
+        facts = {name: getattr(self.faces, name)[rows] for name in ("states", "paired", "sequences")}
+        if self.between is None:
+            return crops, facts
+        lengths, own, others = (
+            np.count_nonzero(some, axis=1)
+            for some in (facts["sequences"], self.faces.sequences, self.between.sequences)
+        )
+        for place, length in enumerate(lengths):
+            alike = np.flatnonzero(others == length)
+            number = int(rng.integers(np.count_nonzero(own == length) + len(alike)))
+            if number < len(alike):
+                one = self.between.take(alike[number : number + 1])
+                crops.faces[place], crops.originals[place], crops.masks[place] = (
+                    stack[0] for stack in (one.faces, one.originals, one.masks)
+                )
+                for name, column in facts.items():
+                    column[place] = getattr(self.between, name)[alike[number]]
+        return crops, facts
 
     def held(self, network: Network, device: torch.device) -> Iterator[dict[str, Tensor]]:
         """Nothing: readers fit nothing after the last step."""
@@ -136,13 +164,15 @@ def readings_of(reader: SequenceReader, crops: np.ndarray, device: torch.device,
     return Readings(joined["scores"], joined["greedy"], joined["areas"], joined["recovered"])
 
 
-def sequence_faces(data: Path, work: Path, size: int, margin: float, workers: int, console: Console) -> SequenceFaces:
-    """The cropped faces of a data set in any layout that can be read, made if they are not there.
+def sequence_faces(
+    data: Path | Sequence[Sample], work: Path, size: int, margin: float, workers: int, console: Console
+) -> SequenceFaces:
+    """The cropped faces of a data set in any layout that can be read, or of some rows; made if they are not there.
 
     Raises:
         DataError: as of `read_layout` and `prepare_sequences`.
     """
-    samples = read_layout(data)
+    samples = read_layout(data) if isinstance(data, Path) else data
     with progress_bars(console) as progress:
         task = progress.add_task("cropping faces", total=len(samples), visible=False)
         return prepare_sequences(
@@ -191,6 +221,7 @@ def train_reader(
     watched = watched.where(np.arange(min(watch, len(watched))))
     known = sorted({place_of(row) for row in training.sequences.tolist()})
     protocol = replace(protocol, track=faces.track.name, known=tuple(known))
+    between = faces_between(training, work, protocol, workers, console)
     torch.manual_seed(protocol.seed)
     reader = new_reader(protocol, pretrained=start is None)
     run = Run(folder, protocol, manifest_sha256(faces.samples))
@@ -214,7 +245,21 @@ def train_reader(
         def advance(step: int, loss: float) -> None:
             progress.update(task, completed=step, description=f"training (loss {loss:.3f})")
 
-        return fit(fabric, reader, Edited(training, protocol), run, validate, progress=advance)
+        return fit(fabric, reader, Edited(training, protocol, between), run, validate, progress=advance)
+
+
+def faces_between(
+    training: SequenceFaces, work: Path, protocol: SequenceProtocol, workers: int, console: Console
+) -> SequenceFaces | None:
+    """The faces between the steps of those to train on, if they are stored: those alone whose sequence is known.
+
+    So none shows an order that was held out of the training split.
+    """
+    rows = between_steps(training.samples)
+    if not rows:
+        return None
+    found = sequence_faces(rows, work, protocol.size, protocol.margin, workers, console)
+    return found.where(np.flatnonzero([place_of(row) in protocol.known for row in found.sequences.tolist()]))
 
 
 def decoded(scores: np.ndarray, known: tuple[int, ...] | None = None) -> np.ndarray:
