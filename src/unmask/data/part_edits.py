@@ -4,7 +4,9 @@ The parts are those of Seq-DeepFake's component track. Every edit takes a pictur
 mask of what it changed; which of five editors makes it is drawn: features of a donor pasted in, a new colour, a new
 shape, a loss of detail, or a new texture. A generator that edits a face draws all of it anew: an earlier edit has
 passed through it more often than a later one, and only that makes the order observable. `Resynthesis` does the same
-with an autoencoder, or with resampling, sharpening, noise and JPEG. Lab only.
+with an autoencoder, or with resampling, sharpening, noise and JPEG. So an edit starts from untouched pixels, the face's
+own or the donor's, as a generator does: one that changed what has passed through the tool would leave no trace of when.
+Lab only.
 
 Pictures are uint8 (H, W, 3) RGB, masks float32 (H, W) in [0, 1], meshes (468, 2) in pixels.
 """
@@ -91,7 +93,7 @@ def edit_part(rng: np.random.Generator, pixels: np.ndarray, face: PartedFace, do
     editor = str(rng.choice(EDITORS, p=_SHARES))
     soft = _soft(rng, face, part)
     if editor == "transplant" and part == "hair":
-        worn = _donated_hair(pixels, face, donor, soft)
+        worn = _donated_hair(face, donor, soft)
         if worn is not None:
             return Edited(blend(pixels, worn, soft), soft, editor)
         editor = "recolour"
@@ -100,7 +102,7 @@ def edit_part(rng: np.random.Generator, pixels: np.ndarray, face: PartedFace, do
         worn = match_colour(worn, pixels, soft, float(rng.uniform(0.0, 0.7)))
         return Edited(blend(pixels, worn, soft), soft, editor)
     change = {"recolour": _recolour, "reshape": _reshape, "soften": _soften, "texture": _texture}[editor]
-    return Edited(blend(pixels, change(rng, pixels, soft, face), soft), soft, editor)
+    return Edited(blend(pixels, change(rng, face, soft), soft), soft, editor)
 
 
 def _soft(rng: np.random.Generator, face: PartedFace, part: str) -> np.ndarray:
@@ -114,8 +116,9 @@ def _soft(rng: np.random.Generator, face: PartedFace, part: str) -> np.ndarray:
     return np.minimum(soft, 1).astype(np.float32)
 
 
-def _donated_hair(pixels: np.ndarray, face: PartedFace, donor: PartedFace, soft: np.ndarray) -> np.ndarray | None:
+def _donated_hair(face: PartedFace, donor: PartedFace, soft: np.ndarray) -> np.ndarray | None:
     """The donor's hair where both have some, elsewhere the face's own in its colours; None if there is too little."""
+    pixels = face.pixels
     worn = warp_face(donor.pixels, donor.mesh, face.mesh, pixels.shape)
     hair = np.repeat(donor.area("hair")[..., None] * np.uint8(255), 3, 2)
     common = (warp_face(hair, donor.mesh, face.mesh, pixels.shape)[..., 0] > 127) & (soft > 0.5)
@@ -133,15 +136,16 @@ def _toned(pixels: np.ndarray, inside: np.ndarray, model: np.ndarray, shown: np.
     return cv2.cvtColor(np.clip(moved + 0.5, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
 
 
-def _recolour(rng: np.random.Generator, pixels: np.ndarray, _: np.ndarray, __: PartedFace) -> np.ndarray:
-    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
+def _recolour(rng: np.random.Generator, face: PartedFace, _: np.ndarray) -> np.ndarray:
+    lab = cv2.cvtColor(face.pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
     angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(12, 28)
     lab += np.array([rng.uniform(-26, 26), reach * np.cos(angle), reach * np.sin(angle)], np.float32)
     return cv2.cvtColor(np.clip(lab + 0.5, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
 
 
-def _reshape(rng: np.random.Generator, pixels: np.ndarray, soft: np.ndarray, face: PartedFace) -> np.ndarray:
+def _reshape(rng: np.random.Generator, face: PartedFace, soft: np.ndarray) -> np.ndarray:
     """Each connected piece of the part scaled about its own centre and shifted, fading out with the mask."""
+    pixels = face.pixels
     shift = np.zeros((*pixels.shape[:2], 2), np.float32)
     rows, columns = np.mgrid[0 : pixels.shape[0], 0 : pixels.shape[1]].astype(np.float32)
     scale = float(rng.choice([-1, 1]) * rng.uniform(0.18, 0.36))
@@ -156,11 +160,12 @@ def _reshape(rng: np.random.Generator, pixels: np.ndarray, soft: np.ndarray, fac
     return displace(pixels, shift)
 
 
-def _soften(rng: np.random.Generator, pixels: np.ndarray, _: np.ndarray, __: PartedFace) -> np.ndarray:
-    return coarsen(rng, pixels, float(rng.uniform(0.18, 0.34)))
+def _soften(rng: np.random.Generator, face: PartedFace, _: np.ndarray) -> np.ndarray:
+    return coarsen(rng, face.pixels, float(rng.uniform(0.18, 0.34)))
 
 
-def _texture(rng: np.random.Generator, pixels: np.ndarray, _: np.ndarray, __: PartedFace) -> np.ndarray:
+def _texture(rng: np.random.Generator, face: PartedFace, _: np.ndarray) -> np.ndarray:
+    pixels = face.pixels
     if rng.random() < 0.5:
         return sharpen(pixels, float(rng.uniform(1.5, 3.0)))
     grain = cv2.GaussianBlur(rng.normal(0, 1, pixels.shape[:2]), (0, 0), float(rng.uniform(0.6, 1.4)))

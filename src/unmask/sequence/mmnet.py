@@ -373,11 +373,10 @@ def _recovery_loss(recovered: Tensor, shown: Tensor, batch: Batch) -> Tensor:
     area = functional.interpolate(batch["unions"].clamp(min=0), size=shown.shape[2:])[known]
     found = recovered.float()[known]
     absolute = ((1 + 4 * area) * (found - target).abs()).mean()
-    # Of the brightness alone: structure has no colour, and a window over three channels costs three times as much.
+    # Of the brightness alone and at half the size: the window's convolution would be a third of a step's time.
+    small, own = (functional.avg_pool2d(one.float().mean(1, keepdim=True), 2) for one in (found, target))
     with torch.autocast(found.device.type, enabled=False):  # in half precision it is noise
-        similarity = structural_similarity_index_measure(
-            found.mean(1, keepdim=True), target.float().mean(1, keepdim=True), data_range=1.0
-        )
+        similarity = structural_similarity_index_measure(small, own, data_range=1.0)
     assert isinstance(similarity, Tensor)  # a tuple only if the whole map is asked for
     return absolute + 1 - similarity
 
