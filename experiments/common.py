@@ -5,6 +5,7 @@ with its numbers. An arm that is in the record is not run again, so a killed exp
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import shlex
@@ -207,11 +208,15 @@ class Record:
         return any(all(row.get(name) == value for name, value in key.items()) for row in self.content["rows"])
 
     def add(self, **row: Any) -> None:
-        """Add a row and write the file."""
-        self.content["rows"].append({key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()})
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.path)
+        """Add a row and write the file. Rows that another process has added meanwhile are kept."""
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.path.is_file():
+                self.content["rows"] = json.loads(self.path.read_text(encoding="utf-8"))["rows"]
+            self.content["rows"].append({key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()})
+            part = self.path.with_suffix(".part")
+            part.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
+            part.replace(self.path)
         print(time.strftime("%T"), {key: v for key, v in row.items() if not isinstance(v, dict)}, flush=True)
 
 

@@ -353,7 +353,10 @@ def test_the_hash_does_not_depend_on_the_place(collection: Path, tmp_path: Path)
     assert manifest_sha256(here) == manifest_sha256(there[::-1])
 
 
-@pytest.mark.parametrize("change", [{"label": 1}, {"family": "x"}, {"source": "x"}, {"subject": "x"}, {"split": "cal"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"label": 1}, {"family": "x"}, {"source": "x"}, {"subject": "x"}, {"split": "cal"}, {"sequence": "nose"}],
+)
 def test_the_hash_sees_every_change_that_counts(tmp_path: Path, change: dict[str, object]) -> None:
     samples = rows(tmp_path)
     assert manifest_sha256(samples) != manifest_sha256([replace(samples[0], **change), *samples[1:]])

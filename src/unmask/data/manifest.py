@@ -182,8 +182,12 @@ def picture_size(path: Path, where: str) -> tuple[int, int]:
 
 
 def manifest_sha256(samples: Sequence[Sample]) -> str:
-    """SHA-256 over names, labels, families and splits of all rows, independent of where the files lie."""
-    lines = sorted(f"{Path(s.path).name},{s.label},{s.family},{s.source},{s.subject},{s.split}" for s in samples)
+    """SHA-256 over names, labels, families, splits and sequences of all rows, independent of where the files lie."""
+    lines = sorted(
+        f"{Path(s.path).name},{s.label},{s.family},{s.source},{s.subject},{s.split}"
+        + (f",{s.sequence}" if s.sequence else "")
+        for s in samples
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
