@@ -10,6 +10,7 @@ BUDGETS = {
     ("cold_start", "inspect, table"): 1.5,
     ("still", "one face, 384 x 384"): 0.040,
     ("video", "60 s"): 10.0,
+    ("edits", "edits alone"): 0.060,
 }
 HEADER = """# Benchmarks
 
@@ -22,6 +23,7 @@ python benchmarks/still.py --out benchmarks/results/still.json
 python benchmarks/video.py --out benchmarks/results/video.json
 python benchmarks/folder.py --out benchmarks/results/folder.json
 python benchmarks/peers.py --out benchmarks/results/peers.json
+python benchmarks/edits.py --out benchmarks/results/edits.json
 python benchmarks/table.py
 ```
 """
@@ -94,12 +96,22 @@ def peers(results: dict[str, Any]) -> str:
     return rows("Peers: one thread, alternating in one run", ["measured", "pipeline", "ms", "times ours"], body)
 
 
+def edits(results: dict[str, Any]) -> str:
+    body = [
+        [name, span(times), str(times["n"]), budget("edits", name, times["median"])]
+        for name, times in results["seconds"].items()
+    ]
+    title = f"Reading the edits of one face (outcome: {results['outcome']}): milliseconds of a whole inspection"
+    return rows(title, ["edits", "ms", "n", "budget"], body)
+
+
 SECTIONS = {
     "cold_start": cold_start,
     "still": staged("still", "Warm stills: milliseconds per stage", 1000.0),
     "video": staged("video", "Video: 720p, 5 sampled frames a second, one face; seconds per stage", 1.0),
     "folder": folder,
     "peers": peers,
+    "edits": edits,
 }
 
 

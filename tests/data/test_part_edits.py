@@ -248,7 +248,7 @@ def test_a_tool_says_what_it_is(kind: Kind) -> None:
     drawn = [Resynthesis.draw(rng(seed), kind, lambda pixels, jitter, seed: pixels) for seed in range(20)]
     assert drawn[0] == Resynthesis.draw(rng(0), kind)
     fields = {
-        "autoencoder": {"kind", "scale", "jitter"},
+        "autoencoder": {"kind", "scale", "jitter", "sharpness", "quality"},
         "classical": {"kind", "scale", "sharpness", "noise", "quality"},
     }
     for tool in drawn:

@@ -178,9 +178,9 @@ class Resynthesis:
     """One tool's way of drawing a whole face anew; a picture's edits are all made with the same tool.
 
     `kind` "autoencoder" sends the picture through a network at `scale` of its size, with latent noise of `jitter`;
-    "classical" brings it down to `scale` and up again, sharpens it by `sharpness`, adds noise of standard deviation
-    `noise` (of 255) and encodes it as JPEG of `quality`; "none" leaves it alone. What a tool does adds up from pass to
-    pass: one that only softens would soon find nothing more to soften, and the order would leave no trace.
+    "classical" brings it down to `scale` and up again and adds noise of standard deviation `noise` (of 255); both
+    then sharpen it by `sharpness` and encode it as JPEG of `quality`. "none" leaves it alone. What a tool does adds up
+    from pass to pass: one that only softens would soon find nothing more to soften, and the order would leave no trace.
     """
 
     kind: Kind
@@ -194,12 +194,14 @@ class Resynthesis:
     @classmethod
     def draw(cls, rng: np.random.Generator, kind: Kind, network: Network | None = None) -> "Resynthesis":
         """A tool of a kind; an autoencoder needs its `network`."""
+        if kind == "none":
+            return cls(kind)
+        quality = int(rng.integers(86, 98))
         if kind == "autoencoder":
-            return cls(kind, float(rng.choice([0.75, 1.0])), float(rng.uniform(0.0, 0.04)), network=network)
-        if kind == "classical":
-            scale, sharpness, noise = (float(rng.uniform(*limits)) for limits in ((0.75, 0.95), (0.6, 1.2), (0.4, 1.2)))
-            return cls(kind, scale, sharpness=sharpness, noise=noise, quality=int(rng.integers(86, 98)))
-        return cls("none")
+            scale, jitter, sharpness = float(rng.choice([0.75, 1.0])), rng.uniform(0.0, 0.04), rng.uniform(0.3, 0.8)
+            return cls(kind, scale, float(jitter), float(sharpness), quality=quality, network=network)
+        scale, sharpness, noise = (float(rng.uniform(*limits)) for limits in ((0.75, 0.95), (0.6, 1.2), (0.4, 1.2)))
+        return cls(kind, scale, sharpness=sharpness, noise=noise, quality=quality)
 
     def __call__(self, rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
         """The picture drawn anew; `rng` gives the noise."""
@@ -209,18 +211,17 @@ class Resynthesis:
             assert self.network is not None
             side = len(pixels)
             small = resize(pixels, max(64, round(self.scale * side) // 8 * 8))
-            return resize(self.network(small, self.jitter, int(rng.integers(2**31))), side)
-        drawn = sharpen(coarsen(rng, pixels, self.scale), self.sharpness)
-        noisy = drawn + rng.normal(0, self.noise, drawn.shape)
+            drawn = resize(self.network(small, self.jitter, int(rng.integers(2**31))), side)
+        else:
+            drawn = coarsen(rng, pixels, self.scale)
+        noisy = sharpen(drawn, self.sharpness) + rng.normal(0, self.noise, drawn.shape)
         return jpeg(np.clip(noisy + 0.5, 0, 255).astype(np.uint8), self.quality)
 
     def parameters(self) -> Mapping[str, float | int | str]:
         """What it was, for the record."""
         told: dict[str, float | int | str] = {"kind": self.kind}
-        if self.kind != "none":
-            told["scale"] = round(self.scale, 4)
-        if self.kind == "autoencoder":
-            told["jitter"] = round(self.jitter, 4)
-        if self.kind == "classical":
-            told |= {"sharpness": round(self.sharpness, 4), "noise": round(self.noise, 4), "quality": self.quality}
-        return told
+        if self.kind == "none":
+            return told
+        own = "jitter" if self.kind == "autoencoder" else "noise"
+        numbers = {name: round(getattr(self, name), 4) for name in ("scale", own, "sharpness")}
+        return told | numbers | {"quality": self.quality}
