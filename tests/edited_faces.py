@@ -1,4 +1,7 @@
-"""Faces edited step by step as training meets them, made by hand: no picture is read and no face is looked for."""
+"""Faces edited step by step as training meets them, and what a reader may say of them, made by hand.
+
+No picture is read and no face is looked for.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +9,7 @@ import numpy as np
 
 from unmask.data.manifest import Sample
 from unmask.data.sequence_faces import CELLS, PER_EDIT, Crops, SequenceFaces
-from unmask.sequence.labels import TRACKS, checked
+from unmask.sequence.labels import TRACKS, all_sequences, checked
 
 TRACK = TRACKS["facial_components"]
 
@@ -47,3 +50,11 @@ def edited_faces(
         numbers,
         tuple(samples),
     )
+
+
+def scores(*best: Sequence[int]) -> np.ndarray:
+    """A row for each tuple of places, the first of which scores highest, the second next, and so on."""
+    found = np.full((len(best), len(all_sequences())), -100, np.float32)
+    for row, places in enumerate(best):
+        found[row, list(places)] = -np.arange(len(places))
+    return found

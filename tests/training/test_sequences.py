@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -7,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edited_faces import edited_faces
+from edited_faces import edited_faces, scores
 from rich.console import Console
 from torch import Tensor
 
@@ -275,14 +274,6 @@ def test_a_batch_says_whose_original_is_known() -> None:
 def test_nothing_is_held_back_for_the_end() -> None:
     feed = Edited(edited_faces(smooth(), sequences()), PROTOCOL)
     assert list(feed.held(SeqFakeFormer(), CPU)) == []
-
-
-def scores(*best: Sequence[int]) -> np.ndarray:
-    """A row for each tuple of places, the first of which scores highest, the second next, and so on."""
-    found = np.full((len(best), 326), -100, np.float32)
-    for row, places in enumerate(best):
-        found[row, list(places)] = -np.arange(len(places))
-    return found
 
 
 def test_the_best_sequence_is_read_off_the_scores() -> None:

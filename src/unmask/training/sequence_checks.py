@@ -13,6 +13,7 @@ import numpy as np
 from unmask.data.held_out import Face, held_out
 from unmask.data.pool import WHOLLY_SYNTHETIC
 from unmask.data.store import StoredFace
+from unmask.errors import DataError
 from unmask.packs.card import Reading
 from unmask.sequence.labels import LONGEST, TRACKS, all_sequences
 from unmask.sequence.reading import posterior
@@ -48,7 +49,11 @@ class Others:
 
 
 def other_faces(faces: Sequence[StoredFace], split: str, size: int, margin: float, most: int = 150) -> Others:
-    """The authentic, wholly synthetic and CIPLAB faces of a split, at most so many a source."""
+    """The authentic, wholly synthetic and CIPLAB faces of a split, at most so many a source.
+
+    Raises:
+        DataError: there are none.
+    """
     families = {face.sample.family for face in faces if face.sample.split == split and face.sample.label}
     wanted = families & {*WHOLLY_SYNTHETIC, "ciplab"}
     held = held_out(faces, split, wanted, "as is", size, margin, most=most)
@@ -59,6 +64,8 @@ def other_faces(faces: Sequence[StoredFace], split: str, size: int, margin: floa
         count[key] = count.get(key, 0) + 1
         if count[key] <= most:
             kept.append(face)
+    if not kept:
+        raise DataError(f"no authentic or wholly synthetic face is in the split {split}; give data that have some")
     return Others(tuple(kept))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from unmask.data.sequence_faces import NOT_KNOWN, SequenceFaces
+from unmask.data.sequence_faces import NOT_KNOWN, PER_EDIT, UNION, SequenceFaces
 from unmask.errors import DataError
 from unmask.sequence.labels import LONGEST, all_sequences
 from unmask.sequence.metrics import (
@@ -173,39 +173,29 @@ def _details(
             name = "step_right_last" if back == 0 else f"step_right_{back}_before_last"
             add(result, "all", name, "joint", *_ratio(hits, one, rows, draws), edited[rows])
     for number in range(LONGEST):
-        rows = np.flatnonzero(there[:, number])
-        add(
-            result,
-            f"edit {number + 1}",
-            "found",
-            "joint",
-            *_ratio(said[:, number] * 1.0, one, rows, draws),
-            edited[rows],
-        )
-        rows = np.flatnonzero(~there[:, number])
-        add(
-            result,
-            f"edit {number + 1}",
-            "false",
-            "joint",
-            *_ratio(said[:, number] * 1.0, one, rows, draws),
-            edited[rows],
-        )
+        for name, rows in (("found", np.flatnonzero(there[:, number])), ("false", np.flatnonzero(~there[:, number]))):
+            if len(rows):
+                share = _ratio(said[:, number] * 1.0, one, rows, draws)
+                add(result, f"edit {number + 1}", name, "joint", *share, edited[rows])
 
 
 def _areas(result: Evaluation, told: Told, edited: np.ndarray) -> None:
-    """Intersection over union, at one half, of the areas of edits that were made."""
+    """Intersection over union, at one half, of the areas of edits that were made, where each edit's own is known."""
     assert told.readings.areas is not None
-    values, masks = [], told.faces.take(np.arange(len(told.faces))).masks
-    for row, sequence in enumerate(told.faces.sequences):
-        for number in sequence[sequence > 0] if told.faces.states[row] != NOT_KNOWN else ():
+    sequences, states = told.faces.sequences, told.faces.states
+    # The union of all edits is that of a single one.
+    alone = (states == UNION) & (np.count_nonzero(sequences, axis=1) == 1)
+    rows = np.flatnonzero((sequences[:, 0] > 0) & ((states == PER_EDIT) | alone))
+    values, masks = [], told.faces.take(rows).masks
+    for place, row in enumerate(rows):
+        for number in sequences[row][sequences[row] > 0]:
             area = told.readings.areas[row, number - 1]
             size = (masks.shape[-1], masks.shape[-1])
             heat = cv2.resize(area, size, interpolation=cv2.INTER_LINEAR) > 0.5
-            truth = masks[row, number - 1] > 127
+            truth = masks[place, number - 1] > 127
             values.append((heat & truth).sum() / max((heat | truth).sum(), 1))
     if values:
-        add(result, "all", "area_iou", "joint", float(np.mean(values)), None, None, edited)
+        add(result, "all", "area_iou", "joint", float(np.mean(values)), None, None, edited[rows])
 
 
 def _recovery(result: Evaluation, told: Told, draws: Sequence[np.ndarray], likeness: _Likeness | None) -> None:
@@ -228,12 +218,13 @@ def _recovery(result: Evaluation, told: Told, draws: Sequence[np.ndarray], liken
             alike = likeness(shown["recovered"], shown["do nothing"], crops.originals[place])
             if alike is not None:
                 values["recovered"]["identity"][row], values["do nothing"]["identity"][row] = alike
-    labels = np.ones(len(rows), int)
     for name in ERRORS:
         recovered, nothing = (values[arm][name] for arm in ("recovered", "do nothing"))
-        if np.isfinite(recovered).any():
+        known = np.isfinite(recovered)
+        if known.any():
+            labels = np.ones(known.sum(), int)
             for arm, own in (("recovered", recovered), ("do nothing", nothing), ("difference", recovered - nothing)):
-                means = [np.nanmean(own[draw]) for draw in draws[:200]]
+                means = [np.nanmean(own[draw]) for draw in draws[:200] if known[draw].any()]
                 low, high = np.percentile(means, [2.5, 97.5])
                 add(result, "recovery", name, arm, float(np.nanmean(own)), float(low), float(high), labels)
 

@@ -1,5 +1,6 @@
 """From a finished run of a reader to a pack: calibrate on validation, measure on test, write the card. Lab only."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from unmask.sequence.reading import OUTPUTS, posterior
 from unmask.training.evaluation import Evaluation
 from unmask.training.export import write_onnx
 from unmask.training.methods import METHODS
+from unmask.training.metrics import threshold_at
 from unmask.training.recipe import Workshop
 from unmask.training.run import SequenceProtocol, versions
 from unmask.training.sequence_checks import Others, check_others, other_faces, others_table
@@ -29,6 +31,7 @@ from unmask.training.sequences import load_reader, readings_of, sequence_faces
 
 _FALSE = 0.05  # of faces without a local edit, of any kind, that may be said to have some
 _MISSED = 0.05  # of edited faces that may be said to have none
+_GRID = 1_000_000  # steps in [0, 1] of the limits of what is said
 _PARITY = 0.02  # of a probability or a grey value in [0, 1]; of the scores' softmax too
 _LIMITS = (
     "Trained on edits made by `unmask forge --sequence` from CelebAMask-HQ: pasted, recoloured, reshaped, softened or "
@@ -54,8 +57,15 @@ def fit_reading(
         others: scores of faces without a local edit, by kind.
         edits: what the numbers 1 to 5 mean.
         data: what these faces are, for the card.
+
+    Raises:
+        DataError: none of the faces was edited, or none is without a local edit.
     """
     places = np.asarray(truth)
+    untouched = others | ({"untouched faces of the set": scores[places == 0]} if (places == 0).any() else {})
+    if not untouched or not places.any():
+        lacking = "untouched" if not untouched else "edited"
+        raise DataError(f"{data}: no {lacking} faces to set the limits by; give data that have some")
     rows = np.arange(len(places))
 
     def cost(log_temperature: float) -> float:
@@ -81,10 +91,12 @@ def fit_reading(
         data=data,
     )
     edited = 1 - posterior(scores, reading)[:, 0]
-    untouched = {**others, "untouched faces of the set": scores[places == 0]}
-    named_at = max(float(np.quantile(1 - posterior(some, reading)[:, 0], 1 - _FALSE)) for some in untouched.values())
-    silent_at = min(float(np.quantile(edited[places != 0], _MISSED)), named_at)
-    values = asdict(reading) | {"edited_at": round(min(named_at, 0.9999), 4), "untouched_at": round(silent_at, 4)}
+    named = max(threshold_at(1 - posterior(some, reading)[:, 0], _FALSE) for some in untouched.values())
+    silent = -threshold_at(-edited[places != 0], _MISSED)
+    # What lies at a limit is said: the limits stand one step beyond the first that may not be.
+    edited_at = min(1.0, (math.floor(named * _GRID) + 1) / _GRID)
+    untouched_at = max(0.0, min(edited_at, (math.ceil(silent * _GRID) - 1) / _GRID))
+    values = asdict(reading) | {"edited_at": edited_at, "untouched_at": untouched_at}
     return Reading(**values)
 
 
@@ -113,16 +125,19 @@ def ship_reader(
         name: of the pack; the method's if None.
 
     Raises:
-        DataError: the run does not recover faces, or the data are not for it.
+        DataError: the run does not recover faces or say where they were edited, or the data are not for it or lack
+            some faces.
         PackError: the exported network says something else than the trained one.
     """
     reader, protocol = load_reader(run)
-    if reader.forward(torch.zeros(1, 3, reader.size, reader.size)).recovered is None:
-        raise DataError(f"{run}: {protocol.method} recovers no face with these options; a pack needs one that does")
+    says = reader.forward(torch.zeros(1, 3, reader.size, reader.size))
+    if says.recovered is None or says.areas is None:
+        lacking = "recovers no face" if says.recovered is None else "does not say where edits were made"
+        raise DataError(f"{run}: {protocol.method} {lacking} with these options; a pack needs one that does")
     faces = sequence_faces(data, work, protocol.size, protocol.margin, workers, console)
     if faces.track.name != protocol.track:
         raise DataError(f"{run} reads {protocol.track}, {data} holds {faces.track.name}; give data of its track")
-    held, tested = faces.split("val"), faces.split("test")
+    held, tested, _ = (faces.split(split) for split in ("val", "test", "train"))  # the card counts the last
     kinds: dict[str, np.ndarray] = {}
     other_test: Others | None = None
     if others is not None:
@@ -153,7 +168,7 @@ def ship_reader(
     unfinished = out.with_name(f"{out.name}.part")
     pack = _write(reader, protocol, unfinished, name or protocol.method, version, faces, data, reading, result)
     difference = reader_parity(reader, pack, crops[:16])
-    if max(difference.values()) > _PARITY:
+    if not all(value <= _PARITY for value in difference.values()):  # not a number is no parity
         raise PackError(f"{run}: the exported network differs from the trained one ({difference})")
     if out.is_dir():
         for file in ("model.onnx", "card.json"):
