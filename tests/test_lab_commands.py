@@ -193,8 +193,9 @@ def reader_run(tmp_path: Path) -> str:
         (["evaluate", "{},other"], "a reader of edits is not fused with others; name it alone"),
         (["evaluate", "{}", "--taef2", "w"], "--taef2 is not for a reader of edits; leave it out"),
         (["compare", "{}", "plain"], "readers of edits are compared with one another alone, each by itself"),
+        (["compare", "{}", "{}"], "each detector is named once"),
         (["compare", "{}", "{},{}"], "readers of edits are compared with one another alone, each by itself"),
-        (["compare", "{}", "{}", "--synthetic", "s"], "--synthetic is not for readers of edits; leave it out"),
+        (["compare", "{}", "{}/", "--synthetic", "s"], "--synthetic is not for readers of edits; leave it out"),
     ],
 )
 def test_readers_are_measured_apart_from_detectors(

@@ -423,6 +423,8 @@ def compare(
         raise typer.BadParameter("--split is val or test")
     if len(detectors) < 2:
         raise typer.BadParameter("name two detectors or more; `unmask evaluate` measures a single one")
+    if len(set(detectors)) < len(detectors):
+        raise typer.BadParameter("each detector is named once")
     with _lab("unmask compare"):
         from rich.console import Console
 

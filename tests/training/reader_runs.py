@@ -16,13 +16,14 @@ SMALL = SequenceProtocol(size=64, options={"readers": "regions", "scales": "coar
 """The reader that is quickest to run and to export: regions alone, at stride 32."""
 
 
-def write_run(folder: Path, says: float | None = None, seed: int = 0, **changes: Any) -> Path:
+def write_run(folder: Path, says: float | None = None, seed: int = 0, data: str = "0", **changes: Any) -> Path:
     """Write the run folder.
 
     Args:
         folder: to make.
         says: above zero, the reader says of every face that all five parts were edited; below, that none was.
         seed: of the random weights.
+        data: hash of the data that it was trained on.
         changes: to SMALL.
     """
     protocol = replace(SMALL, **changes)
@@ -34,6 +35,6 @@ def write_run(folder: Path, says: float | None = None, seed: int = 0, **changes:
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.bias, says)
-    Run(folder, protocol, "0")
+    Run(folder, protocol, data)
     save_weights(reader, folder / "weights.safetensors")
     return folder

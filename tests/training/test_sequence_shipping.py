@@ -28,7 +28,7 @@ from unmask.sequence.labels import LONGEST, TRACKS, all_sequences, place_of
 from unmask.sequence.reader import SequenceReader
 from unmask.sequence.reading import OUTPUTS, EditReader, posterior
 from unmask.training import sequence_shipping
-from unmask.training.run import Run, SequenceProtocol, versions
+from unmask.training.run import Run, SequenceProtocol, data_of, versions
 from unmask.training.sequence_checks import check_others, other_faces, others_table
 from unmask.training.sequence_evaluation import evaluate_reader, identity_likeness, read_split, reader_table
 from unmask.training.sequence_shipping import fit_reading, reader_parity, ship_reader
@@ -364,11 +364,18 @@ def test_a_newer_pack_takes_the_place_of_an_older_one(ship: Ship, older: Path) -
     assert {path.name for path in older.parent.rglob("*")} == {"mine", "model.onnx", "card.json", "notes.txt"}
 
 
-def test_an_exported_network_that_says_something_else_is_refused(ship: Ship, tmp_path: Path) -> None:
-    other = write_run(tmp_path / "other", says=-10.0)
+def test_an_exported_network_that_says_something_else_is_refused(ship: Ship, shipped: Shipped, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", says=-10.0, data=data_of(shipped.run))
     with pytest.raises(PackError, match=r"the exported network differs from the trained one .*posterior"):
-        ship(tmp_path / "mine", run=other)
-    assert not (tmp_path / "mine").exists()
+        ship(tmp_path / "packs" / "mine", run=other)
+    assert not list((tmp_path / "packs").iterdir())
+
+
+def test_a_set_that_the_run_was_not_trained_on_is_refused(ship: Ship, portrait: Path, tmp_path: Path) -> None:
+    other = write_edited(tmp_path / "set", portrait, {**SPLITS, "train": ["", "nose", "lip-eye"]})
+    with pytest.raises(DataError, match=r"was not trained on .*set as it is now; give the set that it was trained on"):
+        ship(tmp_path / "packs" / "mine", data=other)
+    assert not (tmp_path / "packs").exists()
 
 
 def test_an_exported_network_that_gives_no_numbers_is_refused(

@@ -108,6 +108,11 @@ def read_settings(folder: Path, kind: type[Kind]) -> Kind:
     return kind(**{**saved, **lists})
 
 
+def data_of(folder: Path) -> str:
+    """The SHA-256 of the data that a run folder was begun with (`manifest_sha256`)."""
+    return str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["data_sha256"])
+
+
 class Run(Generic[Kind]):
     """A run folder, new or found."""
 

@@ -307,6 +307,8 @@ def compare_readers(
     Raises:
         DataError: as of `read_split`.
     """
+    for run in runs:
+        load_reader(run)  # what is not there or not finished is refused before any work
     told = [read_split(run, data, work, split, workers, console) for run in runs]
     names = shortest_names([str(run) for run in runs])
     common = set.intersection(*({sample.path for sample in one.faces.samples} for one in told))

@@ -1,6 +1,7 @@
 """From a finished run of a reader to a pack: calibrate on validation, measure on test, write the card. Lab only."""
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +25,7 @@ from unmask.training.export import write_onnx
 from unmask.training.methods import METHODS
 from unmask.training.metrics import threshold_at
 from unmask.training.recipe import Workshop
-from unmask.training.run import SequenceProtocol, versions
+from unmask.training.run import SequenceProtocol, data_of, versions
 from unmask.training.sequence_checks import Others, check_others, other_faces, others_table
 from unmask.training.sequence_evaluation import Told, decodings, evaluate_reader, identity_likeness, reader_table
 from unmask.training.sequences import load_reader, readings_of, sequence_faces
@@ -125,8 +126,8 @@ def ship_reader(
         name: of the pack; the method's if None.
 
     Raises:
-        DataError: the run does not recover faces or say where they were edited, or the data are not for it or lack
-            some faces.
+        DataError: the run does not recover faces or say where they were edited, or the data are not those that it was
+            trained on or lack some faces.
         PackError: the exported network says something else than the trained one.
     """
     reader, protocol = load_reader(run)
@@ -155,6 +156,8 @@ def ship_reader(
         faces.track.edits,
         f"val split of {data.name}" + (f"; {', '.join(kinds)}" if kinds else ""),
     )
+    if manifest_sha256(faces.samples) != data_of(run):
+        raise DataError(f"{run} was not trained on {data} as it is now; give the set that it was trained on")
     crops = tested.take(np.arange(len(tested))).faces
     readings = readings_of(reader, crops, torch.device("cpu"))
     result = evaluate_reader(
@@ -169,6 +172,7 @@ def ship_reader(
     pack = _write(reader, protocol, unfinished, name or protocol.method, version, faces, data, reading, result)
     difference = reader_parity(reader, pack, crops[:16])
     if not all(value <= _PARITY for value in difference.values()):  # not a number is no parity
+        shutil.rmtree(unfinished)
         raise PackError(f"{run}: the exported network differs from the trained one ({difference})")
     if out.is_dir():
         for file in ("model.onnx", "card.json"):
