@@ -5,8 +5,9 @@ supervision of detection and of recovery, and a recovery that knows nothing of t
 the layers here are this project's design to that abstract.
 
 - Three scales: a trunk's maps at strides 8, 16 and 32 exchange in a joint encoder; every token sees all of them.
-- Five regions: a pyramid over all scales says where each part may have been edited, and what it sees there joins the
-  memory as one token a part. Order is told by comparing parts; so they are laid side by side.
+- Five regions: a pyramid over all scales, and over how much fine detail and noise each cell holds, says where each part
+  may have been edited, and what it sees there joins the memory as one token a part. Order is told by comparing parts;
+  so they are laid side by side.
 - Four readings of one memory: forward, backward (from the last edit), slots that read all steps at once, and regions:
   whether each part was edited, and of each two which came first. All 326 sequences are scored exactly:
   log p_forward + log p_backward + 0.5 log p_slots + log p_regions.
@@ -152,7 +153,7 @@ class MMNet(SequenceReader):
             here = sine_positions(side, side, features.shape[1], faces.device)
             positions.append(here + self.level_embedding.weight[number])
             sides.append((side, side))
-        pyramid, areas = self.pyramid(maps)
+        pyramid, areas = self.pyramid(maps, self._shown(faces))
         cells = cell_centres(sides, faces.device)
         # Where each part looks most edited, even if not much: its token sees what is there.
         focus = areas.flatten(2).softmax(-1)
@@ -399,18 +400,42 @@ class _Up(nn.Module):
         return x if self.refine is None else x + functional.silu(self.refine(x))
 
 
+class _Traces(nn.Module):
+    """How much fine detail and noise there is in each cell, of each colour and in two bands: logarithms, fixed.
+
+    A pass through a tool changes just that, a little more with every pass; a convolutional trunk learns it late.
+    """
+
+    BANDS = 2
+    CHANNELS = 2 * 3 * BANDS
+    _FLOOR = 1e-5  # of the squares: about one grey value
+
+    def forward(self, shown: Tensor) -> Tensor:
+        """From faces (B, 3, S, S) in [0, 1] to (B, 12, S/4, S/4): of each cell, and against the mean of the face."""
+        energies, finer = [], shown.float()
+        for _ in range(self.BANDS):
+            coarser = functional.avg_pool2d(finer, 3, 1, 1, count_include_pad=False)
+            energies.append(functional.avg_pool2d((finer - coarser).square(), 8, 4, 2, count_include_pad=False))
+            finer = coarser
+        energy = (torch.cat(energies, 1) + self._FLOOR).log()
+        return torch.cat([energy, energy - energy.mean((2, 3), keepdim=True)], 1)
+
+
 class _Pyramid(nn.Module):
     """Maps of strides 4 to 32 summed at stride 4 (Lin et al. 2017, without the smoothing at every level)."""
 
     def __init__(self, widths: list[int]) -> None:
         super().__init__()
+        self.traces = _Traces()
+        self.noticed = nn.Sequential(nn.BatchNorm2d(_Traces.CHANNELS), nn.Conv2d(_Traces.CHANNELS, _PYRAMID, 1))
         self.laterals = nn.ModuleList(nn.Conv2d(width, _PYRAMID, 1) for width in widths[1:])
         self.smooth = nn.Sequential(nn.Conv2d(_PYRAMID, _PYRAMID, 3, padding=1), nn.GroupNorm(8, _PYRAMID), nn.SiLU())
         self.areas = nn.Conv2d(_PYRAMID, LONGEST, 1)
 
-    def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """From maps at STRIDES to features (B, 64, S/4, S/4) and the edits' areas (B, 5, S/4, S/4) in logits."""
-        total = self.laterals[0](maps[1])
+    def forward(self, maps: list[Tensor], shown: Tensor) -> tuple[Tensor, Tensor]:
+        """From maps at STRIDES and faces in [0, 1] to features (B, 64, S/4, S/4) and the edits' areas, (B, 5, S/4, S/4)
+        in logits."""
+        total = self.laterals[0](maps[1]) + self.noticed(self.traces(shown))
         for lateral, coarse in zip(list(self.laterals)[1:], maps[2:], strict=True):
             total = total + functional.interpolate(lateral(coarse), size=total.shape[2:], mode="nearest")
         features = self.smooth(total)
