@@ -403,7 +403,7 @@ class _Up(nn.Module):
 class _Traces(nn.Module):
     """How much fine detail and noise there is in each cell, of each colour and in two bands: logarithms, fixed.
 
-    A pass through a tool changes just that, a little more with every pass; a convolutional trunk learns it late.
+    A pass through a tool changes just that, a little more with every pass.
     """
 
     BANDS = 2
