@@ -40,9 +40,12 @@ def _hold_freed_memory() -> None:
             mallopt(option, value)
 
 
-def make_fabric(devices: int | str = "auto", nodes: int = 1) -> Fabric:
-    """A launched Fabric on the best accelerator, in bfloat16 where the hardware computes in it."""
-    bf16 = torch.cuda.is_available() or has_cpu_bfloat16()
+def make_fabric(devices: int | str = "auto", nodes: int = 1, half_on_cpu: bool = True) -> Fabric:
+    """A launched Fabric on the best accelerator, in bfloat16 where the hardware computes in it.
+
+    half_on_cpu: whether that holds for CPUs as well.
+    """
+    bf16 = torch.cuda.is_available() or (half_on_cpu and has_cpu_bfloat16())
     if not torch.cuda.is_available():
         devices = 1 if devices == "auto" else devices
         _hold_freed_memory()

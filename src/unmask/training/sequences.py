@@ -227,7 +227,7 @@ def train_reader(
     run = Run(folder, protocol, manifest_sha256(faces.samples))
     if start is not None:
         reader.load_state_dict(load_file(start / "weights.safetensors"))
-    fabric = make_fabric()
+    fabric = make_fabric(half_on_cpu=False)  # small batches of small faces are slower in half precision there
     crops = watched.take(np.arange(len(watched))).faces
 
     def validate(module: SequenceReader) -> dict[str, float]:
