@@ -13,6 +13,7 @@ from fedforgery import residual
 from hfc import imbalance, near_infrared
 from hfc import parts as hfc_parts
 from leaderboard import default, page
+from mmnet import page as mmnet
 
 from unmask.packs import embedded_packs, load_pack
 from unmask.training.evaluation import Evaluation, table
@@ -40,6 +41,7 @@ SECTIONS = (
     imbalance.section,
     near_infrared.section,
     residual.section,
+    mmnet.section,
 )
 SPECIALISTS = """## The two specialists and their fusion on the validation split
 

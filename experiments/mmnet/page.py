@@ -1,0 +1,121 @@
+"""What the records beside this script say, for the results page: MMNet and its rivals, and its arms in shorter runs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import paired_table
+from mmnet import readers as arms
+
+from unmask.training.metrics import seed_interval
+
+HEAD = """## MMNet: which parts were edited, in which order
+
+Test split of a set made by `unmask forge --sequence` ({count} pictures of {size} px, people disjoint between splits,
+lengths 0 to 5 alike in number, a fifth of the orders in the test split alone). Every arm: EfficientNet-Lite0 trunk,
+{steps} steps of {batch} faces; of the same seed, all see the same faces in the same order. Mean over seeds; in brackets
+the difference from a table's first line, seed by seed, with its 95 % interval (Student's t). The runs are short: what
+is compared is what is learnt in that time. CSM is the share of faces whose whole sequence is right. Calling every face
+untouched has CSM {nothing[csm]:.3f}, Adaptive {nothing[adaptive]:.3f}, Fixed {nothing[fixed]:.3f}.
+"""
+LENGTHS = [f"CSM, {length} edits" for length in range(6)]
+STEPS = ["step last", *(f"step {back} before last" for back in range(1, 5))]
+RECOVERY = {
+    "l1_inside": "L1 inside the edits",
+    "l1_outside": "L1 outside",
+    "psnr_inside": "PSNR inside, dB",
+    "psnr_outside": "PSNR outside, dB",
+    "psnr": "PSNR, dB",
+    "ssim": "SSIM",
+}
+SHORTER = """## MMNet's parts
+
+The same in runs of {steps} steps, without recovery unless a line says so.
+"""
+ASKED = (
+    (
+        "Without drawing the face anew after an edit there should be parts, but hardly an order:",
+        (arms.BASE, arms.NEVER),
+        ("parts right", "order right of right parts", "adjacent swap", "CSM, joint"),
+    ),
+    (
+        "Telling the regions how much fine detail and noise each cell holds (expected: order is learnt sooner):",
+        (arms.BLIND, arms.BASE),
+        ("CSM, joint", "Adaptive, joint", "parts right", "order right of right parts"),
+    ),
+    (
+        "One scale against three (expected: a larger gain on eyes and brows than on hair):",
+        (arms.COARSE, arms.BASE),
+        ("CSM, joint", *(f"{part}, balanced" for part in arms.PARTS)),
+    ),
+    (
+        "Readings of the same memory, each trained alone, and together (expected: together at least as good):",
+        (arms.FORWARD, arms.BACKWARD, arms.TOKENS, arms.REGIONS, arms.BASE),
+        ("CSM, joint", "Adaptive, joint", "parts right", "order right of right parts"),
+    ),
+    (
+        "What is taught beside the tokens, one after the other (the fourth line also reads regions):",
+        (arms.BARE, arms.PRESENCE, arms.TOKENS, arms.BASE, arms.FULL),
+        ("CSM, joint", "Adaptive, joint", "parts right", "area IoU"),
+    ),
+)
+
+
+def _recovery(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = ["| | seeds | recovered | do nothing | difference [95 %] |", "|---|---|---|---|---|"]
+    for name, told in RECOVERY.items():
+        found = [(row[f"{name}, recovered"], row[f"{name}, do nothing"]) for row in rows]
+        ours, none = (sum(column) / len(found) for column in zip(*found, strict=True))
+        mean, low, high = seed_interval([one - other for one, other in found])
+        lines.append(f"| {told} | {len(found)} | {ours:.4f} | {none:.4f} | {mean:+.4f} [{low:+.4f}, {high:+.4f}] |")
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], metrics: Sequence[str]) -> str:
+    return paired_table([row for name in names for row in rows if row["arm"] == name], metrics, names[0])
+
+
+def _record(root: Path, name: str) -> dict[str, Any]:
+    return dict(json.loads((root / "experiments" / "mmnet" / name).read_text(encoding="utf-8")))
+
+
+def section(root: Path) -> str:
+    """The experiment's part of the results page; `root` is the repository's."""
+    record = _record(root, "readers.json")
+    rows, settings = record["rows"], record["settings"]
+    nothing = {
+        name: rows[0][f"{title}, nothing"]
+        for name, title in (("csm", "CSM"), ("adaptive", "Adaptive"), ("fixed", "Fixed"))
+    }
+    full = [row for row in rows if row["arm"] == arms.FULL]
+    told = ("CSM", "CSM on orders seen", "CSM on orders not seen", "Adaptive", "Fixed")
+    decodings = [
+        {"arm": decoding, "seed": row["seed"], **{name: row[f"{name}, {decoding}"] for name in told}}
+        for decoding in ("greedy", "closed set", "joint")
+        for row in full
+    ]
+    rivals = (arms.BASELINE, arms.SHORTCUT, arms.FULL)
+    parts = [
+        HEAD.format(**settings, nothing=nothing),
+        "Against the published baseline, and a plain classifier over whole sequences:\n",
+        _table(rows, rivals, [f"{name}, joint" for name in (*told[:1], *told[3:], *told[1:3])]),
+        "\nBy length:\n",
+        _table(rows, rivals, LENGTHS),
+        "\nHow MMNet's sequences are decoded: step by step, the best of those seen in training, the best of all 326:\n",
+        paired_table(decodings, told, "greedy"),
+        "\nHow often a step is right, counted from the last (expected: the last is easiest):\n",
+        _table(rows, (arms.BASELINE, arms.FULL), STEPS),
+        "\nThe recovered face beside the edited one, to the untouched original (expected: better inside the edits):\n",
+        _recovery(full),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def parts_section(root: Path) -> str:
+    """What MMNet's parts do, in shorter runs; `root` is the repository's."""
+    record = _record(root, "arms.json")
+    told = [SHORTER.format(**record["settings"])]
+    for text, names, metrics in ASKED:
+        told += [f"\n{text}\n", _table(record["rows"], names, metrics)]
+    return "\n".join(told) + "\n"

@@ -1,0 +1,182 @@
+"""MMNet's claims, each as an arm that lacks what the claim is about; SeqFakeFormer and a plain classifier beside them.
+
+    PYTHONPATH=experiments python experiments/mmnet/readers.py RECORD.json --data DATA --steps N [--arms ARM...]
+
+The record `readers.json` is of MMNet and its rivals (1,200 steps), `arms.json` of its parts (600 steps).
+
+Two sets are made from DATA/faces/celebamask_256 if they are not there: one whose faces are drawn anew after every edit,
+by TAEF2 or classically, and one whose faces never are (the order control). All arms of a seed see the same faces in the
+same order; people are on one side of the split, and a fifth of the orders is in the test split alone. Processes that
+are given different arms may share a record.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import Record, one_thread, parser, settings_of
+from lightning.fabric import Fabric
+from mmnet.classifier import Classifier
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import nn
+
+from unmask.data.layouts import read_layout
+from unmask.data.manifest import manifest_sha256
+from unmask.data.sequence_faces import SequenceFaces
+from unmask.data.sequence_sets import Tools
+from unmask.data.sequential import forge_sequences
+from unmask.sequence.labels import place_of
+from unmask.sequence.mmnet import MMNet
+from unmask.sequence.reader import SequenceReader
+from unmask.training.engine import fit
+from unmask.training.methods import build
+from unmask.training.run import Run, SequenceProtocol
+from unmask.training.sequence_evaluation import Told, decodings, evaluate_reader
+from unmask.training.sequences import Edited, faces_between, readings_of, sequence_faces
+
+SIZE, COUNT, BATCH = 128, 6000, 16
+TRUNK = {"trunk": "efficientnet_lite0", "weights": "imagenet"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method ("classifier" is this folder's), its options, and the set it learns and is tested on.
+
+    `traces`: whether MMNet is told how much fine detail and noise each cell holds.
+    """
+
+    method: str = "mmnet"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tools: Tools = "both"
+    traces: bool = True
+
+
+FULL, BASELINE, SHORTCUT = "MMNet", "SeqFakeFormer", "classifier of sequences"
+BASE, NEVER, COARSE = "without recovery", "never drawn anew", "stride 32 alone"
+TOKENS, REGIONS, FORWARD, BACKWARD = "forward, backward, slots", "regions alone", "forward alone", "backward alone"
+BARE, PRESENCE, BLIND = "tokens alone", "tokens and presence", "without traces"
+PLAIN = {"recovery": False}
+ARMS = {
+    FULL: Arm(),
+    BASELINE: Arm("seqfakeformer"),
+    SHORTCUT: Arm("classifier"),
+    BASE: Arm(options=PLAIN),
+    NEVER: Arm(options=PLAIN, tools="none"),
+    COARSE: Arm(options={**PLAIN, "scales": "coarse"}),
+    TOKENS: Arm(options={**PLAIN, "readers": "tokens"}),
+    REGIONS: Arm(options={**PLAIN, "readers": "regions"}),
+    FORWARD: Arm(options={**PLAIN, "readers": "forward"}),
+    BACKWARD: Arm(options={**PLAIN, "readers": "backward"}),
+    BARE: Arm(options={**PLAIN, "readers": "tokens", "presence": False, "masks": False}),
+    PRESENCE: Arm(options={**PLAIN, "readers": "tokens", "masks": False}),
+    BLIND: Arm(options=PLAIN, traces=False),
+}
+PARTS = ("nose", "eye", "eyebrow", "lip", "hair")
+
+
+def set_of(chosen: argparse.Namespace, tools: Tools) -> Path:
+    """The set of one kind, made if it is not there or not finished."""
+    out = chosen.work / f"edited-{SIZE}-{tools}"
+    if (out / "facial_components" / "annotations").is_dir() and len(read_layout(out)) == COUNT:
+        return out
+    taef2 = chosen.data / "weights" / "taef2" if tools == "both" else None
+    source = chosen.data / "faces" / "celebamask_256"
+    forge_sequences(source, out, COUNT, size=SIZE, tools=tools, taef2=taef2, workers=chosen.workers)
+    return out
+
+
+def faces_of(chosen: argparse.Namespace, tools: Tools) -> SequenceFaces:
+    """The cropped faces of a set."""
+    return sequence_faces(set_of(chosen, tools), chosen.work, SIZE, 2.0, chosen.workers, Console(stderr=True))
+
+
+def trained(
+    chosen: argparse.Namespace, name: str, faces: SequenceFaces, seed: int
+) -> tuple[SequenceReader, tuple[int, ...]]:
+    """The reader of an arm, and the sequences that it was shown; one that is finished is read, not trained again."""
+    arm, training = ARMS[name], faces.split("train")
+    known = tuple(sorted({place_of(row) for row in training.sequences.tolist()}))
+    options = {**TRUNK, **arm.options}
+    protocol = SequenceProtocol(
+        method=arm.method, options=options, size=SIZE, steps=chosen.steps, batch=BATCH, seed=seed, known=known
+    )
+    between = faces_between(training, chosen.work, protocol, chosen.workers, Console(stderr=True))
+    torch.manual_seed(seed)
+    reader = Classifier(**TRUNK) if arm.method == "classifier" else build(arm.method, options, size=SIZE)
+    assert isinstance(reader, SequenceReader)
+    if not arm.traces:
+        assert isinstance(reader, MMNet)
+        for parameter in reader.pyramid.noticed.parameters():
+            nn.init.zeros_(parameter).requires_grad_(False)
+    folder = chosen.runs / "mmnet" / f"{name.replace(' ', '-')}-{chosen.steps}-{seed}"
+    run = Run(folder, protocol, manifest_sha256(faces.samples))
+    if not (folder / "weights.safetensors").is_file():
+        feed = Edited(training, protocol, between)
+        fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), reader, feed, run)
+    reader.load_state_dict(load_file(folder / "weights.safetensors"))
+    return reader.eval(), known
+
+
+def measured(reader: SequenceReader, known: tuple[int, ...], faces: SequenceFaces) -> dict[str, float]:
+    """Named numbers on the test split."""
+    tested = faces.split("test")
+    readings = readings_of(reader, tested.take(np.arange(len(tested))).faces, torch.device("cpu"))
+    result = evaluate_reader(Told(tested, readings, decodings(readings, known), known), "test")
+    found: dict[str, float] = {}
+
+    def take(name: str, dataset: str, metric: str, condition: str = "joint") -> None:
+        value = result.value(dataset, metric, condition)
+        if value is not None:
+            found[name] = value.value
+
+    for decoding in ("joint", "closed set", "greedy", "nothing"):
+        take(f"CSM, {decoding}", "all", "csm", decoding)
+        take(f"CSM on orders seen, {decoding}", "orders seen in training", "csm", decoding)
+        take(f"CSM on orders not seen, {decoding}", "orders not seen", "csm", decoding)
+        take(f"Adaptive, {decoding}", "all", "adaptive_accuracy", decoding)
+        take(f"Fixed, {decoding}", "all", "fixed_accuracy", decoding)
+    for length in range(6):
+        take(f"CSM, {length} edits", f"{length} edits", "csm")
+    for name in ("parts_right", "order_right_of_right_parts", "adjacent_swap", "untouched_called_edited"):
+        take(name.replace("_", " "), "all", name)
+    for name in ("last", "1_before_last", "2_before_last", "3_before_last", "4_before_last"):
+        take(f"step {name.replace('_', ' ')}", "all", f"step_right_{name}")
+    for number, part in enumerate(PARTS, start=1):
+        hit, false = result.value(f"edit {number}", "found", "joint"), result.value(f"edit {number}", "false", "joint")
+        if hit is not None and false is not None:
+            found[f"{part}, balanced"] = (hit.value + 1 - false.value) / 2
+    take("area IoU", "all", "area_iou")
+    for name in ("l1_inside", "l1_outside", "psnr", "psnr_inside", "psnr_outside", "ssim"):
+        take(f"{name}, recovered", "recovery", name, "recovered")
+        take(f"{name}, do nothing", "recovery", name, "do nothing")
+    return found
+
+
+def main() -> None:
+    options = parser(__doc__ or "")
+    options.add_argument("--workers", type=int, default=2, help="processes that make and crop faces")
+    options.add_argument("--arms", nargs="*", default=list(ARMS), help="some of the arms; all by default")
+    chosen = options.parse_args()
+    one_thread()
+    arms = {name: ARMS[name] for name in chosen.arms}
+    sets = {tools: faces_of(chosen, tools) for tools in dict.fromkeys(("both", *(arm.tools for arm in arms.values())))}
+    settings = settings_of(chosen, size=SIZE, count=COUNT, batch=BATCH)
+    for name in ("arms", "workers"):
+        settings.pop(name)
+    record = Record(chosen.record, settings, manifest_sha256(sets["both"].samples))
+    for seed in range(chosen.seeds):
+        for name, arm in arms.items():
+            if not record.has(arm=name, seed=seed):
+                faces = sets[arm.tools]
+                reader, known = trained(chosen, name, faces, seed)
+                about = {} if arm.tools == "both" else {"data_sha256": manifest_sha256(faces.samples)}
+                record.add(arm=name, seed=seed, **about, **measured(reader, known, faces))
+
+
+if __name__ == "__main__":
+    main()
