@@ -98,7 +98,8 @@ def section(root: Path) -> str:
     rivals = (arms.BASELINE, arms.SHORTCUT, arms.FULL)
     parts = [
         HEAD.format(**settings, nothing=nothing),
-        "Against the published baseline, and a plain classifier over whole sequences:\n",
+        "Against the published baseline, and a plain classifier over whole sequences, the shortcut, which can name no "
+        "sequence that it was not shown:\n",
         _table(rows, rivals, [f"{name}, joint" for name in (*told[:1], *told[3:], *told[1:3])]),
         "\nBy length:\n",
         _table(rows, rivals, LENGTHS),
