@@ -23,7 +23,7 @@ python benchmarks/still.py --out benchmarks/results/still.json
 python benchmarks/video.py --out benchmarks/results/video.json
 python benchmarks/folder.py --out benchmarks/results/folder.json
 python benchmarks/peers.py --out benchmarks/results/peers.json
-python benchmarks/edits.py --out benchmarks/results/edits.json
+python benchmarks/edits.py --edits PACK --out benchmarks/results/edits.json
 python benchmarks/table.py
 ```
 """

@@ -1,4 +1,4 @@
-"""What the records beside this script say, for the results page: MMNet and its rivals, and its arms in shorter runs."""
+"""What the record beside this script says, for the results page: MMNet and its rivals."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,37 +29,6 @@ RECOVERY = {
     "psnr": "PSNR, dB",
     "ssim": "SSIM",
 }
-SHORTER = """## MMNet's parts
-
-The same in runs of {steps} steps, without recovery unless a line says so.
-"""
-ASKED = (
-    (
-        "Without drawing the face anew after an edit there should be parts, but hardly an order:",
-        (arms.BASE, arms.NEVER),
-        ("parts right", "order right of right parts", "adjacent swap", "CSM, joint"),
-    ),
-    (
-        "Telling the regions how much fine detail and noise each cell holds (expected: order is learnt sooner):",
-        (arms.BLIND, arms.BASE),
-        ("CSM, joint", "Adaptive, joint", "parts right", "order right of right parts"),
-    ),
-    (
-        "One scale against three (expected: a larger gain on eyes and brows than on hair):",
-        (arms.COARSE, arms.BASE),
-        ("CSM, joint", *(f"{part}, balanced" for part in arms.PARTS)),
-    ),
-    (
-        "Readings of the same memory, each trained alone, and together (expected: together at least as good):",
-        (arms.FORWARD, arms.BACKWARD, arms.TOKENS, arms.REGIONS, arms.BASE),
-        ("CSM, joint", "Adaptive, joint", "parts right", "order right of right parts"),
-    ),
-    (
-        "What is taught beside the tokens, one after the other (the fourth line also reads regions):",
-        (arms.BARE, arms.PRESENCE, arms.TOKENS, arms.BASE, arms.FULL),
-        ("CSM, joint", "Adaptive, joint", "parts right", "area IoU"),
-    ),
-)
 
 
 def _recovery(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -76,13 +45,9 @@ def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], metrics: Seq
     return paired_table([row for name in names for row in rows if row["arm"] == name], metrics, names[0])
 
 
-def _record(root: Path, name: str) -> dict[str, Any]:
-    return dict(json.loads((root / "experiments" / "mmnet" / name).read_text(encoding="utf-8")))
-
-
 def section(root: Path) -> str:
     """The experiment's part of the results page; `root` is the repository's."""
-    record = _record(root, "readers.json")
+    record = json.loads((root / "experiments" / "mmnet" / "readers.json").read_text(encoding="utf-8"))
     rows, settings = record["rows"], record["settings"]
     nothing = {
         name: rows[0][f"{title}, nothing"]
@@ -111,12 +76,3 @@ def section(root: Path) -> str:
         _recovery(full),
     ]
     return "\n".join(parts) + "\n"
-
-
-def parts_section(root: Path) -> str:
-    """What MMNet's parts do, in shorter runs; `root` is the repository's."""
-    record = _record(root, "arms.json")
-    told = [SHORTER.format(**record["settings"])]
-    for text, names, metrics in ASKED:
-        told += [f"\n{text}\n", _table(record["rows"], names, metrics)]
-    return "\n".join(told) + "\n"

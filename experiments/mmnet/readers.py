@@ -2,7 +2,7 @@
 
     PYTHONPATH=experiments python experiments/mmnet/readers.py RECORD.json --data DATA --steps N [--arms ARM...]
 
-The record `readers.json` is of MMNet and its rivals (1,200 steps), `arms.json` of its parts (600 steps).
+The record `readers.json` is of MMNet and its rivals, in 1,200 steps.
 
 Two sets are made from DATA/faces/celebamask_256 if they are not there: one whose faces are drawn anew after every edit,
 by TAEF2 or classically, and one whose faces never are (the order control). All arms of a seed see the same faces in the
