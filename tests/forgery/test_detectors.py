@@ -3,24 +3,23 @@
 import copy
 from functools import cache
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from detectors import DETECTORS, GENERATORS, Candidate
-from lightning.fabric import Fabric
 from onnxruntime import InferenceSession
+from resuming import resumes_as_if_nothing_had_happened
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unmask.data.pool import Pool, PoolPlan
 from unmask.forgery.detector import normalise
-from unmask.training.engine import fit, save_weights
+from unmask.training.engine import save_weights
 from unmask.training.export import write_onnx
 from unmask.training.pairs import Pairs
-from unmask.training.run import Protocol, Run
+from unmask.training.run import Protocol
 
 pytestmark = pytest.mark.lab
 everyone = pytest.mark.parametrize("candidate", DETECTORS, ids=str)
@@ -292,10 +291,6 @@ def test_the_pack_says_what_torch_says(candidate: Candidate, tmp_path: Path) -> 
         np.testing.assert_allclose(heat, told.map[: len(some)].sigmoid().numpy(), atol=2e-2)
 
 
-class Killed(Exception):
-    """What ends a run before its time."""
-
-
 @learners
 def test_a_resumed_run_ends_like_an_uninterrupted_one(candidate: Candidate, tmp_path: Path) -> None:
     size, pairs = candidate.size, 6
@@ -305,26 +300,4 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(candidate: Candidate, tmp_
     masks = np.full((pairs, 8, 8), 254, np.uint8)
     pool = Pool(plan, rng.integers(0, 256, (pairs, 2, size, size, 3), np.uint8), masks, *numbers)
     protocol = Protocol(size=size, window=size, pairs=pairs, steps=3, batch_pairs=2)
-    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-
-    def train(folder: Path, lives: int) -> dict[str, Tensor]:
-        torch.manual_seed(1)
-        detector = candidate.make()
-        learn = detector.training_losses
-
-        def mortal(_: Any, batch: Any) -> dict[str, Tensor]:
-            nonlocal lives
-            lives -= 1
-            if lives < 0:
-                raise Killed
-            return learn(batch)
-
-        detector.training_losses = MethodType(mortal, detector)  # type: ignore[method-assign]
-        fit(fabric, detector, Pairs(pool, protocol), Run(folder, protocol, "0"), every=1)
-        return load_file(folder / "weights.safetensors")
-
-    whole = train(tmp_path / "whole", 3)
-    with pytest.raises(Killed):
-        train(tmp_path / "killed", 2)
-    resumed = train(tmp_path / "killed", 1)
-    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert resumes_as_if_nothing_had_happened(candidate.make, Pairs(pool, protocol), protocol, tmp_path, 3)

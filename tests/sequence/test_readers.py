@@ -3,15 +3,14 @@
 import copy
 from functools import cache
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from edited_faces import edited_faces
-from lightning.fabric import Fabric
 from readers import LARGE, READERS, Candidate
+from resuming import resumes_as_if_nothing_had_happened
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -20,8 +19,8 @@ from unmask.data.sequence_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION
 from unmask.forgery.detector import normalise
 from unmask.sequence.labels import place_of
 from unmask.sequence.reader import BATCH, SequenceOutput
-from unmask.training.engine import fit, save_weights
-from unmask.training.run import Run, SequenceProtocol
+from unmask.training.engine import save_weights
+from unmask.training.run import SequenceProtocol
 from unmask.training.sequences import Edited
 
 pytestmark = pytest.mark.lab
@@ -422,10 +421,6 @@ def test_it_learns_eight_faces_by_heart(candidate: Candidate) -> None:
 RESUMED = ("seqfakeformer", "mmnet", "mmnet-forward")
 
 
-class Killed(Exception):
-    """What ends a run before its time."""
-
-
 @pytest.mark.parametrize("candidate", [one for one in READERS if one.name in RESUMED], ids=str)
 def test_a_resumed_run_ends_like_an_uninterrupted_one(candidate: Candidate, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
@@ -440,26 +435,4 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(candidate: Candidate, tmp_
         paired=[True, True, True, False] * (count // 4),
     )
     protocol = SequenceProtocol(size=HALF, steps=2, batch=3, encoded=0.5)
-    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-
-    def train(folder: Path, lives: int) -> dict[str, Tensor]:
-        torch.manual_seed(1)
-        reader = candidate.make()
-        learn = reader.training_losses
-
-        def mortal(_: Any, batch: Any) -> dict[str, Tensor]:
-            nonlocal lives
-            lives -= 1
-            if lives < 0:
-                raise Killed
-            return learn(batch)
-
-        reader.training_losses = MethodType(mortal, reader)  # type: ignore[method-assign]
-        fit(fabric, reader, Edited(faces, protocol), Run(folder, protocol, "0"), every=1)
-        return load_file(folder / "weights.safetensors")
-
-    whole = train(tmp_path / "whole", 2)
-    with pytest.raises(Killed):
-        train(tmp_path / "killed", 1)
-    resumed = train(tmp_path / "killed", 1)
-    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert resumes_as_if_nothing_had_happened(candidate.make, Edited(faces, protocol), protocol, tmp_path, 2)
