@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.sequence.labels import all_sequences
+from unmask.sequence.labels import all_sequences, place_of
 from unmask.sequence.metrics import (
     adaptive_accuracy,
     adaptive_hits,
@@ -13,6 +13,7 @@ from unmask.sequence.metrics import (
     complete_matching,
     fixed_accuracy,
     fixed_hits,
+    pair_hits,
     prefix_hits,
     presence,
     recovery_errors,
@@ -231,3 +232,47 @@ def test_similarity_is_that_of_torchmetrics() -> None:
     tensors = (torch.from_numpy(each).permute(2, 0, 1)[None] for each in (one, other))
     told = image.structural_similarity_index_measure(*tensors, sigma=1.5, data_range=1.0)
     assert structural_similarity(one, other) == pytest.approx(float(told), abs=1e-6)
+
+
+def scored(**shares: float) -> np.ndarray:
+    """Scores (1, 326) of a posterior that is zero but for some sequences, named by their digits."""
+    found = np.full((1, 326), -np.inf)
+    for name, share in shares.items():
+        found[0, place_of([int(digit) for digit in name[1:]])] = math.log(share)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("truth", "shares", "hits", "pairs"),
+    [
+        ([0, 0, 0, 0, 0], {"_12000": 1.0}, 0, 0),
+        ([3, 0, 0, 0, 0], {"_12000": 1.0}, 0, 0),
+        ([1, 2, 0, 0, 0], {"_12000": 1.0}, 1, 1),
+        ([2, 1, 0, 0, 0], {"_12000": 1.0}, 0, 1),
+        # Other parts than those read: what holds both decides, the likeliest sequence does not.
+        ([2, 1, 0, 0, 0], {"_10000": 0.7, "_12000": 0.1, "_32100": 0.2}, 1, 1),
+        # Nothing says anything of this pair.
+        ([4, 5, 0, 0, 0], {"_12000": 1.0}, 0.5, 1),
+        ([1, 2, 3, 0, 0], {"_13200": 1.0}, 2, 3),
+        ([5, 4, 3, 2, 1], {"_12345": 0.4, "_54321": 0.6}, 10, 10),
+        ([5, 4, 3, 2, 1], {"_12345": 0.6, "_54321": 0.4}, 0, 10),
+    ],
+)
+def test_pairs_are_ordered_by_all_sequences_that_hold_both(
+    truth: list[int], shares: dict[str, float], hits: float, pairs: int
+) -> None:
+    found = pair_hits(np.array([truth], np.uint8), scored(**shares))
+    assert [column.tolist() for column in found] == [[hits], [pairs]]
+    # Only differences of scores count, however large they are.
+    moved = pair_hits(np.array([truth], np.uint8), scored(**shares) + 1e4)
+    assert [column.tolist() for column in moved] == [[hits], [pairs]]
+
+
+def test_the_true_sequence_has_all_pairs_right_and_its_reverse_none() -> None:
+    table = all_sequences()
+    scores = np.where(np.eye(len(table)) > 0, 0.0, -50.0)
+    hits, pairs = pair_hits(table, scores)
+    lengths = np.count_nonzero(table, axis=1)
+    assert (hits == pairs).all() and (pairs == lengths * (lengths - 1) / 2).all()
+    reverse = [place_of([*row[row > 0][::-1], *row[row == 0]]) for row in table]
+    assert (pair_hits(table, scores[reverse])[0] == 0).all()

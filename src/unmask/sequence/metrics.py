@@ -8,7 +8,7 @@ pictures whose whole sequence is right. Fixed-Acc counts padding as hits: never 
 import cv2
 import numpy as np
 
-from unmask.sequence.labels import LONGEST
+from unmask.sequence.labels import LONGEST, all_sequences
 
 
 def fixed_hits(truth: np.ndarray, told: np.ndarray) -> np.ndarray:
@@ -63,6 +63,30 @@ def adjacent_swap(truth: np.ndarray, told: np.ndarray) -> np.ndarray:
         both = (truth[:, place] > 0) & (truth[:, place + 1] > 0)
         found |= both & (turned == told).all(axis=1)
     return found
+
+
+def pair_hits(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each picture in how many pairs of its edits the right one is read first, and how many pairs there are.
+
+    Which of two came first is told by the posterior of all sequences that hold both, whatever parts the best one has;
+    a tie is half a hit. Chance is one half of the pairs.
+
+    Args:
+        truth: (N, 5).
+        scores: (N, 326) logits of `all_sequences()`.
+    """
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    ahead = np.sign(shares @ _earlier(all_sequences()))
+    own = _earlier(truth)
+    return ((1 + ahead * own) / 2 * np.abs(own)).sum(axis=1), np.abs(own).sum(axis=1)
+
+
+def _earlier(sequences: np.ndarray) -> np.ndarray:
+    """(N, 10) for each two edits 1 if the one of the lower number came first, -1 if second, 0 if one was not made."""
+    steps = np.arange(LONGEST)
+    when = np.stack([((sequences == edit) * (steps + 1)).sum(axis=1) for edit in range(1, LONGEST + 1)], axis=1)
+    one, other = np.triu_indices(LONGEST, 1)
+    return np.sign(when[:, other] - when[:, one]) * (when[:, one] > 0) * (when[:, other] > 0.0)
 
 
 def recovery_errors(recovered: np.ndarray, original: np.ndarray, mask: np.ndarray) -> dict[str, float]:

@@ -25,6 +25,7 @@ from unmask.sequence.metrics import (
     adaptive_hits,
     adjacent_swap,
     fixed_hits,
+    pair_hits,
     prefix_hits,
     presence,
     recovery_errors,
@@ -106,6 +107,10 @@ def evaluate_reader(told: Told, split: str, likeness: _Likeness | None = None) -
                     add(result, group, metric, name, value, low, high, edited[rows])
     joint = told.sequences["joint"]
     _details(result, truth, joint, edited, draws)
+    pairs = pair_hits(truth, told.readings.scores)
+    several = np.flatnonzero(lengths > 1)
+    if len(several):
+        add(result, "all", "order_of_pairs_right", "joint", *_ratio(*pairs, several, draws), edited[several])
     if told.readings.areas is not None:
         _areas(result, told, edited)
     if told.readings.recovered is not None:
