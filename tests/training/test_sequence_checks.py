@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edited_faces import scores
+from edited_faces import edited_faces, scores
 from fake_faces import make_face, make_faces
 from tiny_reader import make_reading
 
@@ -18,7 +18,15 @@ from unmask.packs.card import Metric
 from unmask.sequence.labels import TRACKS, all_sequences, place_of
 from unmask.sequence.reading import FaceReading
 from unmask.training.evaluation import Evaluation
-from unmask.training.sequence_checks import Others, check_others, made_by_part, other_faces, others_table
+from unmask.training.sequence_checks import (
+    Others,
+    check_others,
+    check_own,
+    made_by_part,
+    other_faces,
+    others_table,
+    own_table,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -328,3 +336,31 @@ def test_the_table_of_faces_without_composites_has_no_parts() -> None:
         "| authentic ffhq | 1 | 1.000 [1.000, 1.000] | 0.000 [0.000, 0.000] |",
         "| synthetic stylegan | 1 | 0.000 [0.000, 0.000] | 1.000 [1.000, 1.000] |",
     ]
+
+
+# The set's own faces
+
+
+def test_what_is_said_of_the_sets_own_faces_is_counted_by_their_number_of_edits() -> None:
+    rows = ("00000", "00000", "10000", "20000", "12000", "21000", "12300")
+    faces = edited_faces(np.zeros((len(rows), 8, 8, 3), np.uint8), [[int(number) for number in row] for row in rows])
+    said = edited_by(0.1, 0.9, 0.1, 0.5, 0.8, 0.95, 0.5)
+    result = Evaluation("test")
+    check_own(result, faces, said, make_reading(edited_at=0.75, untouched_at=0.15))
+    found = {
+        metric.dataset: (metric.value, metric.n_real, metric.n_forged)
+        for metric in result.metrics
+        if metric.name == "edits_named"
+    }
+    assert found == {"0 edits": (0.5, 2, 0), "1 edits": (0, 0, 2), "2 edits": (1, 0, 2), "3 edits": (0, 0, 1)}
+    silent = [metric.value for metric in result.metrics if metric.name == "no_local_edit_said"]
+    assert silent == [0.5, 0.5, 0, 0]
+    assert {metric.condition for metric in result.metrics} == {"own faces"}
+    lines = [re.sub(r" \[[^]]*\]", "", line) for line in own_table(result).splitlines()]
+    assert lines[2:] == [
+        "| 0 edits | 2 | 0.500 | 0.500 |",
+        "| 1 edits | 2 | 0.000 | 0.500 |",
+        "| 2 edits | 2 | 1.000 | 0.000 |",
+        "| 3 edits | 1 | 0.000 | 0.000 |",
+    ]
+    assert len(others_table(result).splitlines()) == 2

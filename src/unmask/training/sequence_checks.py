@@ -1,4 +1,4 @@
-"""What a reader of edits says of faces that `unmask forge --sequence` did not make. Lab only.
+"""What a reader of edits says at the limits of its card: of the set's own faces, and of faces from elsewhere. Lab only.
 
 Authentic faces and wholly synthetic ones have no locally edited part: every part named there is a false one. CIPLAB's
 expert composites tell which features were pasted (left eye, right eye, nose, mouth), not in which order, and nothing of
@@ -12,6 +12,7 @@ import numpy as np
 
 from unmask.data.held_out import Face, held_out
 from unmask.data.pool import WHOLLY_SYNTHETIC
+from unmask.data.sequence_faces import SequenceFaces
 from unmask.data.store import StoredFace
 from unmask.errors import DataError
 from unmask.packs.card import Reading
@@ -88,15 +89,43 @@ def check_others(result: Evaluation, others: Others, scores: np.ndarray, reading
     shares = posterior(scores, reading)
     edited = 1 - shares[:, 0]
     subjects = np.array([face.subject for face in others.faces])
+    labels = np.array([face.label for face in others.faces])
     for kind, numbers in others.groups().items():
-        labels = np.array([others.faces[number].label for number in numbers])
-        for name, said in (
-            ("edits_named", edited >= reading.edited_at),
-            ("no_local_edit_said", edited <= reading.untouched_at),
-        ):
-            value = mean_interval(said[numbers].astype(float), subjects[numbers].tolist())
-            add(result, kind, name, "other faces", *value, labels)
+        _add_said(result, kind, "other faces", edited[numbers], subjects[numbers], labels[numbers], reading)
     _check_ciplab(result, others, shares, reading)
+
+
+def check_own(result: Evaluation, faces: SequenceFaces, scores: np.ndarray, reading: Reading) -> None:
+    """Add how often edits are named, and where nothing is said, by how many edits the set's faces have.
+
+    Args:
+        result: to add to, under the condition "own faces".
+        faces: of one split.
+        scores: (N, 326) of them.
+        reading: as of `check_others`.
+    """
+    edited = 1 - posterior(scores, reading)[:, 0]
+    lengths, subjects = np.count_nonzero(faces.sequences, axis=1), np.array(faces.subjects)
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        labels = (lengths[rows] > 0).astype(int)
+        _add_said(result, f"{length} edits", "own faces", edited[rows], subjects[rows], labels, reading)
+
+
+def _add_said(
+    result: Evaluation,
+    kind: str,
+    condition: str,
+    edited: np.ndarray,
+    subjects: np.ndarray,
+    labels: np.ndarray,
+    reading: Reading,
+) -> None:
+    for name, said in (
+        ("edits_named", edited >= reading.edited_at),
+        ("no_local_edit_said", edited <= reading.untouched_at),
+    ):
+        add(result, kind, name, condition, *mean_interval(said.astype(float), subjects.tolist()), labels)
 
 
 def _check_ciplab(result: Evaluation, others: Others, shares: np.ndarray, reading: Reading) -> None:
@@ -121,25 +150,35 @@ def _check_ciplab(result: Evaluation, others: Others, shares: np.ndarray, readin
     add(result, "ciplab", "agreement", "other faces", *together, np.ones(len(rows), int))
 
 
+def own_table(result: Evaluation) -> str:
+    """What `check_own` found, as Markdown."""
+    return "\n".join(_said_table(result, "own faces"))
+
+
 def others_table(result: Evaluation) -> str:
     """What `check_others` found, as Markdown."""
-    lines = ['| faces | number | edits named [95 %] | "no local edit" |', "|---|---|---|---|"]
-    kinds = list(dict.fromkeys(m.dataset for m in result.metrics if m.name == "edits_named"))
-
-    def cell(kind: str, name: str) -> str:
-        metric = result.value(kind, name, "other faces")
-        if metric is None:
-            return "–"
-        return f"{metric.value:.3f}" + (f" [{metric.low:.3f}, {metric.high:.3f}]" if metric.low is not None else "")
-
-    for kind in kinds:
-        named = result.value(kind, "edits_named", "other faces")
-        assert named is not None
-        number = named.n_real + named.n_forged
-        lines.append(f"| {kind} | {number} | {cell(kind, 'edits_named')} | {cell(kind, 'no_local_edit_said')} |")
+    lines = _said_table(result, "other faces")
     if result.value("ciplab", "agreement", "other faces"):
         lines += ["", "| CIPLAB's part | AUC [95 %] | agreement at one half | of a constant |", "|---|---|---|---|"]
         for part in _CIPLAB:
-            cells = [cell("ciplab", f"{name}_{part}") for name in ("auc", "agreement", "agreement_of_a_constant")]
+            names = [f"{name}_{part}" for name in ("auc", "agreement", "agreement_of_a_constant")]
+            cells = [_cell(result, "ciplab", name, "other faces") for name in names]
             lines.append(f"| {part} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _said_table(result: Evaluation, condition: str) -> list[str]:
+    lines = ['| faces | number | edits named [95 %] | "no local edit" |', "|---|---|---|---|"]
+    for metric in result.metrics:
+        if metric.name == "edits_named" and metric.condition == condition:
+            names = ("edits_named", "no_local_edit_said")
+            cells = [_cell(result, metric.dataset, name, condition) for name in names]
+            lines.append(f"| {metric.dataset} | {metric.n_real + metric.n_forged} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(result: Evaluation, kind: str, name: str, condition: str) -> str:
+    metric = result.value(kind, name, condition)
+    if metric is None:
+        return "–"
+    return f"{metric.value:.3f}" + (f" [{metric.low:.3f}, {metric.high:.3f}]" if metric.low is not None else "")

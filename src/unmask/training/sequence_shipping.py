@@ -26,7 +26,14 @@ from unmask.training.methods import METHODS
 from unmask.training.metrics import threshold_at
 from unmask.training.recipe import Workshop
 from unmask.training.run import SequenceProtocol, data_of, versions
-from unmask.training.sequence_checks import Others, check_others, other_faces, others_table
+from unmask.training.sequence_checks import (
+    Others,
+    check_others,
+    check_own,
+    other_faces,
+    others_table,
+    own_table,
+)
 from unmask.training.sequence_evaluation import Told, decodings, evaluate_reader, identity_likeness, reader_table
 from unmask.training.sequences import load_reader, readings_of, sequence_faces
 
@@ -163,7 +170,8 @@ def ship_reader(
     result = evaluate_reader(
         Told(tested, readings, decodings(readings, protocol.known), protocol.known), "test", identity_likeness()
     )
-    tables = reader_table(result)
+    check_own(result, tested, readings.scores, reading)
+    tables = f"{reader_table(result)}\n\n{own_table(result)}"
     if other_test is not None:
         check_others(result, other_test, _scores(reader, other_test.crops), reading)
         tables += "\n\n" + others_table(result)
