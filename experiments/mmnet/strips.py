@@ -2,8 +2,8 @@
 
     python experiments/mmnet/strips.py SET OUT.png [--number 3] [--pack mmnet]
 
-SET is a set made by `unmask forge --sequence` from drawn faces of nobody (`unmask synthesise`). The first faces of its
-test split with two edits or more of which anything is said are shown, whether it is right or wrong.
+SET is a set made by `unmask forge --sequence` from drawn faces of nobody (`unmask synthesise`), none of which the reader
+was trained on. The first faces with two edits or more of which anything is said are shown, whether it is right or wrong.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> None:
     rows: list[Image.Image] = []
     for sample in read_layout(chosen.set):
         made = sample.sequence.split("-")
-        if sample.split != "test" or len(made) < 2 or len(rows) == chosen.number:
+        if len(made) < 2 or len(rows) == chosen.number:
             continue
         found = inspector.examine(sample.path, pictures=True)
         finding = found.report.faces[0].sequence if found.report.faces else None
@@ -64,6 +64,8 @@ def main() -> None:
         captions = ["as it is", *(f"without {edit}" for edit in read[:0:-1]), "recovered"]
         head = f"made: {', then '.join(made)}.   read: {', then '.join(read)} ({finding.best.posterior:.0%})"
         rows.append(row_of(captions, list(found.strips[0]), head))
+    if not rows:
+        raise SystemExit(f"{chosen.set}: of no face with two edits or more is anything said; make a larger set")
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height + GAP for row in rows)), "white")
     top = 0
     for row in rows:
