@@ -1,4 +1,4 @@
-"""What the record beside this script says, for the results page: MMNet and its rivals."""
+"""What the records beside this script say, for the results page: MMNet and its rivals, and what its parts do."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,6 +30,25 @@ RECOVERY = {
     "ssim": "SSIM",
 }
 
+SHORTER = """## MMNet's parts
+
+In {steps} steps, without recovery unless a line says so. All arms of a seed begin with the same trunk, that of the
+classifier of sequences after {begin} steps, so that these are enough to tell them apart; set, test split and tables are
+those above.
+"""
+ASKED = (
+    (
+        "Without drawing the face anew after an edit there should be parts, but hardly an order (pairs: .5):",
+        (arms.BASE, arms.NEVER),
+        ("parts right", "order of pairs right", "adjacent swap", "CSM, joint"),
+    ),
+    (
+        "One direction alone against all readings of the same memory (expected: together at least as good in CSM):",
+        (arms.FORWARD, arms.BACKWARD, arms.BASE),
+        ("CSM, joint", "Adaptive, joint", "parts right", "order of pairs right"),
+    ),
+)
+
 
 def _recovery(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| | seeds | recovered | do nothing | difference [95 %] |", "|---|---|---|---|---|"]
@@ -45,9 +64,13 @@ def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], metrics: Seq
     return paired_table([row for name in names for row in rows if row["arm"] == name], metrics, names[0])
 
 
+def _record(root: Path, name: str) -> dict[str, Any]:
+    return dict(json.loads((root / "experiments" / "mmnet" / name).read_text(encoding="utf-8")))
+
+
 def section(root: Path) -> str:
     """The experiment's part of the results page; `root` is the repository's."""
-    record = json.loads((root / "experiments" / "mmnet" / "readers.json").read_text(encoding="utf-8"))
+    record = _record(root, "readers.json")
     rows, settings = record["rows"], record["settings"]
     nothing = {
         name: rows[0][f"{title}, nothing"]
@@ -76,3 +99,12 @@ def section(root: Path) -> str:
         _recovery(full),
     ]
     return "\n".join(parts) + "\n"
+
+
+def parts_section(root: Path) -> str:
+    """What MMNet's parts do, in shorter runs; `root` is the repository's."""
+    record = _record(root, "arms.json")
+    told = [SHORTER.format(**record["settings"])]
+    for text, names, metrics in ASKED:
+        told += [f"\n{text}\n", _table(record["rows"], names, metrics)]
+    return "\n".join(told) + "\n"

@@ -2,7 +2,9 @@
 
     PYTHONPATH=experiments python experiments/mmnet/readers.py RECORD.json --data DATA --steps N [--arms ARM...]
 
-The record `readers.json` is of MMNet and its rivals, in 1,200 steps.
+The record `readers.json` is of MMNet and its rivals, in 1,200 steps from ImageNet's weights. `arms.json` is of MMNet's
+parts, in 300 steps; so that these are enough, every arm of a seed begins with the same trunk: that of the classifier of
+sequences after 1,200 steps (`--begin 1200`).
 
 Two sets are made from DATA/faces/celebamask_256 if they are not there: one whose faces are drawn anew after every edit,
 by TAEF2 or classically, and one whose faces never are (the order control). All arms of a seed see the same faces in the
@@ -23,7 +25,7 @@ from lightning.fabric import Fabric
 from mmnet.classifier import Classifier
 from rich.console import Console
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from unmask.data.layouts import read_layout
 from unmask.data.manifest import manifest_sha256
@@ -96,24 +98,34 @@ def faces_of(chosen: argparse.Namespace, tools: Tools) -> SequenceFaces:
 
 
 def trained(
-    chosen: argparse.Namespace, name: str, faces: SequenceFaces, seed: int
+    chosen: argparse.Namespace,
+    name: str,
+    faces: SequenceFaces,
+    seed: int,
+    steps: int,
+    trunk: Mapping[str, Tensor] | None = None,
 ) -> tuple[SequenceReader, tuple[int, ...]]:
-    """The reader of an arm, and the sequences that it was shown; one that is finished is read, not trained again."""
+    """The reader of an arm, and the sequences that it was shown; one that is finished is read, not trained again.
+
+    trunk: the state that its trunk begins with; ImageNet's if None.
+    """
     arm, training = ARMS[name], faces.split("train")
     known = tuple(sorted({place_of(row) for row in training.sequences.tolist()}))
     options = {**TRUNK, **arm.options}
     protocol = SequenceProtocol(
-        method=arm.method, options=options, size=SIZE, steps=chosen.steps, batch=BATCH, seed=seed, known=known
+        method=arm.method, options=options, size=SIZE, steps=steps, batch=BATCH, seed=seed, known=known
     )
     between = faces_between(training, chosen.work, protocol, chosen.workers, Console(stderr=True))
     torch.manual_seed(seed)
     reader = Classifier(**TRUNK) if arm.method == "classifier" else build(arm.method, options, size=SIZE)
     assert isinstance(reader, SequenceReader)
+    if trunk is not None:
+        reader.trunk.load_state_dict(trunk)
     if not arm.traces:
         assert isinstance(reader, MMNet)
         for parameter in reader.pyramid.noticed.parameters():
             nn.init.zeros_(parameter).requires_grad_(False)
-    folder = chosen.runs / "mmnet" / f"{name.replace(' ', '-')}-{chosen.steps}-{seed}"
+    folder = chosen.runs / "mmnet" / f"{name.replace(' ', '-')}-{chosen.begin if trunk else 0}-{steps}-{seed}"
     run = Run(folder, protocol, manifest_sha256(faces.samples))
     if not (folder / "weights.safetensors").is_file():
         feed = Edited(training, protocol, between)
@@ -142,7 +154,13 @@ def measured(reader: SequenceReader, known: tuple[int, ...], faces: SequenceFace
         take(f"Fixed, {decoding}", "all", "fixed_accuracy", decoding)
     for length in range(6):
         take(f"CSM, {length} edits", f"{length} edits", "csm")
-    for name in ("parts_right", "order_right_of_right_parts", "adjacent_swap", "untouched_called_edited"):
+    for name in (
+        "parts_right",
+        "order_right_of_right_parts",
+        "order_of_pairs_right",
+        "adjacent_swap",
+        "untouched_called_edited",
+    ):
         take(name.replace("_", " "), "all", name)
     for name in ("last", "1_before_last", "2_before_last", "3_before_last", "4_before_last"):
         take(f"step {name.replace('_', ' ')}", "all", f"step_right_{name}")
@@ -159,6 +177,9 @@ def measured(reader: SequenceReader, known: tuple[int, ...], faces: SequenceFace
 
 def main() -> None:
     options = parser(__doc__ or "")
+    options.add_argument(
+        "--begin", type=int, default=0, help="steps of the classifier whose trunk the arms begin with; 0: ImageNet's"
+    )
     options.add_argument("--workers", type=int, default=2, help="processes that make and crop faces")
     options.add_argument("--arms", nargs="*", default=list(ARMS), help="some of the arms; all by default")
     chosen = options.parse_args()
@@ -172,8 +193,10 @@ def main() -> None:
     for seed in range(chosen.seeds):
         for name, arm in arms.items():
             if not record.has(arm=name, seed=seed):
-                faces = sets[arm.tools]
-                reader, known = trained(chosen, name, faces, seed)
+                faces, trunk = sets[arm.tools], None
+                if chosen.begin:
+                    trunk = trained(chosen, SHORTCUT, sets["both"], seed, chosen.begin)[0].trunk.state_dict()
+                reader, known = trained(chosen, name, faces, seed, chosen.steps, trunk)
                 about = {} if arm.tools == "both" else {"data_sha256": manifest_sha256(faces.samples)}
                 record.add(arm=name, seed=seed, **about, **measured(reader, known, faces))
 

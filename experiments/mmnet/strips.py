@@ -2,7 +2,7 @@
 
     python experiments/mmnet/strips.py SET OUT.png [--number 3] [--pack mmnet]
 
-SET is a set made by `unmask forge --sequence` from drawn faces of nobody (`unmask synthesise`); the reader has seen none
+SET is made by `unmask forge --sequence` from drawn faces of nobody (`unmask synthesise`); the reader has seen none
 of them. The first faces with two edits or more of which anything is said are shown, whether it is right or wrong.
 """
 
