@@ -15,9 +15,7 @@ from unmask.media.sources import Source
 
 def main() -> None:
     arguments = parser(__doc__ or "")
-    arguments.add_argument(
-        "--edits", default=EDIT_PACK, required=EDIT_PACK is None, help="reader of edits: an embedded name or a folder"
-    )
+    arguments.add_argument("--edits", default=EDIT_PACK, help="reader of edits: an embedded name or a folder")
     arguments.add_argument("--repeats", type=int, default=50)
     chosen = arguments.parse_args()
     pixels = portrait()

@@ -1,4 +1,7 @@
-"""Warm stills: seconds per stage of the whole pipeline, for one face, a large picture and a group."""
+"""Warm stills: seconds per stage up to the verdict, for one face, a large picture and a group.
+
+What reading edits adds is in `edits.py`.
+"""
 
 import io
 
@@ -33,7 +36,7 @@ def main() -> None:
         "one face, 1920 x 1080": np.pad(cv2.resize(picture, (1080, 1080)), ((0, 0), (420, 420), (0, 0)), mode="edge"),
         "forty faces, 1536 x 960": group(picture, 5, 8),
     }
-    inspector = Inspector(chosen.pack)
+    inspector = Inspector(chosen.pack, edit_pack=None)
     results = {}
     for name, pixels in pictures.items():
         source = Source("-", None, jpeg(pixels))

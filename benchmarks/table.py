@@ -23,7 +23,8 @@ python benchmarks/still.py --out benchmarks/results/still.json
 python benchmarks/video.py --out benchmarks/results/video.json
 python benchmarks/folder.py --out benchmarks/results/folder.json
 python benchmarks/peers.py --out benchmarks/results/peers.json
-python benchmarks/edits.py --edits PACK --out benchmarks/results/edits.json
+python benchmarks/edits.py --out benchmarks/results/edits.json
+python benchmarks/training.py --out benchmarks/results/training.json
 python benchmarks/table.py
 ```
 """
@@ -105,6 +106,15 @@ def edits(results: dict[str, Any]) -> str:
     return rows(title, ["edits", "ms", "n", "budget"], body)
 
 
+def training(results: dict[str, Any]) -> str:
+    body = [
+        [name, span(times, 1.0), f"{times['median'] * 1000 / 60:.0f}", str(times["n"])]
+        for name, times in results["seconds"].items()
+    ]
+    title = f"Training a reader of edits: a step of {results['faces']} faces of {results['size']} px on one core"
+    return rows(title, ["reader", "s", "minutes in 1,000 steps", "n"], body)
+
+
 SECTIONS = {
     "cold_start": cold_start,
     "still": staged("still", "Warm stills: milliseconds per stage", 1000.0),
@@ -112,6 +122,7 @@ SECTIONS = {
     "folder": folder,
     "peers": peers,
     "edits": edits,
+    "training": training,
 }
 
 

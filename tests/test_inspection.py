@@ -25,7 +25,7 @@ from unmask.faces.alignment import context_crop
 from unmask.forgery.scoring import probability
 from unmask.inspection import Inspector, shell_line
 from unmask.media.sources import Source
-from unmask.packs import Pack
+from unmask.packs import Pack, load_pack
 from unmask.sequence.labels import place_of
 
 MakePack = Callable[..., Path]
@@ -33,7 +33,7 @@ MakePack = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def inspector(tiny_pack: Path) -> Inspector:
-    return Inspector(tiny_pack)
+    return Inspector(tiny_pack, edit_pack=None)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_the_report_says_what_made_it(inspector: Inspector, portrait: Path, tiny
     assert [(pack.name, len(pack.sha256)) for pack in report.packs] == [("yunet", 64), ("tiny", 64)]
     assert report.tool.version == unmask.__version__
     assert shlex.split(report.tool.command) == [
-        *("unmask", "inspect", "--pack", str(tiny_pack), "--fps", "5"),
+        *("unmask", "inspect", "--pack", str(tiny_pack), "--fps", "5", "--edits", "none"),
         str(portrait),
     ]
     assert {"numpy", "onnxruntime", "python"} <= set(report.tool.libraries)
@@ -264,7 +264,7 @@ def test_each_pack_has_its_opinion_and_the_first_decides(
 ) -> None:
     alone = inspector.inspect(portrait)
     assert alone.faces[0].opinions is None and alone.tool.options["pack"] == str(tiny_pack)
-    report = Inspector([tiny_pack, cool_pack]).inspect(portrait)
+    report = Inspector([tiny_pack, cool_pack], edit_pack=None).inspect(portrait)
     assert stripped(report) == stripped(alone)
     (face,) = report.faces
     first, second = face.opinions
@@ -282,7 +282,16 @@ def test_each_pack_has_its_opinion_and_the_first_decides(
     assert [pack.name for pack in report.packs] == ["yunet", "tiny", "cool"]
     assert report.tool.options["pack"] == [str(tiny_pack), str(cool_pack)]
     packs = ("--pack", str(tiny_pack), "--pack", str(cool_pack))
-    assert shlex.split(report.tool.command) == ["unmask", "inspect", *packs, "--fps", "5", str(portrait)]
+    assert shlex.split(report.tool.command) == [
+        "unmask",
+        "inspect",
+        *packs,
+        "--fps",
+        "5",
+        "--edits",
+        "none",
+        str(portrait),
+    ]
     jsonschema.Draft202012Validator(report_schema()).validate(json.loads(report.model_dump_json()))
     # In the other order the other one decides.
     turned = unmask.inspect(portrait, forgery_pack=[cool_pack, tiny_pack])
@@ -294,10 +303,10 @@ def test_a_second_pack_judges_a_video_by_its_mean(
     inspector: Inspector, tiny_pack: Path, cool_pack: Path, pixels: np.ndarray, make_video: Callable[..., Path]
 ) -> None:
     path = make_video(lambda moment: warm(pixels, 20 * moment - 40), seconds=2.0)
-    report = Inspector((tiny_pack, cool_pack)).inspect(path)
+    report = Inspector((tiny_pack, cool_pack), edit_pack=None).inspect(path)
     assert stripped(report) == stripped(inspector.inspect(path))
     (face,) = report.faces
-    turned = Inspector((cool_pack, tiny_pack)).inspect(path)
+    turned = Inspector((cool_pack, tiny_pack), edit_pack=None).inspect(path)
     # What it says as second it also says as first, and there its frames are known.
     assert face.opinions[::-1] == turned.faces[0].opinions
     logits = [math.log(point.score / (1 - point.score)) for point in turned.faces[0].track]
@@ -310,7 +319,7 @@ def test_a_second_pack_refuses_by_its_own_limits(
     limits: dict[str, float], inspector: Inspector, tiny_pack: Path, portrait: Path, tmp_path: Path
 ) -> None:
     strict = second_pack(tmp_path / "strict", limits, name="strict")
-    report = Inspector([tiny_pack, strict]).inspect(portrait)
+    report = Inspector([tiny_pack, strict], edit_pack=None).inspect(portrait)
     assert stripped(report) == stripped(inspector.inspect(portrait))
     second = report.faces[0].opinions[1]
     assert second.model_dump(mode="json") == {
@@ -321,7 +330,7 @@ def test_a_second_pack_refuses_by_its_own_limits(
         "support": None,
     }
     # A face that the leading pack refuses is nobody's to judge.
-    report = Inspector([strict, tiny_pack]).inspect(portrait)
+    report = Inspector([strict, tiny_pack], edit_pack=None).inspect(portrait)
     assert report.verdict is Verdict.REFUSED and report.faces[0].opinions is None
 
 
@@ -339,7 +348,7 @@ def test_a_second_pack_leaves_out_the_frames_that_its_limits_forbid(
 
     path = make_video(frame, seconds=2.0)
     strict = second_pack(tmp_path / "strict", {"min_face_px": 80.0})
-    (face,) = Inspector([tiny_pack, strict]).inspect(path).faces
+    (face,) = Inspector([tiny_pack, strict], edit_pack=None).inspect(path).faces
     assert [point.score is None for point in face.track] == [False] * 10
     (alone,) = Inspector(strict).inspect(path).faces
     refused = [point.score is None for point in alone.track]
@@ -631,7 +640,7 @@ def test_the_first_pack_decides_whether_a_face_is_read(
 
 
 def test_the_command_given_repeats_the_reading(
-    reading: Inspector, inspector: Inspector, tiny_pack: Path, tiny_reader: Path, portrait: Path
+    reading: Inspector, tiny_pack: Path, tiny_reader: Path, portrait: Path
 ) -> None:
     report = reading.inspect(portrait)
     assert shlex.split(report.tool.command) == [
@@ -639,7 +648,6 @@ def test_the_command_given_repeats_the_reading(
         str(portrait),
     ]
     assert report.tool.options["edit_pack"] == str(tiny_reader)
-    assert "--edits" not in inspector.inspect(portrait).tool.command
 
 
 def test_the_command_given_says_that_there_was_no_reader_where_one_is_embedded(
@@ -651,10 +659,17 @@ def test_the_command_given_says_that_there_was_no_reader_where_one_is_embedded(
     assert "--edits" not in embedded.tool.command
 
 
+def test_a_reader_is_embedded_and_reads_unless_it_is_turned_off(tiny_pack: Path, portrait: Path) -> None:
+    report = unmask.inspect(portrait, forgery_pack=tiny_pack)
+    assert report.packs[-1].name == inspection.EDIT_PACK == read_of(report.faces[0]).pack
+    assert "--edits" not in report.tool.command
+    assert load_pack(inspection.EDIT_PACK).card.task == "edit_reading"
+
+
 def test_the_module_function_takes_a_reader(tiny_pack: Path, tiny_reader: Path, portrait: Path) -> None:
     report = unmask.inspect(portrait, forgery_pack=tiny_pack, edit_pack=tiny_reader)
     assert read_of(report.faces[0]).outcome == "edits"
-    assert unmask.inspect(portrait, forgery_pack=tiny_pack).faces[0].sequence is None
+    assert unmask.inspect(portrait, forgery_pack=tiny_pack, edit_pack=None).faces[0].sequence is None
 
 
 def test_only_a_reader_of_edits_is_taken_for_one(

@@ -88,7 +88,10 @@ def inspect(
     ] = None,
     edits: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FOLDER|none", help="Reader of edits for faces that are not judged authentic."),
+        typer.Option(
+            metavar="NAME|FOLDER|none",
+            help="Reader of edits for faces that are not judged authentic; mmnet if left out.",
+        ),
     ] = None,
     fps: Annotated[float, typer.Option(min=0.01, max=1000.0, help="Sampled frames per second of video.")] = 5.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table and no progress bar.")] = False,

@@ -61,8 +61,8 @@ from unmask.sequence.reading import EditReader, EditView
 _BATCH = 8
 _PICTURE_QUALITY = 90
 _SMALLEST_IN_VIDEO = 48.0  # pixels
-EDIT_PACK: str | None = None
-"""The embedded reader of edits."""
+EDIT_PACK = "mmnet"
+"""The embedded reader of edits, in use unless another or none is asked for."""
 _Item = TypeVar("_Item")
 _LIBRARIES = ("numpy", "opencv-python-headless", "onnxruntime", "av", "pillow", "pydantic")
 
