@@ -170,10 +170,11 @@ def test_edits_are_printed_and_written(tiny_pack: Path, tiny_reader: Path, sever
     assert [sequence and sequence["outcome"] for sequence in found] == ["edits", None, "cannot_tell"]
     assert found[0]["best"]["edits"] == ["nose", "eye"] and found[0]["pack"] == "tiny-reader"
     assert [report["schema_version"] for report in reports] == ["1.2"] * 3
-    numbers = f"{percent(found[0]['best']['posterior'])}; any edit {percent(found[0]['edited'])}"
+    nose, eye = (percent(step["present"]) for step in found[0]["steps"])
+    numbers = f"exactly this {percent(found[0]['best']['posterior'])}, any edit {percent(found[0]['edited'])}"
     table = done.stdout.decode()
     assert [line.strip() for line in table.splitlines() if "edits:" in line] == [
-        f"edits: nose, then eye ({numbers}); a hypothesis, not evidence",
+        f"edits: nose ({nose}), then eye ({eye}); {numbers}; a hypothesis, not evidence",
         "edits: cannot tell. The reader is undecided whether any part was edited.",
     ]
     assert "tiny-reader 1" in table

@@ -65,11 +65,14 @@ def test_second_opinions_stand_under_their_face():
     assert "second opinion" not in "".join(lines[row + 4 :])
 
 
+WHOLE = "exactly this 62 %, any edit 97 %; a hypothesis, not evidence"
+
+
 @pytest.mark.parametrize(
     ("sequence", "line"),
     [
-        (make_sequence(), "edits: nose, then eye (62 %; any edit 97 %); a hypothesis, not evidence"),
-        (make_sequence("hair"), "edits: hair (62 %; any edit 97 %); a hypothesis, not evidence"),
+        (make_sequence(), f"edits: nose (93 %), then eye (83 %); {WHOLE}"),
+        (make_sequence("hair"), f"edits: hair (93 %); {WHOLE}"),
         (no_edits("no_local_edit"), "edits: no local edit found"),
         (no_edits("cannot_tell", 0.5), "edits: cannot tell. The reader is undecided."),
         (no_edits("cannot_tell", None, reason="It is turned."), "edits: cannot tell. It is turned."),
@@ -89,7 +92,9 @@ def test_edits_come_before_second_opinions_and_are_left_out_of_the_compact_table
     face = make_face(sequence=make_sequence(), opinions=make_opinions(make_face(), other=0.42))
     lines = show(make_report("one.jpg", [face]), width=120).splitlines()
     (row,) = (number for number, text in enumerate(lines) if "1/1" in text)
-    assert lines[row + 1].startswith("  edits: nose, then eye") and lines[row + 2].startswith("  second opinion, other")
+    assert lines[row + 1].startswith("  edits: nose (93 %), then eye") and lines[row + 2].startswith(
+        "  second opinion, other"
+    )
     assert "edits:" not in show(make_report("one.jpg", [face]), compact=True)
 
 

@@ -199,10 +199,11 @@ def _edits(found: SequenceFinding) -> str:
         return "edits: no local edit found"
     if found.best is None:
         return f"edits: cannot tell. {found.reason}"
-    steps = ", then ".join(found.best.edits)
+    # That a part was edited is surer than when: the sequence's own share alone would undersell it.
+    steps = ", then ".join(f"{step.edit} ({percent(step.present)})" for step in found.steps)
     assert found.edited is not None  # as wherever edits are named
-    shares = f"{percent(found.best.posterior)}; any edit {percent(found.edited)}"
-    return f"edits: {steps} ({shares}); a hypothesis, not evidence"
+    shares = f"exactly this {percent(found.best.posterior)}, any edit {percent(found.edited)}"
+    return f"edits: {steps}; {shares}; a hypothesis, not evidence"
 
 
 def _said(opinion: Opinion) -> str:
