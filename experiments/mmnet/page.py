@@ -43,6 +43,11 @@ ASKED = (
         ("parts right", "order of pairs right", "adjacent swap", "CSM, joint"),
     ),
     (
+        "One scale in the joint memory against three (expected: a larger gain on eyes and brows than on hair):",
+        (arms.COARSE, arms.BASE),
+        ("CSM, joint", *(f"{part}, balanced" for part in arms.PARTS)),
+    ),
+    (
         "One direction alone against all readings of the same memory (expected: together at least as good in CSM):",
         (arms.FORWARD, arms.BACKWARD, arms.BASE),
         ("CSM, joint", "Adaptive, joint", "parts right", "order of pairs right"),
