@@ -282,16 +282,8 @@ def test_each_pack_has_its_opinion_and_the_first_decides(
     assert [pack.name for pack in report.packs] == ["yunet", "tiny", "cool"]
     assert report.tool.options["pack"] == [str(tiny_pack), str(cool_pack)]
     packs = ("--pack", str(tiny_pack), "--pack", str(cool_pack))
-    assert shlex.split(report.tool.command) == [
-        "unmask",
-        "inspect",
-        *packs,
-        "--fps",
-        "5",
-        "--edits",
-        "none",
-        str(portrait),
-    ]
+    options = (*packs, "--fps", "5", "--edits", "none")
+    assert shlex.split(report.tool.command) == ["unmask", "inspect", *options, str(portrait)]
     jsonschema.Draft202012Validator(report_schema()).validate(json.loads(report.model_dump_json()))
     # In the other order the other one decides.
     turned = unmask.inspect(portrait, forgery_pack=[cool_pack, tiny_pack])

@@ -32,9 +32,8 @@ RECOVERY = {
 
 SHORTER = """## MMNet's parts
 
-In {steps} steps, without recovery unless a line says so. All arms of a seed begin with the same trunk, that of the
-classifier of sequences after {begin} steps, so that these are enough to tell them apart; set, test split and tables are
-those above.
+The same set and test split, {steps} steps without recovery. All arms of a seed begin with the same trunk, that of
+the classifier of sequences after {begin:,} steps on faces drawn anew, so that so few steps tell them apart.
 """
 ASKED = (
     (

@@ -86,7 +86,7 @@ def _earlier(sequences: np.ndarray) -> np.ndarray:
     steps = np.arange(LONGEST)
     when = np.stack([((sequences == edit) * (steps + 1)).sum(axis=1) for edit in range(1, LONGEST + 1)], axis=1)
     one, other = np.triu_indices(LONGEST, 1)
-    return np.sign(when[:, other] - when[:, one]) * (when[:, one] > 0) * (when[:, other] > 0.0)
+    return np.sign(when[:, other] - when[:, one]) * (when[:, one] > 0) * (when[:, other] > 0)
 
 
 def recovery_errors(recovered: np.ndarray, original: np.ndarray, mask: np.ndarray) -> dict[str, float]:

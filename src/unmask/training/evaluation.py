@@ -296,34 +296,33 @@ def table(result: Evaluation) -> str:
         cells = []
         for name in ("auc", "auc_spectrum", "miss_at_1%", "miss_at_10%", "cllr", "cllr_min"):
             metric = result.value(dataset, name, condition)
-            cells.append(_cell(metric, with_interval=name == "auc"))
+            cells.append(in_cell(metric, interval=name == "auc"))
         area = result.value(dataset, "auc", condition)
         assert area is not None  # it is what the key was taken from
         lines.append(f"| {dataset} | {condition} | {' | '.join(cells)} | {area.n_real} / {area.n_forged} |")
     lines += ["", "| reals | condition | AUC [95 %] |", "|---|---|---|"]
-    lines += [
-        f"| {m.dataset} | {m.condition} | {_cell(m, True)} |" for m in result.metrics if m.name == "auc_real_vs_real"
-    ]
+    lines += [f"| {m.dataset} | {m.condition} | {in_cell(m)} |" for m in result.metrics if m.name == "auc_real_vs_real"]
     fifths = [m for m in result.metrics if m.name == "auc_by_quality"]
     if fifths:
         lines += ["", "| all families, faces of | AUC [95 %] | real / forged |", "|---|---|---|"]
-    lines += [f"| {m.dataset} | {_cell(m, True)} | {m.n_real} / {m.n_forged} |" for m in fifths]
+    lines += [f"| {m.dataset} | {in_cell(m)} | {m.n_real} / {m.n_forged} |" for m in fifths]
     judged = [m for m in result.metrics if m.name == "verdict_forged"]
     if judged:
         lines += ["", '| faces | condition | "forged" [95 %] | "authentic" [95 %] | number |', "|---|---|---|---|---|"]
     for said in judged:
-        shares = [_cell(m, True) for m in (said, result.value(said.dataset, "verdict_authentic", said.condition))]
+        shares = [in_cell(m) for m in (said, result.value(said.dataset, "verdict_authentic", said.condition))]
         lines.append(f"| {said.dataset} | {said.condition} | {' | '.join(shares)} | {said.n_real + said.n_forged} |")
     lines += ["", "| localisation | measure | value [95 %] |", "|---|---|---|"]
     local = ("pointing", "pointing_chance", "iou", "region_agreement")
-    lines += [f"| {m.dataset} | {m.name} | {_cell(m, True)} |" for m in result.metrics if m.name in local]
+    lines += [f"| {m.dataset} | {m.name} | {in_cell(m)} |" for m in result.metrics if m.name in local]
     return "\n".join(lines)
 
 
-def _cell(metric: Metric | None, with_interval: bool) -> str:
+def in_cell(metric: Metric | None, interval: bool = True) -> str:
+    """A number with its interval, if it has one, for a table; a dash where there is none."""
     if metric is None:
         return "–"
     text = f"{metric.value:.3f}"
-    if with_interval and metric.low is not None and metric.high is not None:
+    if interval and metric.low is not None and metric.high is not None:
         text += f" [{metric.low:.3f}, {metric.high:.3f}]"
     return text

@@ -18,7 +18,7 @@ from unmask.errors import DataError
 from unmask.packs.card import Reading
 from unmask.sequence.labels import LONGEST, TRACKS, all_sequences
 from unmask.sequence.reading import posterior
-from unmask.training.evaluation import Evaluation, add
+from unmask.training.evaluation import Evaluation, add, in_cell
 from unmask.training.metrics import auc, interval, mean_interval
 
 Scores = Callable[[np.ndarray], np.ndarray]
@@ -162,7 +162,7 @@ def others_table(result: Evaluation) -> str:
         lines += ["", "| CIPLAB's part | AUC [95 %] | agreement at one half | of a constant |", "|---|---|---|---|"]
         for part in _CIPLAB:
             names = [f"{name}_{part}" for name in ("auc", "agreement", "agreement_of_a_constant")]
-            cells = [_cell(result, "ciplab", name, "other faces") for name in names]
+            cells = [in_cell(result.value("ciplab", name, "other faces")) for name in names]
             lines.append(f"| {part} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -172,13 +172,6 @@ def _said_table(result: Evaluation, condition: str) -> list[str]:
     for metric in result.metrics:
         if metric.name == "edits_named" and metric.condition == condition:
             names = ("edits_named", "no_local_edit_said")
-            cells = [_cell(result, metric.dataset, name, condition) for name in names]
+            cells = [in_cell(result.value(metric.dataset, name, condition)) for name in names]
             lines.append(f"| {metric.dataset} | {metric.n_real + metric.n_forged} | {' | '.join(cells)} |")
     return lines
-
-
-def _cell(result: Evaluation, kind: str, name: str, condition: str) -> str:
-    metric = result.value(kind, name, condition)
-    if metric is None:
-        return "–"
-    return f"{metric.value:.3f}" + (f" [{metric.low:.3f}, {metric.high:.3f}]" if metric.low is not None else "")

@@ -31,7 +31,7 @@ from unmask.sequence.metrics import (
     recovery_errors,
 )
 from unmask.training.comparison import shortest_names
-from unmask.training.evaluation import Evaluation, add
+from unmask.training.evaluation import Evaluation, add, in_cell
 from unmask.training.metrics import resampled
 from unmask.training.run import versions
 from unmask.training.sequences import Readings, decoded, load_reader, readings_of, sequence_faces
@@ -255,12 +255,7 @@ def reader_table(result: Evaluation) -> str:
     """The evaluation as Markdown tables."""
 
     def cell(dataset: str, name: str, condition: str, interval: bool = True) -> str:
-        metric = result.value(dataset, name, condition)
-        if metric is None:
-            return "–"
-        if not interval or metric.low is None or metric.high is None:
-            return f"{metric.value:.3f}"
-        return f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]"
+        return in_cell(result.value(dataset, name, condition), interval)
 
     lines = ["| decoding | CSM [95 %] | Adaptive-Acc | Fixed-Acc | CSM@1 … CSM@5 |", "|---|---|---|---|---|"]
     for name in DECODINGS:
