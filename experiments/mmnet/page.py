@@ -32,8 +32,9 @@ RECOVERY = {
 
 SHORTER = """## MMNet's parts
 
-The same set and test split, {steps} steps without recovery. All arms of a seed begin with the same trunk, that of
-the classifier of sequences after {begin:,} steps on faces drawn anew, so that so few steps tell them apart.
+The same set and test split, {steps} steps, without recovery unless a line says so. All arms of a seed begin with the
+same trunk, that of the classifier of sequences after {begin:,} steps on faces drawn anew, so that so few steps tell them
+apart.
 """
 ASKED = (
     (
@@ -42,14 +43,29 @@ ASKED = (
         ("parts right", "order of pairs right", "adjacent swap", "CSM, joint"),
     ),
     (
+        "Telling the regions how much fine detail and noise each cell holds (expected: order is learnt sooner):",
+        (arms.BLIND, arms.BASE),
+        ("CSM, joint", "Adaptive, joint", "parts right", "order of pairs right"),
+    ),
+    (
         "One scale in the joint memory against three (expected: a larger gain on eyes and brows than on hair):",
         (arms.COARSE, arms.BASE),
         ("CSM, joint", *(f"{part}, balanced" for part in arms.PARTS)),
     ),
     (
-        "One direction alone against all readings of the same memory (expected: together at least as good in CSM):",
-        (arms.FORWARD, arms.BACKWARD, arms.BASE),
+        "Readings of the same memory, each trained alone, and together (expected: together at least as good in CSM):",
+        (arms.FORWARD, arms.BACKWARD, arms.REGIONS, arms.TOKENS, arms.BASE),
         ("CSM, joint", "Adaptive, joint", "parts right", "order of pairs right"),
+    ),
+    (
+        "What is taught beside the tokens, one after the other (the fourth line also reads regions, the last recovers):",
+        (arms.BARE, arms.PRESENCE, arms.TOKENS, arms.BASE, arms.FULL),
+        ("CSM, joint", "Adaptive, joint", "parts right", "order of pairs right"),
+    ),
+    (
+        "Where, of those that are taught masks (expected: regions and recovery help):",
+        (arms.TOKENS, arms.BASE, arms.FULL),
+        ("area IoU",),
     ),
 )
 
