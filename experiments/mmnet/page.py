@@ -33,8 +33,8 @@ RECOVERY = {
 SHORTER = """## MMNet's parts
 
 The same set and test split, {steps} steps, without recovery unless a line says so. All arms of a seed begin with the
-same trunk, that of the classifier of sequences after {begin:,} steps on faces drawn anew, so that so few steps tell them
-apart.
+same trunk, that of the classifier of sequences after {begin:,} steps on faces drawn anew, so that so few steps tell
+them apart.
 """
 ASKED = (
     (
@@ -58,7 +58,7 @@ ASKED = (
         ("CSM, joint", "Adaptive, joint", "parts right", "order of pairs right"),
     ),
     (
-        "What is taught beside the tokens, one after the other (the fourth line also reads regions, the last recovers):",
+        "What is taught beside the tokens, one after another (the fourth line also reads regions, the last recovers):",
         (arms.BARE, arms.PRESENCE, arms.TOKENS, arms.BASE, arms.FULL),
         ("CSM, joint", "Adaptive, joint", "parts right", "order of pairs right"),
     ),
