@@ -1,0 +1,172 @@
+"""How a true value becomes an answer: P(answer | value), and what an answer would tell about who it is.
+
+An attribute has V values in the register, with codes 1 to V; code 0 is "not recorded". An answer is one of O outcomes.
+Of a person who is not in the register, and of one whose value is not recorded, answers are spread as `base`. Masses are
+over codes, (V + 1,); logarithms of ratios are natural, entropies in bits.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+# More values than these have no table of values by answers; only equal-or-not attributes do, which need none.
+LARGEST_TABLE = 1200
+
+
+def entropy(shares: np.ndarray) -> np.ndarray:
+    """Entropy in bits over the last axis; 0 log 0 is 0."""
+    safe = np.where(shares > 0.0, shares, 1.0)
+    return -(shares * np.log2(safe)).sum(axis=-1)
+
+
+class Channel(ABC):
+    """P(answer | value). `base`: the answers of anybody, (O,), positive, sums to 1."""
+
+    base: np.ndarray
+
+    @abstractmethod
+    def answers(self, masses: np.ndarray) -> np.ndarray:
+        """Mass of each answer, (..., O), from masses over codes, (..., V + 1)."""
+
+    @abstractmethod
+    def noise(self, masses: np.ndarray) -> np.ndarray:
+        """Entropy of the answer that remains when the value is known, in bits, weighted by `masses`, (...)."""
+
+    @abstractmethod
+    def squared(self, masses: np.ndarray) -> np.ndarray:
+        """Sum over codes of mass times P(answer | code) squared, (..., O)."""
+
+    @abstractmethod
+    def log_ratios(self, outcome: int) -> np.ndarray:
+        """log P(outcome | code) - log base(outcome), (V + 1,); 0 for "not recorded"."""
+
+    @abstractmethod
+    def table(self) -> np.ndarray:
+        """P(answer | code) in full, (V + 1, O)."""
+
+    def gain(self, masses: np.ndarray, absent: float, absent_answers: np.ndarray | None = None) -> np.ndarray:
+        """Bits that the answer is expected to tell: the mutual information of person and answer.
+
+        Args:
+            masses: over codes, (..., V + 1); with `absent` they sum to 1.
+            absent: mass of "not in the register".
+            absent_answers: answers of the absent, (O,); `base` if None.
+        """
+        spread = self.base if absent_answers is None else absent_answers
+        told = entropy(self.answers(masses) + absent * spread)
+        return np.maximum(told - self.noise(masses) - absent * entropy(spread), 0.0)
+
+
+class TableChannel(Channel):
+    """Any P(answer | value), as a table of (V, O)."""
+
+    def __init__(self, shares: np.ndarray, base: np.ndarray) -> None:
+        self.base = base
+        self._table = np.vstack([base[None], shares])
+        self._noise = entropy(self._table)
+
+    def answers(self, masses: np.ndarray) -> np.ndarray:
+        """Mass of each answer, (..., O)."""
+        return masses @ self._table
+
+    def noise(self, masses: np.ndarray) -> np.ndarray:
+        """Entropy of the answer that remains when the value is known, in bits."""
+        return masses @ self._noise
+
+    def squared(self, masses: np.ndarray) -> np.ndarray:
+        """Sum over codes of mass times P(answer | code) squared, (..., O)."""
+        return masses @ self._table**2
+
+    def log_ratios(self, outcome: int) -> np.ndarray:
+        """log P(outcome | code) - log base(outcome), (V + 1,)."""
+        ratios = np.log(self._table[:, outcome]) - np.log(self.base[outcome])
+        ratios[0] = 0.0
+        return ratios
+
+    def table(self) -> np.ndarray:
+        """P(answer | code), (V + 1, O)."""
+        return self._table
+
+
+class EqualChannel(Channel):
+    """Right with 1 - error; else another value, as frequent as it is: (1 - e) if o = x, else e q(o) / (1 - q(x)).
+
+    Everything in time linear in V. The last outcome is a value that no record has.
+
+    Args:
+        error: in (0, 1).
+        base: (V + 1,) answers of anybody; the last is "a value that no record has", positive.
+    """
+
+    def __init__(self, error: float, base: np.ndarray) -> None:
+        self.base = base
+        self.error = error
+        known = base[:-1]
+        others = 1.0 - known
+        self._share = error / others  # of each wrong answer, per unit of its frequency
+        # H(answer | value) = -(1-e) log(1-e) - sum over o != x of s q(o) log(s q(o)), s = e / (1 - q(x))
+        logs = base * np.log2(base)
+        within = logs.sum() - logs[:-1]
+        self._noise = np.concatenate(
+            [
+                [entropy(base)],
+                -(1.0 - error) * np.log2(1.0 - error) - self._share * (within + np.log2(self._share) * others),
+            ]
+        )
+
+    def answers(self, masses: np.ndarray) -> np.ndarray:
+        """Mass of each answer, (..., O)."""
+        right = masses[..., 1:]
+        wrong = right * self._share
+        told = self.base * (masses[..., :1] + wrong.sum(axis=-1, keepdims=True))
+        told[..., :-1] += right * (1.0 - self.error) - wrong * self.base[:-1]
+        return told
+
+    def noise(self, masses: np.ndarray) -> np.ndarray:
+        """Entropy of the answer that remains when the value is known, in bits."""
+        return masses @ self._noise
+
+    def squared(self, masses: np.ndarray) -> np.ndarray:
+        """Sum over codes of mass times P(answer | code) squared, (..., O)."""
+        right = masses[..., 1:]
+        wrong = right * self._share**2
+        told = self.base**2 * (masses[..., :1] + wrong.sum(axis=-1, keepdims=True))
+        told[..., :-1] += right * (1.0 - self.error) ** 2 - wrong * self.base[:-1] ** 2
+        return told
+
+    def log_ratios(self, outcome: int) -> np.ndarray:
+        """log P(outcome | code) - log base(outcome), (V + 1,)."""
+        ratios = np.concatenate([[0.0], np.log(self._share)])
+        if outcome < len(self._share):
+            ratios[outcome + 1] = np.log(1.0 - self.error) - np.log(self.base[outcome])
+        return ratios
+
+    def table(self) -> np.ndarray:
+        """P(answer | code), (V + 1, O)."""
+        known = len(self._share)
+        shares = np.vstack([self.base, self._share[:, None] * self.base])
+        shares[np.arange(1, known + 1), np.arange(known)] = 1.0 - self.error
+        return shares
+
+
+def kernel_channel(error: float, counts: np.ndarray, padding: int, spread: float) -> TableChannel:
+    """Near or far on a grid: (1 - error) times a normal kernel, plus `error` times anybody's answers.
+
+    Args:
+        error: in (0, 1).
+        counts: (V,) records of each step of the grid.
+        padding: steps of the grid of answers beyond that of values, at both ends.
+        spread: standard deviation of an honest answer, in steps.
+    """
+    values = np.arange(len(counts))
+    outcomes = np.arange(-padding, len(counts) + padding)
+    kernel = np.exp(-0.5 * ((outcomes[None] - values[:, None]) / spread) ** 2)
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    # One more person, who may be anywhere: no answer is impossible.
+    base = (counts @ kernel + 1.0 / len(outcomes)) / (counts.sum() + 1.0)
+    return TableChannel((1.0 - error) * kernel + error * base, base)
+
+
+def smoothed(counts: np.ndarray) -> np.ndarray:
+    """Frequencies of V values and of one that no record has, (V + 1,), after adding one to each."""
+    return np.append(counts + 1.0, 1.0) / (counts.sum() + len(counts) + 1.0)

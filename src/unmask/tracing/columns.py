@@ -1,0 +1,201 @@
+"""Columns of a register as codes: values sorted, numbers on a grid, 0 for "not recorded"."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+
+from unmask.errors import DataError
+from unmask.tracing.dictionary import Attribute, Dictionary
+from unmask.tracing.models import Categorical, Day, Model, Numeric, Ordinal, Score, Text
+from unmask.tracing.tables import as_text
+
+_MOST_STEPS = 512  # of a numeric grid
+_STEPS_PER_SPREAD = 4.0
+
+_OF_KIND: dict[str, type[Categorical] | type[Text] | type[Day]] = {
+    "categorical": Categorical,
+    "string": Text,
+    "date": Day,
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of N records: codes (N,), unsigned and as narrow as they can be, and the model that reads answers."""
+
+    codes: np.ndarray
+    model: Model
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How values become codes.
+
+    Attributes:
+        codes: (D,) of the D values it was made from, 0 for "not recorded".
+        width: number of codes, V + 1.
+        model: makes the model from the number of records with each code, (V + 1,).
+    """
+
+    codes: np.ndarray
+    width: int
+    model: Callable[[np.ndarray], Model]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Code k is of numbers in [low + (k - 1) step, low + k step); `steps` of them, `low` and `step` in their unit."""
+
+    low: float
+    step: float
+    steps: int
+
+    def codes(self, numbers: np.ndarray) -> np.ndarray:
+        """Codes of numbers, (D,), int64; NaN is "not recorded"."""
+        return np.nan_to_num(np.floor((numbers - self.low) / self.step) + 1.0, nan=0.0).astype(np.int64)
+
+    def coding(self, name: str, attribute: Attribute, codes: np.ndarray) -> Coding:
+        """How numbers with these codes were coded."""
+        return Coding(codes, self.steps + 1, lambda counts: Numeric(name, attribute, counts, self.low, self.step))
+
+
+def narrow(codes: np.ndarray, most: int) -> np.ndarray:
+    """Codes in the narrowest unsigned type that holds `most`."""
+    return codes.astype(np.min_scalar_type(most), copy=False)
+
+
+def check_columns(dictionary: Dictionary, there: Sequence[str]) -> None:
+    """See that a register with these columns has what the dictionary speaks of; scores are not in registers.
+
+    Raises:
+        DataError: the column of identifiers or of an attribute in use is not there.
+    """
+    read = [name for name, attribute in dictionary.used.items() if attribute.kind != "score"]
+    missing = [name for name in (dictionary.id, *read) if name not in there]
+    if missing:
+        raise DataError(f"the register has no column {missing[0]!r}; it has {', '.join(there)}")
+
+
+def notes_on(dictionary: Dictionary, models: Mapping[str, Model], size: int) -> tuple[str, ...]:
+    """What people should know of a register of `size` records that has been read."""
+    notes = [
+        f"{name}: nothing is recorded in this column; it is left out" for name in dictionary.used if name not in models
+    ]
+    if size == 1:
+        notes.append("one record: all that can be asked is whether this is the person")
+    return tuple(notes)
+
+
+def together(widths: Mapping[str, int], most: int) -> list[list[str]]:
+    """Columns in groups whose joint codes number `most` at most; a wider column is alone. `widths`: codes of each."""
+    groups: list[list[str]] = []
+    for name in sorted(widths, key=lambda name: -widths[name]):
+        for group in groups:
+            if np.prod([float(widths[one]) for one in group]) * widths[name] <= most:
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return groups
+
+
+def code_column(name: str, attribute: Attribute, column: pa.ChunkedArray) -> Column | None:
+    """Code a column; None if nothing is recorded in it.
+
+    Raises:
+        DataError: a value is not of the attribute's kind; names the row and the remedy.
+    """
+    if attribute.kind == "score":
+        return Column(np.zeros(len(column), np.uint8), Score(name, attribute))
+    if attribute.kind == "numeric" and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        numbers = column.cast(pa.float64()).to_numpy()
+        found = _code_numbers(name, attribute, np.where(np.isfinite(numbers), numbers, np.nan))
+        return None if found is None else _column(found.codes, found)
+    index, texts = as_text(column)
+    places = np.asarray(index.cast(pa.int32()).fill_null(len(texts)))
+    # A dictionary-encoded column may list values that no record has.
+    there = np.bincount(places, minlength=len(texts) + 1) > 0
+    values = [value if had else None for value, had in zip(texts.to_pylist(), there[:-1], strict=True)]
+    coding = code_values(name, attribute, values, lambda place: f"record {int(np.argmax(places == place)) + 1}")
+    return None if coding is None else _column(narrow(np.append(coding.codes, 0), coding.width - 1)[places], coding)
+
+
+def _column(codes: np.ndarray, coding: Coding) -> Column:
+    return Column(narrow(codes, coding.width - 1), coding.model(np.bincount(codes, minlength=coding.width)))
+
+
+def code_values(
+    name: str, attribute: Attribute, values: Sequence[str | None], where: Callable[[int], str]
+) -> Coding | None:
+    """Code texts of any kind but "score"; None if nothing is recorded.
+
+    Args:
+        name, attribute: what they are of.
+        values: (D,) texts; None is "not recorded".
+        where: says, for a place in `values`, which record has that value.
+
+    Raises:
+        DataError: a value is not of the attribute's kind; names where and the remedy.
+    """
+    if all(value is None for value in values):
+        return None
+    if attribute.kind == "numeric":
+        _refuse_others(name, values, where, _is_number, "is not a number; mend it, leave it empty, or change the kind")
+        return _code_numbers(name, attribute, np.array([np.nan if value is None else float(value) for value in values]))
+    if attribute.kind == "ordinal":
+        known = list(attribute.order or ())
+        _refuse_others(name, values, where, set(known).__contains__, f"is not in order = {known}")
+        kind: type[Ordinal] | type[Categorical] | type[Text] | type[Day] = Ordinal
+    else:
+        if attribute.kind == "date":
+            _refuse_others(name, values, where, _is_date, "is not a date; write YYYY-MM-DD")
+        known = sorted({value for value in values if value is not None})
+        kind = _OF_KIND[attribute.kind]
+    code = {value: place for place, value in enumerate(known, 1)}
+    codes = np.array([0 if value is None else code[value] for value in values], np.int64)
+    return Coding(codes, len(known) + 1, lambda counts: kind(name, attribute, known, counts))
+
+
+def _code_numbers(name: str, attribute: Attribute, numbers: np.ndarray) -> Coding | None:
+    there = numbers[~np.isnan(numbers)]
+    if not len(there):
+        return None
+    steps = grid(attribute, float(there.min()), float(there.max()), bool((there == np.floor(there)).all()))
+    return steps.coding(name, attribute, steps.codes(numbers))
+
+
+def grid(attribute: Attribute, low: float, high: float, whole: bool) -> Grid:
+    """A grid between two numbers, fine enough for the attribute's spread; `whole` numbers stay whole."""
+    assert attribute.spread is not None  # numeric attributes have one
+    step = max(attribute.spread / _STEPS_PER_SPREAD, (high - low) / (_MOST_STEPS - 1))
+    if whole:
+        step = float(max(1.0, np.ceil(step)))
+    low -= step / 2
+    # Divided as codes are: `//` may round the other way, and the greatest number would fall off the grid.
+    return Grid(low, step, int(np.floor((high - low) / step)) + 1)
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return bool(np.isfinite(float(value)))
+    except ValueError:
+        return False
+
+
+def _is_date(value: str) -> bool:
+    try:
+        date.fromisoformat(value.strip())
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_others(
+    name: str, values: Iterable[str | None], where: Callable[[int], str], fits: Callable[[str], bool], told: str
+) -> None:
+    for place, value in enumerate(values):
+        if value is not None and not fits(value):
+            raise DataError(f"{name}: {where(place)} has {value!r}, which {told}")
