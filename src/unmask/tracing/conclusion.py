@@ -1,0 +1,246 @@
+"""When the question is settled, on which answers that rests, and what if one of them is wrong."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from unmask.tracing.belief import Belief
+from unmask.tracing.questions import Question, open_questions
+
+Status = Literal["identified", "candidate_set", "not_in_register", "undetermined"]
+_EXACT = 12  # answers whose subsets are all tried for the smallest core set
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """When to stop asking.
+
+    Attributes:
+        identified: probability from which a record is the person.
+        ratio: how many times likelier than the next record it must be.
+        weak: probability that must remain whichever single answer is left out, if `robust`.
+        robust: whether a conclusion must not hang on one answer.
+        absent: probability from which it is nobody in the register.
+        least_bits: expected bits per cost below which a question is not worth asking.
+        budget: cost that may be spent; None: any.
+    """
+
+    identified: float = 0.95
+    ratio: float = 10.0
+    weak: float = 0.5
+    robust: bool = False
+    absent: float = 0.95
+    least_bits: float = 0.01
+    budget: float | None = None
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What can be said. `rows`: the record, or the records that cannot be told apart; `reason`: one sentence."""
+
+    status: Status
+    rows: tuple[int, ...]
+    count: int
+    probability: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a record stands on some of the answers: its probability, that of the next record, that of nobody."""
+
+    probability: float
+    second: float
+    absent: float
+
+
+class Subsets:
+    """The belief that a part of the answers alone would give, about the record that now leads."""
+
+    def __init__(self, belief: Belief) -> None:
+        self._belief = belief
+        self._patterns = belief.weighed.patterns()
+        self.names = self._patterns.names
+        leader = int(belief.weighed.rows[0])
+        self._leader = int(np.argmin(np.abs(self._patterns.log_ratios - self._of_row(leader)).sum(axis=1)))
+
+    def _of_row(self, row: int) -> np.ndarray:
+        """The log ratios of one record, in the order of the names."""
+        register, found = self._belief.register, []
+        identifier = register.ids(np.array([row]))[0]
+        for source in self._belief.sources:
+            codes = register.codes(np.array([row]), tuple(source.tables))[0]
+            found += [table[code] for table, code in zip(source.tables.values(), codes, strict=True)]
+            for listed in source.scores.values():
+                of_id = dict(zip(listed.ids, listed.log_ratios, strict=True))
+                found.append(of_id.get(identifier, listed.unlisted))
+        return np.array(found)
+
+    @cached_property
+    def leading(self) -> np.ndarray:
+        """log ratio of each answer for the record that leads, (A,), natural."""
+        return self._patterns.log_ratios[self._leader]
+
+    def standing(self, names: Iterable[str]) -> Standing:
+        """On these answers alone."""
+        chosen, belief, patterns = set(names), self._belief, self._patterns
+        logs = np.zeros(len(patterns.counts))
+        for source in belief.sources:
+            columns = [patterns.names.index(name) for name in source.names if name in chosen]
+            if columns:
+                logs = logs + source.trusted(patterns.log_ratios[:, columns].sum(axis=1))
+        top = logs.max()
+        weights = np.exp(logs - top)
+        present = float((patterns.counts @ weights) / patterns.counts.sum())
+        ratios = {name: ratio for name, ratio in belief.ratios.items() if name in chosen}
+        prior = belief.register.dictionary.absent
+        absent = prior * np.exp(np.clip(belief.absentees.given(ratios).log_ratio - top, -700.0, 700.0))
+        whole = (1.0 - prior) * present + absent
+        each = (1.0 - prior) * weights / (patterns.counts.sum() * whole)
+        others = np.where(patterns.counts - (np.arange(len(each)) == self._leader) > 0, each, 0.0)
+        return Standing(float(each[self._leader]), float(others.max()), float(absent / whole))
+
+
+def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: float = 0.0) -> Conclusion | None:
+    """The conclusion, or None: ask on.
+
+    Args:
+        belief: after the answers.
+        rule: when to stop.
+        questions: those that may be asked next.
+        spent: cost of the answers so far.
+    """
+    candidates = belief.candidates
+    first = candidates[0]
+    if belief.absent >= rule.absent:
+        told = f"nobody in the register fits: {_percent(belief.absent)} that the person is not in it"
+        return Conclusion("not_in_register", (), 0, belief.absent, told)
+    if _identified(rule, Standing(first.probability, candidates[1].probability if candidates[1:] else 0.0, 0.0)):
+        frail = _frail(belief, rule)
+        if frail is None:
+            told = f"{_percent(first.probability)} that this is the person"
+            return Conclusion("identified", (first.row,), 1, first.probability, told)
+    else:
+        frail = None
+    alike = _indistinguishable(belief)
+    mass = sum(candidate.probability for candidate in candidates if candidate.row in alike)
+    if len(alike) > 1 and mass >= rule.identified:
+        told = f"{len(alike)} records that nothing available tells apart hold {_percent(mass)} together"
+        return Conclusion("candidate_set", alike, len(alike), mass, told)
+    affordable = [q for q in questions if rule.budget is None or spent + q.cost <= rule.budget]
+    if any(question.worth >= rule.least_bits for question in affordable):
+        return None
+    tied = belief.weighed.tied
+    mass = tied * first.probability
+    if tied > 1 and mass >= rule.identified:
+        rows = tuple(candidate.row for candidate in candidates[:tied])
+        told = f"{tied} records fit the answers equally and hold {_percent(mass)} together"
+        return Conclusion("candidate_set", rows, tied, mass, told)
+    if frail is not None:
+        told = f"{_percent(first.probability)}, but without the answer about {frail} not even {_percent(rule.weak)}"
+    elif len(affordable) < len(questions):
+        told = "the budget is spent"
+    elif questions:
+        told = "no further question is expected to tell enough"
+    else:
+        told = "there is nothing left to ask"
+    return Conclusion(
+        "undetermined", (), 0, first.probability, f"{told}; the likeliest record has {_percent(first.probability)}"
+    )
+
+
+def _identified(rule: StopRule, standing: Standing) -> bool:
+    return standing.probability >= rule.identified and standing.probability >= rule.ratio * standing.second
+
+
+def _frail(belief: Belief, rule: StopRule) -> str | None:
+    """The answer without which the leading record falls below `weak`, or None."""
+    if not rule.robust:
+        return None
+    left_out = without_each(Subsets(belief))
+    name = min(left_out, key=lambda name: left_out[name].probability, default=None)
+    return name if name is not None and left_out[name].probability < rule.weak else None
+
+
+def _indistinguishable(belief: Belief) -> tuple[int, ...]:
+    """The leading records that agree in all that was answered or may still be."""
+    told = {name for source in belief.sources for name in source.tables}
+    codes = belief.register.codes(belief.weighed.rows, sorted(told.union(open_questions(belief))))
+    return tuple(int(row) for row in belief.weighed.rows[(codes == codes[0]).all(axis=1)])
+
+
+def without_each(subsets: Subsets) -> dict[str, Standing]:
+    """Counterfactuals: where the leading record would stand if one answer were left out, for every answer."""
+    return {name: subsets.standing(one for one in subsets.names if one != name) for name in subsets.names}
+
+
+def settles(rule: StopRule, status: Status) -> Callable[[Standing], bool]:
+    """Whether a standing is enough for a conclusion; of "identified" and "not_in_register"."""
+    if status == "not_in_register":
+        return lambda standing: standing.absent >= rule.absent
+    return lambda standing: _identified(rule, standing)
+
+
+@dataclass(frozen=True)
+class CoreSet:
+    """The answers that settle it.
+
+    Attributes:
+        names: a set from which no answer can go; the smallest one if `exact`.
+        indispensable: answers without which even all the others do not settle it.
+        exact: whether all smaller sets were tried.
+    """
+
+    names: tuple[str, ...]
+    indispensable: tuple[str, ...]
+    exact: bool
+
+
+def core_set(subsets: Subsets, enough: Callable[[Standing], bool], absent: bool = False) -> CoreSet | None:
+    """The core identification set of the answers; None if all of them do not settle it.
+
+    Forward by weight of evidence, then reverse deletion; of up to 12 answers all smaller sets are tried too.
+
+    Args:
+        subsets: of the answers.
+        enough: see `settles`.
+        absent: whether it is "not in the register" that is settled.
+    """
+    every = subsets.names
+    if not enough(subsets.standing(every)):
+        return None
+
+    def weight(names: list[str]) -> float:
+        standing = subsets.standing(names)
+        return standing.absent if absent else standing.probability
+
+    chosen: list[str] = []
+    while not enough(subsets.standing(chosen)):
+        left = [name for name in every if name not in chosen]
+        chosen.append(max(left, key=lambda name: weight([*chosen, name])))
+    for name in list(chosen):
+        fewer = [one for one in chosen if one != name]
+        if enough(subsets.standing(fewer)):
+            chosen = fewer
+    exact = len(every) <= _EXACT
+    if exact:
+        smaller = (
+            names
+            for size in range(len(chosen))
+            for names in itertools.combinations(every, size)
+            if enough(subsets.standing(names))
+        )
+        chosen = list(next(smaller, tuple(chosen)))
+    needed = tuple(name for name in every if not enough(subsets.standing(one for one in every if one != name)))
+    return CoreSet(tuple(name for name in every if name in chosen), needed, exact)
+
+
+def _percent(share: float) -> str:
+    """A probability for people: never "100 %" for what is not certain."""
+    if share > 0.999:
+        return "over 99.9 %"
+    return f"{100 * share:.0f} %" if 0.1 <= share < 0.99 else f"{100 * share:.1f} %"
