@@ -1,0 +1,487 @@
+"""Records of one person, found before tracing: duplicates split the probability, and no answer tells them apart.
+
+Probabilistic linkage after Fellegi and Sunter by Splink (the "linkage" extra), trained in its recommended order: how
+many pairs match from strict rules, u by random sampling, m by expectation maximisation blocked on different columns in
+turn (methods/titf section 10).
+Which columns block is ours: see `_blocks`.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from scipy.special import expit
+
+from unmask.errors import DataError, MissingExtraError
+from unmask.evidence.terminal import safe_text
+from unmask.tracing.dictionary import Attribute, Dictionary
+from unmask.tracing.models import normal
+from unmask.tracing.tables import as_text, whole
+
+_LEAST = 20  # records from which anything can be learned
+_RECALL = 0.7  # guessed share of duplicates that agree in all columns of a strict rule
+_STRICT = 7.0  # bits beyond those of all pairs in which a strict rule must agree: hardly one pair does by chance
+_RULES = 4
+_COMPARED = 10.0  # pairs per record that may agree in a block
+# Pairs per expected match, and at least, on which m is learned: among many more alike by chance it would drown.
+_PER_MATCH, _FEWEST = 3.0, 30.0
+_TOLERATED = 1.2  # expected matches, of those that strict rules tell of, from which weights are found too high
+_DRAWN = 20_000  # pairs drawn to tell the recall of the strict rules
+_SAMPLED = 4e6  # pairs from which u is estimated
+_AGREE = 0.9  # m of "the same" from which training begins
+_ITERATIONS, _CONVERGED = 200, 1e-5
+_NEAR, _SIMILAR = 0.92, 0.8  # Jaro-Winkler similarity, as in `models`
+_FAR = 3.0  # spreads beyond which numbers are different
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Records that are probably of one person.
+
+    Attributes:
+        rows: ascending.
+        ids: identifiers of the rows.
+        probability: that its records match: the least, over its records, of the best match with another.
+    """
+
+    rows: tuple[int, ...]
+    ids: tuple[str, ...]
+    probability: float
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What was found.
+
+    Attributes:
+        records: of the register.
+        threshold: match probability from which two records are taken for one person's.
+        clusters: of two records or more, by row.
+        prior: estimated probability that two random records match.
+        blocks: columns of which all must be equal, in one block at least, for two records to be compared.
+        recall: estimated share of duplicate pairs that are compared at all.
+        errors: by attribute, 1 - m: the share of matching pairs that disagree, never 0; empty if there are no clusters.
+        notes: what did not go as it should, for people.
+    """
+
+    records: int
+    threshold: float
+    clusters: tuple[Cluster, ...]
+    prior: float
+    blocks: tuple[tuple[str, ...], ...]
+    recall: float
+    errors: dict[str, float]
+    notes: tuple[str, ...]
+
+
+def deduplicate(table: pa.Table, dictionary: Dictionary, threshold: float = 0.95, seed: int = 0) -> Duplicates:
+    """Find records of the same person. Identifiers may be there twice; they are not compared.
+
+    Args:
+        table: the register, N records.
+        dictionary: its columns; all are compared, those for verification too, but not those that are ignored.
+        threshold: match probability from which two records are taken for one person's, in (0, 1).
+        seed: of the sample from which u is estimated.
+
+    Raises:
+        MissingExtraError: Splink is not installed.
+        DataError: too few records or columns to learn from, a number that is none, or a column that is not there.
+    """
+    try:
+        from splink import DuckDBAPI, Linker, SettingsCreator, block_on
+    except ImportError as error:
+        raise MissingExtraError("linkage", "deduplication") from error
+    if not 0.0 < threshold < 1.0:
+        raise DataError(f"the threshold is a probability between 0 and 1, not {threshold}")
+    if table.num_rows < _LEAST:
+        raise DataError(f"{table.num_rows} records are too few to learn from: {_LEAST} or more, or compare them by eye")
+    columns, bits = _prepared(table, dictionary)
+    if len(columns) < 3:
+        raise DataError("finding duplicates takes three columns or more in which records differ")
+    names = list(columns)
+    short = {name: f"c{place}" for place, name in enumerate(names)}  # names that need no quoting in SQL
+    prepared = pa.table({"unique_id": pa.array(range(table.num_rows)), **{short[n]: columns[n] for n in names}})
+    pairs = table.num_rows * (table.num_rows - 1) / 2
+    blockable = {name: bits[name] for name in names if dictionary.attributes[name].kind != "numeric"}
+    blockable = blockable if len(blockable) > 2 else bits
+    renamed = prepared.rename_columns(["unique_id", *names])
+    blocks = _blocks(blockable, renamed, _COMPARED * table.num_rows)
+    strict = _strict(blockable, np.log2(pairs) + _STRICT)
+    rules: list[Any] = [block_on(*(short[name] for name in block)) for block in blocks]
+    strict_rules: list[Any] = [block_on(*(short[name] for name in some)) for some in strict]
+    settings = SettingsCreator(
+        link_type="dedupe_only",
+        comparisons=[_comparison(short[name], dictionary.attributes[name]) for name in names],
+        blocking_rules_to_generate_predictions=rules,
+        probability_two_random_records_match=1.0 / pairs,
+    )
+    notes: list[str] = []
+    with duckdb.connect() as connection:
+        linker = Linker(DuckDBAPI(connection).register(prepared), settings, log_level=logging.ERROR)
+        try:
+            linker.training.estimate_probability_two_random_records_match(strict_rules, recall=_RECALL)
+        except ValueError as error:
+            raise DataError("nearly all pairs of records agree: these columns do not tell people apart") from error
+        linker.training.estimate_u_using_random_sampling(max_pairs=_SAMPLED, seed=seed)
+        model = linker.misc.save_model_to_json()
+        if not model["probability_two_random_records_match"]:
+            notes.append("no two records agree in what would be strict: one pair of duplicates is assumed beforehand")
+            model["probability_two_random_records_match"] = 1.0 / pairs
+        matches = pairs * model["probability_two_random_records_match"]
+        learned_on = _blocks(blockable, renamed, max(_PER_MATCH * matches, _FEWEST))
+        equal = [" and ".join(f"l.{short[name]} = r.{short[name]}" for name in block) for block in learned_on]
+        training = model | {"blocking_rules_to_generate_predictions": [{"blocking_rule": rule} for rule in equal]}
+        linker = Linker(DuckDBAPI(connection).register(prepared), training, log_level=logging.ERROR)
+        compared = linker.inference.predict(warning_mode="never").physical_name
+        gammas = ", ".join(f"gamma_{short[name]}" for name in names)
+        found = connection.execute(f"select {gammas}, count(*) from {compared} group by all order by all").fetchall()
+        patterns = np.array(found, np.int64).reshape(-1, len(names) + 1)
+        _train(model, patterns, [[names.index(name) for name in block] for block in learned_on], matches)
+        agreeing = _agreeing(model, names, dictionary)
+        # Both records must have it recorded.
+        equal_both = {name: agreeing[name] * (1.0 - columns[name].null_count / table.num_rows) ** 2 for name in names}
+        matches *= _RECALL / _recall(strict, equal_both, seed)
+        model["probability_two_random_records_match"] = min(matches / pairs, 0.5)
+        linker = Linker(DuckDBAPI(connection).register(prepared), model, log_level=logging.ERROR)
+        weights = linker.inference.predict(warning_mode="never").as_pyarrow_table()["match_weight"].to_numpy()
+        shift = _excess(weights, _TOLERATED * matches)
+        if shift > 0.0:
+            notes.append(
+                "more records are alike than strict rules tell of duplicates, as where columns depend on one another: "
+                f"all match weights were lowered by {shift:.1f} bits, so that no more matches are expected"
+            )
+            odds = 2.0**-shift * matches / max(pairs - matches, 1.0)
+            model["probability_two_random_records_match"] = odds / (1.0 + odds)
+        linker = Linker(DuckDBAPI(connection).register(prepared), model, log_level=logging.ERROR)
+        predicted = linker.inference.predict(threshold_match_probability=threshold, warning_mode="never")
+        clustered = linker.clustering.cluster_pairwise_predictions_at_threshold(
+            predicted, threshold_match_probability=threshold
+        )
+        edges, nodes = predicted.as_pyarrow_table(), clustered.as_pyarrow_table()
+    clusters = _clusters(edges, nodes, _ids(table, dictionary.id))
+    missed = np.prod([1.0 - np.prod([equal_both[name] for name in block]) for block in blocks])
+    least = 1.0 / (edges.num_rows + 2.0)
+    errors = {name: round(float(np.clip(1.0 - share, least, 1.0 - least)), 6) for name, share in agreeing.items()}
+    return Duplicates(
+        table.num_rows,
+        threshold,
+        clusters,
+        float(matches / pairs),
+        tuple(blocks),
+        float(1.0 - missed),
+        errors if clusters else {},
+        tuple(notes),
+    )
+
+
+def _ids(table: pa.Table, name: str) -> list[str]:
+    if name not in table.column_names:
+        raise DataError(f"the register has no column {name!r}; it has {', '.join(table.column_names)}")
+    index, texts = as_text(table[name])
+    return ["" if text is None else text for text in texts.take(index).to_pylist()]
+
+
+def _prepared(table: pa.Table, dictionary: Dictionary) -> tuple[dict[str, pa.Array], dict[str, float]]:
+    """Columns to compare, texts as they are compared, and bits in which two random records agree, -log2 P(equal)."""
+    columns, bits = {}, {}
+    for name, attribute in dictionary.used.items():
+        if attribute.kind == "score":
+            continue
+        if name not in table.column_names:
+            raise DataError(f"the register has no column {name!r}; it has {', '.join(table.column_names)}")
+        index, texts = as_text(table[name])
+        values: list[Any] = [None if text is None else normal(text) or None for text in texts.to_pylist()]
+        if attribute.kind == "numeric":
+            values = [_number(name, value) for value in values]
+        kind = pa.float64() if attribute.kind == "numeric" else pa.string()
+        columns[name] = pa.array(values, kind).take(index)
+        counts = np.array(columns[name].drop_null().value_counts().field("counts"), float)
+        if len(counts) < 2:
+            del columns[name]
+        else:
+            # One more pair: values that are there once each do not make a column that never agrees by chance.
+            bits[name] = float(np.log2(counts.sum() ** 2) - np.log2((counts * (counts - 1.0)).sum() + 1.0))
+    return columns, bits
+
+
+def _number(name: str, value: str | None) -> float | None:
+    try:
+        found = None if value is None else float(value)
+    except ValueError as error:
+        raise DataError(f"{name}: {value!r} is not a number; mend it, leave it empty, or change the kind") from error
+    return found if found is not None and np.isfinite(found) else None
+
+
+def _blocks(bits: dict[str, float], prepared: pa.Table, most: float) -> list[tuple[str, ...]]:
+    """Disjoint sets of columns, two or more, in each of which at most so many pairs agree, if there are such.
+
+    Disjoint, so that an error in one leaves the others, and each column is learned in a pass that does not block on it.
+    Columns that tell most first: the fewer a block has, the fewer duplicates it misses.
+    """
+    order = sorted(bits, key=lambda name: -bits[name])
+    sets: list[list[str]] = []
+    chosen: list[str] = []
+    for name in order:
+        chosen.append(name)
+        if _agreeing_pairs(prepared, chosen) <= most:
+            sets.append(chosen)
+            chosen = []
+    if len(sets) < 2:
+        sets = [order[::2], order[1::2]]
+    return [tuple(some) for some in sets[:_RULES]]
+
+
+def _agreeing_pairs(prepared: pa.Table, names: Sequence[str]) -> float:
+    """Pairs of records that have the same values, and have them recorded, in all of some columns."""
+    counts = prepared.select(list(names)).drop_null().group_by(list(names)).aggregate([([], "count_all")])["count_all"]
+    of_each = counts.to_numpy().astype(float)
+    return float((of_each * (of_each - 1.0)).sum() / 2.0)
+
+
+def _strict(bits: dict[str, float], enough: float) -> list[tuple[str, ...]]:
+    """Sets of columns in each of which hardly a pair agrees by chance; all columns, if these do not tell so much."""
+    order = sorted(bits, key=lambda name: -bits[name])
+    found = []
+    for start in range(min(_RULES, len(order))):
+        chosen: list[str] = []
+        for name in order[start:] + order[:start]:
+            if sum(bits[one] for one in chosen) < enough:
+                chosen.append(name)
+        found.append(tuple(sorted(chosen)))
+    return sorted(set(found))
+
+
+def _comparison(column: str, attribute: Attribute) -> Any:
+    """How a column is compared: levels from "the same" to "other", with the frequency of a value that is the same."""
+    import splink.comparison_level_library as levels
+    import splink.comparison_library as comparisons
+
+    if attribute.kind == "numeric":
+        assert attribute.spread is not None  # numeric attributes have one
+        return comparisons.CustomComparison(
+            output_column_name=column,
+            comparison_levels=[
+                levels.NullLevel(column),
+                levels.ExactMatchLevel(column),
+                levels.AbsoluteDifferenceLevel(column, attribute.spread),
+                levels.AbsoluteDifferenceLevel(column, _FAR * attribute.spread),
+                levels.ElseLevel(),
+            ],
+        )
+    if attribute.kind == "string":
+        found: Any = comparisons.JaroWinklerAtThresholds(column, [_NEAR, _SIMILAR])
+    elif attribute.kind == "date":
+        found = comparisons.DamerauLevenshteinAtThresholds(column, [1, 2])
+    else:
+        found = comparisons.ExactMatch(column)
+    return found.configure(term_frequency_adjustments=True)
+
+
+def _levels(comparison: dict[str, Any]) -> list[dict[str, Any]]:
+    """Levels by Splink's comparison value, from 0 ("other") to the same."""
+    return [level for level in comparison["comparison_levels"] if not level.get("is_null_level")][::-1]
+
+
+def _train(model: dict[str, Any], patterns: np.ndarray, blocks: Sequence[Sequence[int]], matches: float) -> None:
+    """Put m into a model: the mean over passes, one per block, of expectation maximisation on its pairs.
+
+    Not Splink's own, which adds no pseudo-pair: where a level is in no match its m goes to 0, any difference would be
+    final, and version 5.0 stops with an error as the number underflows. u is free in a pass, from where sampling has
+    it: columns depend on one another, and records that agree in a block are more alike than random ones anyway.
+
+    Args:
+        model: in Splink's form, with u and the prior.
+        patterns: (P, A + 1) comparison values of the A columns, -1: not recorded; last, the pairs that have them.
+        blocks: columns that are equal in all pairs of a pass, and of which it learns nothing.
+        matches: pairs that match, as the prior has it.
+    """
+    levels = [_levels(comparison) for comparison in model["comparisons"]]
+    gammas, counts = patterns[:, :-1], patterns[:, -1].astype(float)
+    for level in (level for some in levels for level in some):
+        level["u_probability"] = max(float(level.get("u_probability") or 0.0), 0.5 / _SAMPLED)
+    passes: list[list[np.ndarray]] = [[] for _ in levels]
+    for block in blocks:
+        inside = (gammas[:, block] == [len(levels[column]) - 1 for column in block]).all(axis=1)
+        free = [column for column in range(len(levels)) if column not in block]
+        # Of all pairs that match, most are in the block.
+        share = np.clip(matches / max(counts[inside].sum(), 1.0), 1e-6, 0.9)
+        learned = _maximised(gammas[inside], counts[inside], [levels[column] for column in free], free, float(share))
+        for column, shares in zip(free, learned, strict=True):
+            passes[column].append(shares)
+    for some, found in zip(levels, passes, strict=True):
+        for level, share in zip(some, np.mean(found, axis=0), strict=True):
+            level["m_probability"] = float(share)
+
+
+def _maximised(
+    gammas: np.ndarray, counts: np.ndarray, levels: list[list[dict[str, Any]]], columns: list[int], matching: float
+) -> list[np.ndarray]:
+    """m of each level of the columns, from the patterns of one block of which a share `matching` may match."""
+    shares = [np.full(len(some), (1.0 - _AGREE) / (len(some) - 1)) for some in levels]
+    for each in shares:
+        each[-1] = _AGREE
+    others = [np.array([level["u_probability"] for level in some]) for some in levels]
+    for _ in range(_ITERATIONS):
+        odds = np.full(len(gammas), np.log(matching) - np.log1p(-matching))
+        for column, m, u in zip(columns, shares, others, strict=True):
+            # Comparison value -1, "not recorded", is the last entry: it tells nothing.
+            odds += np.append(np.log(m / u), 0.0)[gammas[:, column]]
+        weights = counts * expit(odds)
+        matching = float((weights.sum() + 1.0) / (counts.sum() + 2.0))
+        before, shares, apart = shares, [], counts - weights
+        others = [_shares(gammas[:, column], apart, u) for column, u in zip(columns, others, strict=True)]
+        shares = [_shares(gammas[:, column], weights, m) for column, m in zip(columns, before, strict=True)]
+        if max(float(np.abs(one - other).max()) for one, other in zip(before, shares, strict=True)) < _CONVERGED:
+            break
+    return shares
+
+
+def _shares(values: np.ndarray, weights: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Shares of levels, with one pseudo-pair; (L,)."""
+    told = values >= 0
+    found = np.bincount(values[told], weights[told], len(before)) + 1.0 / len(before)
+    return found / found.sum()
+
+
+def _agreeing(model: dict[str, Any], names: Sequence[str], dictionary: Dictionary) -> dict[str, float]:
+    """m of each attribute: share of matching pairs that are the same; of numbers, that are near."""
+    found = {}
+    for name, comparison in zip(names, model["comparisons"], strict=True):
+        told = _levels(comparison)
+        same = told[1:] if dictionary.attributes[name].kind == "numeric" else told[-1:]
+        found[name] = min(sum(float(level["m_probability"]) for level in same), 1.0)
+    return found
+
+
+def _recall(rules: Sequence[Sequence[str]], agreeing: dict[str, float], seed: int) -> float:
+    """Share of matching pairs that agree in all columns of a rule, of at least one rule."""
+    names = list(agreeing)
+    agree = np.random.default_rng(seed).random((_DRAWN, len(names))) < np.array(list(agreeing.values()))
+    met = np.any([agree[:, [names.index(name) for name in rule]].all(axis=1) for rule in rules], axis=0)
+    return float((met.sum() + 1.0) / (_DRAWN + 2.0))
+
+
+def _excess(weights: np.ndarray, matches: float) -> float:
+    """Bits by which match weights must be lowered for no more than so many matches to be expected; 0 if none need."""
+    low, high = 0.0, 200.0
+    if expit(weights * np.log(2.0)).sum() <= matches:
+        return 0.0
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        few = expit((weights - middle) * np.log(2.0)).sum() <= matches
+        low, high = (low, middle) if few else (middle, high)
+    return high
+
+
+def _clusters(edges: pa.Table, nodes: pa.Table, ids: list[str]) -> tuple[Cluster, ...]:
+    best: dict[int, float] = {}
+    for side in ("unique_id_l", "unique_id_r"):
+        for row, probability in zip(edges[side].to_pylist(), edges["match_probability"].to_pylist(), strict=True):
+            best[row] = max(best.get(row, 0.0), probability)
+    members: dict[Any, list[int]] = {}
+    for cluster, row in zip(nodes["cluster_id"].to_pylist(), nodes["unique_id"].to_pylist(), strict=True):
+        if row in best:
+            members.setdefault(cluster, []).append(row)
+    found = (tuple(sorted(rows)) for rows in members.values())
+    return tuple(
+        Cluster(rows, tuple(ids[row] for row in rows), min(best[row] for row in rows)) for rows in sorted(found)
+    )
+
+
+def with_errors(dictionary: Dictionary, found: Duplicates) -> Dictionary:
+    """The data dictionary with the error rates that duplicates suggest: 1 - m.
+
+    Strings and dates with shares of levels keep these; what the pair shows is how often register entries differ, which
+    is an answer's error only as far as answers are as good as the register.
+    """
+    attributes = {
+        name: attribute.model_copy(update={"error": found.errors[name]}) if name in found.errors else attribute
+        for name, attribute in dictionary.attributes.items()
+    }
+    return dictionary.model_copy(update={"attributes": attributes})
+
+
+def without_duplicates(table: pa.Table, found: Duplicates) -> tuple[pa.Table, pa.Table]:
+    """(the register without duplicates, what was merged).
+
+    Of each cluster the record with most values stays, the first of several. What was merged has a row for each record
+    of a cluster: cluster (from 1), identifier, kept_as (the identifier that stays), match_probability.
+    """
+    filled = sum(
+        (np.asarray([text is not None for text in _texts(table, name)], int) for name in table.column_names),
+        np.zeros(table.num_rows, int),
+    )
+    stay = np.ones(table.num_rows, bool)
+    merged = []
+    for number, cluster in enumerate(found.clusters, 1):
+        kept = int(np.argmax(filled[list(cluster.rows)]))
+        stay[[row for place, row in enumerate(cluster.rows) if place != kept]] = False
+        merged += [
+            {
+                "cluster": number,
+                "identifier": identifier,
+                "kept_as": cluster.ids[kept],
+                "match_probability": cluster.probability,
+            }
+            for identifier in cluster.ids
+        ]
+    schema = pa.schema(
+        {"cluster": pa.int64(), "identifier": pa.string(), "kept_as": pa.string(), "match_probability": pa.float64()}
+    )
+    return table.filter(pa.array(stay)), pa.Table.from_pylist(merged, schema)
+
+
+def _texts(table: pa.Table, name: str) -> list[str | None]:
+    index, texts = as_text(table[name])
+    found: list[str | None] = texts.take(index).to_pylist()
+    return found
+
+
+def write_without_duplicates(table: pa.Table, found: Duplicates, register: Path, merged: Path) -> None:
+    """Write the register without duplicates, and what was merged; each as CSV or Parquet, by its suffix.
+
+    Raises:
+        DataError: another suffix, or it cannot be written there.
+    """
+    for path in (register, merged):
+        if path.suffix not in (".parquet", ".csv"):
+            raise DataError(f"{path}: write to a file that ends in .csv or .parquet")
+    for path, content in zip((register, merged), without_duplicates(table, found), strict=True):
+        with whole(path) as part:
+            if path.suffix == ".parquet":
+                pa.parquet.write_table(content, part)
+            else:
+                decoded = [
+                    field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+                    for field in content.schema
+                ]
+                pa.csv.write_csv(content.cast(pa.schema(decoded)), part)
+
+
+def print_duplicates(console: Console, found: Duplicates) -> None:
+    """Print the clusters, and what was learned from them."""
+    table = Table(title=f"Records of one person: {len(found.clusters):,} clusters in {found.records:,} records")
+    table.add_column("identifiers")
+    table.add_column("match probability", justify="right")
+    for cluster in found.clusters:
+        # Not "100.0 %": nothing learned from data is certain.
+        sure = "over 99.9%" if cluster.probability > 0.999 else f"{cluster.probability:.1%}"
+        table.add_row(Text(safe_text(", ".join(cluster.ids))), sure)
+    console.print(table)
+    blocks = "; ".join(" and ".join(block) for block in found.blocks)
+    console.print(Text(f"Compared: records that agree in {safe_text(blocks)}."))
+    console.print(f"That is an estimated {found.recall:.1%} of duplicates; the others were not compared.")
+    for name, error in found.errors.items():
+        console.print(Text(f"{safe_text(name)}: error {error:.3f} suggested (1 - m)"))
+    for note in found.notes:
+        console.print(Text(f"- {safe_text(note)}"))
