@@ -16,6 +16,7 @@ import typer
 
 from unmask import __version__
 from unmask.errors import Refused, UnmaskError
+from unmask.tracing.commands import app as tracing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(tracing, name="trace")
 
 PackOption = Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Forgery detector: an embedded pack or a folder.")]
 

@@ -1,0 +1,112 @@
+"""Answers as they are typed: NAME=VALUE, NAME=?, NAME~VALUE:SHARE,..., NAME=@SCORES.csv; and their pictures."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from unmask.errors import DataError
+from unmask.evidence.report import Report
+from unmask.tracing.dictionary import Dictionary
+
+UNAVAILABLE = "?"
+
+
+@dataclass(frozen=True)
+class Typed:
+    """An answer as typed; `told` None: not to be had."""
+
+    attribute: str
+    told: str | Mapping[str, float] | None
+
+
+def parse_answer(text: str, dictionary: Dictionary) -> Typed:
+    """Read one answer.
+
+    Raises:
+        DataError: it names no attribute or has no answer; says how to write one.
+    """
+    # Names may hold "=" themselves: the longest one that fits is meant.
+    fitting = [name for name in dictionary.used if text.startswith((f"{name}=", f"{name}~"))]
+    if not fitting:
+        asked = text.partition("=")[0].partition("~")[0]
+        raise DataError(f"{asked!r} is not an attribute of this register; it has {', '.join(dictionary.used)}")
+    name = max(fitting, key=len)
+    sign, told = text[len(name)], text[len(name) + 1 :].strip()
+    if not told:
+        raise DataError(f"{name}: an empty answer; write {name}=VALUE, or {name}=? if it is not to be had")
+    if sign == "~":
+        return Typed(name, _shares(name, told))
+    if told == UNAVAILABLE:
+        return Typed(name, None)
+    if dictionary.used[name].kind == "score":
+        if not told.startswith("@"):
+            raise DataError(f"{name}: its answer is a file with a score per record: {name}=@FILE.csv")
+        return Typed(name, read_scores(Path(told[1:]), dictionary.id))
+    return Typed(name, told)
+
+
+def _shares(name: str, told: str) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for part in told.split(","):
+        value, _, share = part.rpartition(":")
+        try:
+            shares[value.strip()] = float(share)
+        except ValueError:
+            value = ""
+        if not value.strip():
+            raise DataError(f"{name}: an uncertain answer is written {name}~VALUE:0.7,VALUE:0.3, not {told!r}")
+    return shares
+
+
+def read_scores(path: Path, identifier: str) -> dict[str, float]:
+    """Scores of records from a CSV with the columns of the identifier and "score".
+
+    Raises:
+        DataError: not there, without these columns, a score that is no number, or an identifier there twice.
+    """
+    scores: dict[str, float] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for line, row in enumerate(csv.DictReader(file), 2):
+                if row.get(identifier) is None or row.get("score") is None:
+                    raise DataError(f"{path}: needs the columns {identifier} and score")
+                if row[identifier] in scores:
+                    raise DataError(f"{path}: line {line}: {row[identifier]!r} is there twice")
+                try:
+                    scores[row[identifier]] = float(row["score"])
+                except ValueError as error:
+                    raise DataError(f"{path}: line {line}: {row['score']!r} is not a score") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as scores: {error}") from error
+    return scores
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that answers were taken from: its hash, and the probability that it shows what was."""
+
+    sha256: str
+    trust: float
+
+
+def picture_of(path: Path) -> Picture:
+    """A picture by its report from `unmask inspect --json`: the likelihood ratio, on even prior odds of a forgery.
+
+    A picture that could not be judged is trusted as far as one about which nothing was found: one half.
+
+    Raises:
+        DataError: it is not such a report, or one of several pictures.
+    """
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if len(lines) != 1:
+            raise DataError(f"{path}: holds reports of {len(lines)} files; give the report of the one picture")
+        report = Report.model_validate_json(lines[0])
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        told = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a report of `unmask inspect --json`: {told}") from error
+    odds = 10.0 ** (report.log10_lr or 0.0)
+    return Picture(report.sha256 or "", 1.0 / (1.0 + odds))

@@ -1,0 +1,530 @@
+"""`unmask trace`: one command per question about who it is. What a command needs is imported only when it runs."""
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import typer
+
+from unmask.errors import DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from unmask.tracing.case import CaseFile
+    from unmask.tracing.dictionary import Dictionary
+    from unmask.tracing.investigation import Investigation
+
+app = typer.Typer(no_args_is_help=True, help="Who is it? Traces a person in a lawful register by attributes.")
+
+RegisterArgument = Annotated[
+    str, typer.Argument(metavar="REGISTER", help="CSV, Parquet, Arrow or DuckDB (FILE.duckdb:TABLE).")
+]
+DictionaryOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Data dictionary (TOML) of `unmask trace profile`; guessed if left out."),
+]
+JsonOption = Annotated[str | None, typer.Option(metavar="FILE|-", help="Write the result as JSON.")]
+SeedOption = Annotated[int, typer.Option(help="Of everything random.")]
+Engine = Literal["memory", "duckdb", "spark"]
+PolicyName = Literal["info_gain", "ec2", "two_step", "static", "random", "fixed"]
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Turn a missing library into one line that names the extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("unmask"):
+            raise
+        raise MissingExtraError("trace", "unmask trace") from error
+
+
+@app.command()
+def find(
+    register: RegisterArgument,
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="What is known; NAME=? not to be had, NAME~A:0.7,B:0.3 uncertain; repeatable."
+        ),
+    ] = None,
+    dictionary: DictionaryOption = None,
+    case: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Case file: begun, or gone on with if it is there.")
+    ] = None,
+    purpose: Annotated[str, typer.Option(help="Why this person is looked for; kept in the case file.")] = "",
+    picture: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=REPORT",
+            help="The answer about NAME is from the picture of this `unmask inspect --json` report; repeatable.",
+        ),
+    ] = None,
+    json: JsonOption = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML page.")] = None,
+    policy: Annotated[PolicyName, typer.Option(help="How the next question is chosen.")] = "info_gain",
+    ask: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME...", help="The questions of --policy fixed, in this order.")
+    ] = None,
+    identified: Annotated[float, typer.Option(min=0.5, max=0.999999, help="Probability that settles it.")] = 0.95,
+    robust: Annotated[
+        bool, typer.Option("--robust/--no-robust", help="Whether it must not hang on a single answer.")
+    ] = True,
+    budget: Annotated[float | None, typer.Option(min=0.0, help="Cost that may be spent.")] = None,
+    absent: Annotated[
+        float | None, typer.Option(min=0.0, max=0.999999, help="Prior that the person is not in the register.")
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="memory; duckdb for a register that is larger; spark for one larger than a machine.")
+    ] = "memory",
+    seed: SeedOption = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but what --json - asks for.")] = False,
+) -> None:
+    """Who is it? Asks for the most useful fact next, says in bits why, and when it is settled, or cannot be.
+
+    On a terminal and without --answer it asks; otherwise it answers once. Exit code 0: settled (identified, a set of
+    candidates, not in the register); 1: not settled; 2: wrong usage or data; 130: interrupted.
+    """
+    with _extra():
+        from rich.console import Console
+
+        from unmask.interruption import Interruption
+        from unmask.tracing.case import Opened, case_file, now
+        from unmask.tracing.conclusion import StopRule
+        from unmask.tracing.investigation import Investigation
+        from unmask.tracing.terminal import print_report
+
+        if (ask is None) == (policy == "fixed"):
+            raise typer.BadParameter("--ask and --policy fixed go together")
+        console = Console(stderr=json == "-", quiet=quiet)
+        with console.status("reading the register") if console.is_terminal else nullcontext():
+            searched = _register(register, dictionary, absent, engine, console)
+        rule = StopRule(identified=identified, robust=robust, budget=budget)
+        order = [name.strip() for name in (ask or "").split(",") if name.strip()]
+        inquiry = Investigation(searched, rule, policy, order, seed)
+        mark = _digest(searched.dictionary)
+        opened = Opened(register, searched.fingerprint, mark, purpose, now())
+        pictures = _pictures(picture or [], searched.dictionary)
+        with Interruption() as interruption:
+            file = case_file(case, opened) if case is not None else nullcontext()
+            try:
+                with file as kept:
+                    if kept is not None:
+                        for event in kept.events:
+                            inquiry.happened(event)
+                        if kept.mended:
+                            console.print("note: the last line of the case was cut short and is dropped", style="dim")
+                    happen = _recorder(inquiry, kept, interruption.held_back)
+                    _tell(inquiry, answer or [], pictures, happen)
+                    if not answer and _at_a_terminal() and json != "-" and not quiet:
+                        _converse(inquiry, pictures, happen, console)
+            except KeyboardInterrupt:
+                told = f"; go on with --case {case}" if case is not None else ""
+                print(f"unmask: interrupted{told}", file=sys.stderr)
+                raise typer.Exit(130) from None
+            purpose = kept.opened.purpose if kept is not None else purpose
+        report = inquiry.report(register, mark, shlex.join(["unmask", *sys.argv[1:]]), purpose)
+        if html is not None:
+            from unmask.tracing.page import write_page
+
+            write_page(report, html)
+        if json is not None:
+            _write_json(report.model_dump_json(indent=1), json)
+        if json != "-":
+            print_report(console, report)
+            if report.status == "open":
+                from unmask.tracing.terminal import print_questions
+
+                print_questions(console, inquiry.questions())
+        raise typer.Exit(1 if report.status in ("open", "undetermined") else 0)
+
+
+@app.command()
+def profile(
+    register: RegisterArgument,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the data dictionary (TOML) here.")] = None,
+    observed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Answers of known people (identifier and attributes): learns errors from them."
+        ),
+    ] = None,
+    dictionary: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Data dictionary to learn into; guessed if left out.")
+    ] = None,
+) -> None:
+    """Guess what the columns are and how often answers err, or learn the latter; write a data dictionary to edit."""
+    with _extra():
+        from rich.console import Console
+
+        from unmask.tracing import profiling
+        from unmask.tracing.dictionary import dictionary_text, read_dictionary
+        from unmask.tracing.memory import coded
+        from unmask.tracing.tables import fingerprint, read_table
+
+        if dictionary is not None and observed is None:
+            raise typer.BadParameter("--dictionary is what --observed learns into: give both")
+        console = Console(stderr=out is None)
+        table = read_table(register)
+        if dictionary is None:
+            guessed = profiling.profile(table, register)
+            found = guessed.dictionary
+            profiling.print_profile(console, guessed)
+        else:
+            found = read_dictionary(dictionary)
+        if observed is not None:
+            learned = profiling.learn(found, coded(table, found, fingerprint(register)), read_table(observed))
+            profiling.print_learned(console, found, learned)
+            found = learned
+        if out is None:
+            print(dictionary_text(found), end="")
+        else:
+            _write_text(dictionary_text(found), out)
+            console.print(
+                f"written: {out}; edit it, then: unmask trace find {register} --dictionary {out}", markup=False
+            )
+
+
+@app.command()
+def audit(
+    register: RegisterArgument,
+    dictionary: DictionaryOption = None,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="Attributes taken together; as many as take about a minute if left out.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="People for whom a deeper core set is found exactly.")] = 200,
+    person: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only this person: the fewest facts that single them out.")
+    ] = None,
+    json: JsonOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """How few facts single people out, and which: to argue for collecting less."""
+    with _extra():
+        from dataclasses import asdict
+
+        from rich.console import Console
+
+        from unmask.tracing import audit as auditing
+
+        console = Console(stderr=json == "-")
+        searched = _register(register, dictionary, None, "memory", console)
+        if person is not None:
+            exposed = auditing.exposure(searched, person)
+            document = asdict(exposed)
+        else:
+            with _progress(console, "subsets") as progress:
+                found = auditing.audit(searched, depth, sample, seed, progress)
+            document = found.document()
+        if json is not None:
+            _write_json(_as_json(document), json)
+        if json != "-":
+            if person is not None:
+                auditing.print_exposure(console, exposed)
+            else:
+                auditing.print_audit(console, found)
+
+
+@app.command()
+def simulate(
+    register: RegisterArgument,
+    dictionary: DictionaryOption = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help=f"Policies to compare, of {', '.join(get_args(PolicyName))}; repeatable."),
+    ] = None,
+    targets: Annotated[int, typer.Option(min=1, help="People in the register to trace.")] = 200,
+    absentees: Annotated[
+        int, typer.Option(min=0, help="People to take out of the register and trace all the same.")
+    ] = 50,
+    error: Annotated[
+        float, typer.Option(min=0.0, help="Factor on the stated errors by which people really err.")
+    ] = 1.0,
+    missing: Annotated[float, typer.Option(min=0.0, max=0.99, help="Share of answers that are not to be had.")] = 0.0,
+    adversarial: Annotated[int, typer.Option(min=0, help="Attributes about which each person lies.")] = 0,
+    ask: Annotated[str | None, typer.Option(metavar="NAME,NAME...", help="The questions of --policy fixed.")] = None,
+    robust: Annotated[bool, typer.Option("--robust/--no-robust", help="Must not hang on a single answer.")] = False,
+    absent: Annotated[
+        float | None, typer.Option(min=0.0, max=0.999999, help="Prior that the person is not in the register.")
+    ] = None,
+    json: JsonOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Try tracing on people of the register who answer with errors: how often it is right, wrong, or says so."""
+    with _extra():
+        from dataclasses import asdict
+
+        from rich.console import Console
+
+        from unmask.tracing import simulation
+        from unmask.tracing.conclusion import StopRule
+        from unmask.tracing.tables import read_table
+
+        policies: list[Any] = list(policy or ["info_gain", "static", "random"])
+        unknown = [one for one in policies if one not in get_args(PolicyName)]
+        if unknown:
+            raise typer.BadParameter(f"{unknown[0]!r} is not a policy: {', '.join(get_args(PolicyName))}")
+        if (ask is None) == ("fixed" in policies):
+            raise typer.BadParameter("--ask and --policy fixed go together")
+        console = Console(stderr=json == "-")
+        table = read_table(register)
+        believed = _dictionary(register, dictionary, absent, table, console)
+        world = simulation.World(error, missing, adversarial)
+        bench = simulation.bench_of(table, believed, targets, absentees, world, seed)
+        order = [name.strip() for name in (ask or "").split(",") if name.strip()]
+        lines = {}
+        for one in policies:
+            with _progress(console, one) as progress:
+                trials = simulation.run(bench, one, StopRule(robust=robust), world, seed, order, progress)
+            lines[one] = simulation.summary(trials, believed.absent)
+        if json is not None:
+            _write_json(_as_json({name: asdict(line) for name, line in lines.items()}), json)
+        if json != "-":
+            simulation.print_summaries(console, lines)
+
+
+@app.command()
+def deduplicate(
+    register: RegisterArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The register without duplicates (Parquet or CSV).")],
+    merged: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What was merged; OUT.merged.csv if left out.")
+    ] = None,
+    dictionary: DictionaryOption = None,
+    threshold: Annotated[
+        float, typer.Option(min=0.5, max=0.9999, help="Match probability from which records are one.")
+    ] = 0.95,
+    learned: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the data dictionary with the errors that duplicates show."),
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Find records of the same person, which would share the belief and never be told apart, and keep one of each."""
+    with _extra():
+        from rich.console import Console
+
+        from unmask.tracing import deduplication
+        from unmask.tracing.dictionary import dictionary_text
+        from unmask.tracing.tables import read_table, split_table
+
+        console = Console()
+        place = merged or out.with_name(f"{out.stem}.merged.csv")
+        if split_table(register)[0].resolve() in (out.resolve(), place.resolve()):
+            raise DataError(f"{register}: is never overwritten; give --out and --merged other names")
+        table = read_table(register)
+        believed = _dictionary(register, dictionary, None, table, console)
+        with console.status("comparing records") if console.is_terminal else nullcontext():
+            found = deduplication.deduplicate(table, believed, threshold, seed)
+        deduplication.print_duplicates(console, found)
+        deduplication.write_without_duplicates(table, found, out, place)
+        if learned is not None:
+            _write_text(dictionary_text(deduplication.with_errors(believed, found)), learned)
+        console.print(f"written: {out}, and what was merged: {place}", markup=False)
+
+
+@app.command()
+def generate(
+    out: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Register to make (Parquet); FILE.toml is its dictionary.")
+    ],
+    records: Annotated[int, typer.Option(min=1, max=100_000_000, help="People who do not exist.")] = 1000,
+    dependence: Annotated[float, typer.Option(min=0.0, help="How strongly attributes depend on one another.")] = 1.0,
+    twins: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of near-twins of others.")] = 0.02,
+    missing: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of values that are not recorded.")] = 0.02,
+    seed: SeedOption = 0,
+) -> None:
+    """Make a register of people who do not exist (tit1000), for trials: 20 attributes that depend on one another."""
+    with _extra():
+        from rich.console import Console
+
+        from unmask.tracing import synthetic
+        from unmask.tracing.dictionary import dictionary_text
+
+        recipe = synthetic.Recipe(records, seed, dependence, twins, missing)
+        if out.suffix != ".parquet":
+            raise typer.BadParameter("the register is a Parquet file: name it FILE.parquet")
+        with _progress(Console(), "records") as progress:
+            synthetic.write_register(out, recipe, progress)
+        _write_text(dictionary_text(synthetic.dictionary_of(recipe)), out.with_suffix(".toml"))
+        print(f"{records:,} synthetic records: {out}; data dictionary: {out.with_suffix('.toml')}")
+
+
+def _dictionary(
+    register: str, dictionary: Path | None, absent: float | None, table: Any, console: "Console"
+) -> "Dictionary":
+    """The data dictionary, read or guessed."""
+    from unmask.tracing.dictionary import read_dictionary
+    from unmask.tracing.profiling import profile as guess
+
+    if dictionary is not None:
+        found = read_dictionary(dictionary)
+    else:
+        found = guess(table, register).dictionary
+        told = "note: no data dictionary; kinds and errors are guessed. `unmask trace profile` writes one to edit"
+        console.print(told, style="dim")
+    return found if absent is None else found.model_copy(update={"absent": absent})
+
+
+def _register(register: str, dictionary: Path | None, absent: float | None, engine: Engine, console: "Console") -> Any:
+    """The register in the engine asked for."""
+    from unmask.tracing.tables import fingerprint, read_table
+
+    if engine == "memory":
+        from unmask.tracing.memory import coded
+
+        table = read_table(register)
+        return coded(table, _dictionary(register, dictionary, absent, table, console), fingerprint(register))
+    from unmask.tracing.queried import open_queried
+
+    if dictionary is None:
+        raise DataError(
+            f"--engine {engine} needs --dictionary: `unmask trace profile` on a part of the register writes one"
+        )
+    return open_queried(register, _dictionary(register, dictionary, absent, None, console), engine)
+
+
+@contextmanager
+def _progress(console: "Console", what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, where there is a terminal to show it."""
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _as_json(found: Any) -> str:
+    import json
+
+    return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _digest(dictionary: "Dictionary") -> str:
+    import hashlib
+
+    from unmask.tracing.dictionary import dictionary_text
+
+    return hashlib.sha256(dictionary_text(dictionary).encode()).hexdigest()
+
+
+def _pictures(given: Sequence[str], dictionary: "Dictionary") -> dict[str, Any]:
+    """The picture that each attribute's answer comes from."""
+    from unmask.tracing.answers import parse_answer, picture_of
+
+    found = {}
+    for one in given:
+        typed = parse_answer(one, dictionary.model_copy(update={"attributes": _as_text(dictionary)}))
+        found[typed.attribute] = picture_of(Path(str(typed.told)))
+    return found
+
+
+def _as_text(dictionary: "Dictionary") -> dict[str, Any]:
+    """The attributes as if all were text, so that NAME=FILE can be read for any."""
+    from unmask.tracing.dictionary import Attribute
+
+    return {name: Attribute(kind="string") for name in dictionary.used}
+
+
+Happen = Callable[..., None]
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _recorder(inquiry: "Investigation", kept: "CaseFile | None", held_back: Callable[[], Any]) -> Happen:
+    """Takes an event in, and into the case file: both or neither, whenever it is interrupted."""
+
+    def happen(event: Any) -> None:
+        with held_back():
+            inquiry.happened(event)  # what is no answer is refused before it is kept
+            if kept is not None:
+                kept.add(event)
+
+    return happen
+
+
+def _event(inquiry: "Investigation", text: str, pictures: dict[str, Any], asked: bool) -> Any:
+    """A typed answer as an event."""
+    from unmask.tracing.answers import parse_answer
+    from unmask.tracing.case import Event, now
+    from unmask.tracing.investigation import shown
+
+    typed = parse_answer(text, inquiry.register.dictionary)
+    picture = pictures.get(typed.attribute)
+    return Event(
+        "answer",
+        now(),
+        typed.attribute,
+        typed.told,
+        1.0 if picture is None else picture.trust,
+        shown(inquiry.questions()) if asked else (),
+        None if picture is None else picture.sha256,
+    )
+
+
+def _tell(inquiry: "Investigation", answers: Sequence[str], pictures: dict[str, Any], happen: Happen) -> None:
+    """Take in the answers of the command line; one that a case already holds is passed over."""
+    from unmask.tracing.answers import parse_answer
+
+    known = {answer.attribute: answer.told for answer in inquiry.belief.answers}
+    for text in answers:
+        typed = parse_answer(text, inquiry.register.dictionary)
+        if typed.attribute in known and known[typed.attribute] == typed.told:
+            continue
+        happen(_event(inquiry, text, pictures, asked=False))
+
+
+def _converse(inquiry: "Investigation", pictures: dict[str, Any], happen: Happen, console: "Console") -> None:
+    """Ask until it is settled or the person has had enough."""
+    from unmask.tracing.case import Event, now
+    from unmask.tracing.terminal import print_questions, print_step
+
+    console.print("Answer with NAME=VALUE, NAME=? (not to be had), a question's number, undo, or done.", style="dim")
+    settled = None
+    while True:
+        found = inquiry.conclusion()
+        if found is not None and found != settled:
+            console.print(f"{found.status.replace('_', ' ')}: {found.reason}", style="bold", markup=False)
+            settled = found
+        questions = inquiry.questions()
+        print_questions(console, questions)
+        try:
+            text = console.input("> ").strip()
+        except EOFError:
+            return
+        if text in ("done", "quit", "exit") or (not text and found is not None):
+            return
+        if text.isdigit() and 0 < int(text) <= len(questions):
+            name = questions[int(text) - 1].attribute
+            text = f"{name}={console.input(f'{name}: ', markup=False).strip()}"
+        if not text:
+            continue
+        try:
+            happen(Event("undo", now()) if text == "undo" else _event(inquiry, text, pictures, asked=True))
+        except DataError as error:
+            console.print(str(error), style="yellow", markup=False)
+            continue
+        steps = inquiry.steps()
+        if text != "undo" and steps:
+            print_step(console, steps[-1])
+
+
+def _write_json(text: str, place: str) -> None:
+    if place == "-":
+        print(text)
+    else:
+        _write_text(text + "\n", Path(place))
+
+
+def _write_text(text: str, path: Path) -> None:
+    from unmask.tracing.tables import whole
+
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
