@@ -187,8 +187,10 @@ def take_auc(faces: Sequence[Face], logits: np.ndarray, family: str) -> float:
 class Record:
     """An experiment's JSON file."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], data_sha256: str) -> None:
-        """Open, or begin.
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], data_sha256: str, libraries: Sequence[str] = ()
+    ) -> None:
+        """Open, or begin; versions of `libraries` are kept beside those that every experiment uses.
 
         Raises:
             SystemExit: the file holds an experiment of other settings.
@@ -201,7 +203,7 @@ class Record:
             if any(self.content[key] != value for key, value in head.items()):
                 raise SystemExit(f"{path} holds an experiment of other settings or data; name another file")
         else:
-            self.content = {"command": command(), "versions": versions(), **head, "rows": []}
+            self.content = {"command": command(), "versions": versions(*libraries), **head, "rows": []}
 
     def has(self, **key: Any) -> bool:
         """Whether there is a row with these values."""

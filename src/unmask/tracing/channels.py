@@ -6,6 +6,7 @@ over codes, (V + 1,); logarithms of ratios are natural, entropies in bits.
 """
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import numpy as np
 
@@ -101,18 +102,15 @@ class EqualChannel(Channel):
     def __init__(self, error: float, base: np.ndarray) -> None:
         self.base = base
         self.error = error
-        known = base[:-1]
-        others = 1.0 - known
-        self._share = error / others  # of each wrong answer, per unit of its frequency
+        self._share = error / (1.0 - base[:-1])  # of each wrong answer, per unit of its frequency
+
+    @cached_property
+    def _noise(self) -> np.ndarray:
         # H(answer | value) = -(1-e) log(1-e) - sum over o != x of s q(o) log(s q(o)), s = e / (1 - q(x))
-        logs = base * np.log2(base)
-        within = logs.sum() - logs[:-1]
-        self._noise = np.concatenate(
-            [
-                [entropy(base)],
-                -(1.0 - error) * np.log2(1.0 - error) - self._share * (within + np.log2(self._share) * others),
-            ]
-        )
+        logs = self.base * np.log2(self.base)
+        within, others = logs.sum() - logs[:-1], 1.0 - self.base[:-1]
+        right = -(1.0 - self.error) * np.log2(1.0 - self.error)
+        return np.append(entropy(self.base), right - self._share * (within + np.log2(self._share) * others))
 
     def answers(self, masses: np.ndarray) -> np.ndarray:
         """Mass of each answer, (..., O)."""

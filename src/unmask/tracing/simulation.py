@@ -181,7 +181,7 @@ def _traced(
     seed: tuple[int, int],
     order: Sequence[str],
 ) -> Trial:
-    answers = _answers(bench, person, world, seed)
+    answers = answers_of(bench, person, world, seed)
     choosing = np.random.default_rng([*seed, 1])
     entropies, cost, begun = [belief.entropy], 0.0, time.perf_counter()
     while True:
@@ -206,8 +206,16 @@ def _traced(
     )  # fmt: skip
 
 
-def _answers(bench: Bench, person: dict[str, str | None], world: World, seed: tuple[int, int]) -> dict[str, str | None]:
-    """What one person would answer about each attribute; None: not to be had."""
+def answers_of(
+    bench: Bench, person: dict[str, str | None], world: World, seed: tuple[int, int]
+) -> dict[str, str | None]:
+    """What one person would answer about each attribute; None: not to be had.
+
+    Args:
+        bench, world: as in `run`.
+        person: their true values, one of `bench.present` or `bench.absent`.
+        seed: of the run, and the person's number in it: those present come first.
+    """
     randomness = np.random.default_rng([*seed, 0])
     told: dict[str, str | None] = {}
     lies = set(randomness.permutation(len(bench.answering))[: world.adversarial].tolist())

@@ -80,10 +80,10 @@ class SequenceProtocol(Settings):
     known: tuple[int, ...] = ()
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that matter to a number."""
+def versions(*more: str) -> dict[str, str]:
+    """Versions of Python and of the libraries that matter to a number, and of `more`."""
     found = {"unmask": unmask.__version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

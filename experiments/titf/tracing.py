@@ -1,0 +1,205 @@
+"""Policies, noise, stated and real errors, absent people, dependence, core sets: tracing under one protocol.
+
+    python experiments/titf/tracing.py experiments/titf/tracing.json --seeds 5
+
+Every seed makes a register of its own (tit1000 unless a line says so), from which people are drawn and held out. The
+same people give the same answers to all arms of a setting. An arm that the record holds is not run again.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from common import Record
+from titf.rivals import RIVALS
+
+from unmask.tracing.audit import audit, exact_core, greedy_core
+from unmask.tracing.conclusion import StopRule
+from unmask.tracing.memory import coded
+from unmask.tracing.simulation import Trial, World, bench_of, run, summary
+from unmask.tracing.synthetic import Recipe, dictionary_of, table_of
+
+CLUSTERS, INSIDE = 4, 8
+RIGHT, RULE = World(), StopRule()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an arm is run in.
+
+    Attributes:
+        recipe: of the register; its seed is the arm's. None: `clustered`.
+        stated: error that the data dictionary states; missing: share of answers that are not to be had.
+        world: how people really answer.
+        absent: prior that the person is not in the register.
+        absentees: "independent" or "tree".
+        rule: when to stop.
+    """
+
+    recipe: Recipe | None
+    stated: float = 0.05
+    world: World = RIGHT
+    absent: float = 0.2
+    absentees: str = "tree"
+    rule: StopRule = RULE
+    targets: int = 200
+    held_out: int = 200
+
+
+PLAIN = Recipe(twins=0.0, missing=0.0)
+EXACT = Setting(PLAIN, stated=1e-6, world=World(error=0.0), absent=0.0, held_out=0)
+NOISES = {
+    "5 % wrong": Setting(PLAIN),
+    "10 % wrong, 30 % not to be had": Setting(PLAIN, stated=0.1, world=World(missing=0.3)),
+}
+POLICIES = ("info_gain", "ec2", "two_step", "static", "random")
+
+
+def settings() -> Iterator[tuple[str, str, Setting, str]]:
+    """(table, arm, setting, policy or rival)."""
+    for policy in POLICIES:
+        yield "exact", policy, EXACT, policy
+        yield "clusters", policy, replace(EXACT, recipe=None), policy
+    for noise, setting in NOISES.items():
+        for policy in (*POLICIES, *RIVALS):
+            yield noise, policy, setting, policy
+        yield noise, "info_gain, robust", replace(setting, rule=StopRule(robust=True)), "info_gain"
+    for error in (0.0, 0.05, 0.1, 0.2):
+        for missing in (0.0, 0.2, 0.4):
+            # Never an error of 0: with 1,000 trials behind it, 1 / 1002 is what may be stated.
+            stated = error or 0.001
+            setting = Setting(PLAIN, stated, World(error=1.0 if error else 0.0, missing=missing))
+            yield "sweep", f"{100 * error:.0f} % wrong, {100 * missing:.0f} % not to be had", setting, "info_gain"
+    for factor in (0.5, 1.0, 2.0):
+        for stated in (0.05, 0.1):
+            told = f"stated {100 * stated:.0f} %, really {100 * stated * factor:g} %"
+            yield "misspecified", told, Setting(PLAIN, stated, World(error=factor)), "info_gain"
+            robust = Setting(PLAIN, stated, World(error=factor), rule=StopRule(robust=True))
+            yield "misspecified", f"{told}, robust", robust, "info_gain"
+    for dependence in (0.0, 0.5, 1.0, 2.0):
+        recipe = replace(PLAIN, dependence=dependence)
+        for arm, more in {
+            "no such hypothesis": {"absent": 0.0},
+            "prior 0.2, independent": {"absentees": "independent"},
+            "prior 0.2, tree": {},
+            "prior 0.2, tree, robust": {"rule": StopRule(robust=True)},
+        }.items():
+            yield f"absent, dependence {dependence:g}", arm, Setting(recipe, **more), "info_gain"  # type: ignore[arg-type]
+    for lies in (0, 1, 2):
+        for robust in (False, True):
+            setting = Setting(PLAIN, world=World(adversarial=lies), rule=StopRule(robust=robust))
+            yield "lies", f"{lies} lies" + (", robust" if robust else ""), setting, "info_gain"
+    for twins in (0.0, 0.02, 0.2):
+        yield "twins", f"{100 * twins:.0f} % near-twins", Setting(replace(PLAIN, twins=twins)), "info_gain"
+    for records in (100, 1_000, 10_000, 100_000):
+        recipe = replace(PLAIN, records=records)
+        setting = Setting(recipe, targets=min(200, records // 4), held_out=min(200, records // 4))
+        yield "size", f"{records:,} records", setting, "info_gain"
+
+
+def clustered(seed: int) -> tuple[pa.Table, Any]:
+    """1000 records of 20 bits: two say the cluster, eight others, of its own, tell its records apart; the rest is 0."""
+    randomness = np.random.default_rng(seed)
+    codes = np.zeros((1000, 20), int)
+    for cluster in range(CLUSTERS):
+        rows = slice(250 * cluster, 250 * (cluster + 1))
+        codes[rows, 0], codes[rows, 1] = cluster >> 1, cluster & 1
+        own = 2 + randomness.choice(18, INSIDE, replace=False)
+        numbers = randomness.permutation(1 << INSIDE)[:250]
+        codes[rows, own] = numbers[:, None] >> np.arange(INSIDE) & 1
+    names = [f"b{place}" for place in range(20)]
+    order = randomness.permutation(1000)
+    columns = {name: [str(bit) for bit in column] for name, column in zip(names, codes[order].T, strict=True)}
+    dictionary = dictionary_of(Recipe(cardinalities=(2,) * 20))
+    attributes = dict(zip(names, dictionary.attributes.values(), strict=True))
+    table = pa.table({"id": [f"p{number}" for number in range(1000)], **columns})
+    return table, dictionary.model_copy(update={"attributes": attributes})
+
+
+def bench(setting: Setting, seed: int) -> Any:
+    """The register and its people."""
+    if setting.recipe is None:
+        table, dictionary = clustered(seed)
+    else:
+        recipe = replace(setting.recipe, seed=seed)
+        table, dictionary = table_of(recipe), dictionary_of(recipe)
+    attributes = {name: one.model_copy(update={"error": setting.stated}) for name, one in dictionary.attributes.items()}
+    changed = {"attributes": attributes, "absent": setting.absent, "absentees": setting.absentees}
+    believed = dictionary.model_copy(update=changed)
+    return bench_of(table, believed, setting.targets, setting.held_out, setting.world, seed)
+
+
+def traced(setting: Setting, policy: str, seed: int) -> list[Trial]:
+    """What came of everybody."""
+    made = bench(setting, seed)
+    if policy in RIVALS:
+        return RIVALS[policy](made, setting.world, seed)
+    return run(made, policy, setting.rule, setting.world, seed)  # type: ignore[arg-type]
+
+
+def figures(trials: list[Trial], setting: Setting) -> dict[str, float]:
+    """A row's numbers."""
+    found = summary(trials, setting.absent)
+    shares = ("top1", "decided", "right_if_decided", "false_identified", "found_absent")
+    row = {name: getattr(found, name)[0] for name in shares if getattr(found, name) is not None}
+    more = ("answers", "cost", "core", "entropy_area", "calibration_error")
+    row |= {name: getattr(found, name) for name in more if getattr(found, name) is not None}
+    decided = [trial for trial in trials if trial.row >= 0 and trial.status == "identified"]
+    if decided:
+        row["confidence"] = float(np.mean([trial.probability for trial in decided]))
+        row["overconfidence"] = row["confidence"] - row["right_if_decided"]
+    return row
+
+
+def cores(seed: int) -> dict[str, float]:
+    """Core sets of exact values: the least, greedy in hindsight, and what an adaptive run asked for."""
+    recipe = replace(PLAIN, seed=seed)
+    register = coded(table_of(recipe), dictionary_of(recipe), "cores")
+    rows = np.random.default_rng(seed).choice(register.size, 200, replace=False).tolist()
+    least = [len(exact_core(register, row) or ()) for row in rows]
+    greedy = [len(greedy_core(register, row) or ()) for row in rows]
+    asked = [trial.asked for trial in traced(EXACT, "info_gain", seed)]
+    found = audit(register, depth=3)
+    return {
+        "least": float(np.mean(least)),
+        "greedy": float(np.mean(greedy)),
+        "greedy as small": float(np.mean([one == other for one, other in zip(least, greedy, strict=True)])),
+        "asked": float(np.mean(asked)),
+        "unique on some 2": found.sizes[1].anyhow,
+        "unique on some 3": found.sizes[2].anyhow,
+        "unique on the best 3": found.sizes[2].best_share,
+        "attributes that tell as much as all": float(len(found.core)),
+    }
+
+
+def main() -> None:
+    """Run what the record lacks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", type=Path, help="JSON file to write; arms that it holds are not run again")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--tables", nargs="+", help="only these; all if left out; processes may share a record")
+    chosen = parser.parse_args()
+    told = {f"{table}: {arm}": asdict(setting) for table, arm, setting, _ in settings()}
+    record = Record(chosen.record, told, "synthetic: made from the seed of each row", ("scipy", "pyarrow", "splink"))
+    for seed in range(chosen.seeds):
+        if (not chosen.tables or "cores" in chosen.tables) and not record.has(table="cores", seed=seed):
+            record.add(table="cores", arm="cores", seed=seed, **cores(seed))
+        for table, arm, setting, policy in settings():
+            if (chosen.tables and table not in chosen.tables) or record.has(table=table, arm=arm, seed=seed):
+                continue
+            begun = time.perf_counter()
+            found = figures(traced(setting, policy, seed), setting)
+            record.add(table=table, arm=arm, seed=seed, **found, seconds=time.perf_counter() - begun)
+
+
+if __name__ == "__main__":
+    main()
