@@ -10,6 +10,7 @@ import numpy as np
 
 from unmask.tracing.belief import Belief
 from unmask.tracing.questions import Question, open_questions
+from unmask.tracing.report import percent
 
 Status = Literal["identified", "candidate_set", "not_in_register", "undetermined"]
 _EXACT = 12  # answers whose subsets are all tried for the smallest core set
@@ -117,19 +118,19 @@ def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: f
     candidates = belief.candidates
     first = candidates[0]
     if belief.absent >= rule.absent:
-        told = f"nobody in the register fits: {_percent(belief.absent)} that the person is not in it"
+        told = f"nobody in the register fits: {percent(belief.absent)} that the person is not in it"
         return Conclusion("not_in_register", (), 0, belief.absent, told)
     if _identified(rule, Standing(first.probability, candidates[1].probability if candidates[1:] else 0.0, 0.0)):
         frail = _frail(belief, rule)
         if frail is None:
-            told = f"{_percent(first.probability)} that this is the person"
+            told = f"{percent(first.probability)} that this is the person"
             return Conclusion("identified", (first.row,), 1, first.probability, told)
     else:
         frail = None
     alike = _indistinguishable(belief)
     mass = sum(candidate.probability for candidate in candidates if candidate.row in alike)
     if len(alike) > 1 and mass >= rule.identified:
-        told = f"{len(alike)} records that nothing available tells apart hold {_percent(mass)} together"
+        told = f"{len(alike)} records that nothing available tells apart hold {percent(mass)} together"
         return Conclusion("candidate_set", alike, len(alike), mass, told)
     affordable = [q for q in questions if rule.budget is None or spent + q.cost <= rule.budget]
     if any(question.worth >= rule.least_bits for question in affordable):
@@ -138,10 +139,10 @@ def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: f
     mass = tied * first.probability
     if tied > 1 and mass >= rule.identified:
         rows = tuple(candidate.row for candidate in candidates[:tied])
-        told = f"{tied} records fit the answers equally and hold {_percent(mass)} together"
+        told = f"{tied} records fit the answers equally and hold {percent(mass)} together"
         return Conclusion("candidate_set", rows, tied, mass, told)
     if frail is not None:
-        told = f"{_percent(first.probability)}, but without the answer about {frail} not even {_percent(rule.weak)}"
+        told = f"{percent(first.probability)}, but without the answer about {frail} not even {percent(rule.weak)}"
     elif len(affordable) < len(questions):
         told = "the budget is spent"
     elif questions:
@@ -149,12 +150,21 @@ def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: f
     else:
         told = "there is nothing left to ask"
     return Conclusion(
-        "undetermined", (), 0, first.probability, f"{told}; the likeliest record has {_percent(first.probability)}"
+        "undetermined", (), 0, first.probability, f"{told}; the likeliest record has {percent(first.probability)}"
     )
 
 
 def _identified(rule: StopRule, standing: Standing) -> bool:
     return standing.probability >= rule.identified and standing.probability >= rule.ratio * standing.second
+
+
+def unsettled(belief: Belief, rule: StopRule) -> str:
+    """Why there is more to ask, where `conclude` says so: one sentence."""
+    first, *others = belief.candidates
+    if _identified(rule, Standing(first.probability, others[0].probability if others else 0.0, 0.0)):
+        frail = _frail(belief, rule)
+        return f"{percent(first.probability)} that this is the person, but that hangs on the answer about {frail}"
+    return "there is more worth asking"
 
 
 def _frail(belief: Belief, rule: StopRule) -> str | None:
@@ -237,10 +247,3 @@ def core_set(subsets: Subsets, enough: Callable[[Standing], bool], absent: bool 
         chosen = list(next(smaller, tuple(chosen)))
     needed = tuple(name for name in every if not enough(subsets.standing(one for one in every if one != name)))
     return CoreSet(tuple(name for name in every if name in chosen), needed, exact)
-
-
-def _percent(share: float) -> str:
-    """A probability for people: never "100 %" for what is not certain."""
-    if share > 0.999:
-        return "over 99.9 %"
-    return f"{100 * share:.0f} %" if 0.1 <= share < 0.99 else f"{100 * share:.1f} %"

@@ -9,7 +9,16 @@ from unmask import __version__
 from unmask.errors import DataError
 from unmask.tracing.belief import Answer, Belief, begin
 from unmask.tracing.case import Event
-from unmask.tracing.conclusion import Conclusion, StopRule, Subsets, conclude, core_set, settles, without_each
+from unmask.tracing.conclusion import (
+    Conclusion,
+    StopRule,
+    Subsets,
+    conclude,
+    core_set,
+    settles,
+    unsettled,
+    without_each,
+)
 from unmask.tracing.questions import Policy, Question, expected_bits, open_questions, ranked
 from unmask.tracing.register import Register
 from unmask.tracing.report import (
@@ -23,6 +32,7 @@ from unmask.tracing.report import (
     Step,
     TraceReport,
     TraceTool,
+    percent,
 )
 
 _NAMED = 10  # candidates in a report
@@ -151,7 +161,7 @@ class Investigation:
                 policy=self.policy,
             ),
             status=status,
-            reason="there is more worth asking" if found is None else found.reason,
+            reason=unsettled(belief, self.rule) if found is None else found.reason,
             statement=self._statement(found),
             candidates=self._candidates(),
             candidate_count=0 if found is None else found.count,
@@ -199,11 +209,11 @@ class Investigation:
             f"The answers are {_times(abs(ratio))} {direction} probable if the person is {name}{whom} than if it is "
             "somebody who is not in the register"
         )
-        before = f"{100 * (1 - prior):.3g} % that the person is one of its {self.register.size:,} records, all alike"
+        before = f"{percent(1 - prior)} that the person is one of its {self.register.size:,} records, all alike"
         if found is not None and found.status == "not_in_register":
-            return f"{told}. Beforehand it was {before}; now it is {100 * belief.absent:.3g} % that it is none of them."
-        probability = min(belief.candidates[0].probability, 0.9999)
-        return f"{told}. Beforehand it was {before}; now it is {100 * probability:.4g} % that it is {name}."
+            return f"{told}. Beforehand it was {before}; now it is {percent(belief.absent)} that it is none of them."
+        probability = percent(belief.candidates[0].probability)
+        return f"{told}. Beforehand it was {before}; now it is {probability} that it is {name}."
 
     def steps(self, subsets: Subsets | None = None) -> tuple[Step, ...]:
         """What each answer did; with the weights of `subsets`, if given."""
@@ -277,4 +287,6 @@ def shown(questions: Sequence[Question]) -> tuple[tuple[str, float], ...]:
 
 
 def _times(log10: float) -> str:
-    return f"{10**log10:,.3g} times" if log10 < 6 else f"10^{log10:.1f} times"
+    if log10 >= 6:
+        return f"10^{log10:.1f} times"
+    return f"{10**log10:.3g} times" if log10 < 2 else f"{float(f'{10**log10:.3g}'):,.0f} times"

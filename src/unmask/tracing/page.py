@@ -9,7 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from unmask import __version__
 from unmask.evidence.terminal import safe_text
-from unmask.tracing.report import TraceReport
+from unmask.tracing.report import TraceReport, percent
 from unmask.tracing.tables import whole
 
 _TONES = {"identified": "forged", "not_in_register": "authentic"}
@@ -106,7 +106,7 @@ def page_of(report: TraceReport) -> str:
         lstrip_blocks=True,
     )
     jinja.filters["safe_text"] = safe_text
-    jinja.filters["share"] = lambda share: f"{100 * min(share, 0.9999 if share < 1 else 1):.2f} %"
+    jinja.filters["share"] = percent
     return jinja.get_template("case.html.j2").render(
         title="Who is it?",
         version=__version__,

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from unmask.evidence.terminal import safe_text
 from unmask.tracing.questions import Question
-from unmask.tracing.report import Step, TraceReport
+from unmask.tracing.report import Step, TraceReport, percent
 
 _STYLES = {
     "identified": "bold magenta",
@@ -49,8 +49,8 @@ def print_step(console: Console, step: Step) -> None:
     console.print(
         Text(
             f"{safe_text(step.attribute)}: {told}. {step.bits:+.2f} bits; {step.entropy_after:.2f} left, "
-            f"{step.candidates} likely; first {safe_text(step.leader)} {_share(step.probability)}, "
-            f"nobody in the register {_share(step.absent)}"
+            f"{step.candidates} likely; first {safe_text(step.leader)} {percent(step.probability)}, "
+            f"nobody in the register {percent(step.absent)}"
         )
     )
 
@@ -67,8 +67,8 @@ def print_report(console: Console, report: TraceReport) -> None:
         table.add_column("probability", justify="right")
         table.add_column("log10 LR", justify="right")
         for one in report.candidates[:5]:
-            table.add_row(Text(safe_text(one.id)), _share(one.probability), f"{one.log10_lr:+.2f}")
-        table.add_row(Text("nobody in the register", style="italic"), _share(report.absent), "")
+            table.add_row(Text(safe_text(one.id)), percent(one.probability), f"{one.log10_lr:+.2f}")
+        table.add_row(Text("nobody in the register", style="italic"), percent(report.absent), "")
         console.print(table)
     if report.core_set is not None:
         smallest = "the smallest set" if report.core_set.exact else "none of these can go"
@@ -78,7 +78,7 @@ def print_report(console: Console, report: TraceReport) -> None:
     if report.counterfactuals and report.candidates and report.status != "open":
         worst = min(report.counterfactuals, key=lambda one: one.probability)
         console.print(
-            Text(f"Without the answer about {safe_text(worst.without)} it would be {_share(worst.probability)}.")
+            Text(f"Without the answer about {safe_text(worst.without)} it would be {percent(worst.probability)}.")
         )
     for apart in report.separators[:1] if report.status in ("open", "candidate_set", "undetermined") else ():
         told = f"{apart.attribute} would tell the first two apart: {apart.first} or {apart.second}."
@@ -100,7 +100,7 @@ def _ledger(report: TraceReport) -> Table:
             f"{step.bits:+.2f}",
             "" if step.weight is None else f"{step.weight:+.2f}",
             f"{step.entropy_after:.2f}",
-            _share(step.probability),
+            percent(step.probability),
         )
     marks = ["bits: fall of the entropy", "weight: log2 LR for the record that leads, against anybody"]
     if any(step.overrode for step in report.steps):
@@ -117,10 +117,3 @@ def _told(told: str | dict[str, float]) -> str:
 
 def _names(names: Sequence[str]) -> str:
     return safe_text(", ".join(names))
-
-
-def _share(share: float) -> str:
-    """A probability as a percentage that is never a rounded 0 or 100."""
-    if 0.0 < share < 0.0005:
-        return "<0.1 %"
-    return ">99.9 %" if 0.9995 <= share < 1.0 else f"{100 * share:.1f} %"
