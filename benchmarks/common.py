@@ -22,7 +22,10 @@ from PIL import Image
 
 from unmask.packs import load_pack
 
-LIBRARIES = ("unmask", "numpy", "opencv-python-headless", "onnxruntime", "av", "pillow", "pydantic", "torch", "timm")
+LIBRARIES = (
+    *("unmask", "numpy", "opencv-python-headless", "onnxruntime", "av", "pillow", "pydantic", "torch", "timm"),
+    *("pyarrow", "duckdb", "splink"),
+)
 
 
 def parser(description: str) -> argparse.ArgumentParser:

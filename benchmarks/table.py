@@ -11,6 +11,7 @@ BUDGETS = {
     ("still", "one face, 384 x 384"): 0.040,
     ("video", "60 s"): 10.0,
     ("edits", "edits alone"): 0.060,
+    ("tracing", "5,000,000"): 0.2,
 }
 HEADER = """# Benchmarks
 
@@ -25,6 +26,7 @@ python benchmarks/folder.py --out benchmarks/results/folder.json
 python benchmarks/peers.py --out benchmarks/results/peers.json
 python benchmarks/edits.py --out benchmarks/results/edits.json
 python benchmarks/training.py --out benchmarks/results/training.json
+python benchmarks/tracing.py --out benchmarks/results/tracing.json
 python benchmarks/table.py
 ```
 """
@@ -115,6 +117,37 @@ def training(results: dict[str, Any]) -> str:
     return rows(title, ["reader", "s", "minutes in 1,000 steps", "n"], body)
 
 
+def tracing(results: dict[str, Any]) -> str:
+    body = []
+    for size in results["sizes"]:
+        seconds, times, records = size["seconds"], size["times ours"], f"{size['records']:,}"
+        step = seconds["soft step"]
+        body.append(
+            [
+                records,
+                f"{size['read']:.2g}",
+                f"{size['peak MB']:.0f}",
+                span(step),
+                f"{1000 * size['first step']:.0f}",
+                span(seconds["soft step, from disk"]),
+                f"{1000 * seconds['filter and count']['median']:.3g} ({times['filter and count']['median']:.1f})",
+                f"{1000 * seconds['Splink, one shot']['median']:.3g} ({times['Splink, one shot']['median']:.1f})",
+                budget("tracing", records, step["median"]),
+            ]
+        )
+    title = "Tracing: milliseconds by records, 20 attributes; six answers a person, five people; in brackets times ours"
+    head = [
+        "records",
+        "read, s",
+        "peak MB",
+        "soft step",
+        "the first",
+        "soft step from disk",
+        "DuckDB, filter and count",
+    ]
+    return rows(title, [*head, "Splink, one shot (times six soft steps)", "budget"], body)
+
+
 SECTIONS = {
     "cold_start": cold_start,
     "still": staged("still", "Warm stills: milliseconds per stage", 1000.0),
@@ -123,6 +156,7 @@ SECTIONS = {
     "peers": peers,
     "edits": edits,
     "training": training,
+    "tracing": tracing,
 }
 
 

@@ -83,7 +83,8 @@ def test_the_architecture_shows_the_rooms_that_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/reports.md", "benchmarks/README.md"]
+    "name",
+    ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/reports.md", "docs/tracing.md", "benchmarks/README.md"],
 )
 def test_links_lead_somewhere(name: str) -> None:
     page = ROOT / name

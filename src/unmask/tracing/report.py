@@ -1,6 +1,10 @@
-"""The report of a case: one type for the library, JSON, the terminal and the page."""
+"""The report of a case: one type for the library, JSON, the terminal and the page.
 
-from typing import Literal
+`python -m unmask.tracing.report` prints its JSON Schema.
+"""
+
+import json
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,7 +27,7 @@ def percent(share: float) -> str:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RegisterUse(_Part):
@@ -150,3 +154,15 @@ class TraceReport(_Part):
     counterfactuals: tuple[Counterfactual, ...]
     notes: tuple[str, ...]
     limits: tuple[str, ...] = LIMITS
+
+
+def report_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of `unmask trace find --json`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **TraceReport.model_json_schema(mode="serialization"),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(report_schema(), indent=1, ensure_ascii=False))
