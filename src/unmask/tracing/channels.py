@@ -45,6 +45,10 @@ class Channel(ABC):
     def table(self) -> np.ndarray:
         """P(answer | code) in full, (V + 1, O)."""
 
+    def row(self, code: int) -> np.ndarray:
+        """P(answer | code), (O,), without the rest of the table."""
+        return self.table()[code]
+
     def gain(self, masses: np.ndarray, absent: float, absent_answers: np.ndarray | None = None) -> np.ndarray:
         """Bits that the answer is expected to tell: the mutual information of person and answer.
 
@@ -139,6 +143,14 @@ class EqualChannel(Channel):
             ratios[outcome + 1] = np.log(1.0 - self.error) - np.log(self.base[outcome])
         return ratios
 
+    def row(self, code: int) -> np.ndarray:
+        """P(answer | code), (O,)."""
+        if code == 0:
+            return self.base
+        found = self._share[code - 1] * self.base
+        found[code - 1] = 1.0 - self.error
+        return found
+
     def table(self) -> np.ndarray:
         """P(answer | code), (V + 1, O)."""
         known = len(self._share)
@@ -158,7 +170,8 @@ def kernel_channel(error: float, counts: np.ndarray, padding: int, spread: float
     """
     values = np.arange(len(counts))
     outcomes = np.arange(-padding, len(counts) + padding)
-    kernel = np.exp(-0.5 * ((outcomes[None] - values[:, None]) / spread) ** 2)
+    # Forty standard deviations off is beyond what a double can say, whatever the spread.
+    kernel = np.exp(-0.5 * np.clip((outcomes[None] - values[:, None]) / spread, -40.0, 40.0) ** 2)
     kernel /= kernel.sum(axis=1, keepdims=True)
     # One more person, who may be anywhere: no answer is impossible.
     base = (counts @ kernel + 1.0 / len(outcomes)) / (counts.sum() + 1.0)

@@ -111,10 +111,13 @@ def code_column(name: str, attribute: Attribute, column: pa.ChunkedArray) -> Col
     if attribute.kind == "score":
         return Column(np.zeros(len(column), np.uint8), Score(name, attribute))
     if attribute.kind == "numeric" and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        numbers = column.cast(pa.float64()).to_numpy()
+        numbers = column.cast(pa.float64(), safe=False).to_numpy()
         found = _code_numbers(name, attribute, np.where(np.isfinite(numbers), numbers, np.nan))
         return None if found is None else _column(found.codes, found)
-    index, texts = as_text(column)
+    try:
+        index, texts = as_text(column)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f'{name}: a column of {column.type} cannot be used; set use = "ignore"') from error
     places = np.asarray(index.cast(pa.int32()).fill_null(len(texts)))
     # A dictionary-encoded column may list values that no record has.
     there = np.bincount(places, minlength=len(texts) + 1) > 0
@@ -168,9 +171,16 @@ def _code_numbers(name: str, attribute: Attribute, numbers: np.ndarray) -> Codin
 
 
 def grid(attribute: Attribute, low: float, high: float, whole: bool) -> Grid:
-    """A grid between two numbers, fine enough for the attribute's spread; `whole` numbers stay whole."""
+    """A grid between two numbers, fine enough for the attribute's spread; `whole` numbers stay whole.
+
+    Raises:
+        DataError: they are farther apart than a number can say.
+    """
     assert attribute.spread is not None  # numeric attributes have one
-    step = max(attribute.spread / _STEPS_PER_SPREAD, (high - low) / (_MOST_STEPS - 1))
+    if not np.isfinite(high - low):
+        raise DataError(f"numbers from {low:g} to {high:g} are too far apart to be compared; mend or empty them")
+    least = 8.0 * float(np.spacing(max(abs(low), abs(high), 1.0)))  # below it, neighbouring steps are the same number
+    step = max(attribute.spread / _STEPS_PER_SPREAD, (high - low) / (_MOST_STEPS - 1), least)
     if whole:
         step = float(max(1.0, np.ceil(step)))
     low -= step / 2

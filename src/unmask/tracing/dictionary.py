@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from unmask.errors import DataError
 
@@ -71,16 +71,16 @@ class Attribute(_Strict):
     order: tuple[str, ...] | None = None
     spread: Positive | None = None
     levels: tuple[Share, Share, Share, Share] | None = None
-    confusion: dict[str, dict[str, Annotated[float, Field(ge=0.0)]]] | None = None
-    log10_lr: tuple[tuple[float, float], ...] | None = None
-    unlisted_log10_lr: float | None = None
+    confusion: dict[str, dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]]] | None = None
+    log10_lr: tuple[tuple[FiniteFloat, FiniteFloat], ...] | None = None
+    unlisted_log10_lr: FiniteFloat | None = None
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> Self:
         for name, kinds in _OF_KINDS.items():
             if getattr(self, name) is not None and self.kind not in kinds:
                 raise ValueError(f"{name} says nothing about kind {self.kind!r}, only about {' and '.join(kinds)}")
-        if self.kind == "ordinal" and (self.order is None or len(set(self.order)) != len(self.order)):
+        if self.kind == "ordinal" and (not self.order or len(set(self.order)) != len(self.order)):
             raise ValueError("kind 'ordinal' needs order = [...]: every value once, from low to high")
         if self.kind == "numeric" and self.spread is None:
             raise ValueError("kind 'numeric' needs spread: the standard deviation of an honest answer, in its unit")
@@ -150,10 +150,12 @@ def read_dictionary(path: Path) -> Dictionary:
         DataError: it is missing, not TOML, or says what cannot be; names the entry and the remedy.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such data dictionary; `unmask trace profile` writes one") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # not UTF-8, not TOML, or a number that Python does not read
         raise DataError(f"{path}: not a TOML file in UTF-8: {error}") from error
     try:
         return Dictionary.model_validate(found)
@@ -178,6 +180,6 @@ def _first(error: ValidationError) -> str:
     found = error.errors()[0]
     place = ".".join(str(part) for part in found["loc"])
     told = found["msg"].removeprefix("Value error, ")
-    if found["type"] in ("greater_than", "less_than") and found["loc"][-1] in ("error", "levels"):
+    if found["type"] in ("greater_than", "less_than") and {"error", "levels"} & {*found["loc"][-2:]}:
         told += ", because one slip must not be final: after n trials without an error state 1 / (n + 2)"
     return f"{place}: {told}" if place else told

@@ -65,7 +65,7 @@ class Model(ABC):
 
     def with_error(self, error: float) -> "Model":
         """The same with another share of wrong answers."""
-        return type(self)(self.name, self.attribute.model_copy(update={"error": error}), self.values, self.counts)
+        return type(self)(self.name, _with_error(self.attribute, error), self.values, self.counts)
 
     @abstractmethod
     def draw(self, code: int, randomness: np.random.Generator) -> str:
@@ -85,14 +85,21 @@ class _Listed(Model):
     """An attribute whose answers are the register's own values."""
 
     @cached_property
-    def _folded(self) -> dict[str, int]:
-        return {normal(value): place for place, value in enumerate(self.values)}
+    def _folded(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for place, value in enumerate(self.values):
+            found.setdefault(normal(value), []).append(place)
+        return found
 
     def outcome(self, told: str) -> int:
         """Which outcome of the channel an answer is."""
-        found = self._places.get(told, self._folded.get(normal(told)))
-        if found is not None:
-            return found
+        exactly = self._places.get(told)
+        alike = self._folded.get(normal(told), []) if exactly is None else [exactly]
+        if len(alike) == 1:
+            return alike[0]
+        if alike:
+            written = " and ".join(repr(self.values[place]) for place in alike)
+            raise DataError(f"{self.name}: records have {written}; say which of them {told!r} is")
         if self.attribute.open:
             return len(self.values)
         near = process.extract(told, self.values, limit=3)
@@ -108,7 +115,7 @@ class _Listed(Model):
 
     def draw(self, code: int, randomness: np.random.Generator) -> str:
         """An answer about a person with this code."""
-        spread = self.channel.table()[code, : len(self.values)]
+        spread = self.channel.row(code)[: len(self.values)]
         return self.values[int(randomness.choice(len(spread), p=spread / spread.sum()))]
 
 
@@ -139,6 +146,15 @@ class Ordinal(_Listed):
     def __init__(self, name: str, attribute: Attribute, values: Sequence[str], counts: np.ndarray) -> None:
         super().__init__(name, attribute, values, counts)
         self.channel = kernel_channel(attribute.error, counts[1:], 0, attribute.spread or 0.5)
+        if attribute.open:
+            self.channel = self._opened(self.channel)
+
+    def _opened(self, closed: TableChannel) -> TableChannel:
+        """With one more answer, a value that no record has: near to none."""
+        more = 1.0 / (self.counts.sum() + len(self.values) + 1.0)
+        base = np.append(closed.base * (1.0 - more), more)
+        honest = closed.table()[1:] - self.attribute.error * closed.base
+        return TableChannel(np.pad(honest, ((0, 0), (0, 1))) + self.attribute.error * base, base)
 
 
 class Numeric(Model):
@@ -151,7 +167,10 @@ class Numeric(Model):
     def __init__(self, name: str, attribute: Attribute, counts: np.ndarray, low: float, step: float) -> None:
         whole = step == int(step) and low + step / 2 == int(low + step / 2)
         middles = low + step * (np.arange(len(counts) - 1) + 0.5)
-        super().__init__(name, attribute, [f"{m:.0f}" if whole else f"{m:.6g}" for m in middles], counts)
+        # Enough digits to tell a hundredth of a step.
+        most = max(abs(low), abs(low + step * len(counts))) / step
+        self._format = ".0f" if whole else f".{int(np.clip(np.ceil(np.log10(most)) + 2, 6, 17))}g"
+        super().__init__(name, attribute, [f"{m:{self._format}}" for m in middles], counts)
         assert attribute.spread is not None  # numeric attributes have one
         self.low, self.step = low, step
         self.padding = int(np.ceil(4.0 * attribute.spread / step))
@@ -159,23 +178,28 @@ class Numeric(Model):
 
     def outcome(self, told: str) -> int:
         """Which outcome of the channel an answer is."""
+        return int(np.clip(self._place(told), 0, len(self.channel.base) - 1))
+
+    def _place(self, told: str) -> float:
         try:
             number = float(told)
         except ValueError:
             number = float("nan")
         if not np.isfinite(number):
             raise DataError(f"{self.name}: {told!r} is not a number")
-        place = np.floor((number - self.low) / self.step) + self.padding
-        return int(np.clip(place, 0, len(self.channel.base) - 1))
+        return float(np.floor((number - self.low) / self.step) + self.padding)
 
     def log_ratios(self, told: str) -> np.ndarray:
         """log P(told | code) - log P(told | anybody), natural, (V + 1,)."""
+        if not 0 <= self._place(told) < len(self.channel.base):
+            # Farther off than any honest answer: wrong, whoever it is.
+            return np.append(0.0, np.full(len(self.values), np.log(self.attribute.error)))
         return self.channel.log_ratios(self.outcome(told))
 
     def code_of(self, value: str) -> int:
         """The code of a true value, or -1 if no record has it."""
-        code = int(np.floor((float(value) - self.low) / self.step)) + 1
-        return code if 0 < code < len(self.counts) else -1
+        code = np.floor((float(value) - self.low) / self.step) + 1
+        return int(code) if 0 < code < len(self.counts) else -1
 
     def with_error(self, error: float) -> "Numeric":
         """The same with another share of wrong answers."""
@@ -184,7 +208,7 @@ class Numeric(Model):
     def draw(self, code: int, randomness: np.random.Generator) -> str:
         """An answer about a person with this code."""
         place = int(randomness.choice(len(self.channel.base), p=self.channel.table()[code]))
-        return f"{self.low + self.step * (place - self.padding + 0.5):.6g}"
+        return f"{self.low + self.step * (place - self.padding + 0.5):{self._format}}"
 
 
 class _Levelled(Model):
@@ -221,8 +245,10 @@ class _Levelled(Model):
             weights = self.counts[1:].astype(float)
         else:
             levels = self.levels(self.values[code - 1])
-            there = np.bincount(levels, minlength=4) > 0
-            level = randomness.choice(4, p=np.where(there, self.shares, 0.0) / self.shares[there].sum())
+            # Wrong answers are other values of the register; levels that none is of leave theirs to the others.
+            wrong = np.where(np.bincount(levels, minlength=4) > 0, self.shares, 0.0)[1:]
+            right = self.shares[0] if wrong.any() else 1.0
+            level = randomness.choice(4, p=np.append(right, wrong * (1.0 - right) / max(wrong.sum(), 1e-300)))
             weights = np.where(levels == level, self.counts[1:], 0.0)
         return self.values[int(randomness.choice(len(weights), p=weights / weights.sum()))]
 
@@ -251,6 +277,10 @@ class Day(_Levelled):
     def _parts(self) -> np.ndarray:
         return np.array([_parts(value) for value in self.values], np.int32).reshape(-1, 3)
 
+    @cached_property
+    def _ordinals(self) -> np.ndarray:
+        return np.array([date.fromisoformat(value.strip()).toordinal() for value in self.values], np.int64)
+
     def levels(self, told: str) -> np.ndarray:
         """Level of each value beside what was told, 0 to 3, (V,)."""
         try:
@@ -261,6 +291,7 @@ class Day(_Levelled):
         equal = apart == 0
         slip = (equal.sum(axis=1) == 2) & ((apart.sum(axis=1) == 1) | (_digits_apart(self._parts, asked) == 1))
         slip |= equal[:, 0] & (self._parts[:, 1] == asked[2]) & (self._parts[:, 2] == asked[1])
+        slip |= np.abs(self._ordinals - date.fromisoformat(told.strip()).toordinal()) == 1
         similar = equal[:, 0] | (equal[:, 1] & equal[:, 2])
         return np.select([equal.all(axis=1), slip, similar], [0, 1, 2], 3)
 
@@ -274,6 +305,10 @@ class Score(Model):
     def __init__(self, name: str, attribute: Attribute) -> None:
         super().__init__(name, attribute, (), np.zeros(1))
         self.channel = EqualChannel(0.5, np.ones(1))
+
+    def with_error(self, error: float) -> "Score":
+        """The same: what a score says is in its table."""
+        return Score(self.name, self.attribute.model_copy(update={"error": error}))
 
     def of_scores(self, scores: np.ndarray) -> np.ndarray:
         """Natural logarithm of the likelihood ratio of each score."""
@@ -297,6 +332,28 @@ class Score(Model):
     def draw(self, code: int, randomness: np.random.Generator) -> str:
         """An answer about a person with this code."""
         raise DataError(f"{self.name}: scores cannot be simulated")
+
+
+def _with_error(attribute: Attribute, error: float) -> Attribute:
+    """What was counted of wrong answers, changed in proportion."""
+    update: dict[str, object] = {"error": error}
+    if attribute.levels is not None:
+        same, *wrong = attribute.levels
+        wanted = min((1.0 - same) * error / attribute.error, 0.99)
+        update["levels"] = (1.0 - wanted, *(share * wanted / (1.0 - same) for share in wrong))
+    if attribute.confusion is not None:
+        changed = {}
+        for value, answers in attribute.confusion.items():
+            total, right = sum(answers.values()), answers.get(value, 0.0)
+            wrong_share = (total - right) / total if total else 0.0
+            wanted = min(wrong_share * error / attribute.error, 0.99)
+            changed[value] = {
+                answer: count * ((1 - wanted) / (1 - wrong_share) if answer == value else wanted / wrong_share)
+                for answer, count in answers.items()
+                if count
+            }
+        update["confusion"] = changed
+    return attribute.model_copy(update=update)
 
 
 def normal(text: str) -> str:

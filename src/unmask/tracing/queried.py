@@ -284,7 +284,8 @@ def over_duckdb(register: str, dictionary: Dictionary) -> QueriedRegister:
     if not path.is_file():
         raise DataError(f"{path}: no such register")
     database = ibis.duckdb.connect(path, read_only=True)
-    found = database.table(duckdb_table(database.con, path, table))
+    schema, name = duckdb_table(database.con, path, table)
+    found = database.table(name, database=schema)
     return QueriedRegister(found, dictionary, fingerprint(register))
 
 

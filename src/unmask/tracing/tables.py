@@ -1,5 +1,6 @@
 """Registers on disk: CSV, Parquet, Arrow and DuckDB, read into columns of text or numbers."""
 
+import codecs
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,11 +39,15 @@ def read_table(register: str) -> pa.Table:
     path, table = split_table(register)
     if not path.is_file():
         raise DataError(f"{path}: no such register")
+    if path.suffix.lower() == ".csv":
+        with path.open("rb") as file:
+            if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise DataError(f"{path}: not UTF-8; convert it: iconv -f UTF-16 -t UTF-8 {path.name} > new.csv")
     try:
         found = _read(path, table)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
         told = str(error).splitlines()[0]
-        if "UTF8" in told:
+        if "UTF8" in told or isinstance(error, UnicodeDecodeError):
             raise DataError(f"{path}: not UTF-8; convert it: iconv -f LATIN1 -t UTF-8 {path.name} > new.csv") from error
         raise DataError(f"{path}: cannot be read: {told}") from error
     twice = sorted({name for name in found.column_names if found.column_names.count(name) > 1})
@@ -54,18 +59,20 @@ def read_table(register: str) -> pa.Table:
 
 
 def _read(path: Path, table: str | None) -> pa.Table:
-    if path.suffix == ".csv":
-        with pa.csv.open_csv(path) as head:
+    if path.suffix.lower() == ".csv":
+        lines = pa.csv.ParseOptions(newlines_in_values=True)
+        with pa.csv.open_csv(path, parse_options=lines) as head:
             names = head.schema.names
         texts = pa.csv.ConvertOptions(
             column_types=dict.fromkeys(names, _CODED), strings_can_be_null=True, null_values=[""]
         )
-        return pa.csv.read_csv(path, convert_options=texts).unify_dictionaries()
-    if path.suffix == ".parquet":
-        return pa.parquet.read_table(path)
-    if path.suffix in (".arrow", ".feather"):
+        return pa.csv.read_csv(path, parse_options=lines, convert_options=texts).unify_dictionaries()
+    if path.suffix.lower() == ".parquet":
+        with pa.parquet.ParquetFile(path) as file:
+            return file.read()
+    if path.suffix.lower() in (".arrow", ".feather"):
         return pa.ipc.open_file(path).read_all()
-    if path.suffix == ".duckdb":
+    if path.suffix.lower() == ".duckdb":
         return _from_duckdb(path, table)
     raise DataError(f"{path}: a register is one of {', '.join(SUFFIXES)}")
 
@@ -75,23 +82,29 @@ def _from_duckdb(path: Path, table: str | None) -> pa.Table:
 
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
-            return connection.table(duckdb_table(connection, path, table)).to_arrow_table()
+            parts = duckdb_table(connection, path, table)
+            named = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+            return connection.sql(f"from {named}").to_arrow_table()
     except duckdb.Error as error:
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def duckdb_table(connection: "DuckDBPyConnection", path: Path, table: str | None) -> str:
-    """The table meant in a DuckDB file: the one named, or the only one there."""
-    tables = [name for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall()]
+def duckdb_table(connection: "DuckDBPyConnection", path: Path, table: str | None) -> tuple[str, str]:
+    """Schema and name of the table meant in a DuckDB file: the one named, or the only one there."""
+    found = connection.execute("select table_name, schema_name from duckdb_tables()").fetchall()
+    tables = [name for name, _ in found]
     if table is None and len(tables) == 1:
-        return str(tables[0])
+        table = str(tables[0])
     if table not in tables:
         raise DataError(f"{path}: name the table, {path.name}:TABLE; it has {', '.join(tables) or 'none'}")
-    return str(table)
+    schema = next(schema for name, schema in found if name == table)
+    return str(schema), str(table)
 
 
 def as_text(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     """A column as (index of each row, distinct texts): null and empty are null."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     coded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -101,7 +114,7 @@ def as_text(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     if pa.types.is_timestamp(texts.type):
         texts = texts.cast(pa.date32())
     texts = texts.cast(pa.string())
-    return coded.indices, pc.if_else(pc.equal(texts, ""), None, texts)
+    return coded.indices, pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), None, texts)
 
 
 def fingerprint(register: str) -> str:
