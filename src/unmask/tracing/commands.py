@@ -101,6 +101,7 @@ def find(
 
         if (ask is None) == (policy == "fixed"):
             raise typer.BadParameter("--ask and --policy fixed go together")
+        _distinct(register, html, json, case)
         console = Console(stderr=json == "-", quiet=quiet)
         with console.status("reading the register") if console.is_terminal else nullcontext():
             searched = _register(register, dictionary, absent, engine, console)
@@ -169,6 +170,7 @@ def profile(
 
         if dictionary is not None and observed is None:
             raise typer.BadParameter("--dictionary is what --observed learns into: give both")
+        _distinct(register, out)
         console = Console(stderr=out is None)
         table = read_table(register)
         if dictionary is None:
@@ -212,6 +214,7 @@ def audit(
 
         from unmask.tracing import audit as auditing
 
+        _distinct(register, json)
         console = Console(stderr=json == "-")
         searched = _register(register, dictionary, None, "memory", console)
         if person is not None:
@@ -271,6 +274,7 @@ def simulate(
             raise typer.BadParameter(f"{unknown[0]!r} is not a policy: {', '.join(get_args(PolicyName))}")
         if (ask is None) == ("fixed" in policies):
             raise typer.BadParameter("--ask and --policy fixed go together")
+        _distinct(register, json)
         console = Console(stderr=json == "-")
         table = read_table(register)
         believed = _dictionary(register, dictionary, absent, table, console)
@@ -311,12 +315,12 @@ def deduplicate(
 
         from unmask.tracing import deduplication
         from unmask.tracing.dictionary import dictionary_text
-        from unmask.tracing.tables import read_table, split_table
+        from unmask.tracing.tables import read_table
 
         console = Console()
         place = merged or out.with_name(f"{out.stem}.merged.csv")
-        if split_table(register)[0].resolve() in (out.resolve(), place.resolve()):
-            raise DataError(f"{register}: is never overwritten; give --out and --merged other names")
+        deduplication.check_places(out, place)
+        _distinct(register, out, place, learned)
         table = read_table(register)
         believed = _dictionary(register, dictionary, None, table, console)
         with console.status("comparing records") if console.is_terminal else nullcontext():
@@ -514,6 +518,18 @@ def _converse(inquiry: "Investigation", pictures: dict[str, Any], happen: Happen
         steps = inquiry.steps()
         if text != "undo" and steps:
             print_step(console, steps[-1])
+
+
+def _distinct(register: str, *places: Path | str | None) -> None:
+    """See that no result would overwrite the register, or another result."""
+    from unmask.tracing.tables import split_table
+
+    taken = [split_table(register)[0].resolve()]
+    for place in places:
+        if place is not None and place != "-":
+            if Path(place).resolve() in taken:
+                raise DataError(f"{place}: is the register, or written twice; give each result a file of its own")
+            taken.append(Path(place).resolve())
 
 
 def _write_json(text: str, place: str) -> None:

@@ -1,7 +1,7 @@
 """When the question is settled, on which answers that rests, and what if one of them is wrong."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -13,7 +13,9 @@ from unmask.tracing.questions import Question, open_questions
 from unmask.tracing.report import percent
 
 Status = Literal["identified", "candidate_set", "not_in_register", "undetermined"]
-_EXACT = 12  # answers whose subsets are all tried for the smallest core set
+# Answers whose subsets are all tried for the smallest core set, if the patterns of all subsets are no more than that:
+_EXACT, _WORK = 12, 1 << 28
+_NEGLIGIBLE = 1e-6  # of the leading record's mass
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,36 @@ class Standing:
 
 
 class Subsets:
-    """The belief that a part of the answers alone would give, about the record that now leads."""
+    """The belief that a part of the answers alone would give, about the record that now leads.
 
-    def __init__(self, belief: Belief) -> None:
+    Args:
+        belief: after all answers.
+        one_left_out: whether no more than one answer will be left out. Records that cannot hold a millionth of what the
+            leading one does, whichever answer that is, are not looked at then.
+    """
+
+    def __init__(self, belief: Belief, one_left_out: bool = False) -> None:
         self._belief = belief
-        self._patterns = belief.weighed.patterns()
-        self.names = self._patterns.names
         leader = int(belief.weighed.rows[0])
-        self._leader = int(np.argmin(np.abs(self._patterns.log_ratios - self._of_row(leader)).sum(axis=1)))
+        own = self._of_row(leader)
+        self._patterns = belief.weighed.patterns(self._negligible(own) if one_left_out else 0.0)
+        self.names = self._patterns.names
+        self._leader = int(np.argmin(np.abs(self._patterns.log_ratios - own).sum(axis=1)))
+        self._columns = np.ascontiguousarray(self._patterns.log_ratios.T)
+        self._alone = self._patterns.counts[self._leader] == 1
+
+    def _negligible(self, own: np.ndarray) -> float:
+        """Share of the mass that stays under a millionth of the leading record's whichever answer is left out.
+
+        Without an answer a record can gain what that answer says against it, and the leading one lose what it says for
+        it; trust makes both less.
+        """
+        lowest = [float(table.min()) for source in self._belief.sources for table in source.tables.values()]
+        for source in self._belief.sources:
+            for listed in source.scores.values():
+                lowest.append(min(listed.unlisted, float(listed.log_ratios.min())))
+        apart = max(-min(lowest, default=0.0), 0.0) + max(float(own.max(initial=0.0)), 0.0)
+        return float(_NEGLIGIBLE * np.exp(self._belief.weighed.log_shares[0] - apart))
 
     def _of_row(self, row: int) -> np.ndarray:
         """The log ratios of one record, in the order of the names."""
@@ -83,27 +107,45 @@ class Subsets:
 
     @cached_property
     def leading(self) -> np.ndarray:
-        """log ratio of each answer for the record that leads, (A,), natural."""
-        return self._patterns.log_ratios[self._leader]
+        """Log weight of each answer for the record that leads, (A,), natural; heeds trust where an answer is alone."""
+        found = self._patterns.log_ratios[self._leader].copy()
+        for source in self._belief.sources:
+            if len(source.names) == 1:
+                place = self.names.index(source.names[0])
+                found[place] = source.trusted(found[place])
+        return found
 
     def standing(self, names: Iterable[str]) -> Standing:
         """On these answers alone."""
-        chosen, belief, patterns = set(names), self._belief, self._patterns
-        logs = np.zeros(len(patterns.counts))
+        chosen, belief, counts = set(names), self._belief, self._patterns.counts
+        logs = np.zeros(len(counts))
         for source in belief.sources:
-            columns = [patterns.names.index(name) for name in source.names if name in chosen]
+            columns = [self._columns[self.names.index(name)] for name in source.names if name in chosen]
             if columns:
-                logs = logs + source.trusted(patterns.log_ratios[:, columns].sum(axis=1))
-        top = logs.max()
+                logs += source.trusted(sum(columns[1:], columns[0]))
+        top = float(logs.max())
         weights = np.exp(logs - top)
-        present = float((patterns.counts @ weights) / patterns.counts.sum())
+        size = belief.register.size
+        present = float(counts @ weights) / size
         ratios = {name: ratio for name, ratio in belief.ratios.items() if name in chosen}
         prior = belief.register.dictionary.absent
         absent = prior * np.exp(np.clip(belief.absentees.given(ratios).log_ratio - top, -700.0, 700.0))
         whole = (1.0 - prior) * present + absent
-        each = (1.0 - prior) * weights / (patterns.counts.sum() * whole)
-        others = np.where(patterns.counts - (np.arange(len(each)) == self._leader) > 0, each, 0.0)
-        return Standing(float(each[self._leader]), float(others.max()), float(absent / whole))
+        leading = float(weights[self._leader])
+        if self._alone:
+            weights[self._leader] = 0.0
+        share = (1.0 - prior) / (size * whole)
+        return Standing(float(share * leading), float(share * weights.max()), float(absent / whole))
+
+    @property
+    def work(self) -> int:
+        """Patterns that are gone through for one subset."""
+        return len(self._patterns.counts)
+
+
+def affordable(questions: Sequence[Question], rule: StopRule, spent: float) -> list[Question]:
+    """The questions that the budget still allows, in the same order."""
+    return [question for question in questions if rule.budget is None or spent + question.cost <= rule.budget]
 
 
 def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: float = 0.0) -> Conclusion | None:
@@ -129,11 +171,12 @@ def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: f
         frail = None
     alike = _indistinguishable(belief)
     mass = sum(candidate.probability for candidate in candidates if candidate.row in alike)
-    if len(alike) > 1 and mass >= rule.identified:
+    named_all = len(alike) < len(candidates) or belief.weighed.tied <= len(alike)
+    if len(alike) > 1 and named_all and mass >= rule.identified:
         told = f"{len(alike)} records that nothing available tells apart hold {percent(mass)} together"
         return Conclusion("candidate_set", alike, len(alike), mass, told)
-    affordable = [q for q in questions if rule.budget is None or spent + q.cost <= rule.budget]
-    if any(question.worth >= rule.least_bits for question in affordable):
+    payable = affordable(questions, rule, spent)
+    if any(question.worth >= rule.least_bits for question in payable):
         return None
     tied = belief.weighed.tied
     mass = tied * first.probability
@@ -143,7 +186,7 @@ def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: f
         return Conclusion("candidate_set", rows, tied, mass, told)
     if frail is not None:
         told = f"{percent(first.probability)}, but without the answer about {frail} not even {percent(rule.weak)}"
-    elif len(affordable) < len(questions):
+    elif len(payable) < len(questions):
         told = "the budget is spent"
     elif questions:
         told = "no further question is expected to tell enough"
@@ -171,7 +214,7 @@ def _frail(belief: Belief, rule: StopRule) -> str | None:
     """The answer without which the leading record falls below `weak`, or None."""
     if not rule.robust:
         return None
-    left_out = without_each(Subsets(belief))
+    left_out = without_each(Subsets(belief, one_left_out=True))
     name = min(left_out, key=lambda name: left_out[name].probability, default=None)
     return name if name is not None and left_out[name].probability < rule.weak else None
 
@@ -213,7 +256,8 @@ class CoreSet:
 def core_set(subsets: Subsets, enough: Callable[[Standing], bool], absent: bool = False) -> CoreSet | None:
     """The core identification set of the answers; None if all of them do not settle it.
 
-    Forward by weight of evidence, then reverse deletion; of up to 12 answers all smaller sets are tried too.
+    Forward by weight of evidence, then reverse deletion; of up to 12 answers all smaller sets are tried too, as long as
+    that takes seconds.
 
     Args:
         subsets: of the answers.
@@ -236,7 +280,7 @@ def core_set(subsets: Subsets, enough: Callable[[Standing], bool], absent: bool 
         fewer = [one for one in chosen if one != name]
         if enough(subsets.standing(fewer)):
             chosen = fewer
-    exact = len(every) <= _EXACT
+    exact = len(every) <= _EXACT and subsets.work << len(every) <= _WORK
     if exact:
         smaller = (
             names

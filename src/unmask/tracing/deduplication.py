@@ -447,15 +447,20 @@ def _texts(table: pa.Table, name: str) -> list[str | None]:
     return found
 
 
+def check_places(*paths: Path) -> None:
+    """See that results can be written to these; DataError if a suffix is neither .csv nor .parquet."""
+    for path in paths:
+        if path.suffix not in (".parquet", ".csv"):
+            raise DataError(f"{path}: write to a file that ends in .csv or .parquet")
+
+
 def write_without_duplicates(table: pa.Table, found: Duplicates, register: Path, merged: Path) -> None:
     """Write the register without duplicates, and what was merged; each as CSV or Parquet, by its suffix.
 
     Raises:
         DataError: another suffix, or it cannot be written there.
     """
-    for path in (register, merged):
-        if path.suffix not in (".parquet", ".csv"):
-            raise DataError(f"{path}: write to a file that ends in .csv or .parquet")
+    check_places(register, merged)
     for path, content in zip((register, merged), without_duplicates(table, found), strict=True):
         with whole(path) as part:
             if path.suffix == ".parquet":

@@ -95,5 +95,5 @@ class Weighed(Protocol):
     def joint(self, one: str, other: str) -> np.ndarray:
         """Share of the mass at each pair of codes, (V1 + 1, V2 + 1)."""
 
-    def patterns(self) -> Patterns:
-        """All records by what the evidence says of them."""
+    def patterns(self, neglect: float = 0.0) -> Patterns:
+        """All records by what the evidence says of them; the lightest, with that share of the mass at most, left out."""

@@ -13,6 +13,7 @@ from unmask.tracing.conclusion import (
     Conclusion,
     StopRule,
     Subsets,
+    affordable,
     conclude,
     core_set,
     settles,
@@ -89,13 +90,16 @@ class Investigation:
         return sum(attributes[entry.event.attribute].cost for entry in self._entries)
 
     def questions(self) -> list[Question]:
-        """The open questions, best first; the same until something is told."""
+        """The open questions that the budget allows, best first; the same until something is told."""
+        return affordable(self._ranked(), self.rule, self.spent)
+
+    def _ranked(self) -> list[Question]:
         randomness = np.random.default_rng([self._seed, len(self._entries)])
         return ranked(self.belief, self.policy, self._order, randomness)
 
     def conclusion(self) -> Conclusion | None:
         """The conclusion, or None while there is something worth asking."""
-        return conclude(self.belief, self.rule, self.questions(), self.spent)
+        return conclude(self.belief, self.rule, self._ranked(), self.spent)
 
     def happened(self, event: Event) -> None:
         """Take in an event, new or from a case file.
@@ -132,13 +136,13 @@ class Investigation:
             command: that repeats it.
             purpose: of the case, as stated.
         """
-        belief, questions = self.belief, self.questions()
-        found = conclude(belief, self.rule, questions, self.spent)
-        subsets = Subsets(belief)
+        belief = self.belief
+        found = self.conclusion()
+        subsets = Subsets(belief, one_left_out=True)
         status = "open" if found is None else found.status
         core = None
         if found is not None and found.status in ("identified", "not_in_register"):
-            core = core_set(subsets, settles(self.rule, found.status), found.status == "not_in_register")
+            core = core_set(Subsets(belief), settles(self.rule, found.status), found.status == "not_in_register")
         rule = self.rule
         return TraceReport(
             tool=TraceTool(version=__version__, command=command),
@@ -170,7 +174,7 @@ class Investigation:
             entropy=belief.entropy,
             cost=self.spent,
             steps=self.steps(subsets),
-            next=tuple(_asked(question) for question in questions[:_SHOWN]) if found is None else (),
+            next=tuple(_asked(question) for question in self.questions()[:_SHOWN]) if found is None else (),
             separators=self._separators(),
             core_set=None
             if core is None

@@ -18,7 +18,7 @@ from unmask.tracing.columns import Column, check_columns, code_column, narrow, n
 from unmask.tracing.dictionary import Dictionary
 from unmask.tracing.evidence import Listed, Patterns, Source, Sources, Weighed
 from unmask.tracing.models import Model
-from unmask.tracing.tables import fingerprint, read_table
+from unmask.tracing.tables import as_text, fingerprint, read_table
 
 _PACKED = 4096  # values of a packed column: a table of them stays in the fastest cache
 _BLOCK = 1 << 16  # records in a pass
@@ -26,7 +26,8 @@ _BIN = 0.25  # nats: records are binned by weight to find the light ones
 _BINS = 256
 _TOP = 50  # records that are named
 _TIE = 1e-4  # nats within which weights are the same: float32 after twenty sums
-NEGLIGIBLE = 1e-3  # share of mass that ranking questions may leave out
+# Share of mass that ranking questions may leave out: what it changes in expected bits tells no questions apart.
+NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Pack:
 
 
 class MemoryRegister:
-    """See `Register`. Reads with `open_register`; `without` leaves records out, for trials with absent people."""
+    """See `Register`. `read_register` and `coded` make it."""
 
     def __init__(
         self,
@@ -195,15 +196,23 @@ class MemoryWeighed:
     def _find_active(self, bins: np.ndarray) -> None:
         """Leave out the lightest records, as long as they cannot hold more than NEGLIGIBLE of the mass."""
         most = bins * np.exp(-_BIN * np.arange(_BINS)) / self._total
-        beyond = np.cumsum(most[::-1])[::-1]  # mass from each bin on, at most
-        first = int(np.searchsorted(-beyond, -NEGLIGIBLE, side="left"))
+        self._beyond = np.cumsum(most[::-1])[::-1]  # mass from each bin on, at most
+        first = self._first_neglected(NEGLIGIBLE)
         kept = int(bins[:first].sum())
         if first >= _BINS or kept > self._register.size // 2:
             self._active: np.ndarray | None = None
             self.neglected = 0.0
             return
-        self._active = np.flatnonzero(self._logs > -_BIN * first)
-        self.neglected = float(beyond[first])
+        self._active = self._until(first)
+        self.neglected = float(self._beyond[first])
+
+    def _first_neglected(self, neglect: float) -> int:
+        """The first bin from which on all hold so much of the mass at most; _BINS if none."""
+        return int(np.searchsorted(-self._beyond, -neglect, side="left"))
+
+    def _until(self, first: int) -> np.ndarray:
+        """The records in the bins before."""
+        return np.flatnonzero(self._logs > -_BIN * first)
 
     def tally(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Share of the mass at each code, (V + 1,), by attribute."""
@@ -247,20 +256,22 @@ class MemoryWeighed:
         for rows in blocks:
             yield rows, np.exp(self._logs[rows], dtype=np.float64) / self._total
 
-    def patterns(self) -> Patterns:
-        """All records by what the evidence says of them."""
+    def patterns(self, neglect: float = 0.0) -> Patterns:
+        """All records by what the evidence says of them; the lightest, with that share of the mass at most, left out."""
         names = tuple(itertools.chain.from_iterable(source.names for source in self.sources))
-        keys, number = np.zeros(self._register.size, np.int64), 1
+        first = self._first_neglected(neglect) if neglect > 0.0 else _BINS
+        rows = self._until(first) if first < _BINS else slice(None)
+        keys, number = np.zeros(len(self._logs[rows]), np.int64), 1
         distinct: list[np.ndarray] = []
         for source in self.sources:
             for name, table in source.tables.items():
                 ratios, classes = np.unique(table, return_inverse=True)
                 pack = self._register._pack_of[name]
                 of_pack = classes[pack.split(np.arange(pack.size), name)]
-                keys = keys * len(ratios) + of_pack[pack.codes]
+                keys = keys * len(ratios) + of_pack[pack.codes[rows]]
                 keys, number, distinct = _compressed(keys, number * len(ratios), distinct, ratios)
             for listed in source.scores.values():
-                ratios, classes = np.unique(self._scored(listed), return_inverse=True)
+                ratios, classes = np.unique(self._scored(listed)[rows], return_inverse=True)
                 keys = keys * len(ratios) + classes
                 keys, number, distinct = _compressed(keys, number * len(ratios), distinct, ratios)
         columns = np.stack(distinct, axis=1) if distinct else np.zeros((1, 0))
@@ -327,11 +338,15 @@ def identifiers(table: pa.Table, name: str) -> pa.Array:
     """The identifiers, as text.
 
     Raises:
-        DataError: one is missing or there twice.
+        DataError: one is missing or there twice, or the column holds neither text nor numbers.
     """
-    column = table[name]
-    ids = column.cast(pa.string()).combine_chunks()
-    ids = pa.concat_arrays(ids.chunks) if isinstance(ids, pa.ChunkedArray) else ids
+    try:
+        index, texts = as_text(table[name])
+        ids = texts.take(index)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"{name}: a column of {table[name].type} cannot name records; use one of text or numbers"
+        ) from error
     if ids.null_count:
         row = int(np.argmax(np.asarray(pc.is_null(ids)))) + 1
         raise DataError(f"record {row} has no {name}: give each record an identifier of its own")

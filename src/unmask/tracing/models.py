@@ -197,8 +197,11 @@ class Numeric(Model):
         return self.channel.log_ratios(self.outcome(told))
 
     def code_of(self, value: str) -> int:
-        """The code of a true value, or -1 if no record has it."""
-        code = np.floor((float(value) - self.low) / self.step) + 1
+        """The code of a true value, or -1 if no record has it; DataError if it is no number."""
+        try:
+            code = np.floor((float(value) - self.low) / self.step) + 1
+        except ValueError as error:
+            raise DataError(f"{self.name}: {value!r} is not a number; mend it or leave it empty") from error
         return int(code) if 0 < code < len(self.counts) else -1
 
     def with_error(self, error: float) -> "Numeric":

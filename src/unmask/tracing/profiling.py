@@ -145,7 +145,7 @@ def profile(table: pa.Table, register_name: str) -> Profile:
             )
         order = np.argsort(-column.counts, kind="stable")[:_SHOWN]
         frequent = tuple((column.texts[place], int(column.counts[place])) for place in order)
-        bits = float(entropy(column.counts / max(column.recorded, 1)))
+        bits = abs(float(entropy(column.counts / max(column.recorded, 1))))  # -0 is 0
         share = column.recorded / len(column.places)
         columns.append(ColumnProfile(column.name, kind, use, len(column.texts), share, bits, frequent))
     notes += _dependent([column for column in read if attributes.get(column.name, _IGNORED).use != "ignore"])

@@ -229,12 +229,16 @@ class QueriedWeighed:
         np.add.at(total, (codes[:, 0], codes[:, 1]), masses)
         return total
 
-    def patterns(self) -> Patterns:
-        """All records by what the evidence says of them."""
+    def patterns(self, neglect: float = 0.0) -> Patterns:
+        """All records by what the evidence says of them; the lightest, with that share of the mass at most, left out."""
         names, columns = tuple(self._told), list(self._told.values())
         if not names:
             return Patterns((), np.zeros((1, 0)), np.array([self._register.size]))
-        found = self._records.select(*columns).group_by(columns).aggregate(records=ibis._.count()).to_pyarrow()
+        records = self._records
+        if neglect > 0.0:
+            least = self._top + np.log(self._total) + np.log(neglect / self._register.size)
+            records = records.filter(records[_WEIGHT] >= _number(least))
+        found = records.select(*columns).group_by(columns).aggregate(records=ibis._.count()).to_pyarrow()
         ratios = np.stack([np.asarray(found[column], float) for column in columns], axis=1)
         return Patterns(names, ratios, np.asarray(found["records"], np.int64))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +18,7 @@ from scipy.stats import binomtest
 
 from unmask.errors import DataError
 from unmask.tracing.belief import Answer, Belief, begin
-from unmask.tracing.conclusion import StopRule, Subsets, conclude, core_set, settles
+from unmask.tracing.conclusion import StopRule, Subsets, affordable, conclude, core_set, settles
 from unmask.tracing.dictionary import Dictionary
 from unmask.tracing.memory import MemoryRegister, coded
 from unmask.tracing.models import Model
@@ -34,7 +35,8 @@ class World:
     Attributes:
         error: factor on every attribute's stated error.
         missing: share of answers that are not to be had, beyond what the dictionary says.
-        adversarial: attributes, drawn anew for each person, about which the answer is wrong on purpose.
+        adversarial: attributes, drawn anew for each person, about which the answer is the most frequent value that
+            speaks against the true one.
     """
 
     error: float = 1.0
@@ -107,7 +109,7 @@ def bench_of(
     register = coded(table.take(pa.array(inside)), believed, "simulated")
     names = tuple(name for name, model in register.models.items() if model.attribute.kind != "score")
     rows = np.random.default_rng([seed, 1]).choice(register.size, targets, replace=False)
-    values = [model.values for model in register.models.values()]
+    values = [register.models[name].values for name in names]
     present = [
         {
             name: values[place][code - 1] if code else None
@@ -126,6 +128,8 @@ def bench_of(
 
 
 def _texts(column: pa.ChunkedArray, rows: np.ndarray) -> list[str | None]:
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_finite(column), column, None)
     index, values = as_text(column)
     listed = values.to_pylist()
     return [None if place is None else listed[place] for place in index.take(pa.array(rows)).to_pylist()]
@@ -189,8 +193,9 @@ def _traced(
         found = conclude(belief, rule, questions, cost)
         if found is not None:
             break
-        name = questions[0].attribute
-        cost += questions[0].cost
+        question = affordable(questions, rule, cost)[0]
+        name = question.attribute
+        cost += question.cost
         belief = belief.told(Answer(name, answers[name]))
         entropies.append(belief.entropy)
     seconds = time.perf_counter() - begun
@@ -217,6 +222,7 @@ def answers_of(
         seed: of the run, and the person's number in it: those present come first.
     """
     randomness = np.random.default_rng([*seed, 0])
+    about_others = _about_others(bench, world, np.random.default_rng([*seed, 2]))
     told: dict[str, str | None] = {}
     lies = set(randomness.permutation(len(bench.answering))[: world.adversarial].tolist())
     for place, (name, model) in enumerate(bench.answering.items()):
@@ -224,16 +230,31 @@ def answers_of(
         slip = randomness.random() < model.attribute.error
         value = person[name]
         code = 0 if value is None else model.code_of(value)
-        # The likeliest lie is the most frequent value that is not the true one.
-        others = np.where(np.arange(len(model.values)) == code - 1, -1, model.counts[1:])
         drawn = model.draw(max(code, 0), randomness)
         if not available:
             told[name] = None
         elif place in lies:
-            told[name] = model.values[int(np.argmax(others))]
+            told[name] = _lie(bench.register.models[name], code)
+        elif model.attribute.group in about_others:
+            told[name] = model.draw(0, randomness)
         else:
             told[name] = value if code < 0 and not slip else drawn
     return told
+
+
+def _about_others(bench: Bench, world: World, randomness: np.random.Generator) -> set[str]:
+    """Groups whose answers are all about somebody else."""
+    groups = bench.register.dictionary.groups
+    return {name for name, group in groups.items() if randomness.random() < group.error * world.error}
+
+
+def _lie(model: Model, code: int) -> str:
+    """The most frequent value that speaks against the true one; if none does, the most frequent one."""
+    likeliest = np.argsort(-model.counts[1:], kind="stable")
+    for place in likeliest.tolist():
+        if place != code - 1 and (code <= 0 or model.log_ratios(model.values[place])[code] < 0.0):
+            return model.values[place]
+    return model.values[int(likeliest[0])]
 
 
 Share = tuple[float, float, float]

@@ -71,7 +71,8 @@ def _twin(codes: np.ndarray, recipe: Recipe, randomness: np.random.Generator) ->
     for row, original in zip(chosen[:count], randomness.choice(chosen[count:], count), strict=True):
         kept = codes[row].copy()
         codes[row] = codes[original]
-        changed = randomness.choice(codes.shape[1], randomness.integers(1, 4), replace=False)
+        count_changed = min(int(randomness.integers(1, 4)), codes.shape[1])
+        changed = randomness.choice(codes.shape[1], count_changed, replace=False)
         codes[row, changed] = kept[changed]
 
 
