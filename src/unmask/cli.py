@@ -43,7 +43,9 @@ def main() -> None:
     try:
         app()
     except UnmaskError as error:
-        print(f"unmask: {error}", file=sys.stderr)
+        from unmask.evidence.terminal import safe_text
+
+        print(f"unmask: {safe_text(str(error))}", file=sys.stderr)  # it may quote a file
         sys.exit(2)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

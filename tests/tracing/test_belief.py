@@ -280,3 +280,41 @@ def test_edges_cut_are_those_of_the_definition() -> None:
             kept = shares * told[:, outcome]
             left += kept.sum() * (kept.sum() ** 2 - (kept**2).sum())
         assert question.score == pytest.approx(edges - left, abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from("abc"), min_size=2, max_size=6),
+    st.sampled_from([0.0, 0.2]),
+    st.floats(0.001, 0.9),
+)
+def test_expected_bits_heed_that_a_source_may_be_about_somebody_else(column, absent, error) -> None:
+    attributes = {"x": {"kind": "categorical", "error": 0.1, "group": "photo"}}
+    dictionary = dictionary_of(attributes, absent, groups={"photo": {"error": error}}, absentees="independent")
+    belief = begin(coded(table_of({"x": column}), dictionary, "grouped"))
+    table, base = channel_by_hand(belief, "x")
+    mixed = (1 - error) * np.vstack([table, base[None]]) + error * base
+    now = posterior_by_hand(belief, {}, absent)
+    fall = entropy(now @ mixed) - float(now @ [entropy(row) for row in mixed])
+    assert expected_bits(belief, ["x"])["x"] == pytest.approx(fall, abs=1e-5)
+
+
+def test_a_source_whose_answers_fit_nobody_is_trusted_less() -> None:
+    columns = {name: ["a"] * 10 + ["b"] * 10 for name in "xyz"}
+    attributes = {
+        name: {"kind": "categorical", "error": 0.02, "group": "photo" if name != "z" else None} for name in "xyz"
+    }
+    dictionary = dictionary_of(attributes, 0.0, groups={"photo": {"error": 0.2}}, absentees="independent")
+    belief = begin(coded(table_of(columns), dictionary, "grouped")).told(Answer("z", "a"))
+    assert belief.trust_in("photo") == pytest.approx(0.8)
+    # By hand: P(z, x | sound) and P(z, x | not) over twenty records, x and z always alike.
+    fitting, other = belief.told(Answer("x", "a")), belief.told(Answer("x", "b"))
+    z, x = (
+        np.exp(belief.register.models["z"].log_ratios("a"))[1:],
+        np.exp(belief.register.models["x"].log_ratios("a"))[1:],
+    )
+    against = np.exp(belief.register.models["x"].log_ratios("b"))[1:]
+    for told, ratios in ((fitting, x), (other, against)):
+        sound = 0.8 * (z * ratios).mean()
+        assert told.trust_in("photo") == pytest.approx(sound / (sound + 0.2 * z.mean()), abs=1e-6)
+    assert other.trust_in("photo") < 0.8 < fitting.trust_in("photo")

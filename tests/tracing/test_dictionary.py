@@ -25,8 +25,9 @@ def _levels(weights: list[int]) -> tuple[float, ...]:
 _levelled = st.fixed_dictionaries(
     {}, optional={"levels": st.lists(st.integers(1, 99), min_size=4, max_size=4).map(_levels)}
 )
+ratios = st.floats(-300.0, 300.0)
 _points = st.lists(finite, min_size=2, max_size=4, unique=True).flatmap(
-    lambda scores: st.tuples(*(st.tuples(st.just(score), finite) for score in sorted(scores)))
+    lambda scores: st.tuples(*(st.tuples(st.just(score), ratios) for score in sorted(scores)))
 )
 _counts = st.dictionaries(names, st.dictionaries(names, st.floats(0.0, 1e9), max_size=3), max_size=3)
 SPECIAL: dict[str, st.SearchStrategy[dict[str, Any]]] = {
@@ -37,7 +38,7 @@ SPECIAL: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "numeric": st.fixed_dictionaries({"spread": positive}),
     "string": _levelled,
     "date": _levelled,
-    "score": st.fixed_dictionaries({"log10_lr": _points}, optional={"unlisted_log10_lr": finite}),
+    "score": st.fixed_dictionaries({"log10_lr": _points}, optional={"unlisted_log10_lr": ratios}),
 }
 COMMON = st.fixed_dictionaries(
     {},

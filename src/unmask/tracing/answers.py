@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from unmask.errors import DataError
 from unmask.evidence.report import Report
 from unmask.tracing.dictionary import Dictionary
+from unmask.tracing.models import normal
 
 UNAVAILABLE = "?"
 
@@ -31,7 +32,12 @@ def parse_answer(text: str, dictionary: Dictionary) -> Typed:
     # Names may hold "=" themselves: the longest one that fits is meant.
     fitting = [name for name in dictionary.used if text.startswith((f"{name}=", f"{name}~"))]
     if not fitting:
-        asked = text.partition("=")[0].partition("~")[0]
+        asked = text.partition("=")[0].partition("~")[0].strip()
+        if text.strip() in dictionary.used:
+            raise DataError(f"{asked}: no answer; write {asked}=VALUE, or {asked}=? if it is not to be had")
+        alike = [name for name in dictionary.used if normal(name) == normal(asked)]
+        if alike:
+            raise DataError(f"{asked!r} is not an attribute of this register, but {alike[0]!r} is")
         raise DataError(f"{asked!r} is not an attribute of this register; it has {', '.join(dictionary.used)}")
     name = max(fitting, key=len)
     sign, told = text[len(name)], text[len(name) + 1 :].strip()
@@ -53,6 +59,8 @@ def _shares(name: str, told: str) -> dict[str, float]:
     for part in told.split(","):
         value, _, share = part.rpartition(":")
         try:
+            if value.strip() in shares:
+                raise DataError(f"{name}: {value.strip()!r} is there twice")
             shares[value.strip()] = float(share)
         except ValueError:
             value = ""
@@ -69,7 +77,7 @@ def read_scores(path: Path, identifier: str) -> dict[str, float]:
     """
     scores: dict[str, float] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             for line, row in enumerate(csv.DictReader(file), 2):
                 if row.get(identifier) is None or row.get("score") is None:
                     raise DataError(f"{path}: needs the columns {identifier} and score")
@@ -79,7 +87,7 @@ def read_scores(path: Path, identifier: str) -> dict[str, float]:
                     scores[row[identifier]] = float(row["score"])
                 except ValueError as error:
                     raise DataError(f"{path}: line {line}: {row['score']!r} is not a score") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as scores: {error}") from error
     return scores
 
@@ -108,5 +116,5 @@ def picture_of(path: Path) -> Picture:
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         told = str(error).splitlines()[0]
         raise DataError(f"{path}: not a report of `unmask inspect --json`: {told}") from error
-    odds = 10.0 ** (report.log10_lr or 0.0)
+    odds = 10.0 ** max(min(report.log10_lr or 0.0, 15.0), -15.0)  # no report supports more
     return Picture(report.sha256 or "", 1.0 / (1.0 + odds))

@@ -81,6 +81,35 @@ class Belief:
         """What an absent person's answers look like, after these."""
         return self.absentees.given(self.ratios)
 
+    @cached_property
+    def _trusts(self) -> dict[str, float]:
+        return {}
+
+    def trust_in(self, group: str) -> float:
+        """Probability that the source of a group's answers is about the person at all, after the answers so far.
+
+        1 - (1 - trust) Z' / Z, with Z the probability of all answers and Z' that of those from other sources, up to the
+        same factor.
+        """
+        if group not in self._trusts:
+            attributes = self.register.dictionary.attributes
+            others = tuple(source for source in self.sources if attributes[source.names[0]].group != group)
+            own = [source for source in self.sources if source not in others]
+            if not own:
+                self._trusts[group] = 1.0 - self.register.dictionary.groups[group].error
+            else:
+                ratios = {name: ratio for name, ratio in self.ratios.items() if name not in own[0].names}
+                without = self._log_evidence(self.register.weigh(others).log_mean, self.absentees.given(ratios))
+                change = without - self._log_evidence(self.weighed.log_mean, self.of_absent)
+                doubted = (1.0 - own[0].trust) * np.exp(min(change, 700.0))
+                self._trusts[group] = float(np.clip(1.0 - doubted, 1e-9, 1.0))
+        return self._trusts[group]
+
+    def _log_evidence(self, log_mean: float, of_absent: Given) -> float:
+        prior = self.register.dictionary.absent
+        within = float(np.log1p(-prior)) + log_mean
+        return within if prior == 0.0 else float(np.logaddexp(within, np.log(prior) + of_absent.log_ratio))
+
     def told(self, *answers: Answer) -> "Belief":
         """The belief after further answers; in one go or one by one is the same.
 
@@ -164,6 +193,8 @@ def _source(register: Register, answer: Answer, trust: float) -> Source:
         scores = np.array(list(answer.told.values()), float)
         if not len(scores) or not np.isfinite(scores).all():
             raise DataError(f"{answer.attribute}: scores must be there and finite")
+        if not register.known(tuple(answer.told)):
+            raise DataError(f"{answer.attribute}: none of these {len(scores)} scores is of a record of this register")
         listed = Listed(tuple(answer.told), model.of_scores(scores), model.unlisted)
         return Source(scores={answer.attribute: listed}, trust=trust)
     told = answer.told

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import portalocker
+from pydantic import TypeAdapter
 
 from unmask.errors import DataError
 
@@ -103,7 +104,8 @@ def case_file(path: Path, opened: Opened) -> Iterator[CaseFile]:
         content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
         mended = len(whole) < len(content)
-        lines = whole.decode("utf-8", "replace").splitlines()
+        # Not splitlines(): some characters that it takes for line ends may stand in an answer.
+        lines = whole.decode("utf-8", "replace").split("\n")[:-1]
         if lines:
             found, events = _read(path, lines)
             _refuse_other(path, found, opened)
@@ -121,6 +123,8 @@ def case_file(path: Path, opened: Opened) -> Iterator[CaseFile]:
 def _opened(path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: cannot be written: not a regular file")
         return path.open("a+b")
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}): give a writable file") from error
@@ -131,11 +135,11 @@ def _read(path: Path, lines: list[str]) -> tuple[Opened, list[Event]]:
         first, *others = (json.loads(line) for line in lines)
         if first["case"] != CASE_VERSION:
             raise DataError(f"{path}: a case of version {first['case']}; this is version {CASE_VERSION}")
-        events = [Event(**{**one, "shown": tuple((name, bits) for name, bits in one["shown"])}) for one in others]
-        return Opened(**first), events
+        return TypeAdapter(Opened).validate_python(first), TypeAdapter(list[Event]).validate_python(others)
     except (ValueError, TypeError, KeyError) as error:
+        told = str(error).splitlines()[0]
         raise DataError(
-            f"{path}: not a case file, or altered: {error}; give another name to begin a new one"
+            f"{path}: not a case file, or altered ({told}); give another name to begin a new one"
         ) from error
 
 
@@ -147,8 +151,8 @@ def _refuse_other(path: Path, found: Opened, wanted: Opened) -> None:
         )
     if found.dictionary != wanted.dictionary:
         raise DataError(
-            f"{path}: was begun with another data dictionary, and its figures would change; "
-            "give that one, or another name to begin a new case"
+            f"{path}: was begun with another data dictionary or --absent, and its figures would change; "
+            "give those, or another name to begin a new case"
         )
 
 

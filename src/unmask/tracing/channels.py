@@ -45,6 +45,10 @@ class Channel(ABC):
     def table(self) -> np.ndarray:
         """P(answer | code) in full, (V + 1, O)."""
 
+    @abstractmethod
+    def trusted(self, trust: float) -> "Channel":
+        """The same from a source that is about the person with probability `trust`, in (0, 1], else about anybody."""
+
     def row(self, code: int) -> np.ndarray:
         """P(answer | code), (O,), without the rest of the table."""
         return self.table()[code]
@@ -69,6 +73,10 @@ class TableChannel(Channel):
         self.base = base
         self._table = np.vstack([base[None], shares])
         self._noise = entropy(self._table)
+
+    def trusted(self, trust: float) -> "TableChannel":
+        """The same from a source that is about the person with probability `trust`, else about anybody."""
+        return TableChannel(trust * self._table[1:] + (1.0 - trust) * self.base, self.base)
 
     def answers(self, masses: np.ndarray) -> np.ndarray:
         """Mass of each answer, (..., O)."""
@@ -99,29 +107,37 @@ class EqualChannel(Channel):
     Everything in time linear in V. The last outcome is a value that no record has.
 
     Args:
-        error: in (0, 1).
+        error: in [0, 1); what is expected of answers, in bits, needs it above 0.
         base: (V + 1,) answers of anybody; the last is "a value that no record has", positive.
+        trust: in (0, 1]; with 1 - trust the answer is anybody's, whatever is true.
     """
 
-    def __init__(self, error: float, base: np.ndarray) -> None:
+    def __init__(self, error: float, base: np.ndarray, trust: float = 1.0) -> None:
         self.base = base
         self.error = error
-        self._share = error / (1.0 - base[:-1])  # of each wrong answer, per unit of its frequency
+        self._trust = trust
+        # Per value: of the right answer, and of each wrong one per unit of its frequency.
+        self._right = trust * (1.0 - error) + (1.0 - trust) * base[:-1]
+        self._share = trust * error / (1.0 - base[:-1]) + (1.0 - trust)
 
     @cached_property
     def _noise(self) -> np.ndarray:
-        # H(answer | value) = -(1-e) log(1-e) - sum over o != x of s q(o) log(s q(o)), s = e / (1 - q(x))
+        # H(answer | value) = -r log r - sum over o != x of s q(o) log(s q(o))
         logs = self.base * np.log2(self.base)
         within, others = logs.sum() - logs[:-1], 1.0 - self.base[:-1]
-        right = -(1.0 - self.error) * np.log2(1.0 - self.error)
-        return np.append(entropy(self.base), right - self._share * (within + np.log2(self._share) * others))
+        wrong = self._share * (within + np.log2(self._share) * others)
+        return np.append(entropy(self.base), -self._right * np.log2(self._right) - wrong)
+
+    def trusted(self, trust: float) -> "EqualChannel":
+        """The same from a source that is about the person with probability `trust`, else about anybody."""
+        return EqualChannel(self.error, self.base, self._trust * trust)
 
     def answers(self, masses: np.ndarray) -> np.ndarray:
         """Mass of each answer, (..., O)."""
         right = masses[..., 1:]
         wrong = right * self._share
         told = self.base * (masses[..., :1] + wrong.sum(axis=-1, keepdims=True))
-        told[..., :-1] += right * (1.0 - self.error) - wrong * self.base[:-1]
+        told[..., :-1] += right * self._right - wrong * self.base[:-1]
         return told
 
     def noise(self, masses: np.ndarray) -> np.ndarray:
@@ -133,14 +149,14 @@ class EqualChannel(Channel):
         right = masses[..., 1:]
         wrong = right * self._share**2
         told = self.base**2 * (masses[..., :1] + wrong.sum(axis=-1, keepdims=True))
-        told[..., :-1] += right * (1.0 - self.error) ** 2 - wrong * self.base[:-1] ** 2
+        told[..., :-1] += right * self._right**2 - wrong * self.base[:-1] ** 2
         return told
 
     def log_ratios(self, outcome: int) -> np.ndarray:
         """log P(outcome | code) - log base(outcome), (V + 1,)."""
         ratios = np.concatenate([[0.0], np.log(self._share)])
         if outcome < len(self._share):
-            ratios[outcome + 1] = np.log(1.0 - self.error) - np.log(self.base[outcome])
+            ratios[outcome + 1] = np.log(self._right[outcome]) - np.log(self.base[outcome])
         return ratios
 
     def row(self, code: int) -> np.ndarray:
@@ -148,14 +164,14 @@ class EqualChannel(Channel):
         if code == 0:
             return self.base
         found = self._share[code - 1] * self.base
-        found[code - 1] = 1.0 - self.error
+        found[code - 1] = self._right[code - 1]
         return found
 
     def table(self) -> np.ndarray:
         """P(answer | code), (V + 1, O)."""
         known = len(self._share)
         shares = np.vstack([self.base, self._share[:, None] * self.base])
-        shares[np.arange(1, known + 1), np.arange(known)] = 1.0 - self.error
+        shares[np.arange(1, known + 1), np.arange(known)] = self._right
         return shares
 
 

@@ -71,8 +71,10 @@ def check_columns(dictionary: Dictionary, there: Sequence[str]) -> None:
     """See that a register with these columns has what the dictionary speaks of; scores are not in registers.
 
     Raises:
-        DataError: the column of identifiers or of an attribute in use is not there.
+        DataError: the column of identifiers or of an attribute in use is not there, or none is in use.
     """
+    if not dictionary.used:
+        raise DataError('no attribute is in use: set use = "ask" in the data dictionary, or add attributes')
     read = [name for name, attribute in dictionary.used.items() if attribute.kind != "score"]
     missing = [name for name in (dictionary.id, *read) if name not in there]
     if missing:
@@ -84,6 +86,14 @@ def notes_on(dictionary: Dictionary, models: Mapping[str, Model], size: int) -> 
     notes = [
         f"{name}: nothing is recorded in this column; it is left out" for name in dictionary.used if name not in models
     ]
+    for name, model in models.items():
+        spread = model.attribute.spread
+        # Of whole numbers a step is 1 at least, however small the spread.
+        if isinstance(model, Numeric) and spread is not None and model.step > 2.0 * spread and model.step != 1.0:
+            notes.append(
+                f"{name}: from {model.values[0]} to {model.values[-1]} is so wide that numbers are compared in steps "
+                f"of {model.step:.3g}, beyond their spread of {spread:g}; mend or empty what is far off"
+            )
     if size == 1:
         notes.append("one record: all that can be asked is whether this is the person")
     return tuple(notes)
@@ -114,16 +124,21 @@ def code_column(name: str, attribute: Attribute, column: pa.ChunkedArray) -> Col
         numbers = column.cast(pa.float64(), safe=False).to_numpy()
         found = _code_numbers(name, attribute, np.where(np.isfinite(numbers), numbers, np.nan))
         return None if found is None else _column(found.codes, found)
-    try:
-        index, texts = as_text(column)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f'{name}: a column of {column.type} cannot be used; set use = "ignore"') from error
+    index, texts = texts_of(name, column)
     places = np.asarray(index.cast(pa.int32()).fill_null(len(texts)))
     # A dictionary-encoded column may list values that no record has.
     there = np.bincount(places, minlength=len(texts) + 1) > 0
     values = [value if had else None for value, had in zip(texts.to_pylist(), there[:-1], strict=True)]
     coding = code_values(name, attribute, values, lambda place: f"record {int(np.argmax(places == place)) + 1}")
     return None if coding is None else _column(narrow(np.append(coding.codes, 0), coding.width - 1)[places], coding)
+
+
+def texts_of(name: str, column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """As `as_text`; DataError if the column holds neither text nor numbers."""
+    try:
+        return as_text(column)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f'{name}: a column of {column.type} cannot be used; set use = "ignore"') from error
 
 
 def _column(codes: np.ndarray, coding: Coding) -> Column:

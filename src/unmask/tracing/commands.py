@@ -14,9 +14,7 @@ from unmask.errors import DataError, MissingExtraError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from unmask.tracing.case import CaseFile
     from unmask.tracing.dictionary import Dictionary
-    from unmask.tracing.investigation import Investigation
 
 app = typer.Typer(no_args_is_help=True, help="Who is it? Traces a person in a lawful register by attributes.")
 
@@ -28,7 +26,7 @@ DictionaryOption = Annotated[
     typer.Option(metavar="FILE", help="Data dictionary (TOML) of `unmask trace profile`; guessed if left out."),
 ]
 JsonOption = Annotated[str | None, typer.Option(metavar="FILE|-", help="Write the result as JSON.")]
-SeedOption = Annotated[int, typer.Option(help="Of everything random.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 Engine = Literal["memory", "duckdb", "spark"]
 PolicyName = Literal["info_gain", "ec2", "two_step", "static", "random", "fixed"]
 
@@ -91,18 +89,18 @@ def find(
     candidates, not in the register); 1: not settled; 2: wrong usage or data; 130: interrupted.
     """
     with _extra():
-        from rich.console import Console
-
         from unmask.interruption import Interruption
         from unmask.tracing.case import Opened, case_file, now
         from unmask.tracing.conclusion import StopRule
+        from unmask.tracing.conversation import check_text, converse, recorder, refuse_unused, tell
         from unmask.tracing.investigation import Investigation
         from unmask.tracing.terminal import print_report
 
         if (ask is None) == (policy == "fixed"):
             raise typer.BadParameter("--ask and --policy fixed go together")
-        _distinct(register, html, json, case)
-        console = Console(stderr=json == "-", quiet=quiet)
+        _distinct((register, dictionary, *_files_in(answer, picture)), html, json, case)
+        check_text(purpose, *(answer or []))
+        console = _console(json == "-", quiet)
         with console.status("reading the register") if console.is_terminal else nullcontext():
             searched = _register(register, dictionary, absent, engine, console)
         rule = StopRule(identified=identified, robust=robust, budget=budget)
@@ -120,16 +118,21 @@ def find(
                             inquiry.happened(event)
                         if kept.mended:
                             console.print("note: the last line of the case was cut short and is dropped", style="dim")
-                    happen = _recorder(inquiry, kept, interruption.held_back)
-                    _tell(inquiry, answer or [], pictures, happen)
+                        if purpose and purpose != kept.opened.purpose:
+                            console.print(f"note: the case keeps its purpose: {kept.opened.purpose!a}", style="dim")
+                    happen = recorder(inquiry, kept, interruption.held_back)
+                    tell(inquiry, answer or [], pictures, happen)
+                    if answer or not _at_a_terminal():
+                        refuse_unused(inquiry, pictures)
                     if not answer and _at_a_terminal() and json != "-" and not quiet:
-                        _converse(inquiry, pictures, happen, console)
+                        converse(inquiry, pictures, happen, console if console.is_terminal else _console(stderr=True))
             except KeyboardInterrupt:
                 told = f"; go on with --case {case}" if case is not None else ""
                 print(f"unmask: interrupted{told}", file=sys.stderr)
                 raise typer.Exit(130) from None
             purpose = kept.opened.purpose if kept is not None else purpose
-        report = inquiry.report(register, mark, shlex.join(["unmask", *sys.argv[1:]]), purpose)
+        with console.status("looking for what it rests on") if console.is_terminal else nullcontext():
+            report = inquiry.report(register, mark, shlex.join(["unmask", *sys.argv[1:]]), purpose)
         if html is not None:
             from unmask.tracing.page import write_page
 
@@ -161,8 +164,6 @@ def profile(
 ) -> None:
     """Guess what the columns are and how often answers err, or learn the latter; write a data dictionary to edit."""
     with _extra():
-        from rich.console import Console
-
         from unmask.tracing import profiling
         from unmask.tracing.dictionary import dictionary_text, read_dictionary
         from unmask.tracing.memory import coded
@@ -170,8 +171,9 @@ def profile(
 
         if dictionary is not None and observed is None:
             raise typer.BadParameter("--dictionary is what --observed learns into: give both")
-        _distinct(register, out)
-        console = Console(stderr=out is None)
+        _distinct((register, dictionary, observed), out)
+        _refuse_there(out)
+        console = _console(out is None)
         table = read_table(register)
         if dictionary is None:
             guessed = profiling.profile(table, register)
@@ -210,12 +212,10 @@ def audit(
     with _extra():
         from dataclasses import asdict
 
-        from rich.console import Console
-
         from unmask.tracing import audit as auditing
 
-        _distinct(register, json)
-        console = Console(stderr=json == "-")
+        _distinct((register, dictionary), json)
+        console = _console(json == "-")
         searched = _register(register, dictionary, None, "memory", console)
         if person is not None:
             exposed = auditing.exposure(searched, person)
@@ -241,10 +241,13 @@ def simulate(
         list[str] | None,
         typer.Option(metavar="NAME", help=f"Policies to compare, of {', '.join(get_args(PolicyName))}; repeatable."),
     ] = None,
-    targets: Annotated[int, typer.Option(min=1, help="People in the register to trace.")] = 200,
+    targets: Annotated[
+        int | None, typer.Option(min=1, help="People in the register to trace; 200, or half of a small one.")
+    ] = None,
     absentees: Annotated[
-        int, typer.Option(min=0, help="People to take out of the register and trace all the same.")
-    ] = 50,
+        int | None,
+        typer.Option(min=0, help="People to take out and trace all the same; 50, or an eighth of a small one."),
+    ] = None,
     error: Annotated[
         float, typer.Option(min=0.0, help="Factor on the stated errors by which people really err.")
     ] = 1.0,
@@ -262,8 +265,6 @@ def simulate(
     with _extra():
         from dataclasses import asdict
 
-        from rich.console import Console
-
         from unmask.tracing import simulation
         from unmask.tracing.conclusion import StopRule
         from unmask.tracing.tables import read_table
@@ -274,12 +275,14 @@ def simulate(
             raise typer.BadParameter(f"{unknown[0]!r} is not a policy: {', '.join(get_args(PolicyName))}")
         if (ask is None) == ("fixed" in policies):
             raise typer.BadParameter("--ask and --policy fixed go together")
-        _distinct(register, json)
-        console = Console(stderr=json == "-")
+        _distinct((register, dictionary), json)
+        console = _console(json == "-")
         table = read_table(register)
         believed = _dictionary(register, dictionary, absent, table, console)
         world = simulation.World(error, missing, adversarial)
-        bench = simulation.bench_of(table, believed, targets, absentees, world, seed)
+        traced = min(200, max(1, table.num_rows // 2)) if targets is None else targets
+        held_out = min(50, table.num_rows // 8) if absentees is None else absentees
+        bench = simulation.bench_of(table, believed, traced, held_out, world, seed)
         order = [name.strip() for name in (ask or "").split(",") if name.strip()]
         lines = {}
         for one in policies:
@@ -311,16 +314,14 @@ def deduplicate(
 ) -> None:
     """Find records of the same person, which would share the belief and never be told apart, and keep one of each."""
     with _extra():
-        from rich.console import Console
-
         from unmask.tracing import deduplication
         from unmask.tracing.dictionary import dictionary_text
         from unmask.tracing.tables import read_table
 
-        console = Console()
+        console = _console()
         place = merged or out.with_name(f"{out.stem}.merged.csv")
         deduplication.check_places(out, place)
-        _distinct(register, out, place, learned)
+        _distinct((register, dictionary), out, place, learned)
         table = read_table(register)
         believed = _dictionary(register, dictionary, None, table, console)
         with console.status("comparing records") if console.is_terminal else nullcontext():
@@ -345,15 +346,14 @@ def generate(
 ) -> None:
     """Make a register of people who do not exist (tit1000), for trials: 20 attributes that depend on one another."""
     with _extra():
-        from rich.console import Console
-
         from unmask.tracing import synthetic
         from unmask.tracing.dictionary import dictionary_text
 
         recipe = synthetic.Recipe(records, seed, dependence, twins, missing)
         if out.suffix != ".parquet":
             raise typer.BadParameter("the register is a Parquet file: name it FILE.parquet")
-        with _progress(Console(), "records") as progress:
+        _refuse_there(out, out.with_suffix(".toml"))
+        with _progress(_console(), "records") as progress:
             synthetic.write_register(out, recipe, progress)
         _write_text(dictionary_text(synthetic.dictionary_of(recipe)), out.with_suffix(".toml"))
         print(f"{records:,} synthetic records: {out}; data dictionary: {out.with_suffix('.toml')}")
@@ -435,106 +435,53 @@ def _as_text(dictionary: "Dictionary") -> dict[str, Any]:
     return {name: Attribute(kind="string") for name in dictionary.used}
 
 
-Happen = Callable[..., None]
-
-
 def _at_a_terminal() -> bool:
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
-def _recorder(inquiry: "Investigation", kept: "CaseFile | None", held_back: Callable[[], Any]) -> Happen:
-    """Takes an event in, and into the case file: both or neither, whenever it is interrupted."""
+def _console(stderr: bool = False, quiet: bool = False) -> "Console":
+    """Where people read; characters that it lacks are escaped instead of ending the command."""
+    import io
 
-    def happen(event: Any) -> None:
-        with held_back():
-            inquiry.happened(event)  # what is no answer is refused before it is kept
-            if kept is not None:
-                kept.add(event)
+    from rich.console import Console
 
-    return happen
-
-
-def _event(inquiry: "Investigation", text: str, pictures: dict[str, Any], asked: bool) -> Any:
-    """A typed answer as an event."""
-    from unmask.tracing.answers import parse_answer
-    from unmask.tracing.case import Event, now
-    from unmask.tracing.investigation import shown
-
-    typed = parse_answer(text, inquiry.register.dictionary)
-    picture = pictures.get(typed.attribute)
-    return Event(
-        "answer",
-        now(),
-        typed.attribute,
-        typed.told,
-        1.0 if picture is None else picture.trust,
-        shown(inquiry.questions()) if asked else (),
-        None if picture is None else picture.sha256,
-    )
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return Console(stderr=stderr, quiet=quiet)
 
 
-def _tell(inquiry: "Investigation", answers: Sequence[str], pictures: dict[str, Any], happen: Happen) -> None:
-    """Take in the answers of the command line; one that a case already holds is passed over."""
-    from unmask.tracing.answers import parse_answer
-
-    known = {answer.attribute: answer.told for answer in inquiry.belief.answers}
-    for text in answers:
-        typed = parse_answer(text, inquiry.register.dictionary)
-        if typed.attribute in known and known[typed.attribute] == typed.told:
-            continue
-        happen(_event(inquiry, text, pictures, asked=False))
+def _files_in(answers: Sequence[str] | None, pictures: Sequence[str] | None) -> list[str]:
+    """Files that answers and pictures are read from."""
+    scores = [text.partition("=@")[2] for text in answers or [] if "=@" in text]
+    return [*scores, *(text.rpartition("=")[2] for text in pictures or [])]
 
 
-def _converse(inquiry: "Investigation", pictures: dict[str, Any], happen: Happen, console: "Console") -> None:
-    """Ask until it is settled or the person has had enough."""
-    from unmask.tracing.case import Event, now
-    from unmask.tracing.terminal import print_questions, print_step
-
-    console.print("Answer with NAME=VALUE, NAME=? (not to be had), a question's number, undo, or done.", style="dim")
-    settled = None
-    while True:
-        found = inquiry.conclusion()
-        if found is not None and found != settled:
-            console.print(f"{found.status.replace('_', ' ')}: {found.reason}", style="bold", markup=False)
-            settled = found
-        questions = inquiry.questions()
-        print_questions(console, questions)
-        try:
-            text = console.input("> ").strip()
-        except EOFError:
-            return
-        if text in ("done", "quit", "exit") or (not text and found is not None):
-            return
-        if text.isdigit() and 0 < int(text) <= len(questions):
-            name = questions[int(text) - 1].attribute
-            text = f"{name}={console.input(f'{name}: ', markup=False).strip()}"
-        if not text:
-            continue
-        try:
-            happen(Event("undo", now()) if text == "undo" else _event(inquiry, text, pictures, asked=True))
-        except DataError as error:
-            console.print(str(error), style="yellow", markup=False)
-            continue
-        steps = inquiry.steps()
-        if text != "undo" and steps:
-            print_step(console, steps[-1])
-
-
-def _distinct(register: str, *places: Path | str | None) -> None:
-    """See that no result would overwrite the register, or another result."""
+def _distinct(inputs: Sequence[Path | str | None], *places: Path | str | None) -> None:
+    """See that no result would overwrite an input (the first is the register), or another result."""
     from unmask.tracing.tables import split_table
 
-    taken = [split_table(register)[0].resolve()]
+    first, *others = inputs
+    taken = [split_table(str(first))[0].resolve(), *(Path(one).resolve() for one in others if one)]
     for place in places:
         if place is not None and place != "-":
             if Path(place).resolve() in taken:
-                raise DataError(f"{place}: is the register, or written twice; give each result a file of its own")
+                raise DataError(f"{place}: is read here, or written twice; give each result a file of its own")
             taken.append(Path(place).resolve())
+
+
+def _refuse_there(*places: Path | None) -> None:
+    """What people may have edited is never overwritten."""
+    for place in places:
+        if place is not None and place.exists():
+            raise DataError(f"{place}: is there already; move it away, or give another name")
 
 
 def _write_json(text: str, place: str) -> None:
     if place == "-":
-        print(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode() + b"\n")  # JSON is UTF-8, whatever the terminal's encoding
+        sys.stdout.buffer.flush()
     else:
         _write_text(text + "\n", Path(place))
 

@@ -14,7 +14,7 @@ from unmask.tracing.report import percent
 
 Status = Literal["identified", "candidate_set", "not_in_register", "undetermined"]
 # Answers whose subsets are all tried for the smallest core set, if the patterns of all subsets are no more than that:
-_EXACT, _WORK = 12, 1 << 28
+_EXACT, _WORK = 12, 1 << 26
 _NEGLIGIBLE = 1e-6  # of the leading record's mass
 
 
@@ -158,22 +158,22 @@ def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: f
         spent: cost of the answers so far.
     """
     candidates = belief.candidates
-    first = candidates[0]
+    first, frail = candidates[0], None
     if belief.absent >= rule.absent:
-        told = f"nobody in the register fits: {percent(belief.absent)} that the person is not in it"
-        return Conclusion("not_in_register", (), 0, belief.absent, told)
-    if _identified(rule, Standing(first.probability, candidates[1].probability if candidates[1:] else 0.0, 0.0)):
+        frail = _frail(belief, rule, absent=True)
+        if frail is None:
+            told = f"nobody in the register fits: {percent(belief.absent)} that the person is not in it"
+            return Conclusion("not_in_register", (), 0, belief.absent, told)
+    elif _identified(rule, Standing(first.probability, candidates[1].probability if candidates[1:] else 0.0, 0.0)):
         frail = _frail(belief, rule)
         if frail is None:
             told = f"{percent(first.probability)} that this is the person"
             return Conclusion("identified", (first.row,), 1, first.probability, told)
-    else:
-        frail = None
     alike = _indistinguishable(belief)
     mass = sum(candidate.probability for candidate in candidates if candidate.row in alike)
     named_all = len(alike) < len(candidates) or belief.weighed.tied <= len(alike)
     if len(alike) > 1 and named_all and mass >= rule.identified:
-        told = f"{len(alike)} records that nothing available tells apart hold {percent(mass)} together"
+        told = f"{len(alike)} records that nothing that may be asked tells apart hold {percent(mass)} together"
         return Conclusion("candidate_set", alike, len(alike), mass, told)
     payable = affordable(questions, rule, spent)
     if any(question.worth >= rule.least_bits for question in payable):
@@ -185,16 +185,19 @@ def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: f
         told = f"{tied} records fit the answers equally and hold {percent(mass)} together"
         return Conclusion("candidate_set", rows, tied, mass, told)
     if frail is not None:
-        told = f"{percent(first.probability)}, but without the answer about {frail} not even {percent(rule.weak)}"
+        share = max(belief.absent, first.probability)
+        whom = "that it is nobody in the register" if belief.absent >= rule.absent else "that this is the person"
+        told = f"{percent(share)} {whom}, but without the answer about {frail} not even {percent(rule.weak)}"
     elif len(payable) < len(questions):
         told = "the budget is spent"
     elif questions:
         told = "no further question is expected to tell enough"
     else:
         told = "there is nothing left to ask"
-    return Conclusion(
-        "undetermined", (), 0, first.probability, f"{told}; the likeliest record has {percent(first.probability)}"
-    )
+    told += f"; the likeliest record has {percent(first.probability)}"
+    if tied > 1:
+        told += f", and {tied - 1} more have as much"
+    return Conclusion("undetermined", (), 0, first.probability, told)
 
 
 def _identified(rule: StopRule, standing: Standing) -> bool:
@@ -207,16 +210,20 @@ def unsettled(belief: Belief, rule: StopRule) -> str:
     if _identified(rule, Standing(first.probability, others[0].probability if others else 0.0, 0.0)):
         frail = _frail(belief, rule)
         return f"{percent(first.probability)} that this is the person, but that hangs on the answer about {frail}"
+    if belief.absent >= rule.absent:
+        frail = _frail(belief, rule, absent=True)
+        return f"{percent(belief.absent)} that it is nobody in the register, but that hangs on the answer about {frail}"
     return "there is more worth asking"
 
 
-def _frail(belief: Belief, rule: StopRule) -> str | None:
-    """The answer without which the leading record falls below `weak`, or None."""
+def _frail(belief: Belief, rule: StopRule, absent: bool = False) -> str | None:
+    """The answer without which the leading record, or nobody if `absent`, falls below `weak`, or None."""
     if not rule.robust:
         return None
-    left_out = without_each(Subsets(belief, one_left_out=True))
-    name = min(left_out, key=lambda name: left_out[name].probability, default=None)
-    return name if name is not None and left_out[name].probability < rule.weak else None
+    found = without_each(Subsets(belief, one_left_out=True))
+    left = {name: standing.absent if absent else standing.probability for name, standing in found.items()}
+    name = min(left, key=lambda name: left[name], default=None)
+    return name if name is not None and left[name] < rule.weak else None
 
 
 def _indistinguishable(belief: Belief) -> tuple[int, ...]:

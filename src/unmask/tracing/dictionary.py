@@ -34,6 +34,8 @@ Use = Literal["ask", "verify", "ignore"]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
+Ratio = Annotated[float, Field(ge=-300.0, le=300.0)]  # decimal logarithm of what a double can hold
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,9 +73,9 @@ class Attribute(_Strict):
     order: tuple[str, ...] | None = None
     spread: Positive | None = None
     levels: tuple[Share, Share, Share, Share] | None = None
-    confusion: dict[str, dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]]] | None = None
-    log10_lr: tuple[tuple[FiniteFloat, FiniteFloat], ...] | None = None
-    unlisted_log10_lr: FiniteFloat | None = None
+    confusion: dict[str, dict[str, Annotated[float, Field(ge=0.0, le=1e15)]]] | None = None
+    log10_lr: tuple[tuple[FiniteFloat, Ratio], ...] | None = None
+    unlisted_log10_lr: Ratio | None = None
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> Self:

@@ -96,4 +96,4 @@ class Weighed(Protocol):
         """Share of the mass at each pair of codes, (V1 + 1, V2 + 1)."""
 
     def patterns(self, neglect: float = 0.0) -> Patterns:
-        """All records by what the evidence says of them; the lightest, with that share of the mass at most, left out."""
+        """All records by what the evidence says of them; the lightest, with at most that share of mass, left out."""

@@ -167,7 +167,7 @@ class Investigation:
             status=status,
             reason=unsettled(belief, self.rule) if found is None else found.reason,
             statement=self._statement(found),
-            candidates=self._candidates(),
+            candidates=self._candidates(found),
             candidate_count=0 if found is None else found.count,
             absent=belief.absent,
             entropy_start=self._start.entropy,
@@ -191,11 +191,12 @@ class Investigation:
         logs = belief.weighed.log_shares + belief.weighed.log_mean + np.log(self.register.size)
         return (logs - belief.of_absent.log_ratio) / np.log(10.0)
 
-    def _candidates(self) -> tuple[CandidateFinding, ...]:
+    def _candidates(self, found: Conclusion | None) -> tuple[CandidateFinding, ...]:
         belief = self.belief
         if not belief.sources:
             return ()  # everybody alike: naming ten of them would mislead
-        ids = self.register.ids(belief.weighed.rows[:_NAMED])
+        most = max(_NAMED, len(found.rows) if found is not None else 0)
+        ids = self.register.ids(belief.weighed.rows[:most])
         return tuple(
             CandidateFinding(id=one, probability=candidate.probability, log10_lr=float(ratio))
             for one, candidate, ratio in zip(ids, belief.candidates, self._log10_lr(belief), strict=False)
@@ -213,9 +214,15 @@ class Investigation:
             f"The answers are {_times(abs(ratio))} {direction} probable if the person is {name}{whom} than if it is "
             "somebody who is not in the register"
         )
-        before = f"{percent(1 - prior)} that the person is one of its {self.register.size:,} records, all alike"
+        size = f"{self.register.size:,}"
+        before = f"{percent(1 - prior)} that the person is one of its {size} records, all alike"
+        if prior == 0.0:
+            before = f"taken for certain that the person is one of its {size} records, all alike"
         if found is not None and found.status == "not_in_register":
             return f"{told}. Beforehand it was {before}; now it is {percent(belief.absent)} that it is none of them."
+        if found is not None and found.status == "candidate_set":
+            now = f"{percent(found.probability)} that it is one of {found.count:,} records that are alike in this"
+            return f"{told}. Beforehand it was {before}; now it is {now}."
         probability = percent(belief.candidates[0].probability)
         return f"{told}. Beforehand it was {before}; now it is {probability} that it is {name}."
 

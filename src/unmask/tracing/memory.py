@@ -97,6 +97,10 @@ class MemoryRegister:
         """Rows of identifiers; -1 where the register has none such."""
         return np.asarray(pc.fill_null(pc.index_in(pa.array(ids, pa.string()), self._ids), -1)).astype(np.int64)
 
+    def known(self, ids: Sequence[str]) -> int:
+        """How many of these identifiers are in the register."""
+        return int((self.rows(ids) >= 0).sum())
+
     def row(self, identifier: str) -> int:
         """The record with an identifier; DataError if none has it."""
         found = int(self.rows([identifier])[0])
@@ -257,7 +261,7 @@ class MemoryWeighed:
             yield rows, np.exp(self._logs[rows], dtype=np.float64) / self._total
 
     def patterns(self, neglect: float = 0.0) -> Patterns:
-        """All records by what the evidence says of them; the lightest, with that share of the mass at most, left out."""
+        """All records by what the evidence says of them; the lightest, with at most that share of mass, left out."""
         names = tuple(itertools.chain.from_iterable(source.names for source in self.sources))
         first = self._first_neglected(neglect) if neglect > 0.0 else _BINS
         rows = self._until(first) if first < _BINS else slice(None)

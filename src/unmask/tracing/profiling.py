@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -262,7 +263,7 @@ def _suggested_spread(column: _Read) -> float:
     values = np.repeat(column.numbers, column.counts)
     low, high = np.percentile(values, (5, 95))
     spread = _SPREAD * float(high - low or np.ptp(values) or 1.0)
-    return float(f"{max(spread, 1.0) if column.whole else spread:.2g}")
+    return max(float(f"{max(spread, 1.0) if column.whole else spread:.2g}"), float(np.finfo(float).tiny))
 
 
 def _dependent(columns: Sequence[_Read]) -> list[str]:
@@ -425,6 +426,7 @@ def _nearness(model: Numeric | Ordinal, trials: Trials) -> dict[str, Any]:
         blur = (step**2 - (1.0 if whole else 0.0)) / 12.0
     else:
         apart = (outcomes - (codes - 1)).astype(float)
+    apart = np.clip(apart, -1e100, 1e100)  # their squares are numbers too
     least = _LEAST_SPREAD if whole else _LEAST_SPREAD * step
     anybody = model.channel.base[outcomes]
     steps = step * np.arange(-_REACH, _REACH + 1)
@@ -440,7 +442,7 @@ def _nearness(model: Numeric | Ordinal, trials: Trials) -> dict[str, Any]:
 
 def print_profile(console: Console, found: Profile) -> None:
     """Print a profile as a table, and its notes."""
-    title = Shown(f"{safe_text(found.register)}: {found.records:,} records")
+    title = Shown(f"{safe_text(Path(found.register).name)}: {found.records:,} records")
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
     for head in ("column", "kind", "use", "values", "known", "bits", "error", "frequent"):
         table.add_column(head, justify="right" if head in ("values", "known", "bits") else "left")

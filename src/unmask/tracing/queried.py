@@ -7,7 +7,8 @@ attributes whose joint codes are few.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,13 +19,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from unmask.errors import DataError, MissingExtraError
-from unmask.tracing.columns import check_columns, code_values, grid, notes_on, together
+from unmask.tracing.columns import check_columns, code_values, grid, notes_on, texts_of, together
 from unmask.tracing.dictionary import Attribute, Dictionary
 from unmask.tracing.evidence import Patterns, Sources, Weighed
 from unmask.tracing.models import Model, Score
-from unmask.tracing.tables import as_text, duckdb_table, fingerprint, split_table
+from unmask.tracing.tables import duckdb_table, fingerprint, split_table
 
 try:
+    import duckdb
     import ibis
     import ibis.expr.types as ir
 except ImportError as error:
@@ -144,6 +146,11 @@ class QueriedRegister:
             raise DataError(f"no record has the identifier {identifier!r}")
         return self._named[identifier]
 
+    def known(self, ids: Sequence[str]) -> int:
+        """How many of these identifiers are in the register."""
+        asked = ibis.memtable(pa.table({"asked": pa.array(ids, pa.string())}))
+        return int(self.records.join(asked, self.records[_ID] == asked["asked"]).count().to_pyarrow().as_py())
+
     def name(self, records: ir.Table) -> tuple[np.ndarray, pa.Table]:
         """Give some records rows, if they have none yet: (rows, what was read of them)."""
         found = records.to_pyarrow()
@@ -230,7 +237,7 @@ class QueriedWeighed:
         return total
 
     def patterns(self, neglect: float = 0.0) -> Patterns:
-        """All records by what the evidence says of them; the lightest, with that share of the mass at most, left out."""
+        """All records by what the evidence says of them; the lightest, with at most that share of mass, left out."""
         names, columns = tuple(self._told), list(self._told.values())
         if not names:
             return Patterns((), np.zeros((1, 0)), np.array([self._register.size]))
@@ -274,8 +281,18 @@ def over_parquet(path: Path, dictionary: Dictionary) -> QueriedRegister:
         DataError: it is not there or cannot be read; see `QueriedRegister`.
     """
     files = _parquet_files(path)
-    table = ibis.duckdb.connect().read_parquet([str(file) for file in files])
-    return QueriedRegister(table, dictionary, _mark(path, files))
+    with _readable(path):
+        table = ibis.duckdb.connect().read_parquet([str(file) for file in files])
+        return QueriedRegister(table, dictionary, _mark(path, files))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what DuckDB says of a file that it cannot read into one line."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def over_duckdb(register: str, dictionary: Dictionary) -> QueriedRegister:
@@ -287,10 +304,11 @@ def over_duckdb(register: str, dictionary: Dictionary) -> QueriedRegister:
     path, table = split_table(register)
     if not path.is_file():
         raise DataError(f"{path}: no such register")
-    database = ibis.duckdb.connect(path, read_only=True)
-    schema, name = duckdb_table(database.con, path, table)
-    found = database.table(name, database=schema)
-    return QueriedRegister(found, dictionary, fingerprint(register))
+    with _readable(path):
+        database = ibis.duckdb.connect(path, read_only=True)
+        schema, name = duckdb_table(database.con, path, table)
+        found = database.table(name, database=schema)
+        return QueriedRegister(found, dictionary, fingerprint(register))
 
 
 def on_spark(path: Path, dictionary: Dictionary, session: "SparkSession | None" = None) -> QueriedRegister:
@@ -328,8 +346,14 @@ def open_queried(register: str, dictionary: Dictionary, engine: Literal["duckdb"
 
 def _parquet_files(path: Path) -> list[Path]:
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not path.exists() or not files:
+    if not path.exists():
         raise DataError(f"{path}: no such register")
+    if not files:
+        raise DataError(f"{path}: no such register: there is no .parquet file in this folder")
+    if not path.is_dir() and path.suffix.lower() != ".parquet":
+        raise DataError(
+            f"{path}: a database reads Parquet, a folder of it, or FILE.duckdb:TABLE; memory reads the rest"
+        )
     for file in files:
         try:
             names = pq.read_schema(file).names
@@ -404,7 +428,7 @@ def _read(
             return f"record {holders.to_pyarrow()['first'][0].as_py()!r}"
 
         # Not cast in the database: each writes numbers as text in its own way.
-        index, texts = as_text(keys)
+        index, texts = texts_of(name, keys)
         found = code_values(name, attribute, texts.take(index).to_pylist(), where)
         if found is None:
             return None

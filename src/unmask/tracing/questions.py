@@ -14,7 +14,7 @@ import numpy as np
 
 from unmask.errors import DataError
 from unmask.tracing.belief import Belief
-from unmask.tracing.channels import entropy
+from unmask.tracing.channels import Channel, entropy
 
 Policy = Literal["info_gain", "ec2", "two_step", "static", "random", "fixed"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -89,15 +89,27 @@ def ranked(
 
 
 def expected_bits(belief: Belief, names: Sequence[str]) -> dict[str, float]:
-    """Mutual information of the person and the answer about each attribute, in bits."""
+    """Mutual information of the person and the answer about each attribute, in bits.
+
+    The source of a group's answers is heeded by the probability that it is about the person at all. That is the same
+    for all records here; where the group has been asked before it is not quite.
+    """
     tallies = belief.weighed.tally(tuple(names))
     found = {}
     for name in names:
+        channel, spread = _channel(belief, name)
         masses = (1.0 - belief.absent) * tallies[name]
-        found[name] = float(
-            belief.register.models[name].channel.gain(masses, belief.absent, belief.of_absent.answers(name))
-        )
+        found[name] = float(channel.gain(masses, belief.absent, spread))
     return found
+
+
+def _channel(belief: Belief, name: str) -> tuple[Channel, np.ndarray]:
+    """How an answer comes about, of somebody in the register and of an absent person, (O,)."""
+    model, spread = belief.register.models[name], belief.of_absent.answers(name)
+    if model.attribute.group is None:
+        return model.channel, spread
+    trust = belief.trust_in(model.attribute.group)
+    return model.channel.trusted(trust), trust * spread + (1.0 - trust) * model.channel.base
 
 
 def _gained(belief: Belief, names: Sequence[str], bits: dict[str, float], *_: object) -> list[float]:
@@ -110,8 +122,7 @@ def _edges_cut(belief: Belief, names: Sequence[str], *_: object) -> list[float]:
     tallies, squares = belief.weighed.tally(tuple(names)), belief.weighed.squares(tuple(names))
     cut = []
     for name in names:
-        channel = belief.register.models[name].channel
-        spread = belief.of_absent.answers(name)
+        channel, spread = _channel(belief, name)
         told = channel.answers(present * tallies[name]) + absent * spread
         left = told**2 - channel.squared(present**2 * squares[name]) - (absent * spread) ** 2
         whole = 1.0 - present**2 * squares[name].sum() - absent**2
@@ -127,16 +138,15 @@ def _looked_ahead(belief: Belief, names: Sequence[str], bits: dict[str, float], 
     for name in first:
         if len(models[name].channel.base) > _WIDEST or len(names) < 2:
             continue
-        table = models[name].channel.table()
-        of_absent = belief.of_absent.answers(name) * absent
+        first_channel, spread = _channel(belief, name)
+        table, of_absent = first_channel.table(), spread * absent
         further = []
         for other in names:
             if other == name:
                 continue
             masses = present * (table.T @ belief.weighed.joint(name, other))  # (answers, codes of the other)
             whole = masses.sum(axis=1) + of_absent
-            spread = belief.of_absent.answers(other)
-            channel = models[other].channel
+            channel, spread = _channel(belief, other)
             scaled = masses / whole[:, None]
             absent_after = (of_absent / whole)[:, None]
             told = entropy(channel.answers(scaled) + absent_after * spread)

@@ -48,5 +48,8 @@ class Register(Protocol):
             DataError: none has it.
         """
 
+    def known(self, ids: Sequence[str]) -> int:
+        """How many of these identifiers are in the register."""
+
     def sample(self, names: Sequence[str], most: int) -> np.ndarray:
         """Codes of `most` records from all over the register, or of all, (records, len(names)), int64."""

@@ -20,10 +20,10 @@ LIMITS = (
 
 
 def percent(share: float) -> str:
-    """A probability for people: "96.2 %"; never all or nothing, unless it is exactly that."""
+    """A probability for people: "96.2 %"; never certain, and never impossible unless it was ruled out beforehand."""
     if 0.0 < share < 0.0005:
         return "<0.1 %"
-    return ">99.9 %" if 0.9995 <= share < 1.0 else f"{100 * share:.1f} %"
+    return ">99.9 %" if share >= 0.9995 else f"{100 * share:.1f} %"
 
 
 class _Part(BaseModel):

@@ -270,6 +270,7 @@ class Summary:
     right_if_decided: Share | None
     false_identified: Share | None
     found_absent: Share | None
+    missed: Share | None
     answers: float
     cost: float
     core: float | None
@@ -295,6 +296,7 @@ def summary(trials: Sequence[Trial], prior_absent: float) -> Summary:
         right_if_decided=_share([trial.named == trial.row for trial in decided]),
         false_identified=_share([trial.status == "identified" for trial in absent]),
         found_absent=_share([trial.status == "not_in_register" for trial in absent]),
+        missed=_share([trial.status == "not_in_register" for trial in present]),
         answers=float(np.mean([trial.used for trial in present])),
         cost=float(np.mean([trial.cost for trial in present])),
         core=float(np.mean(cores)) if cores else None,
@@ -338,6 +340,7 @@ def print_summaries(console: Console, lines: Mapping[str, Summary]) -> None:
         "right if decided": lambda line: _shown(line.right_if_decided),
         "false ID of absent": lambda line: _shown(line.false_identified),
         "absent found": lambda line: _shown(line.found_absent),
+        "present, called absent": lambda line: _shown(line.missed),
         "core set": lambda line: "–" if line.core is None else f"{line.core:.2f}",
         "bits x answers": lambda line: f"{line.entropy_area:.1f}",
         "calibration error": lambda line: f"{line.calibration_error:.3f}",

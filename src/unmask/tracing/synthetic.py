@@ -44,6 +44,10 @@ class Recipe:
 
 def blocks(recipe: Recipe) -> Iterator[np.ndarray]:
     """Values of the records, in blocks of (n, m), int16; -1 is "not recorded"."""
+    if not 0.0 <= recipe.dependence < 1e6:
+        raise DataError(
+            f"dependence is the strength of latent factors, from 0 to some units, not {recipe.dependence:g}"
+        )
     if recipe.records < 1 or not all(0.0 <= share < 1.0 for share in (recipe.twins, recipe.missing)):
         raise DataError("a register is made of 1 record or more, with shares of twins and missing values in [0, 1)")
     shape = np.random.default_rng([recipe.seed, 0])

@@ -2,6 +2,8 @@
 
 import codecs
 import hashlib
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +48,7 @@ def read_table(register: str) -> pa.Table:
     try:
         found = _read(path, table)
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
-        told = str(error).splitlines()[0]
+        told = (str(error).splitlines() or [type(error).__name__])[0]
         if "UTF8" in told or isinstance(error, UnicodeDecodeError):
             raise DataError(f"{path}: not UTF-8; convert it: iconv -f LATIN1 -t UTF-8 {path.name} > new.csv") from error
         raise DataError(f"{path}: cannot be read: {told}") from error
@@ -63,6 +65,9 @@ def _read(path: Path, table: str | None) -> pa.Table:
         lines = pa.csv.ParseOptions(newlines_in_values=True)
         with pa.csv.open_csv(path, parse_options=lines) as head:
             names = head.schema.names
+        other = next((sign for sign in ";\t|" if len(names) == 1 and sign in names[0]), None)
+        if other is not None:
+            raise DataError(f"{path}: is one column; its values seem to be separated by {other!r}, not by commas")
         texts = pa.csv.ConvertOptions(
             column_types=dict.fromkeys(names, _CODED), strings_can_be_null=True, null_values=[""]
         )
@@ -91,7 +96,10 @@ def _from_duckdb(path: Path, table: str | None) -> pa.Table:
 
 def duckdb_table(connection: "DuckDBPyConnection", path: Path, table: str | None) -> tuple[str, str]:
     """Schema and name of the table meant in a DuckDB file: the one named, or the only one there."""
-    found = connection.execute("select table_name, schema_name from duckdb_tables()").fetchall()
+    found = connection.execute(
+        "select table_name, schema_name from duckdb_tables() union all "
+        "select view_name, schema_name from duckdb_views() where not internal"
+    ).fetchall()
     tables = [name for name, _ in found]
     if table is None and len(tables) == 1:
         table = str(tables[0])
@@ -136,15 +144,32 @@ def _blocks(path: Path) -> Iterator[bytes]:
 def whole(path: Path) -> Iterator[Path]:
     """Where to write a file that appears under its name when it is whole; nothing stays of one that was given up.
 
+    A link is followed. What is no regular file (a pipe, a device) is written as it is.
+
     Raises:
         DataError: it cannot be written there.
     """
-    part = path.with_name(path.name + ".part")
     try:
+        if path.exists() and not path.is_file():
+            if path.is_dir():
+                raise IsADirectoryError(0, "a folder")
+            yield path
+            return
+        target = path.resolve()
+        number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part")
+        os.close(number)
+        part = Path(name)
         try:
+            part.chmod(0o666 & ~_umask())  # mkstemp keeps others out
             yield part
-            part.replace(path)
+            part.replace(target)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}): give a writable file") from error
+
+
+def _umask() -> int:
+    found = os.umask(0)
+    os.umask(found)
+    return found

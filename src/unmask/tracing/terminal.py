@@ -10,6 +10,8 @@ from unmask.evidence.terminal import safe_text
 from unmask.tracing.questions import Question
 from unmask.tracing.report import Step, TraceReport, percent
 
+SHOWN_QUESTIONS = 5
+_COUNTED = 50  # records that a step names
 _STYLES = {
     "identified": "bold magenta",
     "candidate_set": "yellow",
@@ -26,12 +28,12 @@ _WORDS = {
 }
 
 
-def print_questions(console: Console, questions: Sequence[Question], most: int = 5) -> None:
+def print_questions(console: Console, questions: Sequence[Question]) -> None:
     """The best questions, numbered, with what they are expected to tell."""
     table = Table(title="What to ask next", title_justify="left")
     for name in ("", "attribute", "expected bits", "to be had", "cost", "bits per cost"):
         table.add_column(name, justify="left" if name in ("", "attribute") else "right")
-    for number, one in enumerate(questions[:most], 1):
+    for number, one in enumerate(questions[:SHOWN_QUESTIONS], 1):
         table.add_row(
             str(number),
             Text(safe_text(one.attribute)),
@@ -49,7 +51,7 @@ def print_step(console: Console, step: Step) -> None:
     console.print(
         Text(
             f"{safe_text(step.attribute)}: {told}. {step.bits:+.2f} bits; {step.entropy_after:.2f} left, "
-            f"{step.candidates} likely; first {safe_text(step.leader)} {percent(step.probability)}, "
+            f"{_likely(step.candidates)}; first {safe_text(step.leader)} {percent(step.probability)}, "
             f"nobody in the register {percent(step.absent)}"
         )
     )
@@ -66,26 +68,34 @@ def print_report(console: Console, report: TraceReport) -> None:
         table.add_column("record")
         table.add_column("probability", justify="right")
         table.add_column("log10 LR", justify="right")
-        for one in report.candidates[:5]:
+        most = 20 if report.status == "candidate_set" else 5
+        for one in report.candidates[:most]:
             table.add_row(Text(safe_text(one.id)), percent(one.probability), f"{one.log10_lr:+.2f}")
         table.add_row(Text("nobody in the register", style="italic"), percent(report.absent), "")
         console.print(table)
+        if report.candidate_count > most:
+            console.print(f"{report.candidate_count - most:,} more records are as likely; --json has the first 50.")
     if report.core_set is not None:
         smallest = "the smallest set" if report.core_set.exact else "none of these can go"
         console.print(Text(f"Core set: {_names(report.core_set.names)} settle it ({smallest})."))
         needed = report.core_set.indispensable
         console.print(Text(f"Indispensable: {_names(needed) if needed else 'none'}."))
     if report.counterfactuals and report.candidates and report.status != "open":
-        worst = min(report.counterfactuals, key=lambda one: one.probability)
-        console.print(
-            Text(f"Without the answer about {safe_text(worst.without)} it would be {percent(worst.probability)}.")
-        )
+        nobody = report.status == "not_in_register"
+        worst = min(report.counterfactuals, key=lambda one: one.absent if nobody else one.probability)
+        left = worst.absent if nobody else worst.probability
+        console.print(Text(f"Without the answer about {safe_text(worst.without)} it would be {percent(left)}."))
     for apart in report.separators[:1] if report.status in ("open", "candidate_set", "undetermined") else ():
         told = f"{apart.attribute} would tell the first two apart: {apart.first} or {apart.second}."
         console.print(Text(safe_text(told)))
     for note in report.notes:
         console.print(Text(f"note: {safe_text(note)}", style="dim"))
     console.print(Text(report.limits[0], style="italic"))
+
+
+def _likely(count: int) -> str:
+    """Records of a tenth of a per cent or more; no more than the named ones are counted."""
+    return f"{count if count < _COUNTED else f'{_COUNTED} or more'} likely" if count else "none above 0.1 %"
 
 
 def _ledger(report: TraceReport) -> Table:
