@@ -14,6 +14,7 @@ from unmask.errors import DataError, MissingExtraError
 from unmask.tracing.deduplication import (
     Cluster,
     Duplicates,
+    _clusters,
     deduplicate,
     print_duplicates,
     with_errors,
@@ -22,6 +23,7 @@ from unmask.tracing.deduplication import (
 )
 from unmask.tracing.dictionary import Attribute, Dictionary
 from unmask.tracing.memory import coded
+from unmask.tracing.synthetic import Recipe, dictionary_of, table_of
 from unmask.tracing.tables import read_table
 
 DICTIONARY = Dictionary(
@@ -92,6 +94,7 @@ def test_planted_duplicates_are_found(planted: tuple[pa.Table, set[frozenset[str
     ids = table["person"].to_pylist()
     for cluster in found.clusters:
         assert cluster.ids == tuple(ids[row] for row in cluster.rows)
+        assert cluster.kept in cluster.rows
         assert found.threshold <= cluster.probability <= 1.0
     assert 0.5 < found.recall <= 1.0
     assert not set(found.blocks[0]) & set(found.blocks[1])
@@ -121,11 +124,84 @@ def test_a_register_without_duplicates_is_left_alone() -> None:
     assert len(found.clusters) <= 1
 
 
+def differing(table: pa.Table, dictionary: Dictionary, found: Duplicates) -> list[int]:
+    """Attributes in which each record that goes differs from the one that stays."""
+    columns = [[None if text is None else str(text) for text in table[name].to_pylist()] for name in dictionary.used]
+    return [
+        sum(
+            values[row] != values[cluster.kept] and None not in (values[row], values[cluster.kept])
+            for values in columns
+        )
+        for cluster in found.clusters
+        for row in cluster.rows
+        if row != cluster.kept
+    ]
+
+
+def test_nobody_goes_by_a_chain() -> None:
+    # 0 - 1 - 2 - 3 - 4, each like the next only: 1 takes its neighbours, and 3 is left with 4.
+    chain = [(place, place + 1, 0.99) for place in range(4)]
+    found = _clusters(chain, [5] * 5, list("abcde"))
+    assert [(cluster.rows, cluster.kept) for cluster in found] == [((0, 1, 2), 1), ((3, 4), 3)]
+    assert _clusters(reversed(chain), [5] * 5, list("abcde")) == found
+    assert _clusters([(other, one, p) for one, other, p in chain], [5] * 5, list("abcde")) == found
+    assert _clusters([], [5] * 5, list("abcde")) == ()
+
+
+def test_the_kept_record_has_most_values_then_most_and_best_matches_then_is_first() -> None:
+    star = [(0, 1, 0.96), (0, 2, 0.97), (0, 3, 0.98)]
+    (fullest, *others) = _clusters(star, [5, 6, 5, 5], list("abcd"))
+    assert (fullest.rows, fullest.kept, fullest.kept_id) == ((0, 1), 1, "b") and not others  # 2 and 3 match no other
+    (most,) = _clusters(star, [5] * 4, list("abcd"))
+    assert (most.kept, most.probabilities, most.probability) == (0, (1.0, 0.96, 0.97, 0.98), 0.96)
+    best = _clusters([(0, 1, 0.96), (1, 2, 0.97), (0, 2, 0.98)], [5] * 3, list("abc"))
+    assert [(cluster.rows, cluster.kept, cluster.probability) for cluster in best] == [((0, 1, 2), 2, 0.97)]
+    assert _clusters([(2, 1, 0.96)], [5] * 3, list("abc"))[0].kept == 1
+
+
+def test_every_record_that_goes_matches_the_one_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    edges: dict[frozenset[int], float] = {}
+
+    def noted(some: Any, *rest: Any) -> Any:
+        some = list(some)
+        edges.update({frozenset((one, other)): probability for one, other, probability in some})
+        return _clusters(some, *rest)
+
+    monkeypatch.setattr("unmask.tracing.deduplication._clusters", noted)
+    recipe = Recipe(twins=0.1)  # many of them twins of twins
+    table = table_of(recipe)
+    found = deduplicate(table, dictionary_of(recipe), threshold=0.6)
+    assert max(len(cluster.rows) for cluster in found.clusters) > 2
+    rows = [row for cluster in found.clusters for row in cluster.rows]
+    assert len(rows) == len(set(rows))
+    for cluster in found.clusters:
+        direct = [edges[frozenset((cluster.kept, row))] for row in cluster.rows if row != cluster.kept]
+        assert found.threshold <= cluster.probability == min(direct)
+    kept, merged = without_duplicates(table, found)
+    told = merged.to_pylist()
+    assert kept.num_rows == table.num_rows - found.superfluous
+    stays = set(kept["id"].to_pylist())
+    assert all((one["match_probability"] is None) == (one["identifier"] in stays) for one in told)
+    assert all((one["identifier"] == one["kept_as"]) == (one["identifier"] in stays) for one in told)
+
+
+@pytest.mark.parametrize(("twins", "most"), [(0.02, 25), (0.0, 2)])
+def test_attributes_that_depend_on_one_another_make_no_duplicates(twins: float, most: int) -> None:
+    # tit1000: all are different people; those of 20 twins are as alike as duplicates with errors, the others are not.
+    recipe = Recipe(twins=twins)
+    table, dictionary = table_of(recipe), dictionary_of(recipe)
+    found = deduplicate(table, dictionary)
+    assert found.superfluous <= most
+    assert all(differ <= 4 for differ in differing(table, dictionary, found))
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_the_most_complete_record_stays(suffix: str, tmp_path: Path) -> None:
     (tmp_path / "before.csv").write_text("person,name,eyes\na,,blue\nb,Ada,blue\nc,Eve,\nb,Ada,\n", encoding="utf-8")
     table = read_table(str(tmp_path / "before.csv"))
-    found = Duplicates(4, 0.95, (Cluster((0, 1, 3), ("a", "b", "b"), 0.97),), 0.1, (("name",),), 1.0, {}, ())
+    found = Duplicates(
+        4, 0.95, (Cluster((0, 1, 3), ("a", "b", "b"), 1, (0.97, 1.0, 0.98)),), 0.1, (("name",),), 1.0, {}, ()
+    )
     register, merged = tmp_path / f"register{suffix}", tmp_path / f"merged{suffix}"
     write_without_duplicates(table, found, register, merged)
     assert read_table(str(register)).select(["person", "name"]).to_pylist() == [
@@ -134,6 +210,8 @@ def test_the_most_complete_record_stays(suffix: str, tmp_path: Path) -> None:
     ]
     told = read_table(str(merged))
     assert told["identifier"].to_pylist() == ["a", "b", "b"] and told["kept_as"].to_pylist() == ["b"] * 3
+    # Texts in a CSV, as all values of a register.
+    assert [one and float(one) for one in told["match_probability"].to_pylist()] == [0.97, None, 0.98]
     with pytest.raises(DataError, match=r"\.csv or \.parquet"):
         write_without_duplicates(table, found, tmp_path / "register.xls", merged)
 
@@ -148,7 +226,7 @@ def test_an_identifier_that_is_there_twice_can_be_mended(
         coded(doubled, DICTIONARY, "test")
     found = deduplicate(doubled, DICTIONARY, seed=3)
     kept, merged = without_duplicates(doubled, found)
-    assert kept.num_rows == table.num_rows - sum(len(cluster.rows) - 1 for cluster in found.clusters)
+    assert kept.num_rows == table.num_rows - found.superfluous
     assert merged.num_rows == sum(len(cluster.rows) for cluster in found.clusters)
 
 
@@ -157,6 +235,7 @@ def test_what_was_found_is_printed(planted: tuple[pa.Table, set[frozenset[str]],
     with console.capture() as shown:
         print_duplicates(console, planted[2])
     assert "not compared" in shown.get() and "over 99.9%" in shown.get()
+    assert f"of which {planted[2].superfluous} go" in shown.get()
 
 
 def test_mistakes_are_named() -> None:

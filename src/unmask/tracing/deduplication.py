@@ -3,11 +3,12 @@
 Probabilistic linkage after Fellegi and Sunter by Splink (the "linkage" extra), trained in its recommended order: how
 many pairs match from strict rules, u by random sampling, m by expectation maximisation blocked on different columns in
 turn (methods/titf section 10).
-Which columns block is ours: see `_blocks`.
+Which columns block is ours, see `_blocks`, and so is what is merged, see `_clusters`.
 """
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ _TOLERATED = 1.2  # expected matches, of those that strict rules tell of, from w
 _DRAWN = 20_000  # pairs drawn to tell the recall of the strict rules
 _SAMPLED = 4e6  # pairs from which u is estimated
 _AGREE = 0.9  # m of "the same" from which training begins
+# Matching pairs that this counts for. Were they few, then where columns depend on one another and hardly anybody is
+# there twice, records that are merely alike would be learned from: m falls, strict rules seem to miss most matches, and
+# `_excess` tolerates as many.
+_BELIEVED = 5.0
 _ITERATIONS, _CONVERGED = 200, 1e-5
 _NEAR, _SIMILAR = 0.92, 0.8  # Jaro-Winkler similarity, as in `models`
 _FAR = 3.0  # spreads beyond which numbers are different
@@ -46,17 +51,29 @@ _FAR = 3.0  # spreads beyond which numbers are different
 
 @dataclass(frozen=True)
 class Cluster:
-    """Records that are probably of one person.
+    """Records that are probably of one person: one that is kept, and those that match it, each by itself.
 
     Attributes:
-        rows: ascending.
+        rows: ascending, two or more.
         ids: identifiers of the rows.
-        probability: that its records match: the least, over its records, of the best match with another.
+        kept: the row that stays: of its records one with most values recorded.
+        probabilities: of each row, that it matches the kept one, at least the threshold; 1.0 for the kept one itself.
     """
 
     rows: tuple[int, ...]
     ids: tuple[str, ...]
-    probability: float
+    kept: int
+    probabilities: tuple[float, ...]
+
+    @property
+    def kept_id(self) -> str:
+        """Identifier of the row that stays."""
+        return self.ids[self.rows.index(self.kept)]
+
+    @property
+    def probability(self) -> float:
+        """The least match probability between the kept record and another."""
+        return min(self.probabilities)
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,7 @@ class Duplicates:
     Attributes:
         records: of the register.
         threshold: match probability from which two records are taken for one person's.
-        clusters: of two records or more, by row.
+        clusters: disjoint, of two records or more, by row.
         prior: estimated probability that two random records match.
         blocks: columns of which all must be equal, in one block at least, for two records to be compared.
         recall: estimated share of duplicate pairs that are compared at all.
@@ -82,6 +99,11 @@ class Duplicates:
     recall: float
     errors: dict[str, float]
     notes: tuple[str, ...]
+
+    @property
+    def superfluous(self) -> int:
+        """Records that go: all in clusters but those that are kept."""
+        return sum(len(cluster.rows) - 1 for cluster in self.clusters)
 
 
 def deduplicate(table: pa.Table, dictionary: Dictionary, threshold: float = 0.95, seed: int = 0) -> Duplicates:
@@ -163,12 +185,9 @@ def deduplicate(table: pa.Table, dictionary: Dictionary, threshold: float = 0.95
             odds = 2.0**-shift * matches / max(pairs - matches, 1.0)
             model["probability_two_random_records_match"] = odds / (1.0 + odds)
         linker = Linker(DuckDBAPI(connection).register(prepared), model, log_level=logging.ERROR)
-        predicted = linker.inference.predict(threshold_match_probability=threshold, warning_mode="never")
-        clustered = linker.clustering.cluster_pairwise_predictions_at_threshold(
-            predicted, threshold_match_probability=threshold
-        )
-        edges, nodes = predicted.as_pyarrow_table(), clustered.as_pyarrow_table()
-    clusters = _clusters(edges, nodes, _ids(table, dictionary.id))
+        edges = linker.inference.predict(threshold_match_probability=threshold, warning_mode="never").as_pyarrow_table()
+    matching = (edges[name].to_pylist() for name in ("unique_id_l", "unique_id_r", "match_probability"))
+    clusters = _clusters(zip(*matching, strict=True), _recorded(table), _ids(table, dictionary.id))
     missed = np.prod([1.0 - np.prod([equal_both[name] for name in block]) for block in blocks])
     least = 1.0 / (edges.num_rows + 2.0)
     errors = {name: round(float(np.clip(1.0 - share, least, 1.0 - least)), 6) for name, share in agreeing.items()}
@@ -295,7 +314,7 @@ def _levels(comparison: dict[str, Any]) -> list[dict[str, Any]]:
 def _train(model: dict[str, Any], patterns: np.ndarray, blocks: Sequence[Sequence[int]], matches: float) -> None:
     """Put m into a model: the mean over passes, one per block, of expectation maximisation on its pairs.
 
-    Not Splink's own, which adds no pseudo-pair: where a level is in no match its m goes to 0, any difference would be
+    Not Splink's own, which adds no pseudo-pairs: where a level is in no match its m goes to 0, any difference would be
     final, and version 5.0 stops with an error as the number underflows. u is free in a pass, from where sampling has
     it: columns depend on one another, and records that agree in a block are more alike than random ones anyway.
 
@@ -330,6 +349,9 @@ def _maximised(
     shares = [np.full(len(some), (1.0 - _AGREE) / (len(some) - 1)) for some in levels]
     for each in shares:
         each[-1] = _AGREE
+    # Of pairs that match, as many as `_AGREE` counts for; of others one, spread evenly.
+    pseudo = [_BELIEVED * each for each in shares]
+    single = [np.full(len(some), 1.0 / len(some)) for some in levels]
     others = [np.array([level["u_probability"] for level in some]) for some in levels]
     for _ in range(_ITERATIONS):
         odds = np.full(len(gammas), np.log(matching) - np.log1p(-matching))
@@ -338,18 +360,18 @@ def _maximised(
             odds += np.append(np.log(m / u), 0.0)[gammas[:, column]]
         weights = counts * expit(odds)
         matching = float((weights.sum() + 1.0) / (counts.sum() + 2.0))
-        before, shares, apart = shares, [], counts - weights
-        others = [_shares(gammas[:, column], apart, u) for column, u in zip(columns, others, strict=True)]
-        shares = [_shares(gammas[:, column], weights, m) for column, m in zip(columns, before, strict=True)]
+        before, apart = shares, counts - weights
+        others = [_shares(gammas[:, column], apart, one) for column, one in zip(columns, single, strict=True)]
+        shares = [_shares(gammas[:, column], weights, some) for column, some in zip(columns, pseudo, strict=True)]
         if max(float(np.abs(one - other).max()) for one, other in zip(before, shares, strict=True)) < _CONVERGED:
             break
     return shares
 
 
-def _shares(values: np.ndarray, weights: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Shares of levels, with one pseudo-pair; (L,)."""
+def _shares(values: np.ndarray, weights: np.ndarray, pseudo: np.ndarray) -> np.ndarray:
+    """Shares of levels, with pseudo-pairs of each, (L,); (L,)."""
     told = values >= 0
-    found = np.bincount(values[told], weights[told], len(before)) + 1.0 / len(before)
+    found = np.bincount(values[told], weights[told], len(pseudo)) + pseudo
     return found / found.sum()
 
 
@@ -383,19 +405,45 @@ def _excess(weights: np.ndarray, matches: float) -> float:
     return high
 
 
-def _clusters(edges: pa.Table, nodes: pa.Table, ids: list[str]) -> tuple[Cluster, ...]:
-    best: dict[int, float] = {}
-    for side in ("unique_id_l", "unique_id_r"):
-        for row, probability in zip(edges[side].to_pylist(), edges["match_probability"].to_pylist(), strict=True):
-            best[row] = max(best.get(row, 0.0), probability)
-    members: dict[Any, list[int]] = {}
-    for cluster, row in zip(nodes["cluster_id"].to_pylist(), nodes["unique_id"].to_pylist(), strict=True):
-        if row in best:
-            members.setdefault(cluster, []).append(row)
-    found = (tuple(sorted(rows)) for rows in members.values())
-    return tuple(
-        Cluster(rows, tuple(ids[row] for row in rows), min(best[row] for row in rows)) for rows in sorted(found)
-    )
+def _clusters(edges: Iterable[tuple[int, int, float]], recorded: Sequence[int], ids: list[str]) -> tuple[Cluster, ...]:
+    """Stars: the record to keep in the middle, and all that match it and are in no star yet; by row.
+
+    Not Splink's connected components: these chain people, of whom each matches the next, and merge some who differ in
+    most columns. Here nobody goes who does not match the record that stays.
+
+    Args:
+        edges: two rows and their match probability, of all pairs from the threshold on, in any order.
+        recorded: (N,) values recorded, of each record. The most is kept; then that which matches most others, and best;
+            then the first.
+        ids: (N,) identifiers.
+    """
+    near: dict[int, dict[int, float]] = {}
+    for one, other, probability in edges:
+        near.setdefault(one, {})[other] = probability
+        near.setdefault(other, {})[one] = probability
+    # `fsum` is the same in any order; Splink's varies.
+    order = {row: (-recorded[row], -len(some), -math.fsum(some.values()), row) for row, some in near.items()}
+    clusters: list[Cluster] = []
+    taken: set[int] = set()
+    for kept in sorted(order, key=order.__getitem__):
+        joined = {row: probability for row, probability in near[kept].items() if row not in taken}
+        if kept in taken or not joined:
+            continue
+        joined[kept] = 1.0
+        taken |= joined.keys()
+        rows = tuple(sorted(joined))
+        clusters.append(Cluster(rows, tuple(ids[row] for row in rows), kept, tuple(joined[row] for row in rows)))
+    return tuple(sorted(clusters, key=lambda cluster: cluster.rows))
+
+
+def _recorded(table: pa.Table) -> list[int]:
+    """(N,) values recorded, of each record, in all columns: ignored ones are lost as well."""
+    found = np.zeros(table.num_rows, int)
+    for name in table.column_names:
+        index, texts = as_text(table[name])
+        found += texts.take(index).is_valid().to_numpy(zero_copy_only=False)
+    counts: list[int] = found.tolist()
+    return counts
 
 
 def with_errors(dictionary: Dictionary, found: Duplicates) -> Dictionary:
@@ -414,37 +462,27 @@ def with_errors(dictionary: Dictionary, found: Duplicates) -> Dictionary:
 def without_duplicates(table: pa.Table, found: Duplicates) -> tuple[pa.Table, pa.Table]:
     """(the register without duplicates, what was merged).
 
-    Of each cluster the record with most values stays, the first of several. What was merged has a row for each record
-    of a cluster: cluster (from 1), identifier, kept_as (the identifier that stays), match_probability.
+    Of each cluster the record that it names stays. What was merged has a row for each record of a cluster: cluster
+    (from 1), identifier, kept_as (the identifier that stays), match_probability (with the record that stays; null for
+    that itself, which it tells from another of the same identifier).
     """
-    filled = sum(
-        (np.asarray([text is not None for text in _texts(table, name)], int) for name in table.column_names),
-        np.zeros(table.num_rows, int),
-    )
     stay = np.ones(table.num_rows, bool)
     merged = []
     for number, cluster in enumerate(found.clusters, 1):
-        kept = int(np.argmax(filled[list(cluster.rows)]))
-        stay[[row for place, row in enumerate(cluster.rows) if place != kept]] = False
-        merged += [
-            {
-                "cluster": number,
-                "identifier": identifier,
-                "kept_as": cluster.ids[kept],
-                "match_probability": cluster.probability,
-            }
-            for identifier in cluster.ids
-        ]
+        for row, identifier, probability in zip(cluster.rows, cluster.ids, cluster.probabilities, strict=True):
+            stay[row] = row == cluster.kept
+            merged.append(
+                {
+                    "cluster": number,
+                    "identifier": identifier,
+                    "kept_as": cluster.kept_id,
+                    "match_probability": None if row == cluster.kept else probability,
+                }
+            )
     schema = pa.schema(
         {"cluster": pa.int64(), "identifier": pa.string(), "kept_as": pa.string(), "match_probability": pa.float64()}
     )
     return table.filter(pa.array(stay)), pa.Table.from_pylist(merged, schema)
-
-
-def _texts(table: pa.Table, name: str) -> list[str | None]:
-    index, texts = as_text(table[name])
-    found: list[str | None] = texts.take(index).to_pylist()
-    return found
 
 
 def check_places(*paths: Path) -> None:
@@ -474,14 +512,19 @@ def write_without_duplicates(table: pa.Table, found: Duplicates, register: Path,
 
 
 def print_duplicates(console: Console, found: Duplicates) -> None:
-    """Print the clusters, and what was learned from them."""
-    table = Table(title=f"Records of one person: {len(found.clusters):,} clusters in {found.records:,} records")
-    table.add_column("identifiers")
-    table.add_column("match probability", justify="right")
+    """Print the clusters, how many records go, and what was learned from them."""
+    table = Table(
+        title=f"Records of one person: {len(found.clusters):,} clusters in {found.records:,} records, "
+        f"of which {found.superfluous:,} go"
+    )
+    table.add_column("stays")
+    table.add_column("go")
+    table.add_column("least match probability", justify="right")
     for cluster in found.clusters:
         # Not "100.0 %": nothing learned from data is certain.
         sure = "over 99.9%" if cluster.probability > 0.999 else f"{cluster.probability:.1%}"
-        table.add_row(Text(safe_text(", ".join(cluster.ids))), sure)
+        going = ", ".join(one for row, one in zip(cluster.rows, cluster.ids, strict=True) if row != cluster.kept)
+        table.add_row(Text(safe_text(cluster.kept_id)), Text(safe_text(going)), sure)
     console.print(table)
     blocks = "; ".join(" and ".join(block) for block in found.blocks)
     console.print(Text(f"Compared: records that agree in {safe_text(blocks)}."))
