@@ -10,40 +10,25 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from typer.testing import CliRunner, Result
+from trace_cli import refusal, run, write_people
+from typer.testing import CliRunner
 
 from unmask import cli
-from unmask.errors import UnmaskError
 from unmask.tracing import commands
-from unmask.tracing.dictionary import dictionary_text
 from unmask.tracing.report import TraceReport
-from unmask.tracing.synthetic import Recipe, dictionary_of, table_of, write_register
+from unmask.tracing.synthetic import Recipe, table_of
 
 RECIPE = Recipe(records=300, seed=5, twins=0.0, missing=0.0)
 
 
 @pytest.fixture(scope="module")
 def register(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("register") / "people.parquet"
-    write_register(path, RECIPE)
-    path.with_suffix(".toml").write_text(dictionary_text(dictionary_of(RECIPE)))
-    return path
+    return write_people(tmp_path_factory.mktemp("register"), RECIPE)
 
 
 @pytest.fixture(scope="module")
 def person() -> dict[str, str]:
     return table_of(RECIPE).to_pylist()[42]
-
-
-def run(*words: object, input: str | None = None) -> Result:
-    return CliRunner().invoke(cli.app, ["trace", *map(str, words)], input=input)
-
-
-def refusal(*words: object) -> str:
-    result = run(*words)
-    assert isinstance(result.exception, UnmaskError), result.output
-    assert "\n" not in str(result.exception)
-    return str(result.exception)
 
 
 def answers(person: dict[str, str], *names: str) -> list[str]:

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner, Result
+from trace_cli import refusal, run, write_people
+from typer.testing import Result
 
-from unmask import cli
 from unmask.errors import UnmaskError
 from unmask.tracing import audit as auditing
 from unmask.tracing import profiling
@@ -22,14 +22,10 @@ from unmask.tracing.dictionary import Attribute, Dictionary, dictionary_text, re
 from unmask.tracing.memory import read_register
 from unmask.tracing.report import TraceReport
 from unmask.tracing.simulation import Summary
-from unmask.tracing.synthetic import Recipe, dictionary_of, table_of, write_register
+from unmask.tracing.synthetic import Recipe, dictionary_of, table_of
 from unmask.tracing.tables import read_table
 
 RECIPE = Recipe(records=240, seed=5, missing=0.02, cardinalities=(2, 3, 5, 8, 12, 20))
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(cli.app, ["trace", *map(str, words)])
 
 
 def done(*words: object) -> Result:
@@ -37,13 +33,6 @@ def done(*words: object) -> Result:
     result = run(*words)
     assert result.exit_code == 0, result.output
     return result
-
-
-def refusal(*words: object) -> str:
-    result = run(*words)
-    assert isinstance(result.exception, UnmaskError), result.output
-    assert "\n" not in str(result.exception)
-    return str(result.exception)
 
 
 def usage(*words: object) -> str:
@@ -61,10 +50,7 @@ def found(*words: object) -> TraceReport:
 
 @pytest.fixture(scope="module")
 def register(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("register") / "people.parquet"
-    write_register(path, RECIPE)
-    path.with_suffix(".toml").write_text(dictionary_text(dictionary_of(RECIPE)))
-    return path
+    return write_people(tmp_path_factory.mktemp("register"), RECIPE)
 
 
 @pytest.fixture(scope="module")
