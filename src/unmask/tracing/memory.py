@@ -354,7 +354,10 @@ def identifiers(table: pa.Table, name: str) -> pa.Array:
     if ids.null_count:
         row = int(np.argmax(np.asarray(pc.is_null(ids)))) + 1
         raise DataError(f"record {row} has no {name}: give each record an identifier of its own")
-    if pc.count_distinct(ids).as_py() < len(ids):
+    # Encoded, text and whole numbers are told apart already; of others different values may have one text.
+    plain = pa.types.is_string(table[name].type) or pa.types.is_integer(table[name].type)
+    twice_there = np.bincount(np.asarray(index)).max() > 1
+    if twice_there or (not plain and pc.count_distinct(ids).as_py() < len(ids)):
         counts = pc.value_counts(ids)
         twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))[0].as_py()
         rows = np.flatnonzero(np.asarray(pc.equal(ids, twice)))[:2] + 1
