@@ -19,6 +19,8 @@ from unmask.tracing.channels import Channel, entropy
 Policy = Literal["info_gain", "ec2", "two_step", "static", "random", "fixed"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 _LOOKED_AHEAD = 3  # questions that two_step looks beyond
+# The second question counts a little less: else a useless one before a good one were as good as the good one at once.
+_LATER = 0.99
 _WIDEST = 256  # outcomes of an attribute that two_step looks beyond
 
 
@@ -152,7 +154,7 @@ def _looked_ahead(belief: Belief, names: Sequence[str], bits: dict[str, float], 
             told = entropy(channel.answers(scaled) + absent_after * spread)
             gain = told - channel.noise(scaled) - absent_after[:, 0] * entropy(spread)
             further.append(np.maximum(gain, 0.0) * whole)
-        values[name] = bits[name] + float(np.max(further, axis=0).sum())
+        values[name] = bits[name] + _LATER * float(np.max(further, axis=0).sum())
     # What was not looked beyond cannot be compared with what was: it stays behind.
     lift = max(bits.values(), default=0.0)
     return [values[name] + (lift if name in first else 0.0) for name in names]
