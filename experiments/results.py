@@ -14,6 +14,7 @@ from hfc import imbalance, near_infrared
 from hfc import parts as hfc_parts
 from leaderboard import default, page
 from mmnet import page as mmnet
+from titf import page as titf
 
 from unmask.packs import Card, embedded_packs, load_pack
 from unmask.training.evaluation import Evaluation, table
@@ -45,6 +46,7 @@ SECTIONS = (
     residual.section,
     mmnet.section,
     mmnet.parts_section,
+    titf.section,
 )
 SPECIALISTS = """## The two specialists and their fusion on the validation split
 

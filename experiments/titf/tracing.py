@@ -102,7 +102,8 @@ def settings() -> Iterator[tuple[str, str, Setting, str]]:
         yield "twins", f"{100 * twins:.0f} % near-twins", Setting(replace(PLAIN, twins=twins)), "info_gain"
     for records in (100, 1_000, 10_000, 100_000):
         recipe = replace(PLAIN, records=records)
-        setting = Setting(recipe, targets=min(200, records // 4), held_out=min(200, records // 4))
+        people = {100: 25, 100_000: 50}.get(records, 200)
+        setting = Setting(recipe, targets=people, held_out=people)
         yield "size", f"{records:,} records", setting, "info_gain"
 
 
@@ -149,7 +150,7 @@ def traced(setting: Setting, policy: str, seed: int) -> list[Trial]:
 def figures(trials: list[Trial], setting: Setting) -> dict[str, float]:
     """A row's numbers."""
     found = summary(trials, setting.absent)
-    shares = ("top1", "decided", "right_if_decided", "false_identified", "found_absent")
+    shares = ("top1", "decided", "right_if_decided", "false_identified", "found_absent", "missed")
     row = {name: getattr(found, name)[0] for name in shares if getattr(found, name) is not None}
     more = ("answers", "cost", "core", "entropy_area", "calibration_error")
     row |= {name: getattr(found, name) for name in more if getattr(found, name) is not None}

@@ -224,7 +224,8 @@ class Investigation:
             now = f"{percent(found.probability)} that it is one of {found.count:,} records that are alike in this"
             return f"{told}. Beforehand it was {before}; now it is {now}."
         probability = percent(belief.candidates[0].probability)
-        return f"{told}. Beforehand it was {before}; now it is {probability} that it is {name}."
+        others = f", and as much for {belief.weighed.tied - 1:,} others each" if belief.weighed.tied > 1 else ""
+        return f"{told}. Beforehand it was {before}; now it is {probability} that it is {name}{others}."
 
     def steps(self, subsets: Subsets | None = None) -> tuple[Step, ...]:
         """What each answer did; with the weights of `subsets`, if given."""
