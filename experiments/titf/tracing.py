@@ -1,6 +1,8 @@
 """Policies, noise, stated and real errors, absent people, dependence, core sets: tracing under one protocol.
 
-    python experiments/titf/tracing.py experiments/titf/tracing.json --seeds 5
+    python experiments/titf/tracing.py experiments/titf/policies.json --about policies --seeds 5
+    python experiments/titf/tracing.py experiments/titf/errors.json --about errors --seeds 5
+    python experiments/titf/tracing.py experiments/titf/absent.json --about absent --seeds 5
 
 Every seed makes a register of its own (tit1000 unless a line says so), from which people are drawn and held out. The
 same people give the same answers to all arms of a setting. An arm that the record holds is not run again.
@@ -8,7 +10,6 @@ same people give the same answers to all arms of a setting. An arm that the reco
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -64,8 +65,11 @@ NOISES = {
 POLICIES = ("info_gain", "ec2", "two_step", "static", "random")
 
 
-def settings() -> Iterator[tuple[str, str, Setting, str]]:
-    """(table, arm, setting, policy or rival)."""
+Arm = tuple[str, str, Setting, str]  # table, arm, setting, policy or rival
+
+
+def policies() -> Iterator[Arm]:
+    """Ways to ask, and what is held against asking."""
     for policy in POLICIES:
         yield "exact", policy, EXACT, policy
         yield "clusters", policy, replace(EXACT, recipe=None), policy
@@ -73,6 +77,10 @@ def settings() -> Iterator[tuple[str, str, Setting, str]]:
         for policy in (*POLICIES, *RIVALS):
             yield noise, policy, setting, policy
         yield noise, "info_gain, robust", replace(setting, rule=StopRule(robust=True)), "info_gain"
+
+
+def errors() -> Iterator[Arm]:
+    """Wrong and missing answers, as stated or not, and lies."""
     for error in (0.0, 0.05, 0.1, 0.2):
         for missing in (0.0, 0.2, 0.4):
             # Never an error of 0: with 1,000 trials behind it, 1 / 1002 is what may be stated.
@@ -85,19 +93,23 @@ def settings() -> Iterator[tuple[str, str, Setting, str]]:
             yield "misspecified", told, Setting(PLAIN, stated, World(error=factor)), "info_gain"
             robust = Setting(PLAIN, stated, World(error=factor), rule=StopRule(robust=True))
             yield "misspecified", f"{told}, robust", robust, "info_gain"
+    for lies in (0, 1, 2):
+        for robustly in (False, True):
+            setting = Setting(PLAIN, world=World(adversarial=lies), rule=StopRule(robust=robustly))
+            yield "lies", f"{lies} lies" + (", robust" if robustly else ""), setting, "info_gain"
+
+
+def absent() -> Iterator[Arm]:
+    """People who are not in the register, who look like others, and registers of other sizes."""
     for dependence in (0.0, 0.5, 1.0, 2.0):
         recipe = replace(PLAIN, dependence=dependence)
-        for arm, more in {
-            "no such hypothesis": {"absent": 0.0},
-            "prior 0.2, independent": {"absentees": "independent"},
-            "prior 0.2, tree": {},
-            "prior 0.2, tree, robust": {"rule": StopRule(robust=True)},
+        for arm, setting in {
+            "no such hypothesis": Setting(recipe, absent=0.0),
+            "prior 0.2, independent": Setting(recipe, absentees="independent"),
+            "prior 0.2, tree": Setting(recipe),
+            "prior 0.2, tree, robust": Setting(recipe, rule=StopRule(robust=True)),
         }.items():
-            yield f"absent, dependence {dependence:g}", arm, Setting(recipe, **more), "info_gain"  # type: ignore[arg-type]
-    for lies in (0, 1, 2):
-        for robust in (False, True):
-            setting = Setting(PLAIN, world=World(adversarial=lies), rule=StopRule(robust=robust))
-            yield "lies", f"{lies} lies" + (", robust" if robust else ""), setting, "info_gain"
+            yield f"absent, dependence {dependence:g}", arm, setting, "info_gain"
     for twins in (0.0, 0.02, 0.2):
         yield "twins", f"{100 * twins:.0f} % near-twins", Setting(replace(PLAIN, twins=twins)), "info_gain"
     for records in (100, 1_000, 10_000, 100_000):
@@ -105,6 +117,9 @@ def settings() -> Iterator[tuple[str, str, Setting, str]]:
         people = {100: 25, 100_000: 50}.get(records, 200)
         setting = Setting(recipe, targets=people, held_out=people)
         yield "size", f"{records:,} records", setting, "info_gain"
+
+
+ABOUT = {"policies": policies, "errors": errors, "absent": absent}
 
 
 def clustered(seed: int) -> tuple[pa.Table, Any]:
@@ -186,20 +201,18 @@ def main() -> None:
     """Run what the record lacks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write; arms that it holds are not run again")
+    parser.add_argument("--about", choices=ABOUT, required=True)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--tables", nargs="+", help="only these; all if left out; processes may share a record")
     chosen = parser.parse_args()
-    told = {f"{table}: {arm}": asdict(setting) for table, arm, setting, _ in settings()}
+    arms = list(ABOUT[chosen.about]())
+    told = {f"{table}: {arm}": asdict(setting) for table, arm, setting, _ in arms}
     record = Record(chosen.record, told, "synthetic: made from the seed of each row", ("scipy", "pyarrow", "splink"))
     for seed in range(chosen.seeds):
-        if (not chosen.tables or "cores" in chosen.tables) and not record.has(table="cores", seed=seed):
+        if chosen.about == "policies" and not record.has(table="cores", seed=seed):
             record.add(table="cores", arm="cores", seed=seed, **cores(seed))
-        for table, arm, setting, policy in settings():
-            if (chosen.tables and table not in chosen.tables) or record.has(table=table, arm=arm, seed=seed):
-                continue
-            begun = time.perf_counter()
-            found = figures(traced(setting, policy, seed), setting)
-            record.add(table=table, arm=arm, seed=seed, **found, seconds=time.perf_counter() - begun)
+        for table, arm, setting, policy in arms:
+            if not record.has(table=table, arm=arm, seed=seed):
+                record.add(table=table, arm=arm, seed=seed, **figures(traced(setting, policy, seed), setting))
 
 
 if __name__ == "__main__":
