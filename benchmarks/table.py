@@ -131,7 +131,9 @@ def tracing(results: dict[str, Any]) -> str:
                 f"{1000 * size['first step']:.0f}",
                 span(seconds["soft step, from disk"]),
                 f"{1000 * seconds['filter and count']['median']:.3g} ({times['filter and count']['median']:.1f})",
-                f"{1000 * seconds['Splink, one shot']['median']:.3g} ({times['Splink, one shot']['median']:.1f})",
+                f"{1000 * seconds['Splink, one shot']['median']:.3g} ({times['Splink, one shot']['median']:.1f})"
+                if "Splink, one shot" in seconds
+                else "not run: memory",
                 budget("tracing", records, step["median"]),
             ]
         )
