@@ -66,6 +66,8 @@ def mask_frequencies(
     Returns:
         (B, C, S, S) of the same type and device. Values may leave the range of the input; the reference code lets them.
     """
+    if not x.numel():
+        return x  # MKL transforms no empty batch
     values = x if x.dtype == torch.float64 else x.float()  # no transform of half precision on a CPU
     side = values.shape[-1]
     cells = torch.arange(side, device=x.device)
@@ -101,6 +103,8 @@ def blur(x: Tensor, sigma: float) -> Tensor:
 
     The control of `mask_frequencies`, with the same borders as a Fourier transform's.
     """
+    if not x.numel():
+        return x
     values = x if x.dtype == torch.float64 else x.float()
     side = values.shape[-1]
     passed = _gaussian(side, sigma, values)[:, : side // 2 + 1]

@@ -119,6 +119,8 @@ def _mean_frequency(luminance: Tensor, noise: Tensor) -> Tensor:
     The weight makes up for the fall of natural spectra, so that a picture that uses its resolution weighs about equally
     everywhere. Energies are summed in 32 rings before the noise is taken out: single ones scatter too much.
     """
+    if not len(luminance):
+        return noise  # MKL transforms no empty batch
     side, rings = luminance.shape[-1], 32
     window = torch.hann_window(side, device=luminance.device)
     window = window[:, None] * window
