@@ -8,15 +8,14 @@ cannot answer. Names are made of syllables; nothing in it is personal data.
 """
 
 import csv
-import hashlib
 import sys
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 
-from unmask.tracing.case import Event, now
-from unmask.tracing.dictionary import read_dictionary
+from unmask.tracing.case import Event, Opened, case_file, now
+from unmask.tracing.dictionary import dictionary_digest, read_dictionary
 from unmask.tracing.investigation import Investigation, shown
 from unmask.tracing.memory import read_register
 from unmask.tracing.page import write_page
@@ -119,14 +118,18 @@ def main() -> None:
     write_register(folder)
     register = read_register(folder / "people.csv", read_dictionary(folder / "people.toml"))
     inquiry = Investigation(register)
-    while (found := inquiry.conclusion()) is None:
-        questions = inquiry.questions()
-        name = questions[0].attribute
-        inquiry.happened(Event("answer", now(), name, TOLD[name], shown=shown(questions)))
+    digest, purpose = dictionary_digest(register.dictionary), "next of kin of a lost traveller"
+    opened = Opened("people.csv", register.fingerprint, digest, purpose, now())
+    with case_file(folder / "traveller.case", opened) as case:
+        while (found := inquiry.conclusion()) is None:
+            questions = inquiry.questions()
+            name = questions[0].attribute
+            event = Event("answer", now(), name, TOLD[name], shown=shown(questions))
+            inquiry.happened(event)
+            case.add(event)
     print(found)
-    digest = hashlib.sha256((folder / "people.toml").read_bytes()).hexdigest()
     command = "unmask trace find people.csv --dictionary people.toml --case traveller.case --html case.html"
-    report = inquiry.report("people.csv", digest, command, "next of kin of a lost traveller")
+    report = inquiry.report("people.csv", digest, command, purpose)
     write_page(report, folder / "case.html")
 
 

@@ -10,7 +10,9 @@ from small_registers import cube, register_of
 
 from unmask.tracing.belief import Answer, begin
 from unmask.tracing.conclusion import StopRule, Subsets, conclude, core_set, settles, without_each
+from unmask.tracing.memory import coded
 from unmask.tracing.questions import ranked
+from unmask.tracing.synthetic import Recipe, dictionary_of, table_of
 
 
 def told(register, **answers):
@@ -178,3 +180,20 @@ def test_the_rule_is_asked_of_the_next_record_too() -> None:
     assert found is not None
     assert found.status == "undetermined"
     assert np.isfinite(found.probability)
+
+
+def test_leaving_one_answer_out_needs_only_the_records_that_may_matter() -> None:
+    recipe = Recipe(records=3000, seed=2)
+    register = coded(table_of(recipe), dictionary_of(recipe), "synthetic")
+    names, fewer = list(register.models), 0
+    for row in range(0, 3000, 150):
+        codes = register.codes(np.array([row]), names)[0]
+        values = {name: register.models[name].values[code - 1] for name, code in zip(names, codes, strict=True) if code}
+        belief = told(register, **dict(list(values.items())[-6:]))
+        every, some = Subsets(belief), Subsets(belief, one_left_out=True)
+        fewer += some.work < every.work
+        for name, standing in without_each(every).items():
+            near = without_each(some)[name]
+            for field in ("probability", "second", "absent"):
+                assert getattr(near, field) == pytest.approx(getattr(standing, field), abs=2e-6)
+    assert fewer >= 10

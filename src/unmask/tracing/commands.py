@@ -93,6 +93,7 @@ def find(
         from unmask.tracing.case import Opened, case_file, now
         from unmask.tracing.conclusion import StopRule
         from unmask.tracing.conversation import check_text, converse, recorder, refuse_unused, tell
+        from unmask.tracing.dictionary import dictionary_digest
         from unmask.tracing.investigation import Investigation
         from unmask.tracing.terminal import print_report
 
@@ -106,7 +107,7 @@ def find(
         rule = StopRule(identified=identified, robust=robust, budget=budget)
         order = [name.strip() for name in (ask or "").split(",") if name.strip()]
         inquiry = Investigation(searched, rule, policy, order, seed)
-        mark = _digest(searched.dictionary)
+        mark = dictionary_digest(searched.dictionary)
         opened = Opened(register, searched.fingerprint, mark, purpose, now())
         pictures = _pictures(picture or [], searched.dictionary)
         with Interruption() as interruption:
@@ -407,14 +408,6 @@ def _as_json(found: Any) -> str:
     import json
 
     return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _digest(dictionary: "Dictionary") -> str:
-    import hashlib
-
-    from unmask.tracing.dictionary import dictionary_text
-
-    return hashlib.sha256(dictionary_text(dictionary).encode()).hexdigest()
 
 
 def _pictures(given: Sequence[str], dictionary: "Dictionary") -> dict[str, Any]:

@@ -26,7 +26,7 @@ from scipy.special import expit
 from unmask.errors import DataError, MissingExtraError
 from unmask.evidence.terminal import safe_text
 from unmask.tracing.dictionary import Attribute, Dictionary
-from unmask.tracing.models import normal
+from unmask.tracing.models import NEAR, SIMILAR, normal
 from unmask.tracing.tables import as_text, whole
 
 _LEAST = 20  # records from which anything can be learned
@@ -45,7 +45,6 @@ _AGREE = 0.9  # m of "the same" from which training begins
 # `_excess` tolerates as many.
 _BELIEVED = 5.0
 _ITERATIONS, _CONVERGED = 200, 1e-5
-_NEAR, _SIMILAR = 0.92, 0.8  # Jaro-Winkler similarity, as in `models`
 _FAR = 3.0  # spreads beyond which numbers are different
 
 
@@ -298,7 +297,7 @@ def _comparison(column: str, attribute: Attribute) -> Any:
             ],
         )
     if attribute.kind == "string":
-        found: Any = comparisons.JaroWinklerAtThresholds(column, [_NEAR, _SIMILAR])
+        found: Any = comparisons.JaroWinklerAtThresholds(column, [NEAR, SIMILAR])
     elif attribute.kind == "date":
         found = comparisons.DamerauLevenshteinAtThresholds(column, [1, 2])
     else:

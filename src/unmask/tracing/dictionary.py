@@ -18,6 +18,7 @@ A TOML file that `unmask trace profile` writes and people edit:
 The formalisation is ours (methods/titf): of the paper only the abstract could be read.
 """
 
+import hashlib
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -168,6 +169,11 @@ def read_dictionary(path: Path) -> Dictionary:
 def dictionary_text(dictionary: Dictionary) -> str:
     """The dictionary as TOML, without what is as it is by default."""
     return tomli_w.dumps(_plain(dictionary.model_dump(exclude_defaults=True)))
+
+
+def dictionary_digest(dictionary: Dictionary) -> str:
+    """SHA-256 of what the dictionary says, however its file was written; a case knows it by that."""
+    return hashlib.sha256(dictionary_text(dictionary).encode()).hexdigest()
 
 
 def _plain(found: Any) -> Any:

@@ -19,7 +19,7 @@ from unmask.tracing.channels import LARGEST_TABLE, Channel, EqualChannel, TableC
 from unmask.tracing.dictionary import Attribute
 
 # Jaro-Winkler similarity from which two strings are nearly the same, and similar (the bands of linkage practice).
-_NEAR, _SIMILAR = 0.92, 0.8
+NEAR, SIMILAR = 0.92, 0.8
 # How a share of wrong answers falls on nearly the same, similar and other values; ours, where none were counted.
 _SLIPS = (0.6, 0.2, 0.2)
 # Pseudo-answers from which a confusion table begins: it takes about as many counts before they decide.
@@ -268,7 +268,7 @@ class Text(_Levelled):
         if not normal(told):
             raise DataError(f"{self.name}: an empty answer; say that it is unavailable with ?")
         found = process.cdist([normal(told)], self._folded, scorer=JaroWinkler.normalized_similarity, dtype=np.float32)
-        return np.select([found[0] >= 1.0, found[0] >= _NEAR, found[0] >= _SIMILAR], [0, 1, 2], 3)
+        return np.select([found[0] >= 1.0, found[0] >= NEAR, found[0] >= SIMILAR], [0, 1, 2], 3)
 
 
 class Day(_Levelled):
