@@ -11,7 +11,7 @@ import pytest
 
 from unmask import cli
 
-LAB = ("torch", "torchvision", "timm", "lightning", "safetensors", "sklearn", "scipy", "lir", "onnx", "openvino")
+LAB = ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "sklearn", "scipy", "lir", "onnx", "openvino")
 COMMANDS = {
     "train": ["train", "plain", "--run", "r", "--data", "d"],
     "evaluate": ["evaluate", "some-run", "--data", "d"],

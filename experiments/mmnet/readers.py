@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import Record, one_thread, parser, settings_of
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from mmnet.classifier import Classifier
 from rich.console import Console
 from safetensors.torch import load_file

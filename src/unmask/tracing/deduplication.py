@@ -27,7 +27,7 @@ from unmask.errors import DataError, MissingExtraError
 from unmask.evidence.terminal import safe_text
 from unmask.tracing.dictionary import Attribute, Dictionary
 from unmask.tracing.models import NEAR, SIMILAR, normal
-from unmask.tracing.tables import as_text, whole
+from unmask.tracing.tables import DUCKDB_SETTINGS, as_text, whole
 
 _LEAST = 20  # records from which anything can be learned
 _RECALL = 0.7  # guessed share of duplicates that agree in all columns of a strict rule
@@ -147,7 +147,7 @@ def deduplicate(table: pa.Table, dictionary: Dictionary, threshold: float = 0.95
         probability_two_random_records_match=1.0 / pairs,
     )
     notes: list[str] = []
-    with duckdb.connect() as connection:
+    with duckdb.connect(config=DUCKDB_SETTINGS) as connection:
         linker = Linker(DuckDBAPI(connection).register(prepared), settings, log_level=logging.ERROR)
         try:
             linker.training.estimate_probability_two_random_records_match(strict_rules, recall=_RECALL)

@@ -7,7 +7,6 @@ attributes whose joint codes are few.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from unmask.tracing.columns import check_columns, code_values, grid, notes_on, t
 from unmask.tracing.dictionary import Attribute, Dictionary
 from unmask.tracing.evidence import Patterns, Sources, Weighed
 from unmask.tracing.models import Model, Score
-from unmask.tracing.tables import duckdb_table, fingerprint, split_table
+from unmask.tracing.tables import DUCKDB_SETTINGS, duckdb_table, fingerprint, split_table
 
 try:
     import duckdb
@@ -41,8 +40,6 @@ _TIE = 1e-4  # nats within which weights are the same, as in memory
 _CASES = 16  # values that are told apart by `cases`; beyond, a join is faster
 _GROUPS = 1 << 16  # joint codes that one query sums
 _ID, _WEIGHT = "identifier", "weight"
-# What does not fit into memory goes where temporary files go, not beside the register or into the folder one is in.
-_SPILL = {"temp_directory": str(Path(tempfile.gettempdir()) / "unmask-duckdb")}
 
 
 @dataclass(frozen=True)
@@ -285,7 +282,7 @@ def over_parquet(path: Path, dictionary: Dictionary) -> QueriedRegister:
     """
     files = _parquet_files(path)
     with _readable(path):
-        table = ibis.duckdb.connect(**_SPILL).read_parquet([str(file) for file in files])
+        table = ibis.duckdb.connect(**DUCKDB_SETTINGS).read_parquet([str(file) for file in files])
         return QueriedRegister(table, dictionary, _mark(path, files))
 
 
@@ -308,7 +305,7 @@ def over_duckdb(register: str, dictionary: Dictionary) -> QueriedRegister:
     if not path.is_file():
         raise DataError(f"{path}: no such register")
     with _readable(path):
-        database = ibis.duckdb.connect(path, read_only=True, **_SPILL)
+        database = ibis.duckdb.connect(path, read_only=True, **DUCKDB_SETTINGS)
         schema, name = duckdb_table(database.con, path, table)
         found = database.table(name, database=schema)
         return QueriedRegister(found, dictionary, fingerprint(register))

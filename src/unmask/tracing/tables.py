@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 SUFFIXES = (".csv", ".parquet", ".arrow", ".feather", ".duckdb")
+DUCKDB_SETTINGS = {
+    # What does not fit into memory goes where temporary files go, not beside the register or into the folder one is in.
+    "temp_directory": str(Path(tempfile.gettempdir()) / "unmask-duckdb"),
+    # Or a query that could use an extension would have DuckDB download it.
+    "autoinstall_known_extensions": "false",
+}
+"""Settings of every DuckDB connection."""
 _CODED = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -86,7 +93,7 @@ def _from_duckdb(path: Path, table: str | None) -> pa.Table:
     import duckdb  # other kinds of register do without
 
     try:
-        with duckdb.connect(str(path), read_only=True) as connection:
+        with duckdb.connect(str(path), read_only=True, config=DUCKDB_SETTINGS) as connection:
             parts = duckdb_table(connection, path, table)
             named = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
             return connection.sql(f"from {named}").to_arrow_table()

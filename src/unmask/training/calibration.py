@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from lir.algorithms.bayeserror import elub
 from lir.algorithms.logistic_regression import LogitCalibrator
 
 from unmask.errors import DataError
+from unmask.offline import temporary_font_list
 from unmask.packs.card import Calibration, CalibrationBin
 from unmask.training.metrics import log_lr_cost, log_lr_cost_min
+
+with temporary_font_list():
+    from lir.algorithms.bayeserror import elub
 
 _FALSE_VERDICTS = 0.05
 _FEWEST = 50

@@ -14,7 +14,16 @@ import unmask
 from unmask.errors import DataError
 
 Kind = TypeVar("Kind", bound="Settings")
-_LIBRARIES = ("torch", "timm", "lightning", "numpy", "opencv-python-headless", "scikit-learn", "lir", "onnxruntime")
+_LIBRARIES = (
+    "torch",
+    "timm",
+    "lightning-fabric",
+    "numpy",
+    "opencv-python-headless",
+    "scikit-learn",
+    "lir",
+    "onnxruntime",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
