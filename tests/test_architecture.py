@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "unmask"
 
 # Imports point down this list, or to the rooms that serve everyone.
 RUNTIME = ("cli", "demo", "batch", "inspection", "media", "faces", "sequence", "forgery", "evidence", "packs")
-SERVING = {"", "errors", "interruption", "offline", "packs", "media"}
+SERVING = {"", "errors", "files", "interruption", "offline", "packs", "media"}
 LAB = ("tracing", "retrieval", "prompting", "redteam", "training", "data")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "sklearn", "scipy", "lir", "onnx", "onnxscript", "pandas")
 

@@ -282,6 +282,95 @@ def test_a_report_that_cannot_be_written(tiny_pack: Path, portrait: Path, tmp_pa
     assert done.returncode == 2 and (tmp_path / "poem.txt").read_text() == "not a report\n"
 
 
+def test_no_file_of_the_users_is_overwritten(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    photo, poem = tmp_path / "photo.jpg", tmp_path / "poem.txt"
+    photo.write_bytes(portrait.read_bytes())
+    poem.write_text("not a report\n")
+    link, twice = tmp_path / "link", tmp_path / "twice"
+    link.symlink_to(photo)
+    before = {path: path.read_bytes() for path in (photo, poem)}
+    cases: list[tuple[object, ...]] = [
+        ("--json", photo),
+        ("--html", photo),
+        ("--html", link),
+        ("--json", poem),
+        ("--html", poem),
+        ("--json", tmp_path / "new.jpg"),
+        ("--html", "-"),
+        ("--html", os.devnull),
+        ("--json", twice, "--html", tmp_path / "." / "twice"),
+    ]
+    for words in cases:
+        done = run("inspect", photo, "--pack", tiny_pack, *words)
+        assert done.returncode == 2 and done.stdout == b"" and b"Traceback" not in done.stderr, words
+        assert {path: path.read_bytes() for path in before} == before and link.is_symlink()
+    assert Path(os.devnull).is_char_device() and not twice.exists() and not (tmp_path / "new.jpg").exists()
+    with photo.open("rb") as stream:
+        done = run("inspect", "-", "--pack", tiny_pack, "--json", photo, stdin=stream)
+    assert done.returncode == 2 and photo.read_bytes() == before[photo]
+
+
+def test_outputs_are_looked_at_before_anything_is_read(portrait: Path) -> None:
+    done = run("inspect", portrait, "--pack", "no such pack", "--json", portrait)
+    assert done.returncode == 2 and b"is how a picture" in done.stderr
+
+
+def test_finished_reports_are_kept(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "out.jsonl", tmp_path / "out.html"
+    args = ("inspect", portrait, "--pack", tiny_pack, "--quiet")
+    assert run(*args, "--json", out, "--html", page).returncode == 0
+    content = out.read_bytes()
+    done = run(*args, "--json", out)
+    assert done.returncode == 2 and out.read_bytes() == content and b"--resume" in done.stderr
+    assert run(*args, "--html", page).returncode == 0  # the page is made from the reports, and can be made anew
+    page.unlink()
+    assert run(*args, "--json", out, "--html", page, "--resume").returncode == 0
+    assert out.read_bytes() == content
+    assert portrait.name in page.read_text(encoding="utf-8")  # what was finished before is on it too
+
+
+def test_a_link_to_the_page_stays_a_link(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    link = tmp_path / "page.html"
+    link.symlink_to(tmp_path / "place" / "page.html")
+    assert run("inspect", portrait, "--pack", tiny_pack, "--quiet", "--html", link).returncode == 0
+    assert link.is_symlink() and [path.name for path in (tmp_path / "place").iterdir()] == ["page.html"]
+
+
+def test_resume_knows_a_file_by_all_its_paths(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "folder", tmp_path / "out.jsonl"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(portrait.read_bytes())
+    (tmp_path / "link").symlink_to(folder)
+    args = ("inspect", "--pack", tiny_pack, "--json", out, "--resume", "--quiet")
+    assert run(*args, "folder", cwd=tmp_path).returncode == 0
+    content = out.read_bytes()
+    for spelling in ("./folder", "folder/", "folder/../folder", "link", folder, "folder/a.jpg", folder / "a.jpg"):
+        done = run(*args, spelling, cwd=tmp_path)
+        assert done.returncode == 0 and b"nothing to do" in done.stderr, spelling
+    assert out.read_bytes() == content
+
+
+def test_resume_takes_the_same_options_and_packs(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    args = ("inspect", portrait, "--json", out, "--quiet")
+    assert run(*args, "--pack", tiny_pack).returncode == 0
+    content = out.read_bytes()
+    for words, difference in (
+        (("--pack", tiny_pack, "--fps", "9"), b"--fps 5.0, now 9.0"),
+        (("--pack", tiny_pack, "--pack", "plain"), b"packs "),
+        (("--pack", tiny_pack, "--edits", "none"), b"packs "),
+    ):
+        done = run(*args, *words, "--resume")
+        assert done.returncode == 2 and difference in done.stderr, done.stderr
+        assert out.read_bytes() == content
+    moved = tmp_path / "moved"  # another folder with the same model is the same pack
+    moved.mkdir()
+    for file in tiny_pack.iterdir():
+        (moved / file.name).write_bytes(file.read_bytes())
+    assert run(*args, "--pack", moved, "--resume").returncode == 0
+
+
 @pytest.mark.parametrize("option", ["--json", "--html"])
 def test_a_full_disk_is_one_line_and_costs_nothing_finished(
     option: str, tiny_pack: Path, many: Path, tmp_path: Path

@@ -1,9 +1,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from unmask.demo import run_demo
 from unmask.demo.forging import MARK, SOURCE_TYPE, forge, save_marked
+from unmask.errors import DataError
 from unmask.faces.finding import FaceFinder
 
 
@@ -31,3 +34,17 @@ def test_the_forgery_changes_the_inner_face_and_nothing_else(portrait: Path, tmp
     rows = np.flatnonzero((shown != forged).any(axis=(1, 2)))
     assert rows.size and rows.min() > y + height  # the visible mark leaves the face alone
     assert rows.size < 0.1 * shown.shape[0]
+
+
+@pytest.mark.parametrize("name", ["photograph.jpg", "forgery.png", "report.html"])
+def test_pictures_of_the_users_are_kept(name: str, tiny_pack: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(DataError, match="is kept"):
+        run_demo(tmp_path, tiny_pack)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_a_demonstration_replaces_an_earlier_one(tiny_pack: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        run_demo(tmp_path, tiny_pack)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["forgery.png", "photograph.jpg", "report.html"]

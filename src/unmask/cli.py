@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unmask import __version__
-from unmask.errors import Refused, UnmaskError
+from unmask.errors import DataError, Refused, UnmaskError
 from unmask.tracing.commands import app as tracing
 
 if TYPE_CHECKING:
@@ -105,8 +105,9 @@ def inspect(
 
     Exit code 0: all files were inspected; 1: some were refused; 2: wrong usage; 130: interrupted.
     """
-    if resume and json in (None, "-"):
+    if resume and (json is None or json == "-"):
         raise typer.BadParameter("--resume continues a file: give it with --json FILE")
+    _check_outputs(paths, json, html, resume)
 
     from unmask.evidence.report import Verdict
     from unmask.inspection import EDIT_PACK, Inspector, shell_line
@@ -125,16 +126,23 @@ def inspect(
         writers: list[Callable[[Inspection], None]] = []
         sources: Iterator[Source | RefusedSource] = walk(paths)
         if json is not None:
-            from unmask.evidence.jsonl import JsonLines
+            from unmask.evidence.jsonl import JsonLines, settings_of
 
-            lines = stack.enter_context(JsonLines(json, resume=resume))
+            settings = settings_of(inspector.options, inspector.packs)
+            lines = stack.enter_context(JsonLines(json, resume=resume, settings=settings))
             writers.append(lambda done: lines.write(done.report))
             if resume:
                 sources = _not_done(sources, lines.done)
+                others = ", ".join(sorted(lines.versions - {__version__}))
+                if others:
+                    print(f"unmask: {json} was begun by version {others}; this is {__version__}", file=sys.stderr)
         if html is not None:
             from unmask.evidence.html import HtmlReport
 
             page = stack.enter_context(HtmlReport(html, inspector.cards, command=shell_line(["unmask", *sys.argv[1:]])))
+            if resume:
+                for report in lines.finished():  # their pictures are not in the JSON lines
+                    page.add(report)
             writers.append(lambda done: page.add(done.report, done.pictures, done.strips))
         tables = not quiet and json != "-"
         console, progress_console = _consoles(tables, progress=not quiet)
@@ -387,6 +395,7 @@ def evaluate(
     """Measure a detector on held-out faces, or a reader of edits on a Seq-DeepFake folder, with intervals."""
     if split not in ("val", "test"):
         raise typer.BadParameter("--split is val or test")
+    _check_written("--json", json, data)
     with _lab("unmask evaluate"):
         from rich.console import Console
 
@@ -433,6 +442,7 @@ def compare(
         raise typer.BadParameter("name two detectors or more; `unmask evaluate` measures a single one")
     if len(set(detectors)) < len(detectors):
         raise typer.BadParameter("each detector is named once")
+    _check_written("--json", json, data)
     with _lab("unmask compare"):
         from rich.console import Console
 
@@ -489,26 +499,28 @@ def export(
     workers: WorkersOption = 2,
 ) -> None:
     """Export runs to a model pack: ONNX, parity check, calibration on unseen families, test figures on the card."""
+    folder = out or runs[0] / "pack"
     with _lab("unmask export"):
         from rich.console import Console
 
+        from unmask.packs.card import is_card
         from unmask.training.evaluation import table
         from unmask.training.recipe import Workshop
         from unmask.training.sequence_shipping import ship_reader
         from unmask.training.sequences import is_reader
         from unmask.training.shipping import ship
 
+        _check_written("--out", folder / "card.json", data, is_card)
+        _check_written("--out", folder / "model.onnx", data, lambda path: is_card(path.with_name("card.json")))
         if is_reader(runs[0]):
             if len(runs) > 1 or unseen:
                 raise typer.BadParameter("a reader of edits is exported alone, and not calibrated on --unseen")
             shop = None if others is None else Workshop(others, work, synthetic, taef2)
-            target = out or runs[0] / "pack"
-            packed, told = ship_reader(runs[0], data, work, shop, target, version, workers, Console(stderr=True), name)
+            packed, told = ship_reader(runs[0], data, work, shop, folder, version, workers, Console(stderr=True), name)
             print(f"{told}\n\n{packed.folder}")
             return
         shop = Workshop(data, work, synthetic, taef2)
         systems = [[Path(part) for part in names.split(",")] for names in unseen or ()]
-        folder = out or runs[0] / "pack"
         pack, result, difference = ship(shop, runs, systems, folder, version, Console(stderr=True), name)
         print(table(result))
         print(f"\n{pack.folder}: parity with torch {difference['logit']:.1e} (logit), {difference['map']:.1e} (map)")
@@ -620,6 +632,7 @@ def manifest(
     out: Annotated[Path, typer.Option(metavar="FILE.csv", help="The manifest to write.")],
 ) -> None:
     """Write a data set's manifest as it would be read: labels, families, subjects, splits; to check or to change."""
+    _check_written("--out", out, data)
     with _lab("unmask manifest"):
         from unmask.data.layouts import detect_layout, read_layout
         from unmask.data.manifest import write_manifest
@@ -699,6 +712,37 @@ def synthesise(
         print(f"{made.folder}: {', '.join(numbers)}")
 
 
+def _check_written(
+    option: str, path: Path | None, data: Path, replaces: Callable[[Path], bool] = lambda _: False
+) -> None:
+    """Refuse a result's file that is the data, or is there and may not be replaced, before the work begins."""
+    from unmask.files import Output, check_outputs
+
+    if path is not None:
+        check_outputs([Output(option, path, replaces)], [data])
+
+
+def _check_outputs(paths: list[str], json: str | None, html: Path | None, resume: bool) -> None:
+    """Refuse outputs that would overwrite an input, one another, or what is not ours, before anything is read."""
+    from unmask.files import Output, check_outputs
+    from unmask.media.kinds import MEDIA_EXTENSIONS
+
+    for option, place in (("--json", json), ("--html", html)):
+        if place is not None and Path(place).suffix.lower() in MEDIA_EXTENSIONS:
+            raise DataError(f"{option} {place}: this is how a picture or video is called; give another name")
+    outputs = []
+    if json is not None and json != "-":
+        remedy = "continue it with --resume, give another name, or move it away"
+        outputs.append(Output("--json", Path(json), lambda _: resume, not resume, remedy))
+    if html is not None:
+        from unmask.evidence.html import is_html_report, part_of
+
+        if str(html) == "-":
+            raise typer.BadParameter("--html writes a file; only --json can go to standard output")
+        outputs += [Output("--html", place, is_html_report) for place in (html, part_of(html))]
+    check_outputs(outputs, paths)
+
+
 def _examine(
     sources: "Iterable[Source | RefusedSource]",
     inspector: "Inspector",
@@ -723,19 +767,21 @@ def _examine(
 
 def _not_done(sources: "Iterable[Source | RefusedSource]", done: "Done") -> "Iterator[Source | RefusedSource]":
     """The sources that no finished report speaks of; a file that has changed since is inspected again."""
+    from unmask.evidence.jsonl import place_of
     from unmask.media.intake import take_in
     from unmask.media.sources import Source
 
-    paths = {path for path, _ in done}
+    places = {place for place, _ in done}
     for source in sources:
-        if source.path in paths:
+        place = place_of(source.path)
+        if place in places:
             sha256 = None
             if isinstance(source, Source):
                 try:
                     sha256 = take_in(source).sha256
                 except Refused:
                     sha256 = None
-            if (source.path, sha256) in done:
+            if (place, sha256) in done:
                 continue
         yield source
 

@@ -85,7 +85,7 @@ class Inspector:
     """Loads the model packs once and inspects any number of files. Use one per thread or process.
 
     `cards` are the cards of the face detector, of the forgery detectors in use, the leading one first of these, and of
-    the reader of edits if there is one.
+    the reader of edits if there is one. `packs` and `options` are what every report says of them.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class Inspector:
         self._reader = None if reader is None else EditReader(reader)
         self.frames_per_second = frames_per_second
         self.cards = (faces.card, *(pack.card for pack in packs), *([] if reader is None else [reader.card]))
-        self._packs = [PackUse(name=card.name, version=card.version, sha256=card.sha256) for card in self.cards]
+        self.packs = [PackUse(name=card.name, version=card.version, sha256=card.sha256) for card in self.cards]
         self._finder = FaceFinder(faces)
         # In the many frames of a video, time is not spent on looking for faces that would be refused as too small.
         self._video_finder = FaceFinder(faces, smallest=max(_SMALLEST_IN_VIDEO, self._leader.calibration.min_face_px))
-        self._options: dict[str, Any] = {
+        self.options: dict[str, Any] = {
             "pack": self._given if len(given) > 1 else self._given[0],
             "face_pack": str(face_pack),
             "frames_per_second": frames_per_second,
@@ -185,7 +185,7 @@ class Inspector:
             support=conclusion.support,
             propositions=None if conclusion.log10_lr is None else PROPOSITIONS,
             faces=findings,
-            packs=self._packs,
+            packs=self.packs,
             tool=self._tool(source),
             timings=clock.timings(),
         )
@@ -211,7 +211,7 @@ class Inspector:
             support=None,
             propositions=None,
             faces=[],
-            packs=self._packs,
+            packs=self.packs,
             tool=self._tool(source),
             timings=timings or {},
         )
@@ -364,8 +364,8 @@ class Inspector:
         )
 
     def _tool(self, source: Source | RefusedSource) -> Tool:
-        command = _command(self._given, self.frames_per_second, source, self._options["edit_pack"])
-        return Tool(version=__version__, options=self._options, libraries=_libraries(), command=command)
+        command = _command(self._given, self.frames_per_second, source, self.options["edit_pack"])
+        return Tool(version=__version__, options=self.options, libraries=_libraries(), command=command)
 
 
 _Found = tuple[Media, list[FaceFinding], list[bytes], list[tuple[bytes, ...]]]

@@ -1,13 +1,20 @@
 import json
+import os
 
 import pytest
 from evidence_samples import make_report, refused_report
 
 from unmask.errors import DataError
-from unmask.evidence.jsonl import JsonLines, read_done
+from unmask.evidence.jsonl import JsonLines, place_of, settings_of
 from unmask.evidence.report import Report, restore_surrogates
 
 SHA = "0f" * 32
+A = (place_of("a.jpg"), SHA)
+
+
+def done_in(path):
+    with JsonLines(path, resume=True) as lines:
+        return lines.done
 
 
 def test_one_flushed_line_per_report(tmp_path):
@@ -19,7 +26,7 @@ def test_one_flushed_line_per_report(tmp_path):
     first, second = path.read_text(encoding="utf-8").splitlines()
     assert Report.model_validate_json(first) == make_report("a.jpg")
     assert json.loads(second)["path"] == "b\n.jpg"
-    assert read_done(path) == {("a.jpg", SHA), ("b\n.jpg", None)}
+    assert done_in(path) == {A, (place_of("b\n.jpg"), None)}
 
 
 def test_what_was_finished_survives_an_interrupt(tmp_path):
@@ -27,7 +34,7 @@ def test_what_was_finished_survives_an_interrupt(tmp_path):
     with pytest.raises(KeyboardInterrupt), JsonLines(path) as lines:
         lines.write(make_report("a.jpg"))
         raise KeyboardInterrupt
-    assert read_done(path) == {("a.jpg", SHA)}
+    assert done_in(path) == {A}
 
 
 def test_standard_output(capfdbinary):
@@ -43,9 +50,9 @@ def test_resume_cuts_a_torn_last_line_and_goes_on(tmp_path, cut):
         lines.write(make_report("a.jpg"))
         lines.write(make_report("b.jpg"))
     path.write_bytes(path.read_bytes()[:-cut])
-    assert read_done(path) == {("a.jpg", SHA)}
+    assert done_in(path) == {A}
     with JsonLines(path, resume=True) as lines:
-        assert lines.done == {("a.jpg", SHA)}
+        assert lines.done == {A}
         lines.write(make_report("c.jpg"))
     assert [json.loads(line)["path"] for line in path.read_bytes().splitlines()] == ["a.jpg", "c.jpg"]
 
@@ -64,7 +71,7 @@ def test_resume_without_a_previous_file_starts_one(tmp_path):
     with JsonLines(tmp_path / "new.jsonl", resume=True) as lines:
         assert lines.done == set()
         lines.write(make_report())
-    assert len(read_done(tmp_path / "new.jsonl")) == 1
+    assert len(done_in(tmp_path / "new.jsonl")) == 1
 
 
 @pytest.mark.parametrize(
@@ -93,8 +100,59 @@ def test_errors_name_the_remedy(tmp_path):
         pass
     with pytest.raises(DataError, match="give --json a file"), JsonLines("-", resume=True):
         pass
-    with pytest.raises(DataError, match="cannot read"):
-        read_done(tmp_path / "missing.jsonl")
+
+
+def test_two_writers_never_share_a_file(tmp_path):
+    path = tmp_path / "reports.jsonl"
+    with JsonLines(path) as lines:
+        lines.write(make_report("a.jpg"))
+        for resume in (True, False):
+            with pytest.raises(DataError, match="another run"), JsonLines(path, resume=resume):
+                pass
+        lines.write(make_report("b.jpg"))
+    assert [json.loads(line)["path"] for line in path.read_bytes().splitlines()] == ["a.jpg", "b.jpg"]
+
+
+def test_a_pipe_is_written_from_front_to_back(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with JsonLines(path) as lines:
+        lines.write(make_report("a.jpg"))
+        assert json.loads(os.read(reading, 1 << 20))["path"] == "a.jpg"
+    os.close(reading)
+    assert path.is_fifo()
+
+
+def test_reports_made_otherwise_are_not_continued(tmp_path):
+    path = tmp_path / "reports.jsonl"
+    report = make_report("a.jpg")
+    with JsonLines(path) as lines:
+        lines.write(report)
+    content = path.read_bytes()
+    same = settings_of(report.tool.options, report.packs)
+    with JsonLines(path, resume=True, settings=same) as lines:
+        assert lines.done == {A} and lines.versions == {report.tool.version}
+        assert list(lines.finished()) == [report]
+    other_packs = [report.packs[0].model_copy(update={"sha256": "e" * 64}), *report.packs[1:]]
+    slower = report.tool.options | {"frames_per_second": 77}
+    for settings, difference in (
+        (settings_of(report.tool.options, other_packs), "eeeeeeee"),
+        (settings_of(slower, report.packs), "--fps .*, now 77"),
+    ):
+        with pytest.raises(DataError, match=difference), JsonLines(path, resume=True, settings=settings):
+            pass
+    assert path.read_bytes() == content
+
+
+def test_one_place_for_every_spelling_of_a_path(tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    spellings = ("folder/a.jpg", "./folder/a.jpg", "folder//inner/../a.jpg", "link/a.jpg", str(folder / "a.jpg"))
+    assert {place_of(path) for path in spellings} == {str(folder.resolve() / "a.jpg")}
+    assert place_of("folder/b.jpg") != place_of("folder/a.jpg") and place_of("-") == "-"
 
 
 def test_names_that_are_not_utf8(tmp_path):
@@ -102,7 +160,7 @@ def test_names_that_are_not_utf8(tmp_path):
     path = tmp_path / "reports.jsonl"
     with JsonLines(path) as lines:
         lines.write(make_report(name))
-    ((shown, _),) = read_done(path)
+    ((shown, _),) = done_in(path)
     assert path.read_bytes().decode("utf-8")
-    assert shown == "\\udcff.jpg"
-    assert restore_surrogates(shown) == name
+    assert shown == place_of("\\udcff.jpg")
+    assert restore_surrogates(shown) == place_of(name)

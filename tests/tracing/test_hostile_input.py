@@ -13,9 +13,9 @@ from trace_cli import refused, run
 from typer.testing import CliRunner, Result
 
 from unmask import cli
+from unmask.files import whole
 from unmask.tracing import commands
 from unmask.tracing.report import TraceReport
-from unmask.tracing.tables import whole
 
 DICTIONARY = """id = "id"
 [attributes.eyes]
@@ -78,8 +78,8 @@ def test_a_case_is_a_regular_file(desk: Path) -> None:
 
 
 def test_a_link_is_followed_and_a_pipe_is_written_as_it_is(desk: Path) -> None:
-    (desk / "target.json").write_text("old")
     (desk / "link.json").symlink_to(desk / "target.json")
+    find(desk, "--json", desk / "target.json")
     assert find(desk, "--answer", "eyes=blue", "--json", desk / "link.json").exit_code == 1
     assert (desk / "link.json").is_symlink()
     assert json.loads((desk / "target.json").read_text())["steps"]
@@ -117,9 +117,22 @@ def test_no_input_is_overwritten(desk: Path, option: str, name: str) -> None:
 
 def test_what_may_have_been_edited_is_not_overwritten(desk: Path) -> None:
     assert "is there already" in refused(run("profile", desk / "r.csv", "--out", desk / "r.toml"))
-    (desk / "new.toml").touch()
+    (desk / "new.toml").write_text("mine")
     assert "is there already" in refused(run("generate", desk / "new.parquet", "--records", 5))
     assert not (desk / "new.parquet").exists()
+
+
+def test_a_result_replaces_one_of_its_kind_and_nothing_else(desk: Path) -> None:
+    for option, name in (("--json", "case.json"), ("--html", "case.html")):
+        for _ in range(2):  # the second replaces the first
+            assert find(desk, "--answer", "eyes=blue", option, desk / name).exit_code == 1
+        content = (desk / name).read_bytes()
+        for other in ("--html", "--json"):
+            if other != option:
+                assert "is kept" in refused(find(desk, "--answer", "eyes=blue", other, desk / name))
+        assert (desk / name).read_bytes() == content
+    numbers = run("simulate", desk / "r.csv", "--dictionary", desk / "r.toml", "--json", desk / "case.json")
+    assert "is kept" in refused(numbers)
 
 
 def test_a_file_cannot_write_to_the_terminal(desk: Path) -> None:

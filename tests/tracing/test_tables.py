@@ -14,7 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from unmask.errors import DataError
-from unmask.tracing.tables import SUFFIXES, fingerprint, read_table, split_table, whole
+from unmask.files import whole
+from unmask.tracing.tables import SUFFIXES, fingerprint, read_table, split_table
 
 PEOPLE = pa.table(
     {

@@ -378,7 +378,6 @@ def python(code: str, *words: object) -> subprocess.CompletedProcess[str]:
     ("library", "extra", "words"),
     [
         ("pyarrow", "trace", ("audit", "{register}")),
-        ("portalocker", "trace", ("find", "{register}")),
         ("tomli_w", "trace", ("profile", "{register}")),
         ("scipy", "trace", ("simulate", "{register}")),
         ("ibis", "trace", ("find", "{register}", "--dictionary", "{dictionary}", "--engine", "duckdb")),

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unmask.demo.forging import forge, save_marked
+from unmask.demo.forging import forge, is_marked, save_marked
 from unmask.errors import UnmaskError
-from unmask.evidence.html import HtmlReport
+from unmask.evidence.html import HtmlReport, is_html_report
 from unmask.evidence.report import Report
 from unmask.evidence.terminal import TerminalReport
+from unmask.files import Output, check_outputs
 from unmask.inspection import Inspector
 
 
@@ -27,11 +28,19 @@ def run_demo(out: Path, pack: str | Path = "plain") -> tuple[Report, Report]:
     Raises:
         UnmaskError: the folder cannot be written, or the pack cannot be loaded.
     """
-    inspector = Inspector(pack)
     photograph, forgery, page = (out / name for name in ("photograph.jpg", "forgery.png", "report.html"))
+    packaged = resources.files(__name__).joinpath("astronaut.jpg").read_bytes()
+    check_outputs(
+        [
+            Output("--out", photograph, lambda path: path.read_bytes() == packaged),
+            Output("--out", forgery, is_marked),
+            Output("--out", page, is_html_report),
+        ]
+    )
+    inspector = Inspector(pack)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        photograph.write_bytes(resources.files(__name__).joinpath("astronaut.jpg").read_bytes())
+        photograph.write_bytes(packaged)
         real = inspector.examine(photograph, pictures=True)
         if not real.report.faces:
             raise UnmaskError("no face was found in the demonstration photograph: the installation is damaged")

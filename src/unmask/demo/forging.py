@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from unmask.files import begins_with
+
 MARK = "FORGED FOR DEMONSTRATION BY UNMASK"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeSynthetic"
 
@@ -63,6 +65,15 @@ def save_marked(pixels: np.ndarray, path: Path) -> None:
     info = PngInfo()
     info.add_itxt("XML:com.adobe.xmp", _XMP)
     Image.fromarray(marked).save(path, pnginfo=info)
+
+
+def is_marked(path: Path) -> bool:
+    """Whether a file is a PNG that `save_marked` wrote.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return begins_with(path, _XMP.encode())
 
 
 def _inner_face(points: np.ndarray, height: int, width: int) -> np.ndarray:

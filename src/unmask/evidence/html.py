@@ -7,6 +7,7 @@ While the run goes on, findings are appended to `NAME.part`, which a browser can
 Ctrl-C, the page is put together with its summary in front and moved to `NAME`. Memory does not grow with the files.
 """
 
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -30,6 +31,7 @@ from unmask.evidence.likelihood import PROPOSITIONS, explain
 from unmask.evidence.pictures import data_url, jpeg_url, legend_colours, overlay
 from unmask.evidence.report import FaceFinding, PackUse, Report, Verdict, in_words, percent
 from unmask.evidence.terminal import safe_text
+from unmask.files import begins_with, lock
 from unmask.packs.card import Calibration, Card
 
 Picture = np.ndarray | bytes | None
@@ -45,13 +47,13 @@ class HtmlReport:
     """Streaming writer of the HTML report; a context manager.
 
     Args:
-        path: the page to write; an existing one is replaced when the new one is complete.
+        path: the page to write; a file that is there is replaced when the page is complete. A link is followed.
         cards: the cards of the packs in use, for licence, limits, measured performance and calibration.
         title: heading of the page.
         command: the command line that repeats the whole run; that of the first report if None.
 
     Raises (on entering):
-        DataError: the page cannot be written there.
+        DataError: the page cannot be written there, or another run is writing it.
     """
 
     def __init__(
@@ -62,8 +64,8 @@ class HtmlReport:
         title: str = "Were these faces forged?",
         command: str | None = None,
     ) -> None:
-        self.path = Path(path)
-        self._part = self.path.with_name(self.path.name + ".part")
+        self.path = Path(os.path.realpath(path))  # a link is followed, not replaced
+        self._part = part_of(self.path)
         self._cards = {_identity(card): card for card in cards}
         self._title = title
         self._command = command
@@ -80,12 +82,22 @@ class HtmlReport:
     def __enter__(self) -> Self:
         written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         self._head = self._render(
-            "head.html.j2", title=self._title, style=_style(), version=__version__, written=written
+            "head.html.j2",
+            title=self._title,
+            style=_style(),
+            version=__version__,
+            written=written,
+            generator="inspect",
         )
         try:
-            if self.path.is_dir():
-                raise IsADirectoryError(0, "it is a folder")
-            self._body = self._part.open("w+", encoding="utf-8", newline="\n")
+            if self.path.exists() and not self.path.is_file():  # moving the page there would replace a device
+                raise OSError(0, "it is a folder" if self.path.is_dir() else "it is not a regular file")
+            self._body = self._part.open("a+", encoding="utf-8", newline="\n")
+            if not lock(self._body):
+                self._body.close()
+                self._body = None
+                raise DataError(f"{self.path}: another run is writing this page; wait for it, or give another name")
+            self._body.truncate(0)
             # The index stands before the files but is known only after them.
             self._index = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")
             self._body.write(self._head)
@@ -325,6 +337,20 @@ def _decode(jpeg: bytes) -> np.ndarray:
     if pixels is None:
         raise ValueError("a picture given as bytes must be a JPEG file")
     return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def is_html_report(path: Path) -> bool:
+    """Whether a file is a page of `HtmlReport`, or the part of one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return begins_with(path, b'<meta name="generator" content="unmask inspect ')
+
+
+def part_of(path: Path) -> Path:
+    """Where `HtmlReport` keeps what it has of a page while the run goes on."""
+    return path.with_name(path.name + ".part")
 
 
 def _environment() -> Environment:

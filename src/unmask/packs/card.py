@@ -198,6 +198,15 @@ class Card:
 _ADAPTER = TypeAdapter(Card)
 
 
+def is_card(path: Path) -> bool:
+    """Whether a file is a complete model card."""
+    try:
+        Card.read(path)
+    except PackError:
+        return False
+    return True
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, hexadecimal, read in blocks."""
     with path.open("rb") as stream:

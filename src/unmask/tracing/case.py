@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-import portalocker
 from pydantic import TypeAdapter
 
 from unmask.errors import DataError
+from unmask.files import lock
 
 CASE_VERSION = 1
 _FIRST = b'{"register": '
@@ -96,10 +96,8 @@ def case_file(path: Path, opened: Opened) -> Iterator[CaseFile]:
             written.
     """
     with _opened(path) as file:
-        try:
-            portalocker.lock(file, portalocker.LOCK_EX | portalocker.LOCK_NB)
-        except portalocker.LockException as error:
-            raise DataError(f"{path}: this case is open elsewhere; close it there first") from error
+        if not lock(file):
+            raise DataError(f"{path}: this case is open elsewhere; close it there first")
         file.seek(0)
         content = file.read()
         whole = content[: content.rfind(b"\n") + 1]

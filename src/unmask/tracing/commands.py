@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from unmask.errors import DataError, MissingExtraError
+from unmask.files import Output, check_outputs, whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,11 +96,18 @@ def find(
         from unmask.tracing.conversation import check_text, converse, recorder, refuse_unused, tell
         from unmask.tracing.dictionary import dictionary_digest
         from unmask.tracing.investigation import Investigation
+        from unmask.tracing.page import is_page
+        from unmask.tracing.report import is_report
         from unmask.tracing.terminal import print_report
 
         if (ask is None) == (policy == "fixed"):
             raise typer.BadParameter("--ask and --policy fixed go together")
-        _distinct((register, dictionary, *_files_in(answer, picture)), html, json, case)
+        _check_outputs(
+            (register, dictionary, *_files_in(answer, picture)),
+            _output("--html", html, is_page),
+            _output("--json", json, is_report),
+            _output("--case", case, lambda _: True),  # whether it is one of this register is looked at on opening
+        )
         check_text(purpose, *(answer or []))
         console = _console(json == "-", quiet)
         with console.status("reading the register") if console.is_terminal else nullcontext():
@@ -172,8 +180,7 @@ def profile(
 
         if dictionary is not None and observed is None:
             raise typer.BadParameter("--dictionary is what --observed learns into: give both")
-        _distinct((register, dictionary, observed), out)
-        _refuse_there(out)
+        _check_outputs((register, dictionary, observed), _output("--out", out))
         console = _console(out is None)
         table = read_table(register)
         if dictionary is None:
@@ -215,7 +222,7 @@ def audit(
 
         from unmask.tracing import audit as auditing
 
-        _distinct((register, dictionary), json)
+        _check_outputs((register, dictionary), _output("--json", json))
         console = _console(json == "-")
         searched = _register(register, dictionary, None, "memory", console)
         if person is not None:
@@ -276,7 +283,7 @@ def simulate(
             raise typer.BadParameter(f"{unknown[0]!r} is not a policy: {', '.join(get_args(PolicyName))}")
         if (ask is None) == ("fixed" in policies):
             raise typer.BadParameter("--ask and --policy fixed go together")
-        _distinct((register, dictionary), json)
+        _check_outputs((register, dictionary), _output("--json", json))
         console = _console(json == "-")
         table = read_table(register)
         believed = _dictionary(register, dictionary, absent, table, console)
@@ -322,7 +329,9 @@ def deduplicate(
         console = _console()
         place = merged or out.with_name(f"{out.stem}.merged.csv")
         deduplication.check_places(out, place)
-        _distinct((register, dictionary), out, place, learned)
+        _check_outputs(
+            (register, dictionary), _output("--out", out), _output("--merged", place), _output("--learned", learned)
+        )
         table = read_table(register)
         believed = _dictionary(register, dictionary, None, table, console)
         with console.status("comparing records") if console.is_terminal else nullcontext():
@@ -353,7 +362,7 @@ def generate(
         recipe = synthetic.Recipe(records, seed, dependence, twins, missing)
         if out.suffix != ".parquet":
             raise typer.BadParameter("the register is a Parquet file: name it FILE.parquet")
-        _refuse_there(out, out.with_suffix(".toml"))
+        _check_outputs((), _output("FILE", out), _output("FILE", out.with_suffix(".toml")))
         with _progress(_console(), "records") as progress:
             synthetic.write_register(out, recipe, progress)
         _write_text(dictionary_text(synthetic.dictionary_of(recipe)), out.with_suffix(".toml"))
@@ -450,24 +459,18 @@ def _files_in(answers: Sequence[str] | None, pictures: Sequence[str] | None) -> 
     return [*scores, *(text.rpartition("=")[2] for text in pictures or [])]
 
 
-def _distinct(inputs: Sequence[Path | str | None], *places: Path | str | None) -> None:
-    """See that no result would overwrite an input (the first is the register), or another result."""
+def _check_outputs(inputs: Sequence[Path | str | None], *outputs: Output | None) -> None:
+    """Refuse outputs that would overwrite an input (the first is the register), one another, or what is not ours."""
     from unmask.tracing.tables import split_table
 
-    first, *others = inputs
-    taken = [split_table(str(first))[0].resolve(), *(Path(one).resolve() for one in others if one)]
-    for place in places:
-        if place is not None and place != "-":
-            if Path(place).resolve() in taken:
-                raise DataError(f"{place}: is read here, or written twice; give each result a file of its own")
-            taken.append(Path(place).resolve())
+    read = [split_table(str(path))[0] if place == 0 else path for place, path in enumerate(inputs) if path is not None]
+    check_outputs([output for output in outputs if output is not None], read)
 
 
-def _refuse_there(*places: Path | None) -> None:
-    """What people may have edited is never overwritten."""
-    for place in places:
-        if place is not None and place.exists():
-            raise DataError(f"{place}: is there already; move it away, or give another name")
+def _output(option: str, place: Path | str | None, replaces: Callable[[Path], bool] = lambda _: False) -> Output | None:
+    if place is None or place == "-":
+        return None
+    return Output(option, Path(place), replaces, stream=option not in ("--case", "FILE"))
 
 
 def _write_json(text: str, place: str) -> None:
@@ -480,7 +483,5 @@ def _write_json(text: str, place: str) -> None:
 
 
 def _write_text(text: str, path: Path) -> None:
-    from unmask.tracing.tables import whole
-
     with whole(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -25,9 +25,10 @@ from scipy.special import expit
 
 from unmask.errors import DataError, MissingExtraError
 from unmask.evidence.terminal import safe_text
+from unmask.files import whole
 from unmask.tracing.dictionary import Attribute, Dictionary
 from unmask.tracing.models import NEAR, SIMILAR, normal
-from unmask.tracing.tables import DUCKDB_SETTINGS, as_text, whole
+from unmask.tracing.tables import DUCKDB_SETTINGS, as_text
 
 _LEAST = 20  # records from which anything can be learned
 _RECALL = 0.7  # guessed share of duplicates that agree in all columns of a strict rule

@@ -9,8 +9,8 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from unmask import __version__
 from unmask.evidence.terminal import safe_text
+from unmask.files import begins_with, whole
 from unmask.tracing.report import TraceReport, percent
-from unmask.tracing.tables import whole
 
 _TONES = {"identified": "forged", "not_in_register": "authentic"}
 _WORDS = {
@@ -94,6 +94,15 @@ def write_page(report: TraceReport, path: Path) -> None:
     """
     with whole(path) as part:
         part.write_text(page_of(report), encoding="utf-8")
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page of `write_page`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return begins_with(path, b'<meta name="generator" content="unmask trace ')
 
 
 def page_of(report: TraceReport) -> str:

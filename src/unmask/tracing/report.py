@@ -4,9 +4,12 @@
 """
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from unmask.files import begins_with
 
 TRACE_SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
@@ -162,6 +165,15 @@ def report_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **TraceReport.model_json_schema(mode="serialization"),
     }
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file holds a `TraceReport` as `unmask trace find --json` writes it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return begins_with(path, b'{\n "schema_version"', within=20)
 
 
 if __name__ == "__main__":

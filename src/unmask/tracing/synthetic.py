@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unmask.errors import DataError
+from unmask.files import whole
 from unmask.tracing.dictionary import Attribute, Dictionary
-from unmask.tracing.tables import whole
 
 CARDINALITIES = (2, 2, 2, 3, 3, 4, 4, 5, 6, 6, 8, 8, 10, 12, 15, 18, 20, 24, 30, 40)
 _FACTORS = 3

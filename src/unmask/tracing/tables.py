@@ -2,12 +2,10 @@
 
 import codecs
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 SUFFIXES = (".csv", ".parquet", ".arrow", ".feather", ".duckdb")
-DUCKDB_SETTINGS = {
+DUCKDB_SETTINGS: dict[str, Any] = {
     # What does not fit into memory goes where temporary files go, not beside the register or into the folder one is in.
     "temp_directory": str(Path(tempfile.gettempdir()) / "unmask-duckdb"),
     # Or a query that could use an extension would have DuckDB download it.
@@ -145,38 +143,3 @@ def _blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             yield block
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Where to write a file that appears under its name when it is whole; nothing stays of one that was given up.
-
-    A link is followed. What is no regular file (a pipe, a device) is written as it is.
-
-    Raises:
-        DataError: it cannot be written there.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            if path.is_dir():
-                raise IsADirectoryError(0, "a folder")
-            yield path
-            return
-        target = path.resolve()
-        number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part")
-        os.close(number)
-        part = Path(name)
-        try:
-            part.chmod(0o666 & ~_umask())  # mkstemp keeps others out
-            yield part
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}): give a writable file") from error
-
-
-def _umask() -> int:
-    found = os.umask(0)
-    os.umask(found)
-    return found
