@@ -34,6 +34,7 @@ class Pack:
         """
         import onnxruntime
 
+        onnxruntime.disable_telemetry_events()  # for a program that had imported it before `unmask` was
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
