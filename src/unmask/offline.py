@@ -41,7 +41,8 @@ def temporary_font_list() -> Iterator[None]:
     On its first import matplotlib makes folders and a list of all fonts below the home folder. In here they go into a
     temporary folder, unless matplotlib is in use already: imported, or with folders of its own at home.
     """
-    used = any((Path.home() / folder).exists() for folder in _MATPLOTLIB_FOLDERS)
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 (Path.home() fails where nobody has a home)
+    used = any((home / folder).exists() for folder in _MATPLOTLIB_FOLDERS)
     if used or "matplotlib" in sys.modules or "MPLCONFIGDIR" in os.environ:
         yield
         return
