@@ -49,10 +49,10 @@ def test_folder_in_order_and_only_media(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(picture)
     (tmp_path / "no extension").write_bytes(picture)
     (tmp_path / "notes.txt").write_text("Get free pictures at the BMW shop.")
-    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "drawing.psd").write_bytes(b"8BPS\0\1")
     found = list(walk([tmp_path]))
-    assert names(iter(found), tmp_path) == ["a.png", "b/y.mp4", "b/z.webp", "c.JPG", "no extension", "phone.heic"]
-    assert [outcome(source) for source in found] == ["image"] * 5 + ["unsupported"]
+    assert names(iter(found), tmp_path) == ["a.png", "b/y.mp4", "b/z.webp", "c.JPG", "drawing.psd", "no extension"]
+    assert [outcome(source) for source in found] == ["image"] * 4 + ["unsupported", "image"]
 
 
 def test_a_named_file_is_always_yielded_in_the_order_given(tmp_path: Path) -> None:
@@ -195,8 +195,12 @@ def test_too_much_or_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"\0\0\0\x18ftypisom", FileType("video", "mp4")),
         (b"\0\0\0\x14ftypqt  ", FileType("video", "mov")),
         (b"\0\0\0\x08wide\0\0", FileType("video", "mov")),
-        (b"\0\0\0\x18ftypheic", None),
-        (b"\0\0\0\x18ftypavif", None),
+        (b"\0\0\0\x10ftypheic", FileType("image", "heif")),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0miafmif1avif", FileType("image", "avif")),
+        (b"\0\0\0\x18ftypXYZ \0\0\0\0mif1heic", FileType("image", "heif")),
+        (b"\0\0\0\x18ftypisom\0\0\0\0mif1heic", FileType("video", "mp4")),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", None),
+        (b"\xff\x0a\xfa\x1f", FileType("image", "jxl")),
         (b"Get free stuff", None),
         (b"BMW builds cars, and more", None),
         (b"RIFF\x10\0\0\0WAVEfmt ", None),

@@ -6,13 +6,14 @@ import io
 import os
 import stat
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
 
 from unmask.errors import RefusalCode, Refused
 from unmask.media.kinds import HEAD_BYTES, READABLE, FileType, sniff
 from unmask.media.limits import MAX_PICTURE_BYTES
 from unmask.media.sources import Source
+from unmask.media.unread import refusal_sentence
 
 _HASH_CHUNK = 1024**2
 _Bytes = bytes  # `MediaFile` has a field of that name
@@ -103,7 +104,10 @@ def _take_in_stream(source: Source, stream: BinaryIO, length: int) -> MediaFile:
         raise Refused(RefusalCode.EMPTY, "The file is empty.")
     file_type = sniff(head)
     if file_type is None:
-        raise Refused(RefusalCode.UNSUPPORTED, f"This is not a file of a type that can be read ({READABLE}).")
+        sentence = refusal_sentence(head, PurePath(source.path).suffix.lower())
+        raise Refused(
+            RefusalCode.UNSUPPORTED, sentence or f"This is not a file of a type that can be read ({READABLE})."
+        )
     if file_type.kind == "image":
         return _take_in_picture(source, stream, head, length, file_type)
     digest, length = hashlib.sha256(head), len(head)

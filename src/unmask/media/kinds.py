@@ -2,26 +2,32 @@
 
 from typing import Literal, NamedTuple
 
-HEAD_BYTES = 64
+from unmask.media import unread
+
+HEAD_BYTES = 1024
 """How many leading bytes `sniff` wants to see."""
 
 IMAGE_EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif"}
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".jps", ".png", ".apng", ".webp", ".tif", ".tiff"),
+        *(".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".heics", ".heifs", ".avif", ".avifs", ".jxl"),
+    }
 )
 VIDEO_EXTENSIONS = frozenset({".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi"})
 # Media that we cannot read. In a folder they are reported as unsupported: passing them over in silence would look like
 # an answer about them. (".ts" is left out: it is far more often TypeScript than a transport stream.)
-UNREAD_EXTENSIONS = frozenset(
-    {".heic", ".heif", ".avif", ".jp2", ".jxl", ".mpg", ".mpeg", ".m2ts", ".mts", ".wmv", ".flv", ".ogv"}
-)
+UNREAD_EXTENSIONS = unread.EXTENSIONS | {".mpg", ".mpeg", ".m2ts", ".mts", ".wmv", ".flv", ".ogv"}
 MEDIA_EXTENSIONS = IMAGE_EXTENSIONS | VIDEO_EXTENSIONS | UNREAD_EXTENSIONS
 
-READABLE = "JPEG, PNG, WebP, TIFF, BMP, GIF, MP4, MOV, MKV, WebM or AVI"
+READABLE = "JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF, MP4, MOV, MKV, WebM or AVI"
 
-# ISO base media files that hold stills (HEIF, AVIF, Canon raw), not a film.
-_STILL_BRANDS = frozenset(
-    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1", b"avif", b"avis", b"crx "}
+# Brands of ISO base media files that hold stills, and what brands of films begin with. A file names one major brand and
+# any number of others that it also conforms to.
+_HEIF_BRANDS = frozenset(
+    {*(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), *(b"mif1", b"mif2", b"msf1", b"miaf")}
 )
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_FILM_BRANDS = (b"iso", b"mp4", b"avc1", b"M4", b"3g", b"qt", b"f4v", b"dash", b"MSNV", b"mmp4")
 _BMP_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 
@@ -35,7 +41,7 @@ class FileType(NamedTuple):
 def sniff(head: bytes) -> FileType | None:
     """The type of a file by its first `HEAD_BYTES` bytes (fewer if it is shorter), or None if we read no such type.
 
-    `format` is one of jpeg, png, webp, tiff, bmp, gif, mp4, mov, matroska, webm, avi.
+    `format` is one of jpeg, png, webp, tiff, bmp, gif, heif, avif, jxl, mp4, mov, matroska, webm, avi.
     """
     if head.startswith(b"\xff\xd8\xff"):
         return FileType("image", "jpeg")
@@ -47,6 +53,8 @@ def sniff(head: bytes) -> FileType | None:
         return FileType("image", "tiff")
     if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
         return FileType("image", "bmp")
+    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")):
+        return FileType("image", "jxl")
     if head.startswith(b"RIFF"):
         return {b"WEBP": FileType("image", "webp"), b"AVI ": FileType("video", "avi")}.get(head[8:12])
     if head.startswith(b"\x1a\x45\xdf\xa3"):
@@ -57,12 +65,24 @@ def sniff(head: bytes) -> FileType | None:
 def _sniff_iso_media(head: bytes) -> FileType | None:
     box = head[4:8]
     if box == b"ftyp":
-        brand = head[8:12]
-        if brand in _STILL_BRANDS:
-            return None
-        return FileType("video", "mov" if brand == b"qt  " else "mp4")
+        return _by_brands(head)
     # QuickTime from before `ftyp`. The leading zero is the high byte of the box's length; without that test a text that
     # begins "Get free" would be a film.
     if box in (b"moov", b"mdat") or (box in (b"wide", b"free", b"skip", b"pnot") and head[0] == 0):
         return FileType("video", "mov")
     return None
+
+
+def _by_brands(head: bytes) -> FileType | None:
+    major = head[8:12]
+    others = head[16 : int.from_bytes(head[:4], "big")]
+    brands = {major}
+    if not major.startswith(_FILM_BRANDS):
+        brands |= {others[at : at + 4] for at in range(0, len(others), 4)}
+    if brands & _AVIF_BRANDS:
+        return FileType("image", "avif")
+    if brands & _HEIF_BRANDS:
+        return FileType("image", "heif")
+    if unread.is_unread(head):
+        return None
+    return FileType("video", "mov" if major == b"qt  " else "mp4")

@@ -11,6 +11,7 @@ from pathlib import Path
 from unmask.errors import RefusalCode, Refused
 from unmask.media.kinds import HEAD_BYTES, MEDIA_EXTENSIONS, sniff
 from unmask.media.limits import MAX_STDIN_BYTES
+from unmask.media.unread import is_unread
 
 STANDARD_INPUT = "-"
 
@@ -41,7 +42,7 @@ def walk(paths: Iterable[str | Path]) -> Iterator[Source | RefusedSource]:
     - The string "-" is standard input, read whole when its turn comes. (A file of that name: `Path("-")` or "./-".)
     - A folder is walked with its subfolders, each sorted by name; symbolic links are followed, and no folder is entered
       twice, so that a loop of links ends. Files in it that are media neither by extension nor by their first bytes are
-      passed over.
+      passed over; pictures and films of kinds that cannot be read are yielded, so that they are not left unmentioned.
     - Any other path is yielded as it is: whether it exists and can be read, `take_in` says.
 
     Memory holds the listings of the folders on the way down and a pair of numbers per folder visited, never all files.
@@ -132,7 +133,8 @@ def _looks_like_media(path: str) -> bool:
         if not stat.S_ISREG(Path(path).stat().st_mode):  # never open a pipe: that would wait for its writer
             return False
         with open(path, "rb", buffering=0) as stream:  # noqa: PTH123
-            return sniff(stream.read(HEAD_BYTES)) is not None
+            head = stream.read(HEAD_BYTES)
+            return sniff(head) is not None or is_unread(head)
     except OSError:
         return False
 
