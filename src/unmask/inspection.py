@@ -64,7 +64,9 @@ _SMALLEST_IN_VIDEO = 48.0  # pixels
 EDIT_PACK = "mmnet"
 """The embedded reader of edits, in use unless another or none is asked for."""
 _Item = TypeVar("_Item")
-_LIBRARIES = ("numpy", "opencv-python-headless", "onnxruntime", "av", "pillow", "pydantic")
+_LIBRARIES = (
+    *("numpy", "opencv-python-headless", "onnxruntime", "av", "pillow", "pi-heif", "pillow-jxl-plugin", "pydantic"),
+)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ _pillow_filters = contextlib.ExitStack()
 
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Silence Python warnings raised inside Pillow while at least one thread is in here.
+    """Silence Python warnings raised inside Pillow and its plug-ins while at least one thread is in here.
 
-    The filter names Pillow's modules only and is taken away when the last thread leaves; plain
+    The filter names their modules only and is taken away when the last thread leaves; plain
     `warnings.catch_warnings` in several threads could leave it behind. Nothing else of Pillow's process-wide state is
     touched.
     """
@@ -30,7 +30,7 @@ def quiet_pillow() -> Iterator[None]:
     with _pillow_lock:
         if _pillow_users == 0:
             _pillow_filters.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.filterwarnings("ignore", module=r"(?:PIL|pi_heif|pillow_jxl)(?:\.|$)")
         _pillow_users += 1
     try:
         yield

@@ -41,6 +41,11 @@ _EXIF = {
 }
 
 
+def is_orientation(value: object) -> bool:
+    """Whether `value` is one of the eight orientations of EXIF."""
+    return isinstance(value, int) and value in _EXIF
+
+
 def from_exif(orientation: object) -> Turn:
     """The turn that the EXIF orientation (1 to 8) asks for; anything else means "as stored"."""
     return _EXIF.get(orientation, AS_STORED) if isinstance(orientation, int) else AS_STORED
