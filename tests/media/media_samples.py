@@ -8,8 +8,11 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pytest
 from PIL import Image
 
+from unmask.errors import Refused
+from unmask.media.images import decode_image
 from unmask.media.intake import MediaFile, take_in
 from unmask.media.sources import Source
 
@@ -32,6 +35,21 @@ def taken_in(data: bytes, path: str = "memory") -> MediaFile:
 
 def taken_in_file(file: Path) -> MediaFile:
     return take_in(Source(str(file), file))
+
+
+def decode(data: bytes, **options: int) -> np.ndarray:
+    return decode_image(taken_in(data), **options).pixels
+
+
+def refusal_of(data: bytes, **options: int) -> Refused:
+    with pytest.raises(Refused) as caught:
+        decode(data, **options)
+    return caught.value
+
+
+def far_apart(left: np.ndarray, right: np.ndarray) -> int:
+    assert left.shape == right.shape
+    return int(np.abs(left.astype(int) - right.astype(int)).max())
 
 
 def deep_rgb(extension: str, samples: np.ndarray) -> bytes:
@@ -70,6 +88,8 @@ def pictures() -> dict[str, bytes]:
         "webp": saved(rgb, "WEBP", quality=80),
         "webp lossless": saved(rgba, "WEBP", lossless=True),
         "webp animated": saved(rgb, "WEBP", save_all=True, append_images=[other]),
+        "avif": saved(rgb, "AVIF", quality=90),
+        "avif animated": saved(rgb, "AVIF", save_all=True, append_images=[other]),
         "tiff": saved(rgb, "TIFF"),
         "tiff lzw": saved(rgb, "TIFF", compression="tiff_lzw"),
         "tiff deflate": saved(rgb, "TIFF", compression="tiff_adobe_deflate"),

@@ -10,32 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 import media_samples as samples
 import numpy as np
 import pytest
+from media_samples import decode, far_apart, refusal_of
+from odd_pictures import png_chunk
 from PIL import Image, ImageOps
 
 from unmask.errors import RefusalCode, Refused
 from unmask.media.images import decode_image
 from unmask.media.intake import MediaFile
 
-TOLERANCE = {"jpeg": 12, "webp": 20, "tiff jpeg": 12, "gif": 14}
-
-
-def decode(data: bytes, **options: int) -> np.ndarray:
-    return decode_image(samples.taken_in(data), **options).pixels
-
-
-def refusal_of(data: bytes, **options: int) -> Refused:
-    with pytest.raises(Refused) as caught:
-        decode(data, **options)
-    return caught.value
-
-
-def far_apart(left: np.ndarray, right: np.ndarray) -> int:
-    assert left.shape == right.shape
-    return int(np.abs(left.astype(int) - right.astype(int)).max())
-
-
-def png_chunk(name: bytes, body: bytes) -> bytes:
-    return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
+TOLERANCE = {"jpeg": 12, "webp": 20, "tiff jpeg": 12, "gif": 14, "avif": 24}
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -58,7 +41,7 @@ def test_every_kind_decodes_to_upright_rgb(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("jpeg", "jpeg progressive", "webp", "gif", "bmp"),
+        *("jpeg", "jpeg progressive", "webp", "avif", "gif", "bmp"),
         *("png", "png deep", "tiff", "tiff lzw", "tiff deflate", "tiff jpeg", "tiff deep", "tiff cmyk"),
     ],
 )
@@ -201,7 +184,7 @@ def test_corrupt_gif() -> None:
     assert refusal_of(bytes(data[:13]) + b"\x99" * 200).code is RefusalCode.CORRUPT
 
 
-@pytest.mark.parametrize("name", ["png animated", "webp animated", "gif animated", "tiff pages"])
+@pytest.mark.parametrize("name", ["png animated", "webp animated", "avif animated", "gif animated", "tiff pages"])
 def test_first_of_several_frames_with_a_warning(name: str) -> None:
     still = decode_image(samples.taken_in(samples.pictures()[name]))
     assert still.warnings == ("Only the first of several frames or pages was looked at.",)

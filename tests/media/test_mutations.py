@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import media_samples as samples
 import numpy as np
+import odd_pictures as odd
 import psutil
 import pytest
 
@@ -157,7 +158,7 @@ def _no_hanging() -> Iterator[None]:
 
 
 def test_mutated_pictures(capfd: pytest.CaptureFixture[str]) -> None:
-    originals = samples.pictures()
+    originals = samples.pictures() | {"heif": odd.heic(samples.scene(192, 128), metadata=odd.exif((0x112, 3, 1, 6)))}
     outcomes = survive(look_at_picture, originals, PICTURE_MUTANTS)
     assert "".join(capfd.readouterr()) == ""
     assert outcomes.total() == PICTURE_MUTANTS
