@@ -199,6 +199,34 @@ def test_bmp_of_every_usual_kind() -> None:
         assert far_apart(decode(data), expected) <= 1, number
 
 
+@pytest.mark.parametrize(
+    ("bits", "masks", "header", "compression"),
+    [
+        (16, (0xF00, 0xF0, 0xF), 40, 3),
+        (16, (0xF000, 0xF00, 0xF0, 0xF), 124, 3),
+        (16, (0xF, 0xF0, 0xF00, 0xF000), 40, 6),
+        (16, (0x8000, 0x7000, 0xFFF), 40, 3),
+        (32, (0xFF, 0xFF00, 0xFF0000), 40, 3),
+        (32, (0x3FC00000, 0xFF000, 0x3FC), 56, 3),
+        (32, (0x3FF00000, 0xFFC00, 0x3FF), 40, 3),
+    ],
+)
+def test_bmp_of_any_masks(bits: int, masks: tuple[int, ...], header: int, compression: int) -> None:
+    words = np.zeros(GREY.shape, np.uint64)
+    shown = np.zeros(COLOUR.shape, int)
+    for channel, mask in enumerate(masks):
+        lowest = (mask & -mask).bit_length() - 1
+        largest = mask >> lowest
+        samples_ = (COLOUR[..., channel] if channel < 3 else OPAQUE).astype(np.uint64) * largest // 255
+        words |= samples_ << np.uint64(lowest)
+        if channel < 3:
+            shown[..., channel] = samples_ * 255 // largest
+    rows = odd.bmp_rows(words.astype(f"<u{bits // 8}"))
+    data = odd.bmp(rows, 48, 32, bits, compression=compression, masks=masks, header=header)
+    assert far_apart(decode(data), shown) == 0
+    assert refusal_of(data[:-200]).code is RefusalCode.CORRUPT
+
+
 def test_bmp_of_few_colours() -> None:
     palette = picture().quantize(16)
     levels = np.asarray(palette)
@@ -218,7 +246,7 @@ def test_bmp_of_few_colours() -> None:
 
 @pytest.mark.parametrize(
     ("compression", "bits", "masks"),
-    [(4, 0, ()), (5, 0, ()), (3, 1, ()), (11, 32, ()), (77, 24, ()), (3, 16, (0xF00, 0xF0, 0xF)), (0, 2, ())],
+    [(4, 0, ()), (5, 0, ()), (3, 1, ()), (11, 32, ()), (77, 24, ()), (3, 16, (0xF00, 0, 0xF)), (0, 2, ())],
 )
 def test_bmp_of_rare_kinds_is_unsupported(compression: int, bits: int, masks: tuple[int, ...]) -> None:
     data = odd.bmp(odd.bmp_rows(COLOUR), 48, 32, bits, compression=compression, masks=masks)

@@ -159,6 +159,8 @@ def _decode(data: bytes, name: str, max_pixels: int) -> _Decoded:
     known = _FORMATS[name]
     if name == "jxl":
         _check_jxl(data, max_pixels)
+    if name == "bmp":
+        data = bmp.with_usual_masks(data, max_pixels)
     if name == "png" and (reason := png.beyond_the_decoder(data)):  # what it does not know, Pillow passes over
         raise _unsupported(reason)
     try:
