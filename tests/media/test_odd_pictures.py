@@ -168,6 +168,20 @@ def test_colour_png_and_its_transparent_colour(bits: int) -> None:
     assert far_apart(decode(odd.png(stored, bits, 2, key)), shown) == 0
 
 
+def test_transparent_colour_of_a_wrong_length_means_nothing() -> None:
+    chunk = odd.png_chunk(b"tRNS", COLOUR[5, 5].astype(">u2").tobytes() + bytes(90))
+    assert far_apart(decode(odd.png(COLOUR, 8, 2, chunk)), COLOUR) == 0
+
+
+def test_damage_is_told_of_jpeg_in_any_colours() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for mode in ("RGB", "L", "CMYK"):
+        data = bytearray(saved(Image.fromarray(LARGE).convert(mode), "JPEG", quality=95, icc_profile=profile))
+        middle = (data.index(b"\xff\xda") + len(data)) // 2
+        del data[middle : middle + 100]
+        assert any("damaged in places" in warning for warning in warnings_of(bytes(data))), mode
+
+
 def test_deep_png_with_opacity() -> None:
     opaque = OPAQUE.astype(np.uint16) * 257
     assert far_apart(decode(odd.png(np.dstack([DEEP_GREY, opaque]), 16, 4)), GREY_RGB) == 0

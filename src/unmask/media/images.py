@@ -219,12 +219,14 @@ def _load(picture: ImageFile.ImageFile, data: bytes) -> _Decoded:
     behind: list[str] = []
     if isinstance(picture, JpegImageFile):
         behind = jpeg.behind_the_picture(data, _check_jpeg_scans(picture, data))
-        decoded = _decode_jpeg_fast(picture, data)
+        decoded, complaints = _decode_jpeg_fast(picture, data)
+        behind += _damage(complaints)
         if decoded is not None:
             return decoded[0], decoded[1] + behind
     picture.load()
-    if "transparency" in picture.info and isinstance(picture, PngImageFile):
-        picture.info["transparency"] = png.colour_key(data, picture.info["transparency"])
+    if isinstance(picture, PngImageFile) and "transparency" in picture.info:
+        key = png.colour_key(data, picture.info.pop("transparency"))
+        picture.info |= {} if key is None else {"transparency": key}
     pixels, warnings = to_rgb8(picture)
     if _has_more_frames(picture):
         warnings.append(remarks.PRIMARY if picture.format == "HEIF" else remarks.SEVERAL)
@@ -246,17 +248,16 @@ def _check_jpeg_scans(picture: JpegImageFile, data: bytes) -> int:
     return end + 2
 
 
-def _decode_jpeg_fast(picture: JpegImageFile, data: bytes) -> _Decoded | None:
+def _decode_jpeg_fast(picture: JpegImageFile, data: bytes) -> tuple[_Decoded | None, list[str]]:
     """Decode a grey or colour JPEG with OpenCV, about twice as fast as Pillow; None if OpenCV cannot.
 
-    Both carry libjpeg-turbo, so the colours agree.
+    Both carry libjpeg-turbo, so the colours agree. The decoder's complaints come with it, for CMYK as well, where
+    OpenCV's colours are not wanted: Pillow passes them over.
     """
-    if picture.mode not in ("RGB", "L"):
-        return None
     with decoder_messages() as complaints:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if bgr is None or bgr.shape[1::-1] != picture.size:
-        return None
+    if bgr is None or bgr.shape[1::-1] != picture.size or picture.mode not in ("RGB", "L"):
+        return None, complaints
     pixels = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     warnings: list[str] = []
     profile = picture.info.get("icc_profile")
@@ -264,7 +265,7 @@ def _decode_jpeg_fast(picture: JpegImageFile, data: bytes) -> _Decoded | None:
         stored = Image.fromarray(pixels if picture.mode == "RGB" else pixels[..., 0])
         coloured, warnings = with_profile(stored, profile)
         pixels = np.array(coloured)
-    return pixels, warnings + _damage(complaints)
+    return (pixels, warnings), complaints
 
 
 def _decode_tiff(data: bytes, max_pixels: int) -> _Decoded:

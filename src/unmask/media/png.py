@@ -77,9 +77,12 @@ def colour_key(data: bytes, key: object) -> object:
     """The transparent level or colour of a picture brought to 8 bits.
 
     `key` is as the file has it, in its own number of bits: an int for grey, three for colour. Deep grey keeps its 16
-    bits, and whatever else `key` is comes back unchanged.
+    bits, and whatever else `key` is comes back unchanged; None if its length is wrong, since it means nothing then.
     """
-    depth = data[24]
+    depth, colour = data[24], data[25]
+    lengths = [chunk.end - chunk.start - 12 for chunk in chunks(data) if chunk.name == b"tRNS"]
+    if any(length not in _COLOUR_KEY_BYTES.get(colour, ()) for length in lengths):
+        return None
     if isinstance(key, int) and depth in (2, 4):
         return key * 255 // ((1 << depth) - 1)
     if isinstance(key, tuple) and depth == 16:
