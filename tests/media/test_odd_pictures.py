@@ -173,7 +173,7 @@ def test_transparent_colour_of_a_wrong_length_means_nothing() -> None:
     assert far_apart(decode(odd.png(COLOUR, 8, 2, chunk)), COLOUR) == 0
 
 
-def test_damage_is_told_of_jpeg_in_any_colours() -> None:
+def test_damage_gets_a_warning_of_jpeg_in_any_colours() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for mode in ("RGB", "L", "CMYK"):
         data = bytearray(saved(Image.fromarray(LARGE).convert(mode), "JPEG", quality=95, icc_profile=profile))
@@ -635,7 +635,7 @@ def test_a_damaged_profile_warns_and_not_applied() -> None:
         assert warnings_of(data) == ("Its colour profile is damaged or of another kind and was not applied.",)
 
 
-def test_other_ways_to_name_colours_are_told() -> None:
+def test_other_ways_to_name_colours_get_a_warning() -> None:
     data = saved(picture(), "PNG")
     assert warnings_of(odd.png_with(data, odd.png_chunk(b"cICP", b"\x09\x10\0\1"))) == (HDR,)
     assert "wide colour space" in warnings_of(odd.png_with(data, odd.png_chunk(b"cICP", b"\x0c\x0d\0\1")))[0]
