@@ -280,6 +280,8 @@ class Inspector:
                         judging.popleft().result()
                 if progress and video.duration:
                     progress(min(1.0, frame.time / video.duration))
+            if progress:
+                progress(1.0)  # the file may have announced more, or nothing
             for judged in judging:
                 judged.result()
             judge(waiting)

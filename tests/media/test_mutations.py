@@ -8,19 +8,22 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 import media_samples as samples
 import numpy as np
-import odd_pictures as odd
+import odd_pictures
+import odd_videos
 import psutil
 import pytest
+from stored_videos import Way, store
 
 from unmask.errors import RefusalCode, Refused
 from unmask.media.images import decode_image
 from unmask.media.videos import open_video
 
 SEED = 20240607
-PICTURE_MUTANTS, VIDEO_MUTANTS = 4000, 420
+PICTURE_MUTANTS, VIDEO_MUTANTS = 4000, 1050
 SECONDS_PER_FILE = 5.0
 SECONDS_UNTIL_HANGING = 240
 GROWTH_ALLOWED = 64 * 1024**2
@@ -158,7 +161,8 @@ def _no_hanging() -> Iterator[None]:
 
 
 def test_mutated_pictures(capfd: pytest.CaptureFixture[str]) -> None:
-    originals = samples.pictures() | {"heif": odd.heic(samples.scene(192, 128), metadata=odd.exif((0x112, 3, 1, 6)))}
+    heic = odd_pictures.heic(samples.scene(192, 128), metadata=odd_pictures.exif((0x112, 3, 1, 6)))
+    originals = samples.pictures() | {"heif": heic}
     outcomes = survive(look_at_picture, originals, PICTURE_MUTANTS)
     assert "".join(capfd.readouterr()) == ""
     assert outcomes.total() == PICTURE_MUTANTS
@@ -170,6 +174,7 @@ def test_mutated_pictures(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_mutated_videos(capfd: pytest.CaptureFixture[str]) -> None:
     size = {"frames": 12, "rate": 12, "width": 48, "height": 32}
+    interlaced = {"flags": "+ildct+ilme"}
     originals = {
         "mp4": samples.video("mp4", "libx264", **size),
         "mp4 fast start": samples.video("mp4", "libx264", fast_start=True, **size),
@@ -177,6 +182,15 @@ def test_mutated_videos(capfd: pytest.CaptureFixture[str]) -> None:
         "matroska": samples.video("matroska", "libx264", **size),
         "webm": samples.video("webm", "libvpx-vp9", **size),
         "avi": samples.video("avi", "mpeg4", **size),
+        "mpegts": samples.video("mpegts", "libx264", **size),
+        "mpegps": samples.video("vob", "mpeg2video", **(size | {"rate": 25})),
+        "mxf": samples.video("mxf", "mpeg2video", **(size | {"rate": 25})),
+        "flv": samples.video("flv", "flv", **size),
+        "asf": samples.video("asf", "wmv2", **size),
+        "margins": odd_videos.with_clean_aperture(samples.video("mp4", "libx264", **size), 40, 24, 2, -1),
+        "pixels not square": store([samples.scene(48, 32)] * 12, Way("matroska", pixel_shape=Fraction(4, 3))),
+        "opacity": store([np.dstack([samples.scene(48, 32)] * 2)[..., :4]] * 12, Way("mov", "qtrle", "argb", {})),
+        "interlaced": store([samples.scene(48, 32)] * 12, Way("mpegts", "mpeg2video", options=interlaced)),
     }
     capfd.readouterr()  # what the encoders said
     outcomes = survive(look_at_video, originals, VIDEO_MUTANTS)

@@ -13,13 +13,20 @@ IMAGE_EXTENSIONS = frozenset(
         *(".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".heics", ".heifs", ".avif", ".avifs", ".jxl"),
     }
 )
-VIDEO_EXTENSIONS = frozenset({".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi"})
+# (".ts" and ".ogg" are left out: the first is far more often TypeScript than a transport stream, the second music. The
+# first bytes tell.)
+VIDEO_EXTENSIONS = frozenset(
+    {".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".m2t", ".mpg", ".mpeg"}
+    | {".mpe", ".vob", ".mxf", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".ogm"}
+)
 # Media that we cannot read. In a folder they are reported as unsupported: passing them over in silence would look like
-# an answer about them. (".ts" is left out: it is far more often TypeScript than a transport stream.)
-UNREAD_EXTENSIONS = unread.EXTENSIONS | {".mpg", ".mpeg", ".m2ts", ".mts", ".wmv", ".flv", ".ogv"}
+# an answer about them.
+UNREAD_EXTENSIONS = unread.EXTENSIONS
 MEDIA_EXTENSIONS = IMAGE_EXTENSIONS | VIDEO_EXTENSIONS | UNREAD_EXTENSIONS
 
-READABLE = "JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF, MP4, MOV, MKV, WebM or AVI"
+READABLE = (
+    "JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF, MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, MXF, FLV, WMV or Ogg"
+)
 
 # Brands of ISO base media files that hold stills, and what brands of films begin with. A file names one major brand and
 # any number of others that it also conforms to.
@@ -28,6 +35,14 @@ _HEIF_BRANDS = frozenset(
 )
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _FILM_BRANDS = (b"iso", b"mp4", b"avc1", b"M4", b"3g", b"qt", b"f4v", b"dash", b"MSNV", b"mmp4")
+# The key of MXF's header partition (SMPTE ST 377-1), the identifiers of ASF, what Ogg's first pages say of pictures.
+_MXF_HEADER = bytes.fromhex("060e2b34020501010d0102010102")
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_VIDEO, _ASF_AUDIO = bytes.fromhex("c0ef19bc4d5bcf11"), bytes.fromhex("409e69f84d5bcf11")
+_OGG_PICTURES = (b"\x80theora", b"\x01video\0", b"OVP80", b"BBCD", b"\x81daala")
+# Lengths of a packet of an MPEG transport stream: plain, with a time code before it (Blu-ray, AVCHD), with check bytes.
+_TS_PACKETS = (188, 192, 204)
+_TS_FEWEST_PACKETS = 3
 _BMP_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 
@@ -41,7 +56,8 @@ class FileType(NamedTuple):
 def sniff(head: bytes) -> FileType | None:
     """The type of a file by its first `HEAD_BYTES` bytes (fewer if it is shorter), or None if we read no such type.
 
-    `format` is one of jpeg, png, webp, tiff, bmp, gif, heif, avif, jxl, mp4, mov, matroska, webm, avi.
+    `format` is one of jpeg, png, webp, tiff, bmp, gif, heif, avif, jxl, mp4, mov, matroska, webm, avi, mpegts, mpegps,
+    mxf, flv, asf, ogg.
     """
     if head.startswith(b"\xff\xd8\xff"):
         return FileType("image", "jpeg")
@@ -58,8 +74,8 @@ def sniff(head: bytes) -> FileType | None:
     if head.startswith(b"RIFF"):
         return {b"WEBP": FileType("image", "webp"), b"AVI ": FileType("video", "avi")}.get(head[8:12])
     if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return FileType("video", "webm" if b"webm" in head else "matroska")
-    return _sniff_iso_media(head)
+        return FileType("video", "webm" if b"webm" in head[:64] else "matroska")
+    return _sniff_iso_media(head) or _sniff_stream(head)
 
 
 def _sniff_iso_media(head: bytes) -> FileType | None:
@@ -86,3 +102,32 @@ def _by_brands(head: bytes) -> FileType | None:
     if unread.is_unread(head):
         return None
     return FileType("video", "mov" if major == b"qt  " else "mp4")
+
+
+def _sniff_stream(head: bytes) -> FileType | None:
+    """Containers of broadcast, disc and the web of old."""
+    if head.startswith(b"\0\0\1\xba"):
+        return FileType("video", "mpegps")
+    if head.startswith(b"FLV\1"):
+        return FileType("video", "flv")
+    if head.startswith(_MXF_HEADER):
+        return FileType("video", "mxf")
+    if head.startswith(_ASF_HEADER):
+        # Where the head ends before the streams are named, opening the file will tell.
+        return FileType("video", "asf") if _ASF_VIDEO in head or _ASF_AUDIO not in head else None
+    if head.startswith(b"OggS"):
+        return FileType("video", "ogg") if any(mark in head for mark in _OGG_PICTURES) else None
+    return FileType("video", "mpegts") if _is_transport_stream(head) else None
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Whether packets of a transport stream follow each other. A recording may begin in the middle of one."""
+    for length in _TS_PACKETS:
+        for start in range(min(length, len(head) - (_TS_FEWEST_PACKETS - 1) * length)):
+            if head[start] == 0x47 and all(
+                # The sync byte, and a payload, an adaptation field or both; text full of "G" has neither.
+                head[at] == 0x47 and (at + 3 >= len(head) or head[at + 3] & 0x30)
+                for at in range(start, len(head), length)
+            ):
+                return True
+    return False
