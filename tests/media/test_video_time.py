@@ -1,6 +1,7 @@
 """Frames whose time stamps are wrong, missing or equal are looked at all the same."""
 
 import struct
+from itertools import pairwise
 
 import media_samples as samples
 import odd_videos as odd
@@ -88,6 +89,14 @@ def test_unusual_but_right(stamps: list[float], expected: list[int]) -> None:
     assert video.warnings == ()
     for frame in frames:
         assert any(frame.time == pytest.approx(stamp - stamps[0], abs=0.001) for stamp in stamps)
+
+
+def test_frames_that_stand_still_after_a_leap_are_counted_by_their_rate() -> None:
+    """The leap itself is no measure of how fast frames follow each other."""
+    _, frames = watched(odd.stamped([stamp if stamp < 1 else 500.0 for stamp in REGULAR]))
+    after = [frame.time for frame in frames if frame.time >= 500]
+    assert numbers(frames)[: -len(after)] == [0, 5, 10, 15, 20] and numbers(frames)[-len(after)] == 25
+    assert len(after) >= 4 and max(right - left for left, right in pairwise(after)) < 0.3
 
 
 def test_a_gap_in_the_pictures_is_told() -> None:

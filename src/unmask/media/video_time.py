@@ -164,7 +164,10 @@ class FrameClock:
         """
         time = self._first(stamp, around) if self._time is None else self._next(stamp, around, self._time)
         if stamp is not None and self._last_stamp is not None:
-            self._steps.append(stamp - self._last_stamp)
+            step = stamp - self._last_stamp
+            # A leap says nothing of how fast frames follow each other.
+            if step <= max(_LEAP, _VARIATION * (self._claimed_step or 0.0)):
+                self._steps.append(step)
         self._last_stamp = stamp
         self.last_step = time - (time if self._time is None else self._time)
         self._time = time
