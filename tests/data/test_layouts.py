@@ -436,6 +436,18 @@ def test_seq_deepfake_is_read(sequences: Path) -> None:
     assert all(s.sequence in (Path(s.path).parent.name, "") for s in samples)
 
 
+def test_annotations_read_the_same_however_a_spreadsheet_writes_them(sequences: Path) -> None:
+    before = read_seq_deepfake(sequences)
+    for table in sequences.glob("*/annotations/*.csv"):
+        text = (
+            table.read_text().replace('","', '";"').replace(',"', ';"').replace("file_path,label", " File_Path ;Label")
+        )
+        table.write_bytes(text.encode("utf-8-sig"))
+    assert read_layout(sequences) == read_seq_deepfake(sequences) == before
+    table = sequences / "facial_components" / "annotations" / "val.csv"
+    assert detect_layout(table) == "seq_deepfake"
+
+
 def test_a_track_or_one_annotation_file_can_be_read_alone(sequences: Path) -> None:
     track = sequences / "facial_components"
     assert {s.source for s in read_layout(track)} == {"seq-deepfake/facial_components"}
@@ -475,7 +487,7 @@ def test_annotations_that_are_not_there_or_elsewhere_are_refused(sequences: Path
     table.write_text((sequences / "facial_components" / "annotations" / "train.csv").read_text())
     assert "train.csv: not at facial_components" in refusal(read_layout, table)
     (sequences / "facial_components" / "annotations" / "train.csv").write_bytes(b"\xff\xfe")
-    assert "not a readable CSV" in refusal(read_seq_deepfake, sequences)
+    assert "cannot be read: it is empty" in refusal(read_seq_deepfake, sequences)
 
 
 def test_originals_alone_are_refused(sequences: Path) -> None:

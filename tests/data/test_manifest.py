@@ -1,4 +1,5 @@
 import csv
+import io
 import shutil
 import sys
 from dataclasses import asdict, replace
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from unmask.data.layouts import read_layout
 from unmask.data.manifest import (
     SHARES,
     SPLITS,
@@ -99,7 +101,59 @@ def test_a_faulty_row_is_named_with_its_remedy(tmp_path: Path, change: dict[str,
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     (sample, *_) = rows(tmp_path)
     (tmp_path / "m.csv").write_text(f"path,label,family,source,split\n{sample.path},0,real,a,train\n")
-    with pytest.raises(DataError, match=r"row 2: no subject; fill the column"):
+    with pytest.raises(DataError, match=r"line 1: no column subject; there are path, label, family, source, split"):
+        read_manifest(tmp_path / "m.csv")
+
+
+def written(samples: list[Sample], separator: str, head: str = "", spaces: str = "", end: str = "\n") -> str:
+    """A manifest as a spreadsheet writes it."""
+    stream = io.StringIO(newline="")
+    stream.write(head)
+    writer = csv.writer(stream, delimiter=separator, lineterminator=end)
+    writer.writerow([f"{spaces}{name.title()}{spaces}" for name in asdict(samples[0])])
+    writer.writerows([f"{spaces}{value}{spaces}" for value in asdict(sample).values()] for sample in samples)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize(
+    ("head", "spaces", "end"),
+    [("", "", "\n"), ("sep=SEP\r\n", "", "\r\n"), ("Our pictures\n\n", " ", "\n"), ("", "  ", "\r")],
+)
+def test_a_manifest_reads_the_same_however_a_spreadsheet_writes_it(
+    tmp_path: Path, separator: str, encoding: str, head: str, spaces: str, end: str
+) -> None:
+    samples = [replace(sample, family="größer") for sample in rows(tmp_path)]
+    text = written(samples, separator, head.replace("SEP", separator), spaces, end)
+    for name in ("m.csv", "m.CSV", "m.tsv"):
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        assert read_manifest(tmp_path / name) == samples
+        assert read_layout(tmp_path / name) == [replace(one, path=str(Path(one.path).absolute())) for one in samples]
+
+
+def test_a_faulty_row_is_named_by_its_line(tmp_path: Path) -> None:
+    samples = rows(tmp_path)
+    faulty = [samples[0], replace(samples[1], label=2), *samples[2:]]
+    (tmp_path / "m.csv").write_text(written(faulty, ";", "Our pictures\n\n"))
+    with pytest.raises(DataError, match=r"m\.csv, row 5: label '2'; write 0 for real, 1 for forged"):
+        read_manifest(tmp_path / "m.csv")
+    lines = written(samples, ";").splitlines()
+    (tmp_path / "m.csv").write_text("\n".join([*lines[:3], lines[3] + ";more", *lines[4:]]))
+    with pytest.raises(DataError, match=r"m\.csv: cannot be read: line 4 has 14 values, but line 1 names 13 columns"):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_labels_may_be_floats(tmp_path: Path) -> None:
+    samples = rows(tmp_path)
+    text = written(samples, ",").replace(",0,real", ",0.0,real").replace(",1,real", ",1.0,real")
+    (tmp_path / "m.csv").write_text(text)
+    assert read_manifest(tmp_path / "m.csv") == samples
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,label,family,source,subject,split,Path\na,0,real,a,s,test,b\n")
+    with pytest.raises(DataError, match="line 1: two columns are named 'path'"):
         read_manifest(tmp_path / "m.csv")
 
 

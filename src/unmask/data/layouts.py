@@ -5,7 +5,6 @@ Every reader converts to our labels (forged = 1), gives paths that hold from any
 (`split_of`, `SHARES`), so that a data set gives the same splits on every machine.
 """
 
-import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unmask.data import delimited
 from unmask.data.manifest import SHARES, SPLITS, Sample, check_samples, read_collection, read_manifest, split_of
 from unmask.errors import DataError
 from unmask.media.sources import RefusedSource, walk
 from unmask.sequence.labels import LONGEST, TRACKS, checked
 
 _MANIFEST = "manifest.csv"
+_TABLES = (".csv", ".tsv", ".tab")
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 _LAYOUTS = {
@@ -42,8 +43,10 @@ def detect_layout(path: Path) -> str:
         DataError: it is in none of them; the message lists them.
     """
     if path.is_file():
-        if path.suffix.lower() in (".csv", ".parquet"):
-            return "seq_deepfake" if path.suffix.lower() == ".csv" and _is_annotation(path) else "manifest"
+        if path.suffix.lower() in _TABLES:
+            return "seq_deepfake" if _is_annotation(path) else "manifest"
+        if path.suffix.lower() == ".parquet":
+            return "manifest"
         if path.suffix.lower() == ".json":
             return "deepfakebench"
     elif path.is_dir():
@@ -369,7 +372,7 @@ def read_seq_deepfake(path: Path) -> list[Sample]:
         root = table.parents[2]
         table_rows = _table(table, ("file_path", "label"))
         _refuse_partly_filled(table, table_rows)
-        for number, row in enumerate(table_rows, start=2):
+        for number, row in table_rows.items():
             place = f"{track}/annotations/{table.name}, row {number}"
             steps = known.names(_numbers(row["label"], f"{table}, row {number}"))
             extra = {name: str(root / row[name]) for name in _PAIRING if row.get(name)}
@@ -393,20 +396,15 @@ def read_seq_deepfake(path: Path) -> list[Sample]:
 
 def _is_annotation(path: Path) -> bool:
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-            return {"file_path", "label"} <= set(next(csv.reader(stream), ()))
-    except (OSError, csv.Error):
+        return {"file_path", "label"} <= {name.casefold() for name in delimited.layout_of(path).names}
+    except (OSError, DataError):
         return False  # whoever reads it as a manifest says what is wrong with it
 
 
-def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable CSV file ({error})") from error
-    for number, row in enumerate(rows, start=2):
-        missing = [column for column in columns if not row.get(column)]
+def _table(path: Path, columns: Sequence[str]) -> dict[int, dict[str, str]]:
+    rows = delimited.read_table(path, columns)
+    for number, row in rows.items():
+        missing = [column for column in columns if not row[column]]
         if missing:
             raise DataError(f"{path}, row {number}: no {', '.join(missing)}; fill the column")
     return rows
@@ -415,9 +413,9 @@ def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 _PAIRING = ("original", "mask", "steps")
 
 
-def _refuse_partly_filled(table: Path, rows: Sequence[Mapping[str, str]]) -> None:
+def _refuse_partly_filled(table: Path, rows: Mapping[int, Mapping[str, str]]) -> None:
     """An edited face without what the others have would teach, and be measured, by another rule than they."""
-    edited = [(number, row) for number, row in enumerate(rows, start=2) if re.search("[1-5]", row["label"])]
+    edited = [(number, row) for number, row in rows.items() if re.search("[1-5]", row["label"])]
     for name in _PAIRING:
         empty = [number for number, row in edited if not row.get(name)]
         if 0 < len(empty) < len(edited):

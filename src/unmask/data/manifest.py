@@ -18,10 +18,12 @@ import numpy as np
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
+from unmask.data.delimited import known_names, read_table
 from unmask.errors import DataError
 
 SPLITS = ("train", "val", "cal", "test")
 SPECTRA = ("visible", "nir")
+_REQUIRED = ("path", "label", "family", "source", "subject", "split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def write_manifest(samples: Iterable[Sample], path: Path) -> None:
 
 
 def read_manifest(path: Path) -> list[Sample]:
-    """Read and check a manifest, CSV or (named `.parquet`) Parquet.
+    """Read and check a manifest: delimited text in any layout that `unmask.data.delimited` knows, or Parquet.
 
     Relative paths of pictures and masks are taken from the manifest's folder. Columns that are no field of `Sample` are
     passed over; an empty optional field has its default.
@@ -73,44 +75,45 @@ def read_manifest(path: Path) -> list[Sample]:
     """
     known = {field.name for field in fields(Sample)}
     samples: list[Sample] = []
-    rows, first = _rows(path)
-    for number, row in enumerate(rows, start=first):
+    rows = _rows(path)
+    for number, row in rows.items():
         where = f"{path}, row {number}"
-        missing = {"path", "label", "family", "source", "subject", "split"} - {k for k, v in row.items() if v}
+        missing = set(_REQUIRED) - {name for name, value in row.items() if value}
         if missing:
             raise DataError(f"{where}: no {', '.join(sorted(missing))}; fill the column")
-        if row["label"] not in ("0", "1"):
+        label = row["label"].removesuffix(".0")  # as pandas writes whole numbers beside empty cells
+        if label not in ("0", "1"):
             raise DataError(f"{where}: label {row['label']!r}; write 0 for real, 1 for forged")
         if row["split"] not in SPLITS:
             raise DataError(f"{where}: split {row['split']!r}; write one of {', '.join(SPLITS)}")
         values: dict[str, Any] = {key: value for key, value in row.items() if key in known and value}
         for name in {"path", "mask", "original", "steps"} & values.keys():
             values[name] = str(path.parent / values[name])
-        samples.append(Sample(**{**values, "label": int(row["label"])}))
+        samples.append(Sample(**{**values, "label": int(label)}))
     if not samples:
         raise DataError(f"{path}: the manifest has no rows")
-    check_samples(samples, path, [f"row {number}" for number in range(first, first + len(samples))])
+    check_samples(samples, path, [f"row {number}" for number in rows])
     return samples
 
 
-def _rows(path: Path) -> tuple[list[dict[str, str]], int]:
-    """The rows of a table as text, and what the first is called: in a CSV, row 1 is the header."""
+def _rows(path: Path) -> dict[int, dict[str, str]]:
+    """The rows of a table as text, by their number: of text, that of the line; of Parquet, from 1."""
     if path.suffix.lower() != ".parquet":
-        try:
-            with path.open(newline="", encoding="utf-8") as stream:
-                return list(csv.DictReader(stream)), 2
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{path}: not a readable CSV manifest ({error})") from error
+        return read_table(path, _REQUIRED)
     try:
         pyarrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
     except ModuleNotFoundError as error:
         raise DataError(f"{path}: Parquet needs pyarrow: pip install pyarrow, or save the table as CSV") from error
     try:
-        table = parquet.read_table(path).to_pylist()
+        table = parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable Parquet manifest ({reason})") from error
-    return [{name: "" if value is None else str(value) for name, value in row.items()} for row in table], 1
+    table = table.rename_columns(known_names(table.column_names, _REQUIRED, str(path)))
+    return {
+        number: {name: "" if value is None else str(value).strip() for name, value in row.items()}
+        for number, row in enumerate(table.to_pylist(), 1)
+    }
 
 
 def check_samples(
