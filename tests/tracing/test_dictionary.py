@@ -35,9 +35,13 @@ SPECIAL: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "ordinal": st.fixed_dictionaries(
         {"order": st.lists(names, min_size=1, max_size=4, unique=True).map(tuple)}, optional={"spread": positive}
     ),
-    "numeric": st.fixed_dictionaries({"spread": positive}),
+    "numeric": st.fixed_dictionaries(
+        {"spread": positive}, optional={"decimal": st.sampled_from([".", ","]), "unit": names}
+    ),
     "string": _levelled,
-    "date": _levelled,
+    "date": st.builds(
+        dict.__or__, _levelled, st.fixed_dictionaries({}, optional={"format": st.sampled_from(["%d.%m.%Y", "excel"])})
+    ),
     "score": st.fixed_dictionaries({"log10_lr": _points}, optional={"unlisted_log10_lr": ratios}),
 }
 COMMON = st.fixed_dictionaries(
@@ -48,6 +52,7 @@ COMMON = st.fixed_dictionaries(
         "cost": positive,
         "use": st.sampled_from(["ask", "verify", "ignore"]),
         "open": st.booleans(),
+        "missing": st.lists(names, max_size=2).map(tuple),
     },
 )
 
@@ -161,6 +166,13 @@ ONE_SLIP = "because one slip must not be final: after n trials without an error 
         ("kind = 'score'\nlog10_lr = [[0, 1], [0, 2]]", "x: kind 'score' needs log10_lr"),
         ("kind = 'score'\nlog10_lr = [[1, 1], [0, 2]]", "x: kind 'score' needs log10_lr"),
         ("kind = 'score'\nlog10_lr = [[0, 1], [1]]", "x.log10_lr.1.1: Field required"),
+        ("kind = 'date'\nformat = '%d.%m'", "x: format says how dates are written"),
+        ("kind = 'date'\nformat = '%d.%m/%Y'", "x: format says how dates are written"),
+        ("kind = 'date'\nformat = '%d.%d.%Y'", "x: format says how dates are written"),
+        ("kind = 'string'\nformat = '%d.%m.%Y'", "x: format says nothing about kind 'string', only about date"),
+        ("kind = 'date'\ndecimal = ','", "x: decimal says nothing about kind 'date', only about numeric"),
+        ("kind = 'numeric'\nspread = 1\ndecimal = ';'", "x.decimal: Input should be '.' or ','"),
+        ("kind = 'categorical'\nmissing = [1]", "x.missing.0: Input should be a valid string"),
         ("error = 0.1", "x.kind: Field required"),
     ],
 )

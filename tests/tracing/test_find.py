@@ -165,7 +165,7 @@ def test_an_uncertain_answer_is_typed_with_its_shares(register: Path, person: di
 BAD_REGISTERS = {
     "no such register": None,
     "without records": b"id,x\n",
-    "not UTF-8": b"id,x\na,\xe9t\xe9\nb,y\n",
+    "neither UTF-8": b"id,x\na,\x81t\x81\nb,y\n",
     "must be there once": b"id,x\na,1\nb,2\na,3\n",
     "has no id": b"id,x\na,1\n,2\n",
     "two columns are named": b"id,x,x\na,1,2\n",
@@ -214,7 +214,7 @@ def test_a_bad_data_dictionary_is_refused_with_its_entry(why: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        ("x=3", "nearest"),
+        ("x=3", "no record has '3'"),
         ("y=1", "not an attribute"),
         ("x=", "empty answer"),
         ("x", "no answer; write x=VALUE"),

@@ -79,7 +79,12 @@ def test_columns_are_measured(found: Profile) -> None:
 
 def test_notes_say_what_to_look_at(found: Profile) -> None:
     told = "\n".join(found.notes)
-    for part in ("empty: nothing is recorded", "same: all records have 'yes'", "not measured", "serial: nearly each"):
+    for part in (
+        "empty: nothing is recorded",
+        "same: all records have the same",
+        "not measured",
+        "serial: nearly each",
+    ):
         assert part in told
     pairs = [note for note in found.notes if "tell nearly the same" in note]
     assert any(note.startswith("age and birth_year ") for note in pairs)
@@ -101,8 +106,10 @@ def test_a_few_texts_among_numbers_are_named(tmp_path: Path) -> None:
     table = read_table(str(tmp_path / "people.csv"))
     found = profile(table, "people.csv")
     told = "\n".join(found.notes)
-    assert "height: mostly numbers, but record 42 has 'tall', and 1 more" in told
-    assert "day: mostly dates, but record 78 has 'yesterday'; mend" in told
+    assert "height: mostly numbers, but record 42 has another text; mend" in told
+    assert "day: mostly dates, but record 78 has another text; mend" in told
+    assert "height: taken for \"not recorded\": 'unknown', in 1 records" in told
+    assert "tall" not in told and "yesterday" not in told
     coded(table, found.dictionary, "test")  # what is suggested can be read as it is
 
 
@@ -114,7 +121,9 @@ def test_an_identifier_is_found_or_asked_for() -> None:
     ids = ["a", "a", None, *(str(number) for number in range(97))]
     doubled = profile(pa.table({"national_id": [f"N{n}" for n in range(100)], "id": ids}), "doubled")
     assert doubled.dictionary.id == "id" and doubled.dictionary.attributes["national_id"].use == "verify"
-    assert "1 records have no identifier" in "\n".join(doubled.notes) and "'a' and others" in "\n".join(doubled.notes)
+    assert "1 records have no identifier" in "\n".join(doubled.notes) and "records 1 and 2 have the same" in "\n".join(
+        doubled.notes
+    )
 
 
 def test_odd_columns_do_no_harm() -> None:
@@ -225,13 +234,13 @@ def test_answers_that_cannot_be_are_named(register: MemoryRegister) -> None:
         with pytest.raises(DataError, match=match):
             learn(DICTIONARY, register, pa.table(columns))
 
-    refuse("observed row 2: no record has the identifier 'stranger'", person_id=["p0000", "stranger"])
+    refuse("observed row 2: no record has this identifier", person_id=["p0000", "stranger"])
     refuse("observed row 1: nobody is named", person_id=[None, "p0001"])
     refuse("need the column 'person_id'", eyes=["blue"])
     refuse("column 'hat'", person_id=["p0000"], hat=["red"])
-    refuse("observed row 1: eyes: no record has 'purple'", person_id=["p0000"], eyes=["purple"])
-    refuse("observed row 2: weight: 'heavy' is not a number", person_id=["p0000", "p0001"], weight=[None, "heavy"])
-    refuse("observed row 1: born: '1.2.1990' is not a date", person_id=["p0000"], born=["1.2.1990"])
+    refuse("observed row 1: eyes: no record has this", person_id=["p0000"], eyes=["purple"])
+    refuse("weight: observed row 2 has what is not a number", person_id=["p0000", "p0001"], weight=[None, "heavy"])
+    refuse("born: observed row 1 has what is not a date", person_id=["p0000"], born=["31.2.1990"])
 
 
 def test_both_are_printed(found: Profile, register: MemoryRegister) -> None:

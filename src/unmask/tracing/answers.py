@@ -1,16 +1,18 @@
 """Answers as they are typed: NAME=VALUE, NAME=?, NAME~VALUE:SHARE,..., NAME=@SCORES.csv; and their pictures."""
 
-import csv
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from unmask.data import delimited
 from unmask.errors import DataError
 from unmask.evidence.report import Report
 from unmask.tracing.dictionary import Dictionary
 from unmask.tracing.models import normal
+from unmask.tracing.values import read_numbers
 
 UNAVAILABLE = "?"
 
@@ -70,25 +72,21 @@ def _shares(name: str, told: str) -> dict[str, float]:
 
 
 def read_scores(path: Path, identifier: str) -> dict[str, float]:
-    """Scores of records from a CSV with the columns of the identifier and "score".
+    """Scores of records from delimited text with the columns of the identifier and "score".
 
     Raises:
         DataError: not there, without these columns, a score that is no number, or an identifier there twice.
     """
+    rows = delimited.read_table(path, (identifier.casefold(), "score"))
+    numbers = read_numbers("score", [row["score"] for row in rows.values()])
     scores: dict[str, float] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for line, row in enumerate(csv.DictReader(file), 2):
-                if row.get(identifier) is None or row.get("score") is None:
-                    raise DataError(f"{path}: needs the columns {identifier} and score")
-                if row[identifier] in scores:
-                    raise DataError(f"{path}: line {line}: {row[identifier]!r} is there twice")
-                try:
-                    scores[row[identifier]] = float(row["score"])
-                except ValueError as error:
-                    raise DataError(f"{path}: line {line}: {row['score']!r} is not a score") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as scores: {error}") from error
+    for (line, row), score in zip(rows.items(), numbers.numbers.tolist(), strict=True):
+        one = row[identifier.casefold()]
+        if one in scores:
+            raise DataError(f"{path}: line {line}: its {identifier} is there twice")
+        if math.isnan(score):
+            raise DataError(f"{path}: line {line}: what it has is not a score")
+        scores[one] = score
     return scores
 
 

@@ -1,8 +1,7 @@
 """Columns of a register as codes: values sorted, numbers on a grid, 0 for "not recorded"."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +10,7 @@ from unmask.errors import DataError
 from unmask.tracing.dictionary import Attribute, Dictionary
 from unmask.tracing.models import Categorical, Day, Model, Numeric, Ordinal, Score, Text
 from unmask.tracing.tables import as_text
+from unmask.tracing.values import Reading, Where, read_texts
 
 _MOST_STEPS = 512  # of a numeric grid
 _STEPS_PER_SPREAD = 4.0
@@ -24,10 +24,17 @@ _OF_KIND: dict[str, type[Categorical] | type[Text] | type[Day]] = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column of N records: codes (N,), unsigned and as narrow as they can be, and the model that reads answers."""
+    """A column of N records.
+
+    Attributes:
+        codes: (N,), unsigned and as narrow as they can be.
+        model: reads answers.
+        notes: on how its texts were read.
+    """
 
     codes: np.ndarray
     model: Model
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,11 +45,13 @@ class Coding:
         codes: (D,) of the D values it was made from, 0 for "not recorded".
         width: number of codes, V + 1.
         model: makes the model from the number of records with each code, (V + 1,).
+        notes: on how the values were read.
     """
 
     codes: np.ndarray
     width: int
     model: Callable[[np.ndarray], Model]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,11 @@ class Grid:
         """Codes of numbers, (D,), int64; NaN is "not recorded"."""
         return np.nan_to_num(np.floor((numbers - self.low) / self.step) + 1.0, nan=0.0).astype(np.int64)
 
-    def coding(self, name: str, attribute: Attribute, codes: np.ndarray) -> Coding:
+    def coding(self, name: str, attribute: Attribute, codes: np.ndarray, notes: tuple[str, ...] = ()) -> Coding:
         """How numbers with these codes were coded."""
-        return Coding(codes, self.steps + 1, lambda counts: Numeric(name, attribute, counts, self.low, self.step))
+        return Coding(
+            codes, self.steps + 1, lambda counts: Numeric(name, attribute, counts, self.low, self.step), notes
+        )
 
 
 def narrow(codes: np.ndarray, most: int) -> np.ndarray:
@@ -77,15 +88,21 @@ def check_columns(dictionary: Dictionary, there: Sequence[str]) -> None:
         raise DataError('no attribute is in use: set use = "ask" in the data dictionary, or add attributes')
     read = [name for name, attribute in dictionary.used.items() if attribute.kind != "score"]
     missing = [name for name in (dictionary.id, *read) if name not in there]
+    if len(missing) > len(read):  # what stands there instead may be a record
+        raise DataError(
+            f"the register has no column {missing[0]!r}, nor any other of the data dictionary: is it the right "
+            "one, and does its first line name the columns?"
+        )
     if missing:
         raise DataError(f"the register has no column {missing[0]!r}; it has {', '.join(there)}")
 
 
-def notes_on(dictionary: Dictionary, models: Mapping[str, Model], size: int) -> tuple[str, ...]:
-    """What people should know of a register of `size` records that has been read."""
-    notes = [
-        f"{name}: nothing is recorded in this column; it is left out" for name in dictionary.used if name not in models
-    ]
+def notes_on(
+    dictionary: Dictionary, models: Mapping[str, Model], size: int, read: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """What people should know of a register of `size` records that has been read; `read`: how that was."""
+    left_out = [name for name in dictionary.used if name not in models]
+    notes = [*read, *(f"{name}: nothing is recorded in this column; it is left out" for name in left_out)]
     for name, model in models.items():
         spread = model.attribute.spread
         # Of whole numbers a step is 1 at least, however small the spread.
@@ -124,13 +141,31 @@ def code_column(name: str, attribute: Attribute, column: pa.ChunkedArray) -> Col
         numbers = column.cast(pa.float64(), safe=False).to_numpy()
         found = _code_numbers(name, attribute, np.where(np.isfinite(numbers), numbers, np.nan))
         return None if found is None else _column(found.codes, found)
+    index, reading = read_column(name, attribute, column)
+    coding = code_reading(name, reading)
+    places = np.asarray(index.cast(pa.int32()).fill_null(len(reading.values)))
+    return None if coding is None else _column(narrow(np.append(coding.codes, 0), coding.width - 1)[places], coding)
+
+
+def read_column(
+    name: str, attribute: Attribute, column: pa.ChunkedArray, row: str = "record"
+) -> tuple[pa.Array, Reading]:
+    """Read a column as texts of any kind but "score": (index of each record, (N,), the distinct texts as read).
+
+    Args:
+        name, attribute: of the column.
+        column: N records.
+        row: what one of them is called where it is refused.
+
+    Raises:
+        DataError: as `read_texts` and `texts_of`.
+    """
     index, texts = texts_of(name, column)
     places = np.asarray(index.cast(pa.int32()).fill_null(len(texts)))
     # A dictionary-encoded column may list values that no record has.
     there = np.bincount(places, minlength=len(texts) + 1) > 0
     values = [value if had else None for value, had in zip(texts.to_pylist(), there[:-1], strict=True)]
-    coding = code_values(name, attribute, values, lambda place: f"record {int(np.argmax(places == place)) + 1}")
-    return None if coding is None else _column(narrow(np.append(coding.codes, 0), coding.width - 1)[places], coding)
+    return index, read_texts(name, attribute, values, lambda place: f"{row} {int(np.argmax(places == place)) + 1}")
 
 
 def texts_of(name: str, column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
@@ -142,47 +177,49 @@ def texts_of(name: str, column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
 
 
 def _column(codes: np.ndarray, coding: Coding) -> Column:
-    return Column(narrow(codes, coding.width - 1), coding.model(np.bincount(codes, minlength=coding.width)))
+    counts = np.bincount(codes, minlength=coding.width)
+    return Column(narrow(codes, coding.width - 1), coding.model(counts), coding.notes)
 
 
-def code_values(
-    name: str, attribute: Attribute, values: Sequence[str | None], where: Callable[[int], str]
-) -> Coding | None:
+def code_values(name: str, attribute: Attribute, values: Sequence[str | None], where: Where) -> Coding | None:
     """Code texts of any kind but "score"; None if nothing is recorded.
 
     Args:
         name, attribute: what they are of.
-        values: (D,) texts; None is "not recorded".
+        values: (D,) texts, without spaces around them; None is "not recorded".
         where: says, for a place in `values`, which record has that value.
 
     Raises:
         DataError: a value is not of the attribute's kind; names where and the remedy.
     """
-    if all(value is None for value in values):
-        return None
+    return code_reading(name, read_texts(name, attribute, values, where))
+
+
+def code_reading(name: str, reading: Reading) -> Coding | None:
+    """As `code_values`, of texts that have been read."""
+    attribute = reading.attribute
     if attribute.kind == "numeric":
-        _refuse_others(name, values, where, _is_number, "is not a number; mend it, leave it empty, or change the kind")
-        return _code_numbers(name, attribute, np.array([np.nan if value is None else float(value) for value in values]))
+        numbers = np.array([np.nan if value is None else float(value) for value in reading.values])
+        return _code_numbers(name, attribute, numbers, reading.notes)
     if attribute.kind == "ordinal":
         known = list(attribute.order or ())
-        _refuse_others(name, values, where, set(known).__contains__, f"is not in order = {known}")
         kind: type[Ordinal] | type[Categorical] | type[Text] | type[Day] = Ordinal
     else:
-        if attribute.kind == "date":
-            _refuse_others(name, values, where, _is_date, "is not a date; write YYYY-MM-DD")
-        known = sorted({value for value in values if value is not None})
+        known = sorted({value for value in reading.values if value is not None})
         kind = _OF_KIND[attribute.kind]
+    if all(value is None for value in reading.values):
+        return None
     code = {value: place for place, value in enumerate(known, 1)}
-    codes = np.array([0 if value is None else code[value] for value in values], np.int64)
-    return Coding(codes, len(known) + 1, lambda counts: kind(name, attribute, known, counts))
+    codes = np.array([0 if value is None else code[value] for value in reading.values], np.int64)
+    return Coding(codes, len(known) + 1, lambda counts: kind(name, attribute, known, counts), reading.notes)
 
 
-def _code_numbers(name: str, attribute: Attribute, numbers: np.ndarray) -> Coding | None:
+def _code_numbers(name: str, attribute: Attribute, numbers: np.ndarray, notes: tuple[str, ...] = ()) -> Coding | None:
     there = numbers[~np.isnan(numbers)]
     if not len(there):
         return None
     steps = grid(attribute, float(there.min()), float(there.max()), bool((there == np.floor(there)).all()))
-    return steps.coding(name, attribute, steps.codes(numbers))
+    return steps.coding(name, attribute, steps.codes(numbers), notes)
 
 
 def grid(attribute: Attribute, low: float, high: float, whole: bool) -> Grid:
@@ -201,26 +238,3 @@ def grid(attribute: Attribute, low: float, high: float, whole: bool) -> Grid:
     low -= step / 2
     # Divided as codes are: `//` may round the other way, and the greatest number would fall off the grid.
     return Grid(low, step, int(np.floor((high - low) / step)) + 1)
-
-
-def _is_number(value: str) -> bool:
-    try:
-        return bool(np.isfinite(float(value)))
-    except ValueError:
-        return False
-
-
-def _is_date(value: str) -> bool:
-    try:
-        date.fromisoformat(value.strip())
-    except ValueError:
-        return False
-    return True
-
-
-def _refuse_others(
-    name: str, values: Iterable[str | None], where: Callable[[int], str], fits: Callable[[str], bool], told: str
-) -> None:
-    for place, value in enumerate(values):
-        if value is not None and not fits(value):
-            raise DataError(f"{name}: {where(place)} has {value!r}, which {told}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Who is it? Traces a person in a lawful register by attributes.")
 
 RegisterArgument = Annotated[
-    str, typer.Argument(metavar="REGISTER", help="CSV, Parquet, Arrow or DuckDB (FILE.duckdb:TABLE).")
+    str, typer.Argument(metavar="REGISTER", help="CSV or other text, Parquet, Arrow or DuckDB (FILE.duckdb:TABLE).")
 ]
 DictionaryOption = Annotated[
     Path | None,
@@ -225,6 +225,7 @@ def audit(
         _check_outputs((register, dictionary), _output("--json", json))
         console = _console(json == "-")
         searched = _register(register, dictionary, None, "memory", console)
+        _print_notes(searched.notes, console)
         if person is not None:
             exposed = auditing.exposure(searched, person)
             document = asdict(exposed)
@@ -291,6 +292,7 @@ def simulate(
         traced = min(200, max(1, table.num_rows // 2)) if targets is None else targets
         held_out = min(50, table.num_rows // 8) if absentees is None else absentees
         bench = simulation.bench_of(table, believed, traced, held_out, world, seed)
+        _print_notes(bench.register.notes, console)
         order = [name.strip() for name in (ask or "").split(",") if name.strip()]
         lines = {}
         for one in policies:
@@ -379,7 +381,8 @@ def _dictionary(
     if dictionary is not None:
         found = read_dictionary(dictionary)
     else:
-        found = guess(table, register).dictionary
+        # How values are written is guessed again where they are read, and then said of the register.
+        found = guess(table, register).dictionary.without_reading()
         told = "note: no data dictionary; kinds and errors are guessed. `unmask trace profile` writes one to edit"
         console.print(told, style="dim")
     return found if absent is None else found.model_copy(update={"absent": absent})
@@ -401,6 +404,16 @@ def _register(register: str, dictionary: Path | None, absent: float | None, engi
             f"--engine {engine} needs --dictionary: `unmask trace profile` on a part of the register writes one"
         )
     return open_queried(register, _dictionary(register, dictionary, absent, None, console), engine)
+
+
+def _print_notes(notes: Sequence[str], console: "Console") -> None:
+    """What people should know of a register, where no report says it."""
+    from rich.text import Text
+
+    from unmask.evidence.terminal import safe_text
+
+    for note in notes:
+        console.print(Text(safe_text(f"note: {note}"), style="dim"))
 
 
 @contextmanager

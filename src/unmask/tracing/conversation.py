@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from rich.console import Console
 from rich.text import Text
 
 from unmask.errors import DataError
 from unmask.evidence.terminal import safe_text
-from unmask.tracing.answers import Picture, parse_answer
+from unmask.tracing.answers import Picture, Typed, parse_answer
 from unmask.tracing.case import CaseFile, Event, now
 from unmask.tracing.investigation import Investigation, shown
 from unmask.tracing.terminal import SHOWN_QUESTIONS, print_questions, print_step
+from unmask.tracing.values import not_recorded
 
 Happen = Callable[[Event], None]
 _HELP = (
@@ -43,9 +45,19 @@ def check_text(*texts: str) -> None:
             raise DataError(f"{text.encode(errors='replace').decode()!r} is not UTF-8; type it anew") from error
 
 
+def _typed(inquiry: Investigation, text: str) -> Typed:
+    """A typed answer; what stands for "not recorded" and is no value of the register is not to be had."""
+    typed = parse_answer(text, inquiry.register.dictionary)
+    model = inquiry.register.models.get(typed.attribute)
+    if isinstance(typed.told, str) and model is not None and typed.told not in model.values:
+        words, _ = not_recorded(typed.attribute, inquiry.register.dictionary.attributes[typed.attribute], [typed.told])
+        return replace(typed, told=None) if words else typed
+    return typed
+
+
 def _event(inquiry: Investigation, text: str, pictures: Mapping[str, Picture], asked: bool) -> Event:
     """A typed answer as an event."""
-    typed = parse_answer(text, inquiry.register.dictionary)
+    typed = _typed(inquiry, text)
     picture = pictures.get(typed.attribute)
     return Event(
         "answer",
@@ -62,7 +74,7 @@ def tell(inquiry: Investigation, answers: Sequence[str], pictures: Mapping[str, 
     """Take in the answers of the command line; one that a case already holds is passed over."""
     known = {answer.attribute: answer.told for answer in inquiry.belief.answers}
     for text in answers:
-        typed = parse_answer(text, inquiry.register.dictionary)
+        typed = _typed(inquiry, text)
         if typed.attribute in known and known[typed.attribute] == typed.told:
             continue
         happen(_event(inquiry, text, pictures, asked=False))

@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 from rich.console import Console
@@ -26,9 +27,11 @@ from scipy.special import expit
 from unmask.errors import DataError, MissingExtraError
 from unmask.evidence.terminal import safe_text
 from unmask.files import whole
+from unmask.tracing.columns import read_column
 from unmask.tracing.dictionary import Attribute, Dictionary
 from unmask.tracing.models import NEAR, SIMILAR, normal
-from unmask.tracing.tables import DUCKDB_SETTINGS, as_text
+from unmask.tracing.tables import DUCKDB_SETTINGS, as_text, reading_notes
+from unmask.tracing.values import not_recorded
 
 _LEAST = 20  # records from which anything can be learned
 _RECALL = 0.7  # guessed share of duplicates that agree in all columns of a strict rule
@@ -127,7 +130,7 @@ def deduplicate(table: pa.Table, dictionary: Dictionary, threshold: float = 0.95
         raise DataError(f"the threshold is a probability between 0 and 1, not {threshold}")
     if table.num_rows < _LEAST:
         raise DataError(f"{table.num_rows} records are too few to learn from: {_LEAST} or more, or compare them by eye")
-    columns, bits = _prepared(table, dictionary)
+    columns, bits, read = _prepared(table, dictionary)
     if len(columns) < 3:
         raise DataError("finding duplicates takes three columns or more in which records differ")
     names = list(columns)
@@ -147,7 +150,7 @@ def deduplicate(table: pa.Table, dictionary: Dictionary, threshold: float = 0.95
         blocking_rules_to_generate_predictions=rules,
         probability_two_random_records_match=1.0 / pairs,
     )
-    notes: list[str] = []
+    notes = [*reading_notes(table), *read]
     with duckdb.connect(config=DUCKDB_SETTINGS) as connection:
         linker = Linker(DuckDBAPI(connection).register(prepared), settings, log_level=logging.ERROR)
         try:
@@ -187,7 +190,7 @@ def deduplicate(table: pa.Table, dictionary: Dictionary, threshold: float = 0.95
         linker = Linker(DuckDBAPI(connection).register(prepared), model, log_level=logging.ERROR)
         edges = linker.inference.predict(threshold_match_probability=threshold, warning_mode="never").as_pyarrow_table()
     matching = (edges[name].to_pylist() for name in ("unique_id_l", "unique_id_r", "match_probability"))
-    clusters = _clusters(zip(*matching, strict=True), _recorded(table), _ids(table, dictionary.id))
+    clusters = _clusters(zip(*matching, strict=True), _recorded(table, dictionary), _ids(table, dictionary.id))
     missed = np.prod([1.0 - np.prod([equal_both[name] for name in block]) for block in blocks])
     least = 1.0 / (edges.num_rows + 2.0)
     errors = {name: round(float(np.clip(1.0 - share, least, 1.0 - least)), 6) for name, share in agreeing.items()}
@@ -210,35 +213,30 @@ def _ids(table: pa.Table, name: str) -> list[str]:
     return ["" if text is None else text for text in texts.take(index).to_pylist()]
 
 
-def _prepared(table: pa.Table, dictionary: Dictionary) -> tuple[dict[str, pa.Array], dict[str, float]]:
-    """Columns to compare, texts as they are compared, and bits in which two random records agree, -log2 P(equal)."""
+def _prepared(table: pa.Table, dictionary: Dictionary) -> tuple[dict[str, pa.Array], dict[str, float], list[str]]:
+    """Columns to compare, texts as they are compared; bits in which two random records agree, -log2 P(equal); notes."""
     columns, bits = {}, {}
+    notes: list[str] = []
     for name, attribute in dictionary.used.items():
         if attribute.kind == "score":
             continue
         if name not in table.column_names:
             raise DataError(f"the register has no column {name!r}; it has {', '.join(table.column_names)}")
-        index, texts = as_text(table[name])
-        values: list[Any] = [None if text is None else normal(text) or None for text in texts.to_pylist()]
+        index, reading = read_column(name, attribute, table[name])
+        notes += reading.notes
         if attribute.kind == "numeric":
-            values = [_number(name, value) for value in values]
-        kind = pa.float64() if attribute.kind == "numeric" else pa.string()
-        columns[name] = pa.array(values, kind).take(index)
+            numbers = [None if value is None else float(value) for value in reading.values]
+            columns[name] = pa.array(numbers, pa.float64()).take(index)
+        else:
+            values = [None if value is None else normal(value) or None for value in reading.values]
+            columns[name] = pa.array(values, pa.string()).take(index)
         counts = np.array(columns[name].drop_null().value_counts().field("counts"), float)
         if len(counts) < 2:
             del columns[name]
         else:
             # One more pair: values that are there once each do not make a column that never agrees by chance.
             bits[name] = float(np.log2(counts.sum() ** 2) - np.log2((counts * (counts - 1.0)).sum() + 1.0))
-    return columns, bits
-
-
-def _number(name: str, value: str | None) -> float | None:
-    try:
-        found = None if value is None else float(value)
-    except ValueError as error:
-        raise DataError(f"{name}: {value!r} is not a number; mend it, leave it empty, or change the kind") from error
-    return found if found is not None and np.isfinite(found) else None
+    return columns, bits, notes
 
 
 def _blocks(bits: dict[str, float], prepared: pa.Table, most: float) -> list[tuple[str, ...]]:
@@ -436,12 +434,14 @@ def _clusters(edges: Iterable[tuple[int, int, float]], recorded: Sequence[int], 
     return tuple(sorted(clusters, key=lambda cluster: cluster.rows))
 
 
-def _recorded(table: pa.Table) -> list[int]:
+def _recorded(table: pa.Table, dictionary: Dictionary) -> list[int]:
     """(N,) values recorded, of each record, in all columns: ignored ones are lost as well."""
     found = np.zeros(table.num_rows, int)
     for name in table.column_names:
         index, texts = as_text(table[name])
-        found += texts.take(index).is_valid().to_numpy(zero_copy_only=False)
+        words, _ = not_recorded(name, dictionary.attributes.get(name), texts.to_pylist())
+        there = pc.and_(texts.is_valid(), pc.invert(pc.is_in(texts, pa.array(words, pa.string()))))
+        found += there.take(index).fill_null(False).to_numpy(zero_copy_only=False)
     counts: list[int] = found.tolist()
     return counts
 
@@ -488,7 +488,7 @@ def without_duplicates(table: pa.Table, found: Duplicates) -> tuple[pa.Table, pa
 def check_places(*paths: Path) -> None:
     """See that results can be written to these; DataError if a suffix is neither .csv nor .parquet."""
     for path in paths:
-        if path.suffix not in (".parquet", ".csv"):
+        if path.suffix.lower() not in (".parquet", ".csv"):
             raise DataError(f"{path}: write to a file that ends in .csv or .parquet")
 
 
@@ -501,8 +501,8 @@ def write_without_duplicates(table: pa.Table, found: Duplicates, register: Path,
     check_places(register, merged)
     for path, content in zip((register, merged), without_duplicates(table, found), strict=True):
         with whole(path) as part:
-            if path.suffix == ".parquet":
-                pa.parquet.write_table(content, part)
+            if path.suffix.lower() == ".parquet":
+                pa.parquet.write_table(content.replace_schema_metadata(None), part)
             else:
                 decoded = [
                     field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field

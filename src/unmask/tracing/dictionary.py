@@ -19,6 +19,7 @@ The formalisation is ours (methods/titf): of the paper only the abstract could b
 """
 
 import hashlib
+import re
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +37,14 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 Ratio = Annotated[float, Field(ge=-300.0, le=300.0)]  # decimal logarithm of what a double can hold
+
+
+EXCEL = "excel"  # the format of dates that are numbers of days since 1899-12-30
+# One sign between all three, or none; a blank where the month is a name.
+_DATE_FORMAT = re.compile(
+    r"%Y(?P<first>[-/.]?)%m(?P=first)%d|%d(?P<last>[-/.])%m(?P=last)%[Yy]|%m(?P<us>[-/.])%d(?P=us)%[Yy]"
+    r"|%y-%m-%d|%d%m%Y|%m%d%Y|%d %b %[Yy]|%b %d %Y"
+)
 
 
 class _Strict(BaseModel):
@@ -62,6 +71,11 @@ class Attribute(_Strict):
         confusion: of "categorical": for a true value, how often each value was answered, as counted.
         log10_lr: of "score": points (score, log10 of the likelihood ratio) from calibrated held-out scores, ascending.
         unlisted_log10_lr: of "score": that of records which the file of scores does not list.
+        missing: texts that stand for "not recorded", as they are written; the usual words of offices if left out.
+        decimal: of "numeric": the decimal sign of numbers written as text; the one that fits if left out.
+        unit: of "numeric": what may stand behind the numbers ("cm").
+        format: of "date": how dates are written, in the terms of `strptime` ("%d.%m.%Y"), or "excel" for numbers of
+            days as Excel counts them; what fits if left out. YYYY-MM-DD is read in any case.
     """
 
     kind: Kind
@@ -77,6 +91,10 @@ class Attribute(_Strict):
     confusion: dict[str, dict[str, Annotated[float, Field(ge=0.0, le=1e15)]]] | None = None
     log10_lr: tuple[tuple[FiniteFloat, Ratio], ...] | None = None
     unlisted_log10_lr: Ratio | None = None
+    missing: tuple[str, ...] | None = None
+    decimal: Literal[".", ","] | None = None
+    unit: str | None = None
+    format: str | None = None
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> Self:
@@ -93,6 +111,11 @@ class Attribute(_Strict):
                 raise ValueError(
                     "kind 'score' needs log10_lr = [[score, log10 LR], ...]: two points or more, ascending"
                 )
+        if self.format is not None and self.format != EXCEL and not _DATE_FORMAT.fullmatch(self.format):
+            raise ValueError(
+                'format says how dates are written, as "%d.%m.%Y" or "%m/%d/%y" or "%d %b %Y" for 31 Dec 1980; '
+                'or it is "excel"'
+            )
         if self.levels is not None and abs(sum(self.levels) - 1.0) > 1e-6:
             raise ValueError(f"levels are shares of all answers and must sum to 1, not {sum(self.levels):g}")
         return self
@@ -105,6 +128,9 @@ _OF_KINDS = {
     "confusion": ("categorical",),
     "log10_lr": ("score",),
     "unlisted_log10_lr": ("score",),
+    "decimal": ("numeric",),
+    "unit": ("numeric",),
+    "format": ("date",),
 }
 
 
@@ -144,6 +170,12 @@ class Dictionary(_Strict):
     def used(self) -> dict[str, Attribute]:
         """The attributes that are not ignored."""
         return {name: attribute for name, attribute in self.attributes.items() if attribute.use != "ignore"}
+
+    def without_reading(self) -> "Dictionary":
+        """The same, but nothing is said of how values are written."""
+        unsaid = dict.fromkeys(("missing", "decimal", "unit", "format"))
+        attributes = {name: attribute.model_copy(update=unsaid) for name, attribute in self.attributes.items()}
+        return self.model_copy(update={"attributes": attributes})
 
 
 def read_dictionary(path: Path) -> Dictionary:

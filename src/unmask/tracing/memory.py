@@ -18,7 +18,7 @@ from unmask.tracing.columns import Column, check_columns, code_column, narrow, n
 from unmask.tracing.dictionary import Dictionary
 from unmask.tracing.evidence import Listed, Patterns, Source, Sources, Weighed
 from unmask.tracing.models import Model
-from unmask.tracing.tables import as_text, fingerprint, read_table
+from unmask.tracing.tables import as_text, fingerprint, read_table, reading_notes
 
 _PACKED = 4096  # values of a packed column: a table of them stays in the fastest cache
 _BLOCK = 1 << 16  # records in a pass
@@ -334,7 +334,9 @@ def coded(table: pa.Table, dictionary: Dictionary, mark: str) -> MemoryRegister:
         column = code_column(name, attribute, source)
         if column is not None:
             columns[name] = column
-    notes = notes_on(dictionary, {name: column.model for name, column in columns.items()}, table.num_rows)
+    models = {name: column.model for name, column in columns.items()}
+    read = (*reading_notes(table), *(note for column in columns.values() for note in column.notes))
+    notes = notes_on(dictionary, models, table.num_rows, read)
     return MemoryRegister(dictionary, identifiers(table, dictionary.id), columns, mark, notes)
 
 
@@ -354,15 +356,22 @@ def identifiers(table: pa.Table, name: str) -> pa.Array:
     if ids.null_count:
         row = int(np.argmax(np.asarray(pc.is_null(ids)))) + 1
         raise DataError(f"record {row} has no {name}: give each record an identifier of its own")
-    # Encoded, text and whole numbers are told apart already; of others different values may have one text.
-    plain = pa.types.is_string(table[name].type) or pa.types.is_integer(table[name].type)
-    twice_there = np.bincount(np.asarray(index)).max() > 1
-    if twice_there or (not plain and pc.count_distinct(ids).as_py() < len(ids)):
-        counts = pc.value_counts(ids)
-        twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))[0].as_py()
-        rows = np.flatnonzero(np.asarray(pc.equal(ids, twice)))[:2] + 1
-        raise DataError(
-            f"{name} {twice!r} is in records {rows[0]} and {rows[1]}: an identifier must be there once; "
-            "`unmask trace deduplicate` finds records of the same person"
-        )
+    # Different values may have one text.
+    if np.bincount(np.asarray(index)).max() > 1 or pc.count_distinct(texts, mode="all").as_py() < len(texts):
+        twice = same_identifier(ids)
+        if twice is not None:
+            raise DataError(
+                f"records {twice[0]} and {twice[1]} have the same {name}: an identifier must be there once; "
+                "`unmask trace deduplicate` finds records of the same person"
+            )
     return ids
+
+
+def same_identifier(ids: pa.Array) -> tuple[int, int] | None:
+    """The first two records, from 1, of which one has the identifier of the other; None if there are none."""
+    places = np.asarray(ids.dictionary_encode().indices.drop_null())
+    _, first, often = np.unique(places, return_index=True, return_counts=True)
+    if often.max(initial=0) < 2:
+        return None
+    one, other = np.flatnonzero(places == places[first[often > 1].min()])[:2] + 1
+    return int(one), int(other)

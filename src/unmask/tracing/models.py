@@ -17,6 +17,7 @@ from rapidfuzz.distance import JaroWinkler
 from unmask.errors import DataError
 from unmask.tracing.channels import LARGEST_TABLE, Channel, EqualChannel, TableChannel, kernel_channel, smoothed
 from unmask.tracing.dictionary import Attribute
+from unmask.tracing.values import days_of, numbers_of, plain_text, truth_of
 
 # Jaro-Winkler similarity from which two strings are nearly the same, and similar (the bands of linkage practice).
 NEAR, SIMILAR = 0.92, 0.8
@@ -88,13 +89,22 @@ class _Listed(Model):
     def _folded(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
         for place, value in enumerate(self.values):
-            found.setdefault(normal(value), []).append(place)
+            found.setdefault(normal(plain_text(value)), []).append(place)
         return found
+
+    @cached_property
+    def _truths(self) -> dict[bool | None, list[int]]:
+        """Places of values that say yes, and of those that say no; none if there are others."""
+        said: dict[bool | None, list[int]] = {}
+        for place, value in enumerate(self.values):
+            said.setdefault(truth_of(value), []).append(place)
+        return {} if None in said else said
 
     def outcome(self, told: str) -> int:
         """Which outcome of the channel an answer is."""
         exactly = self._places.get(told)
-        alike = self._folded.get(normal(told), []) if exactly is None else [exactly]
+        alike = self._folded.get(normal(plain_text(told)), []) if exactly is None else [exactly]
+        alike = alike or self._truths.get(truth_of(told), [])
         if len(alike) == 1:
             return alike[0]
         if alike:
@@ -102,10 +112,11 @@ class _Listed(Model):
             raise DataError(f"{self.name}: records have {written}; say which of them {told!r} is")
         if self.attribute.open:
             return len(self.values)
-        near = process.extract(told, self.values, limit=3)
-        hint = ", ".join(repr(value) for value, *_ in near)
+        # Only what several records have: what one has alone is somebody's.
+        shared = [value for value, often in zip(self.values, self.counts[1:], strict=True) if often > 1]
+        hint = ", ".join(repr(value) for value, *_ in process.extract(told, shared, limit=3))
         raise DataError(
-            f"{self.name}: no record has {told!r}; nearest: {hint}. "
+            f"{self.name}: no record has {told!r}" + (f"; nearest: {hint}" if hint else "") + ". "
             "If it may be a value of nobody in the register, set open = true in the data dictionary"
         )
 
@@ -181,12 +192,12 @@ class Numeric(Model):
         return int(np.clip(self._place(told), 0, len(self.channel.base) - 1))
 
     def _place(self, told: str) -> float:
-        try:
-            number = float(told)
-        except ValueError:
-            number = float("nan")
-        if not np.isfinite(number):
+        numbers = numbers_of(told, self.attribute)
+        if len(numbers) > 1:
+            raise DataError(f"{self.name}: {told!r} may be one of two numbers; write it with a decimal point alone")
+        if not numbers:
             raise DataError(f"{self.name}: {told!r} is not a number")
+        (number,) = numbers
         return float(np.floor((number - self.low) / self.step) + self.padding)
 
     def log_ratios(self, told: str) -> np.ndarray:
@@ -197,11 +208,8 @@ class Numeric(Model):
         return self.channel.log_ratios(self.outcome(told))
 
     def code_of(self, value: str) -> int:
-        """The code of a true value, or -1 if no record has it; DataError if it is no number."""
-        try:
-            code = np.floor((float(value) - self.low) / self.step) + 1
-        except ValueError as error:
-            raise DataError(f"{self.name}: {value!r} is not a number; mend it or leave it empty") from error
+        """The code of a true value, or -1 if no record has it."""
+        code = np.floor((float(value) - self.low) / self.step) + 1
         return int(code) if 0 < code < len(self.counts) else -1
 
     def with_error(self, error: float) -> "Numeric":
@@ -282,19 +290,22 @@ class Day(_Levelled):
 
     @cached_property
     def _ordinals(self) -> np.ndarray:
-        return np.array([date.fromisoformat(value.strip()).toordinal() for value in self.values], np.int64)
+        return np.array([date.fromisoformat(value).toordinal() for value in self.values], np.int64)
 
     def levels(self, told: str) -> np.ndarray:
         """Level of each value beside what was told, 0 to 3, (V,)."""
-        try:
-            asked = np.array(_parts(told), np.int32)
-        except ValueError as error:
-            raise DataError(f"{self.name}: {told!r} is not a date; write YYYY-MM-DD") from error
+        days = days_of(told, self.attribute)
+        if len(days) > 1:
+            raise DataError(f"{self.name}: {told!r} may be one of two dates; write YYYY-MM-DD")
+        if not days:
+            raise DataError(f"{self.name}: {told!r} is not a date; write YYYY-MM-DD")
+        (day,) = days
+        asked = np.array(_parts(day), np.int32)
         apart = np.abs(self._parts - asked)
         equal = apart == 0
         slip = (equal.sum(axis=1) == 2) & ((apart.sum(axis=1) == 1) | (_digits_apart(self._parts, asked) == 1))
         slip |= equal[:, 0] & (self._parts[:, 1] == asked[2]) & (self._parts[:, 2] == asked[1])
-        slip |= np.abs(self._ordinals - date.fromisoformat(told.strip()).toordinal()) == 1
+        slip |= np.abs(self._ordinals - date.fromisoformat(day).toordinal()) == 1
         similar = equal[:, 0] | (equal[:, 1] & equal[:, 2])
         return np.select([equal.all(axis=1), slip, similar], [0, 1, 2], 3)
 
@@ -365,7 +376,7 @@ def normal(text: str) -> str:
 
 
 def _parts(text: str) -> tuple[int, int, int]:
-    found = date.fromisoformat(text.strip())
+    found = date.fromisoformat(text)
     return found.year, found.month, found.day
 
 

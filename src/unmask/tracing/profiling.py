@@ -5,16 +5,14 @@ What a register's columns are is guessed and shown for correction. Error rates c
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -23,10 +21,21 @@ from rich.text import Text as Shown
 from unmask.errors import DataError
 from unmask.evidence.terminal import safe_text
 from unmask.tracing.channels import LARGEST_TABLE, entropy
+from unmask.tracing.columns import read_column
 from unmask.tracing.dictionary import Attribute, Dictionary, Kind, Use
 from unmask.tracing.memory import MemoryRegister
-from unmask.tracing.models import Day, Model, Numeric, Ordinal, Text
-from unmask.tracing.tables import as_text
+from unmask.tracing.models import Day, Model, Numeric, Ordinal, Text, normal
+from unmask.tracing.tables import as_text, reading_notes
+from unmask.tracing.values import (
+    looks_dated,
+    looks_measured,
+    missing_note,
+    not_recorded,
+    number_in,
+    plain_texts,
+    read_days,
+    read_numbers,
+)
 
 _FEW = 50  # distinct values up to which a text is a category and a column is not taken for an identifier
 _CODES = 12  # distinct whole numbers up to which they are taken for codes of categories
@@ -46,7 +55,12 @@ _PERSONAL = re.compile(
     r"(^|_)(passport|ssn$|social_security|national_id|id_card|identity_card|personal_(code|number|id)|tax_(id|number)|"
     r"phone|telephone|mobile|e_?mail|iban|imei|licen[cs]e(_(no|number|plate))?$|number_plate|insurance_number)"
 )
-_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_LEADING_ZERO = re.compile(r"[+-]?0\d")
+_TRIED = 256  # texts of a column; if fewer than half are numbers, or dates, the others are not looked at
+_FEWEST_DATES = 3  # numbers of eight digits from which they may be dates
+_SERIAL = 5  # digits at most of days as Excel counts them
+_FAR = 10.0  # times the range from the 5th to the 95th percentile: far off
+_YEARS = ("1900", "2100")  # of dates that are not far off
 
 _CONFUSED = 100  # answers from which a confusion table is kept; and per value:
 _CONFUSED_EACH = 5
@@ -65,6 +79,7 @@ class ColumnProfile:
         recorded: share of records with a value.
         bits: entropy of the values recorded.
         frequent: the most frequent values and how often each is recorded.
+        written: how numbers or dates are written, as far as it is not the usual way: "%d.%m.%Y", "cm, decimal comma".
     """
 
     name: str
@@ -74,6 +89,7 @@ class ColumnProfile:
     recorded: float
     bits: float
     frequent: tuple[tuple[str, int], ...]
+    written: str
 
 
 @dataclass(frozen=True)
@@ -89,18 +105,30 @@ class Profile:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """A column as distinct texts, how often each is recorded, which one each record has (-1: none), and its numbers."""
+    """A column as distinct texts, how often each is recorded, and which one each record has (-1: none).
+
+    Attributes:
+        numbers, days: what the texts are as numbers (NaN) and dates (None), if they are some.
+        reading: what the data dictionary says of how they are written, by kind.
+        doubts: notes on that, by kind.
+    """
 
     name: str
     texts: list[str]
     counts: np.ndarray
     places: np.ndarray
     numbers: np.ndarray
-    dates: np.ndarray
+    days: list[str | None]
+    reading: dict[str, dict[str, Any]]
+    doubts: dict[str, tuple[str, ...]]
 
     @property
     def recorded(self) -> int:
         return int(self.counts.sum())
+
+    @property
+    def dates(self) -> np.ndarray:
+        return np.array([day is not None for day in self.days], bool)
 
     @property
     def whole(self) -> bool:
@@ -131,7 +159,7 @@ def profile(table: pa.Table, register_name: str) -> Profile:
     Raises:
         DataError: no column can be the identifier.
     """
-    notes: list[str] = []
+    notes = list(reading_notes(table))
     read = [found for name in table.column_names if (found := _read(name, table[name], notes)) is not None]
     identifier = _identifier(read, register_name, notes)
     attributes, columns = {}, []
@@ -143,12 +171,15 @@ def profile(table: pa.Table, register_name: str) -> Profile:
             spread = _suggested_spread(column) if kind == "numeric" else None
             attributes[column.name] = Attribute.model_validate(
                 {"kind": kind, "error": _ERRORS[kind], "use": use, "spread": spread}
+                | column.reading[""]
+                | column.reading.get(kind, {})
             )
         order = np.argsort(-column.counts, kind="stable")[:_SHOWN]
         frequent = tuple((column.texts[place], int(column.counts[place])) for place in order)
         bits = abs(float(entropy(column.counts / max(column.recorded, 1))))  # -0 is 0
         share = column.recorded / len(column.places)
-        columns.append(ColumnProfile(column.name, kind, use, len(column.texts), share, bits, frequent))
+        written = _written(column.reading.get(kind, {}))
+        columns.append(ColumnProfile(column.name, kind, use, len(column.texts), share, bits, frequent, written))
     notes += _dependent([column for column in read if attributes.get(column.name, _IGNORED).use != "ignore"])
     notes.append("error rates, availability and spreads are suggested, not measured: learn them from observed answers")
     dictionary = Dictionary(id=identifier.name, attributes=attributes)
@@ -158,45 +189,64 @@ def profile(table: pa.Table, register_name: str) -> Profile:
 _IGNORED = Attribute(kind="categorical", use="ignore")
 
 
+def _written(reading: dict[str, Any]) -> str:
+    comma = "decimal comma" if reading.get("decimal") == "," else None
+    return ", ".join(filter(None, (reading.get("unit"), comma, reading.get("format"))))
+
+
 def _read(name: str, column: pa.ChunkedArray, notes: list[str]) -> _Read | None:
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_finite(column), column, None)
     try:
-        index, texts = as_text(column)
+        index, distinct = as_text(column)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         notes.append(f"{name}: values of type {column.type} are neither text nor numbers; the column is left out")
         return None
+    if pa.types.is_timestamp(column.type) and column.type.tz:
+        notes.append(f"{name}: moments; each is of the day that it is in {column.type.tz}")
+    raw = distinct.to_pylist()
+    words, doubts = not_recorded(name, None, raw)
+    notes += doubts
+    present = plain_texts([None if text in words else text for text in raw])
     # Different values may have one text (times of one day, empty and null).
     known: dict[str, int] = {}
-    renumber = np.array(
-        [-1 if text is None else known.setdefault(text, len(known)) for text in texts.to_pylist()] + [-1]
-    )
-    places = renumber[np.asarray(index.fill_null(len(renumber) - 1))]
+    renumber = np.array([-1 if text is None else known.setdefault(text, len(known)) for text in present] + [-1])
+    indices = np.asarray(index.fill_null(len(renumber) - 1))
+    places = renumber[indices]
     counts = np.bincount(places[places >= 0], minlength=len(known))
-    values = list(known)
-    numbers = np.array([_number(value) for value in values], float)
-    return _Read(name, values, counts, places, numbers, np.array([_is_date(value) for value in values], bool))
+    texts = list(known)
+    if words:
+        missing = np.array([text in words for text in raw] + [False])
+        notes.append(missing_note(name, words, int(missing[indices].sum())))
+    numbers, days = read_numbers(name, _tried(texts, looks_measured)), read_days(name, _tried(texts, _looks_dated))
+    # With leading zeros it is a code.
+    codes = np.array([_LEADING_ZERO.match(text) is not None for text in texts], bool)
+    return _Read(
+        name,
+        texts,
+        counts,
+        places,
+        np.where(codes, np.nan, numbers.numbers),
+        days.days,
+        {
+            "": {"missing": sorted(words)} if words else {},
+            "numeric": _said(decimal=numbers.decimal, unit=numbers.unit),
+            "date": _said(format=days.format),
+        },
+        {"numeric": numbers.notes, "date": days.notes},
+    )
 
 
-def _number(text: str) -> float:
-    """NaN if it is none; with leading zeros it is a code."""
-    if re.match(r"[+-]?0\d", text.strip()):
-        return float("nan")
-    try:
-        found = float(text)
-    except ValueError:
-        return float("nan")
-    return found if np.isfinite(found) else float("nan")
+def _said(**reading: str | None) -> dict[str, Any]:
+    return {name: value for name, value in reading.items() if value is not None}
 
 
-def _is_date(text: str) -> bool:
-    if not _ISO_DATE.fullmatch(text.strip()):
-        return False
-    try:
-        date.fromisoformat(text.strip())
-    except ValueError:
-        return False
-    return True
+def _looks_dated(text: str) -> bool:
+    return (text.isdecimal() and len(text) <= _SERIAL) or looks_dated(text)
+
+
+def _tried(texts: list[str], looks: Callable[[str], bool]) -> Sequence[str | None]:
+    """The texts, or none of them if of some too few look as they should: a million names are not read as dates."""
+    some = texts[:: max(1, len(texts) // _TRIED)]
+    return texts if 2 * sum(map(looks, some)) >= len(some) else [None] * len(texts)
 
 
 def _plain_name(name: str) -> str:
@@ -220,34 +270,78 @@ def _identifier(columns: Sequence[_Read], register_name: str, notes: list[str]) 
     if lacking:
         notes.append(f"{found.name}: {lacking} records have no identifier; give each one of its own")
     if len(found.texts) < found.recorded:
-        twice = found.texts[int(np.argmax(found.counts > 1))]
-        notes.append(f"{found.name}: {twice!r} and others are there more than once; an identifier must be there once")
+        one, other = np.flatnonzero(found.places == int(np.argmax(found.counts > 1)))[:2] + 1
+        notes.append(
+            f"{found.name}: records {one} and {other} have the same, and others may; an identifier must be there once"
+        )
     return found
 
 
 def _kind(column: _Read, notes: list[str]) -> Kind:
-    distinct, are_numbers = len(column.texts), ~np.isnan(column.numbers)
-    if distinct and are_numbers.all():
-        return "numeric" if distinct > _CODES or not column.whole else "categorical"
-    if distinct and column.dates.all():
+    distinct, are_numbers, are_dates = len(column.texts), ~np.isnan(column.numbers), column.dates
+    if distinct and are_dates.all() and (distinct >= _FEWEST_DATES or not column.texts[0].isdecimal()):
+        notes += column.doubts["date"]
+        far = np.array([not _YEARS[0] <= str(day) < _YEARS[1] for day in column.days])
+        _note_far(column, far, notes)
         return "date"
-    for fits, what, kind in ((are_numbers, "numbers", "numeric"), (column.dates, "dates", "date")):
-        if column.share(fits) >= _NEARLY and fits.sum() > _CODES:
-            row = int(np.argmax(~fits[column.places] & (column.places >= 0)))
-            others = column.recorded - int(column.counts[fits].sum()) - 1
-            notes.append(
-                f"{column.name}: mostly {what}, but record {row + 1} has {column.texts[column.places[row]]!r}"
-                + (f", and {others} more have other texts" if others else "")
-                + f"; mend or empty them and set kind = {kind!r}"
-            )
+    # Of a document, "123 456 789" is no number.
+    personal = bool(_PERSONAL.search(_plain_name(column.name))) and not all(map(_is_plain, column.texts))
+    if distinct and are_numbers.all() and not personal:
+        few = distinct <= _CODES and all(text.lstrip("+-").isdecimal() for text in column.texts)
+        kind: Kind = "categorical" if few else "numeric"
+        if kind == "numeric":
+            notes += column.doubts["numeric"]
+            low, high = np.percentile(np.repeat(column.numbers, column.counts), (5, 95))
+            reach = _FAR * (high - low)
+            far = (column.numbers < low - reach) | (column.numbers > high + reach)
+            _note_far(column, far & (reach > 0.0), notes)
+        return kind
+    _note_nearly(column, are_numbers, "numbers", "numeric", looks_measured, notes)
+    _note_nearly(column, are_dates, "dates", "date", looks_dated, notes)
     if distinct >= _MANY:
         notes.append(f"{column.name}: {distinct:,} distinct texts; each answer is compared with all, which takes time")
-    return "string" if distinct > _FEW else "categorical"
+    if distinct > _FEW:
+        return "string"
+    if len({normal(text) for text in column.texts}) < distinct:
+        notes.append(f"{column.name}: some values differ in upper and lower case alone, and are values of their own")
+    return "categorical"
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text is a number as Python writes it."""
+    return not np.isnan(number_in(text))
+
+
+def _note_nearly(
+    column: _Read, fits: np.ndarray, what: str, kind: Kind, looks: Callable[[str], bool], notes: list[str]
+) -> None:
+    """Note what keeps a column from being of a kind that most of its values are of."""
+    if column.share(fits) >= _NEARLY and fits.sum() > _CODES:
+        row = int(np.argmax(~fits[column.places] & (column.places >= 0)))
+        others = column.recorded - int(column.counts[fits].sum()) - 1
+        notes.append(
+            f"{column.name}: mostly {what}, but record {row + 1} has another text"
+            + (f", and {others} more have" if others else "")
+            + f"; mend or empty them and set kind = {kind!r}"
+        )
+    if column.doubts[kind] and column.share(np.array([looks(text) for text in column.texts], bool)) >= _NEARLY:
+        notes += column.doubts[kind]
+
+
+def _note_far(column: _Read, far: np.ndarray, notes: list[str]) -> None:
+    if far.any():
+        row = int(np.argmax(far[column.places] & (column.places >= 0)))
+        others = int(column.counts[far].sum()) - 1
+        notes.append(
+            f"{column.name}: what record {row + 1} has is far from the others"
+            + (f", and so is that of {others} more" if others else "")
+            + "; mend or empty it if it is no true value"
+        )
 
 
 def _use(column: _Read, notes: list[str]) -> Use:
     if len(column.texts) < 2:
-        told = f"all records have {column.texts[0]!r}" if column.texts else "nothing is recorded"
+        told = "all records have the same" if column.texts else "nothing is recorded"
         notes.append(f"{column.name}: {told}; it tells nobody apart and is ignored")
         return "ignore"
     if _PERSONAL.search(_plain_name(column.name)):
@@ -289,7 +383,7 @@ def _reduced(column: _Read) -> np.ndarray | None:
     rows = np.unique(np.linspace(0, len(column.places) - 1, min(_PAIRED, len(column.places))).astype(np.int64))
     places = column.places[rows]
     if column.texts and column.dates.all():
-        values = np.array([float(text.strip()[:4]) for text in column.texts])
+        values = np.array([float(str(day)[:4]) for day in column.days])
     elif column.near_unique:
         return None
     elif len(column.texts) > _FEW and not np.isnan(column.numbers).any():
@@ -332,7 +426,7 @@ def learn(dictionary: Dictionary, register: MemoryRegister, observed: pa.Table) 
     rows = np.where([one is None for one in ids], -1, register.rows([one or "" for one in ids]))
     if (rows < 0).any():
         place = int(np.argmax(rows < 0))
-        who = "nobody is named" if ids[place] is None else f"no record has the identifier {ids[place]!r}"
+        who = "nobody is named" if ids[place] is None else "no record has this identifier"
         raise DataError(f"observed row {place + 1}: {who}; learn from people of the register only")
     learned = dict(dictionary.attributes)
     for name in observed.column_names:
@@ -342,9 +436,10 @@ def learn(dictionary: Dictionary, register: MemoryRegister, observed: pa.Table) 
         if model is None or not model.values:
             known = ", ".join(one for one, other in register.models.items() if other.values)
             raise DataError(f"observed answers have the column {name!r}; attributes that can be learned are {known}")
-        index, texts = as_text(observed[name])
-        values = texts.to_pylist()
-        told = [None if place is None else values[place] for place in index.to_pylist()]
+        # As the register is read; but other words may stand for "not to be had".
+        attribute = model.attribute.model_copy(update={"missing": dictionary.attributes[name].missing})
+        index, reading = read_column(name, attribute, observed[name], "observed row")
+        told = [None if place is None else reading.values[place] for place in index.to_pylist()]
         learned[name] = _learned(dictionary.attributes[name], model, register.column(name, rows), told)
     return dictionary.model_copy(update={"attributes": learned})
 
@@ -370,7 +465,10 @@ def _outcome(model: Model, row: int, told: str) -> int:
     try:
         return model.outcome(told)
     except DataError as error:
-        raise DataError(f"observed row {row}: {error}") from error
+        raise DataError(
+            f"observed row {row}: {model.name}: no record has this, or several have it written in other ways; write it "
+            "as in the register, or set open = true in the data dictionary"
+        ) from error
 
 
 def _error(errors: float, trials: int) -> float:
@@ -379,14 +477,11 @@ def _error(errors: float, trials: int) -> float:
 
 def _levels(model: Text | Day, trials: Trials) -> dict[str, Any]:
     counts, seen = np.ones(4), {}
-    for row, code, told in trials:
+    for _, code, told in trials:
         if (code, told) not in seen:
             # A model of the true value alone: the others need not be compared.
             alone = type(model)(model.name, model.attribute, [model.values[code - 1]], np.array([0, 1]))
-            try:
-                seen[code, told] = int(alone.levels(told)[0])
-            except DataError as error:
-                raise DataError(f"observed row {row}: {error}") from error
+            seen[code, told] = int(alone.levels(told)[0])
         counts[seen[code, told]] += 1
     shares = counts / counts.sum()
     return {"levels": tuple(shares.tolist()), "error": _error(len(trials) - (counts[0] - 1.0), len(trials))}
@@ -445,7 +540,11 @@ def print_profile(console: Console, found: Profile) -> None:
     title = Shown(f"{safe_text(Path(found.register).name)}: {found.records:,} records")
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
     for head in ("column", "kind", "use", "values", "known", "bits", "error", "frequent"):
-        table.add_column(head, justify="right" if head in ("values", "known", "bits") else "left")
+        whole = head == "kind"  # it is what to correct
+        justify: Literal["left", "right"] = "right" if head in ("values", "known", "bits") else "left"
+        table.add_column(
+            head, justify=justify, min_width=11 if whole else None, overflow="fold" if whole else "ellipsis"
+        )
     for column in found.columns:
         attribute = found.dictionary.attributes.get(column.name)
         error = "" if attribute is None else f"{attribute.error:g}"
@@ -454,7 +553,8 @@ def print_profile(console: Console, found: Profile) -> None:
         frequent = ", ".join(f"{value} ({count:,})" for value, count in column.frequent[:_LISTED] if count > 1)
         names = (Shown(safe_text(text)) for text in (column.name, frequent))
         numbers = (f"{column.distinct:,}", f"{column.recorded:.0%}", f"{column.bits:.2f}", error)
-        table.add_row(next(names), column.kind, column.use, *numbers, next(names))
+        kind = Shown(safe_text(f"{column.kind} ({column.written})" if column.written else column.kind))
+        table.add_row(next(names), kind, column.use, *numbers, next(names))
     console.print(table)
     for note in found.notes:
         console.print(Shown(f"- {safe_text(note)}"))

@@ -7,7 +7,7 @@ attributes whose joint codes are few.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from unmask.tracing.columns import check_columns, code_values, grid, notes_on, t
 from unmask.tracing.dictionary import Attribute, Dictionary
 from unmask.tracing.evidence import Patterns, Sources, Weighed
 from unmask.tracing.models import Model, Score
-from unmask.tracing.tables import DUCKDB_SETTINGS, duckdb_table, fingerprint, split_table
+from unmask.tracing.tables import DUCKDB_SETTINGS, duckdb_cause, duckdb_table, fingerprint, split_table
 
 try:
     import duckdb
@@ -50,6 +50,7 @@ class Field:
     keys: pa.Array
     codes: np.ndarray
     model: Model
+    notes: tuple[str, ...] = ()
 
     def coded(self, found: pa.ChunkedArray) -> np.ndarray:
         """Codes of keys, int64."""
@@ -100,27 +101,31 @@ class QueriedRegister:
         table: of ibis, with a row per record.
         dictionary: what its columns are.
         fingerprint: by which a case knows the register again.
+        zones: time zones of columns, whose days are those there; of others the day is that of UTC.
 
     Raises:
         DataError: no records; a column is not there; an identifier is missing or there twice; a value is not of its
             attribute's kind.
     """
 
-    def __init__(self, table: ir.Table, dictionary: Dictionary, fingerprint: str) -> None:
+    def __init__(
+        self, table: ir.Table, dictionary: Dictionary, fingerprint: str, zones: Mapping[str, str] | None = None
+    ) -> None:
         check_columns(dictionary, table.columns)
         self.dictionary = dictionary
         self.fingerprint = fingerprint
-        identifier = table[dictionary.id].cast("string")
+        identifier = table[dictionary.id].cast("string").strip().nullif("")
         self.size = _size(table.select(identifier.name(_ID)), dictionary.id)
         self.fields: dict[str, Field] = {}
         keys: dict[str, ir.Value] = {}
         for number, (name, attribute) in enumerate(dictionary.used.items()):
-            found = _read(table, identifier, name, attribute, f"key{number}", self.size)
+            found = _read(table, name, attribute, f"key{number}", self.size, (zones or {}).get(name, "UTC"))
             if found is not None:
                 self.fields[name], keys[f"key{number}"] = found
         self.records = table.select(identifier.name(_ID), **keys)
         self.models: dict[str, Model] = {name: field.model for name, field in self.fields.items()}
-        self.notes = notes_on(dictionary, self.models, self.size)
+        read = [note for field in self.fields.values() for note in field.notes]
+        self.notes = notes_on(dictionary, self.models, self.size, read)
         self._named: dict[str, int] = {}
         self._codes: list[np.ndarray] = []
 
@@ -282,8 +287,10 @@ def over_parquet(path: Path, dictionary: Dictionary) -> QueriedRegister:
     """
     files = _parquet_files(path)
     with _readable(path):
-        table = ibis.duckdb.connect(**DUCKDB_SETTINGS).read_parquet([str(file) for file in files])
-        return QueriedRegister(table, dictionary, _mark(path, files))
+        database = ibis.duckdb.connect(**DUCKDB_SETTINGS)
+        database.raw_sql("set TimeZone = 'UTC'")  # not that of the machine
+        table = database.read_parquet([str(file) for file in files])
+        return QueriedRegister(table, dictionary, _mark(path, files), _zones(files))
 
 
 @contextmanager
@@ -292,7 +299,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path}: cannot be read: {duckdb_cause(error)}") from error
 
 
 def over_duckdb(register: str, dictionary: Dictionary) -> QueriedRegister:
@@ -306,6 +313,7 @@ def over_duckdb(register: str, dictionary: Dictionary) -> QueriedRegister:
         raise DataError(f"{path}: no such register")
     with _readable(path):
         database = ibis.duckdb.connect(path, read_only=True, **DUCKDB_SETTINGS)
+        database.raw_sql("set TimeZone = 'UTC'")
         schema, name = duckdb_table(database.con, path, table)
         found = database.table(name, database=schema)
         return QueriedRegister(found, dictionary, fingerprint(register))
@@ -329,7 +337,7 @@ def on_spark(path: Path, dictionary: Dictionary, session: "SparkSession | None" 
         database = ibis.pyspark.connect(session or SparkSession.builder.getOrCreate())
     except ImportError as error:
         raise MissingExtraError("spark", "a register in Spark") from error
-    return QueriedRegister(database.read_parquet(str(path)), dictionary, _mark(path, files))
+    return QueriedRegister(database.read_parquet(str(path)), dictionary, _mark(path, files), _zones(files))
 
 
 def open_queried(register: str, dictionary: Dictionary, engine: Literal["duckdb", "spark"]) -> QueriedRegister:
@@ -341,11 +349,13 @@ def open_queried(register: str, dictionary: Dictionary, engine: Literal["duckdb"
     path, _ = split_table(register)
     if engine == "spark":
         return on_spark(path, dictionary)
-    return over_duckdb(register, dictionary) if path.suffix == ".duckdb" else over_parquet(path, dictionary)
+    return over_duckdb(register, dictionary) if path.suffix.lower() == ".duckdb" else over_parquet(path, dictionary)
 
 
 def _parquet_files(path: Path) -> list[Path]:
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".parquet")
     if not path.exists():
         raise DataError(f"{path}: no such register")
     if not files:
@@ -363,6 +373,12 @@ def _parquet_files(path: Path) -> list[Path]:
         if twice:
             raise DataError(f"{file}: two columns are named {twice[0]!r}: rename one")
     return files
+
+
+def _zones(files: Sequence[Path]) -> dict[str, str]:
+    """Time zones of the columns that have one, as the first file has them."""
+    fields = pq.read_schema(files[0])
+    return {field.name: field.type.tz for field in fields if pa.types.is_timestamp(field.type) and field.type.tz}
 
 
 def _mark(path: Path, files: Sequence[Path]) -> str:
@@ -384,17 +400,15 @@ def _size(ids: ir.Table, name: str) -> int:
     if there < size:
         raise DataError(f"{size - there} of {size} records have no {name}: give each record an identifier of its own")
     if distinct < size:
-        times = ids.group_by(_ID).aggregate(times=ibis._.count()).filter(ibis._.times > 1).order_by(_ID).limit(1)
-        (twice,), (often,) = times.to_pyarrow().to_pydict().values()
         raise DataError(
-            f"{name} {twice!r} is in {often} records: an identifier must be there once; "
+            f"{distinct:,} of {size:,} records have a {name} of their own: an identifier must be there once; "
             "`unmask trace deduplicate` finds records of the same person"
         )
     return int(size)
 
 
 def _read(
-    table: ir.Table, identifier: ir.StringValue, name: str, attribute: Attribute, column: str, size: int
+    table: ir.Table, name: str, attribute: Attribute, column: str, size: int, zone: str
 ) -> tuple[Field, ir.Value] | None:
     """An attribute and the expression of its keys; None if nothing is recorded of it."""
     if attribute.kind == "score":
@@ -417,25 +431,23 @@ def _read(
         keys, counts = _distinct(table, key)
         coding = steps.coding(name, attribute, np.asarray(keys))
     else:
-        if key.type().is_timestamp():
+        kind = key.type()
+        if kind.is_timestamp() and kind.timezone is None:
             key = key.date()
-        elif key.type().is_string():
+        elif kind.is_string():
             key = key.nullif("")
         keys, counts = _distinct(table, key)
-
-        def where(place: int) -> str:
-            holders = table.filter(key == keys[place].as_py()).aggregate(first=identifier.min())
-            return f"record {holders.to_pyarrow()['first'][0].as_py()!r}"
-
+        # A moment is of one day or another by its time zone, which databases do not keep.
+        moments = keys.cast(pa.timestamp(keys.type.unit, zone)) if pa.types.is_timestamp(keys.type) else keys
         # Not cast in the database: each writes numbers as text in its own way.
-        index, texts = texts_of(name, keys)
-        found = code_values(name, attribute, texts.take(index).to_pylist(), where)
+        index, texts = texts_of(name, moments)
+        found = code_values(name, attribute, texts.take(index).to_pylist(), lambda _: f"one of {size:,} records")
         if found is None:
             return None
         coding = found
     of_code = np.bincount(coding.codes, counts, coding.width).astype(np.int64)
     of_code[0] = size - of_code[1:].sum()
-    return Field(column, keys.combine_chunks(), coding.codes, coding.model(of_code)), key
+    return Field(column, keys.combine_chunks(), coding.codes, coding.model(of_code), coding.notes), key
 
 
 def _distinct(table: ir.Table, key: ir.Value) -> tuple[pa.ChunkedArray, np.ndarray]:

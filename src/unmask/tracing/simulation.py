@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -18,12 +17,13 @@ from scipy.stats import binomtest
 
 from unmask.errors import DataError
 from unmask.tracing.belief import Answer, Belief, begin
+from unmask.tracing.columns import check_columns, read_column
 from unmask.tracing.conclusion import StopRule, Subsets, affordable, conclude, core_set, settles
 from unmask.tracing.dictionary import Dictionary
 from unmask.tracing.memory import MemoryRegister, coded
 from unmask.tracing.models import Model
 from unmask.tracing.questions import Policy, ranked
-from unmask.tracing.tables import as_text
+from unmask.tracing.values import Reading
 
 _BINS = 10  # of the reliability diagram
 
@@ -98,15 +98,24 @@ def bench_of(
         raise DataError(
             f"{targets} targets and {absentees} absent people need a register of so many; it has {table.num_rows}"
         )
+    check_columns(dictionary, table.column_names)
+    # Read with everybody in it: those who are held out may be the ones who tell the day from the month.
+    read = {
+        name: read_column(name, attribute, table[name])
+        for name, attribute in dictionary.used.items()
+        if attribute.kind != "score"
+    }
+    attributes = dictionary.attributes | {name: reading.attribute for name, (_, reading) in read.items()}
     # Of the absent, values that no record has must be answers too.
     opened = {
         name: attribute.model_copy(update={"open": True}) if attribute.kind == "categorical" else attribute
-        for name, attribute in dictionary.attributes.items()
+        for name, attribute in attributes.items()
     }
     believed = dictionary.model_copy(update={"attributes": opened})
     chosen = np.random.default_rng([seed, 0]).permutation(table.num_rows)
     inside = np.sort(chosen[absentees:])
     register = coded(table.take(pa.array(inside)), believed, "simulated")
+    register.notes = (*(note for _, reading in read.values() for note in reading.notes), *register.notes)
     names = tuple(name for name, model in register.models.items() if model.attribute.kind != "score")
     rows = np.random.default_rng([seed, 1]).choice(register.size, targets, replace=False)
     values = [register.models[name].values for name in names]
@@ -117,7 +126,7 @@ def bench_of(
         }
         for codes in register.codes(rows, names).tolist()
     ]
-    texts = {name: _texts(table[name], chosen[:absentees]) for name in names}
+    texts = {name: _texts(*read[name], chosen[:absentees]) for name in names}
     return Bench(
         register,
         {name: _answering(register.models[name], world) for name in names},
@@ -127,12 +136,8 @@ def bench_of(
     )
 
 
-def _texts(column: pa.ChunkedArray, rows: np.ndarray) -> list[str | None]:
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_finite(column), column, None)
-    index, values = as_text(column)
-    listed = values.to_pylist()
-    return [None if place is None else listed[place] for place in index.take(pa.array(rows)).to_pylist()]
+def _texts(index: pa.Array, reading: Reading, rows: np.ndarray) -> list[str | None]:
+    return [None if place is None else reading.values[place] for place in index.take(pa.array(rows)).to_pylist()]
 
 
 def _answering(model: Model, world: World) -> Model:
