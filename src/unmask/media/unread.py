@@ -1,6 +1,7 @@
 """Kinds of pictures and films that are known but not read, so that a refusal can name them and a folder list them."""
 
 import re
+from functools import cache
 from typing import NamedTuple
 
 _RAW_REMEDY = "export it as JPEG or TIFF"
@@ -75,8 +76,6 @@ _KINDS = (
     ),
     _Unread("a Blackmagic raw film", _VIDEO_REMEDY, (".braw",)),
 )
-_BEGINNINGS = [(re.compile(kind.beginning.encode("latin-1"), re.DOTALL), kind) for kind in _KINDS if kind.beginning]
-
 EXTENSIONS = frozenset(extension for kind in _KINDS for extension in kind.extensions)
 
 
@@ -106,4 +105,9 @@ def is_raw_name(path: str) -> bool:
 
 
 def _kind_of(head: bytes) -> _Unread | None:
-    return next((kind for pattern, kind in _BEGINNINGS if pattern.match(head)), None)
+    return next((kind for pattern, kind in _beginnings() if pattern.match(head)), None)
+
+
+@cache  # at the first file that needs it: most runs have none
+def _beginnings() -> list[tuple[re.Pattern[bytes], _Unread]]:
+    return [(re.compile(kind.beginning.encode("latin-1"), re.DOTALL), kind) for kind in _KINDS if kind.beginning]
