@@ -57,6 +57,9 @@ def test_a_name_in_ts_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.ts").write_text("export const G = 'Greeting';\n" * 200)
     (tmp_path / "b.ts").write_bytes(made("mpegts", "libx264"))
     (tmp_path / "c.fasta").write_text("G" * 5000)
+    sentence = b"$GPGGA,092750.000,5321.6802,N,00630.3372,W,1,8,1.03,61.7,M,55.2,M,,*76\n"
+    (tmp_path / "e.log").write_bytes((sentence + b"$GPGSA,A,3,10,07,05,02,29,04,08,13,,,,,1.72,1.03,1.38*0A\n") * 40)
+    (tmp_path / "f.txt").write_bytes((b"G123" + "é".encode("latin-1") * 184) * 40)
     (tmp_path / "d.m2ts").write_bytes(with_time_codes(made("mpegts", "libx264")))
     sources = [source for source in walk([tmp_path]) if isinstance(source, Source)]
     assert [Path(source.path).name for source in sources] == ["b.ts", "d.m2ts"]

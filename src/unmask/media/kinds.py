@@ -122,10 +122,12 @@ def _sniff_stream(head: bytes) -> FileType | None:
 
 def _is_transport_stream(head: bytes) -> bool:
     """Whether packets of a transport stream follow each other. A recording may begin in the middle of one."""
+    if b"\0" not in head and b"\xff" not in head:
+        return False  # text, in which a "G" may well recur: the position logs of receivers do so
     for length in _TS_PACKETS:
         for start in range(min(length, len(head) - (_TS_FEWEST_PACKETS - 1) * length)):
             if head[start] == 0x47 and all(
-                # The sync byte, and a payload, an adaptation field or both; text full of "G" has neither.
+                # The sync byte, and a payload, an adaptation field or both.
                 head[at] == 0x47 and (at + 3 >= len(head) or head[at + 3] & 0x30)
                 for at in range(start, len(head), length)
             ):
