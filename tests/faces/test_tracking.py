@@ -47,6 +47,12 @@ def test_a_missed_person_keeps_the_track_for_a_second(gap: float, number: int) -
     assert tracker.update(gap, [face(110, 100)]) == [number]
 
 
+def test_one_person_in_frames_far_apart_is_one_track() -> None:
+    """A time-lapse, or a gap in the pictures."""
+    tracker = Tracker(patience=1.0)
+    assert [tracker.update(30.0 * i, [face(100 + i, 100)]) for i in range(10)] == [[0]] * 10
+
+
 def test_a_jump_begins_a_track() -> None:
     tracker = Tracker()
     tracker.update(0.0, [face(100, 100)])
@@ -61,7 +67,10 @@ def test_a_sudden_change_of_size_begins_a_track() -> None:
 
 def test_numbers_are_never_used_twice_and_memory_stays_flat() -> None:
     tracker = Tracker(patience=0.5)
-    seen = [tracker.update(float(i), [face(100, 100)])[0] for i in range(50)]
+    seen = []
+    for i in range(50):
+        seen += tracker.update(float(i), [face(100, 100)])
+        tracker.update(i + 0.3, [])
     assert seen == list(range(50))
     assert len(tracker._tracks) == 1
 

@@ -505,6 +505,28 @@ def test_orientation_survives_damage_around_it(exif: bytes, kind: str) -> None:
     assert far_apart(decode(with_exif(kind, exif)), upright) == 0
 
 
+def test_a_chunk_with_a_wrong_checksum_turns_nothing() -> None:
+    chunk = odd.png_chunk(b"eXIf", odd.exif((0x112, 3, 1, 6)), good=False)
+    still = decode_image(samples.taken_in(odd.png_with(saved(picture(), "PNG"), chunk)))
+    assert far_apart(still.pixels, COLOUR) == 0
+    assert set(still.warnings) == {METADATA, UNKNOWN_ORIENTATION}
+
+
+def test_xmp_does_not_turn_a_picture() -> None:
+    """Viewers follow EXIF alone."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    jpeg = odd.jpeg_with(PLAIN_JPEG, (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp))
+    png = odd.png_with(saved(picture(), "PNG"), odd.png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
+    webp = odd.webp_with(saved(picture(), "WEBP", lossless=True), (b"XMP ", xmp), flags=4)
+    for data, pixels in ((jpeg, JPEG_PIXELS), (png, COLOUR), (webp, COLOUR)):
+        assert far_apart(decode(data), pixels) == 0
+
+
+def test_a_palette_that_only_suggests_colours_is_no_pixel() -> None:
+    damaged = odd.png_chunk(b"PLTE", bytes(12), good=False)
+    assert far_apart(decode(odd.png_with(saved(picture(), "PNG"), damaged)), COLOUR) == 0
+
+
 def test_orientation_survives_when_other_metadata_are_left_out() -> None:
     chunks = odd.png_chunk(b"eXIf", odd.exif((0x112, 3, 1, 6))), odd.png_chunk(b"iCCP", b"")
     assert far_apart(decode(odd.png_with(saved(picture(), "PNG"), *chunks)), np.rot90(COLOUR, -1)) == 0
@@ -857,6 +879,12 @@ UNREAD = {
     "photo.dds": b"DDS \x7c\0\0\0" + bytes(20),
     "photo.pcx": b"\x0a\5\1\x08" + bytes(20),
     "photo.sgi": b"\x01\xda\1\1\0\3" + bytes(20),
+    "scan.dpx": b"SDPX" + bytes(20),
+    "scan.cin": b"\x80\x2a\x5f\xd7" + bytes(20),
+    "photo.ras": b"\x59\xa6\x6a\x95" + bytes(20),
+    "photo.xpm": b"/* XPM */\nstatic char",
+    "photo.miff": b"id=ImageMagick",
+    "film.nut": b"nut/multimedia container\0" + bytes(20),
     "photo.bpg": b"BPG\xfb" + bytes(20),
     "photo.qoi": b"qoif" + bytes(20),
     "photo.fits": b"SIMPLE  =                    T",
@@ -877,7 +905,7 @@ UNREAD = {
     "film.swf": b"FWS\x06\x40\0\0\0" + bytes(20),
     "film.r3d": b"\0\0\0\x40RED2" + bytes(20),
 }
-BY_NAME_ONLY = ("photo.tga", "photo.nef", "photo.dng", "film.braw", "film.dv", "film.h264")
+BY_NAME_ONLY = ("photo.pict", "photo.wbmp", "photo.tga", "photo.nef", "photo.dng", "film.braw", "film.dv", "film.h264")
 ORDINARY = {
     "notes.txt": b"P2 is the second player; 10 of 20 points.\n",
     "terrain.hdr": b"ENVI\ndescription = { heights }\nsamples = 100\n",

@@ -91,6 +91,12 @@ def test_unusual_but_right(stamps: list[float], expected: list[int]) -> None:
         assert any(frame.time == pytest.approx(stamp - stamps[0], abs=0.001) for stamp in stamps)
 
 
+def test_it_is_told_how_few_of_very_dense_frames_are_looked_at() -> None:
+    video, frames = watched(odd.stamped([number / 500 for number in range(COUNT)]))
+    assert len(frames) == 1
+    assert video.warnings == ("The file shows 500 frames a second: 1 of 50 frames were looked at.",)
+
+
 def test_frames_that_stand_still_after_a_leap_are_counted_by_their_rate() -> None:
     """The leap itself is no measure of how fast frames follow each other."""
     _, frames = watched(odd.stamped([stamp if stamp < 1 else 500.0 for stamp in REGULAR]))

@@ -605,3 +605,36 @@ def test_an_answer_that_may_be_two_is_refused(answer: str, why: str, tmp_path: P
     )
     result = run("find", table_at(tmp_path / "r.parquet", table), "--dictionary", known, "--answer", answer)
     assert why in str(result.exception)
+
+
+def test_repeated_names_of_columns_are_no_values(tmp_path: Path) -> None:
+    """As where sheets with their headers were joined: the same kinds are guessed as without."""
+    header = "id;born;height;eyes"
+    rows = [f"{n};{1 + n % 28:02}.05.19{60 + n % 30};{150 + n},5;{'blue' if n % 2 else 'brown'}" for n in range(40)]
+    (tmp_path / "plain.csv").write_text("\n".join([header, *rows]))
+    (tmp_path / "joined.csv").write_text("\n".join([header, *rows[:20], header, *rows[20:]]))
+    plain, joined = (
+        profile(read_table(str(tmp_path / name)), str(tmp_path / "register.csv"))
+        for name in ("plain.csv", "joined.csv")
+    )
+    assert joined.dictionary == plain.dictionary and joined.columns == plain.columns
+
+
+def test_identifiers_are_whole_numbers_without_a_fraction(tmp_path: Path) -> None:
+    """pandas writes whole numbers as 5.0 where one was missing."""
+    dictionary = Dictionary.model_validate({"id": "id", "attributes": {"eyes": {"kind": "categorical"}}})
+    (tmp_path / "p.csv").write_text("id,eyes\n" + "".join(f"{n}.0,{n % 3}\n" for n in range(9)))
+    numbers = pa.table({"id": [float(n) for n in range(9)], "eyes": [str(n % 3) for n in range(9)]})
+    pq.write_table(numbers, tmp_path / "p.parquet")
+    in_memory = [coded(read_table(str(tmp_path / name)), dictionary, "x") for name in ("p.csv", "p.parquet")]
+    for register in (*in_memory, over_parquet(tmp_path / "p.parquet", dictionary)):
+        assert register.row("5") >= 0
+        with pytest.raises(DataError):
+            register.row("5.0")
+
+
+def test_profile_shows_nothing_of_what_names_a_person(tmp_path: Path) -> None:
+    rows = [f"{n};Muster{n}, Hans;{'blue' if n % 2 else 'brown'}" for n in range(100)]
+    (tmp_path / "p.csv").write_text("\n".join(["id;name;eyes", *rows, *rows[:3]]))
+    shown = run("profile", tmp_path / "p.csv").output
+    assert "Muster" not in shown and "brown" in shown

@@ -36,6 +36,7 @@ class _Track:
     velocity: np.ndarray  # pixels per second
     looks: np.ndarray | None
     scene: int
+    missed: bool = False  # in the last frame
 
 
 class SceneWatch:
@@ -58,7 +59,8 @@ class Tracker:
     """Gives every face of a video the number of its track. Deterministic; one per video.
 
     Frames must come in order of time. Memory does not grow with the video: a track is forgotten `patience` seconds
-    after its last face.
+    after its last face. Whoever was in the last frame is not forgotten, however long ago that was, as in a time-lapse
+    or after a gap.
     """
 
     def __init__(self, patience: float = 1.0) -> None:
@@ -91,7 +93,9 @@ class Tracker:
         if cut is None:
             cut = pixels is not None and self._scenes.update(pixels)
         self._scene += cut
-        self._tracks = [track for track in self._tracks if time - track.time <= self._patience]
+        self._tracks = [track for track in self._tracks if time - track.time <= self._patience or not track.missed]
+        for track in self._tracks:
+            track.missed = True
         looks = [None if pixels is None else _looks(pixels, face) for face in faces]
         pairs = sorted(
             (-fit, track.number, index, track)
@@ -136,7 +140,7 @@ class Tracker:
             track.velocity = np.zeros(2)
         else:
             track.velocity = 0.5 * track.velocity + 0.5 * (centre - track.centre) / gap
-        track.time, track.centre, track.sides, track.scene = time, centre, sides, self._scene
+        track.time, track.centre, track.sides, track.scene, track.missed = time, centre, sides, self._scene, False
         if looks is not None:
             track.looks = looks if track.looks is None else _unit(0.5 * track.looks + 0.5 * looks)
 

@@ -8,6 +8,7 @@ import importlib
 import io
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from unmask.media.unread import CAMERA_RAW, is_raw_name
 from unmask.media.upright import AS_STORED, Turn, from_exif, is_orientation
 
 _ORIENTATION = 0x0112
+_XMP = ("xmp", "XML:com.adobe.xmp", "Raw profile type xmp")
 _RESOLUTIONS = frozenset({282, 283})  # across and down
 _MAX_SQUEEZE = 0.05
 # What libjpeg says of bytes between the segments of a header, and libtiff of entries in a directory.
@@ -321,16 +323,15 @@ def _damage(complaints: list[str]) -> list[str]:
 def _orientation(picture: ImageFile.ImageFile, data: bytes, known: _Format) -> tuple[Turn, list[str]]:
     """How to turn the picture, and a warning if the file does not tell in a readable way."""
     value: Any = None
-    try:
-        with decoder_boundary(remarks.UNKNOWN_ORIENTATION):
-            value = picture.getexif().get(_ORIENTATION)
-    except Refused:
-        pass
-    if value is None and (exif := known.exif(data)):
-        # Nothing there, or nothing that Pillow could read: that is not the same.
+    if exif := known.exif(data):
         value, is_broken = tiff.orientation(exif)
         if is_broken:
             return AS_STORED, [remarks.UNKNOWN_ORIENTATION]
+    else:
+        for name in _XMP:  # Pillow would take the orientation from there, which viewers do not
+            picture.info.pop(name, None)
+        with suppress(Refused), decoder_boundary(remarks.UNKNOWN_ORIENTATION):
+            value = picture.getexif().get(_ORIENTATION)
     if value is None or is_orientation(value):
         return from_exif(value), []
     return AS_STORED, [remarks.UNKNOWN_ORIENTATION]

@@ -10,6 +10,7 @@ from unmask.media.remarks import SEVERAL
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # bits a sample, by colour type
+_TRUE_COLOUR = (2, 6)
 _COLOUR_KEY_BYTES = {0: range(2, 3), 2: range(6, 7), 3: range(1, 257)}  # length of tRNS, by colour type
 _SRGB_GAMMA = 45455
 
@@ -68,7 +69,8 @@ def without_metadata(data: bytes) -> bytes:
             colour = data[chunk.start + 17]
         length = chunk.end - chunk.start - 12
         is_colour_key = chunk.name == b"tRNS" and length in _COLOUR_KEY_BYTES.get(colour, ()) and chunk.is_whole(data)
-        if is_colour_key or (chunk.name in _CRITICAL and chunk.name != b"IEND"):
+        is_suggestion = chunk.name == b"PLTE" and colour in _TRUE_COLOUR  # of colours, for screens with few
+        if is_colour_key or (chunk.name in _CRITICAL and chunk.name != b"IEND" and not is_suggestion):
             kept.append(data[chunk.start : chunk.end])
     return b"".join(kept) + b"\0\0\0\0IEND\xae\x42\x60\x82"
 
@@ -90,10 +92,16 @@ def colour_key(data: bytes, key: object) -> object:
     return key
 
 
+_UNREADABLE_EXIF = b"?"
+
+
 def exif(data: bytes) -> bytes | None:
     """The content of the EXIF chunk; some programs put a JPEG segment's name before it."""
-    content = next((chunk.content(data) for chunk in chunks(data) if chunk.name == b"eXIf"), None)
-    return content.removeprefix(b"Exif\0\0") if content else None
+    chunk = next((chunk for chunk in chunks(data) if chunk.name == b"eXIf"), None)
+    if chunk is None:
+        return None
+    # With a wrong checksum it says nothing, which is not the same as that it is not there.
+    return chunk.content(data).removeprefix(b"Exif\0\0") if chunk.is_whole(data) else _UNREADABLE_EXIF
 
 
 def density(data: bytes) -> tuple[int, int] | None:

@@ -26,6 +26,11 @@ _MATRICES = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,  # constant luminance: near enough
 }
+_HDR_CURVES = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
+# H.273 (TransferCharacteristics): linear, logarithmic, and digital cinema's. All others are near that of BT.709.
+_RARE_CURVES = frozenset({8, 9, 10, 17})
+# H.273 (ColourPrimaries): unspecified, and those of standard and high definition, which a viewer takes for sRGB's.
+_ORDINARY_PRIMARIES = frozenset({0, 1, 2, 3, 5, 6, 7})
 _UNSPECIFIED_MATRICES = frozenset({0, 2, 3})  # 0 is RGB, which has no matrix
 _FULL_RANGE = 2
 # From this size on, players take video that does not say its matrix for high definition (BT.709).
@@ -130,10 +135,9 @@ class Screen:
         return filled
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        if (
-            frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
-            or frame.color_primaries == ColorPrimaries.BT2020
-        ):
+        if frame.color_trc in _RARE_CURVES:
+            self._warn("The light of the video follows an unusual curve, which was not converted.")
+        elif frame.color_trc in _HDR_CURVES or frame.color_primaries not in _ORDINARY_PRIMARIES:
             light = self._to_ordinary_light(frame)
             if light is not None:
                 return light
@@ -168,7 +172,7 @@ class Screen:
         in.
         """
         curve = frame.color_trc
-        wide = curve in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+        wide = curve in _HDR_CURVES
         try:
             if not wide:
                 frame.color_trc = ColorTrc.BT709  # BT.2020's own curve is the same

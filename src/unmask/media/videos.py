@@ -40,6 +40,8 @@ _MOST_TRACKS_TRIED = 4
 # A video ends early if its last frame lies this far (seconds) before the announced end. Sound often outlasts the
 # pictures by less.
 _EARLY_END = 1.0
+# Frames a second from which it is told how few are looked at: slow motion is stored with up to 240.
+_DENSE = 250
 _TIME_TOLERANCE = 1e-6  # seconds; times are ratios of whole numbers, the sampling grid is floating point
 _UNDECODABLE = "The video is damaged or cut short, and no frame of it can be decoded."
 _BROKEN_OFF = "The video breaks off or has a hole: what could be decoded was looked at."
@@ -227,6 +229,12 @@ class Video:
                 f"{self._frames_sampled} of {self._frames_stored} frames were looked at."
             )
             return
+        shown_for = end - (self._origin or 0.0) + self._clock.last_step
+        if self._frames_stored > _DENSE * shown_for > 0:
+            self._warn(
+                f"The file shows {self._frames_stored / shown_for:.0f} frames a second: "
+                f"{self._frames_sampled} of {self._frames_stored} frames were looked at."
+            )
         # Some containers count a late start in, some do not; this takes the announcement at its most modest.
         missing = 0.0 if self.duration is None else self.duration - (end + max(self._begins, 0.0))
         if missing > max(_EARLY_END, 2 * self._clock.last_step):
@@ -296,6 +304,8 @@ class Video:
                 self._warn_of_damage("Encrypted parts of the video were passed over.")
                 continue
             self._frames_stored += packet.size > 0 and not packet.is_discard
+            if packet.size == 0 and packet.dts is not None:
+                continue  # "the same picture again" (Theora); to the decoder it would be the end
             yield packet
 
     def _warn_of_damage(self, sentence: str) -> None:

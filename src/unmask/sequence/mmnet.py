@@ -377,7 +377,7 @@ def _recovery_loss(recovered: Tensor, shown: Tensor, batch: Batch) -> Tensor:
     # Of the brightness alone and at half the size: the window's convolution would be a third of a step's time.
     small, own = (functional.avg_pool2d(one.float().mean(1, keepdim=True), 2) for one in (found, target))
     with torch.autocast(found.device.type, enabled=False):  # in half precision it is noise
-        similarity = ssim(small, own, window_size=11, padding="valid").mean()
+        similarity = ssim(small, own, window_size=11).mean()
     return absolute + 1 - similarity
 
 

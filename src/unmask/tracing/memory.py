@@ -348,6 +348,8 @@ def identifiers(table: pa.Table, name: str) -> pa.Array:
     """
     try:
         index, texts = as_text(table[name])
+        if pc.all(pc.match_substring_regex(texts, r"^\d+\.0+$")).as_py():  # whole numbers, as pandas writes them
+            texts = pc.replace_substring_regex(texts, r"\.0+$", "")
         ids = texts.take(index)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(

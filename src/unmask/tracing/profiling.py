@@ -550,7 +550,9 @@ def print_profile(console: Console, found: Profile) -> None:
         error = "" if attribute is None else f"{attribute.error:g}"
         if attribute is not None and attribute.spread is not None:
             error += f", spread {attribute.spread:g}"
-        frequent = ", ".join(f"{value} ({count:,})" for value, count in column.frequent[:_LISTED] if count > 1)
+        # Of what names a person nothing is shown, even if several records share it: they may be one person's.
+        shown = () if column.use in ("id", "verify") else column.frequent[:_LISTED]
+        frequent = ", ".join(f"{value} ({count:,})" for value, count in shown if count > 1)
         names = (Shown(safe_text(text)) for text in (column.name, frequent))
         numbers = (f"{column.distinct:,}", f"{column.recorded:.0%}", f"{column.bits:.2f}", error)
         kind = Shown(safe_text(f"{column.kind} ({column.written})" if column.written else column.kind))

@@ -114,7 +114,11 @@ class QueriedRegister:
         check_columns(dictionary, table.columns)
         self.dictionary = dictionary
         self.fingerprint = fingerprint
-        identifier = table[dictionary.id].cast("string").strip().nullif("")
+        identifier = table[dictionary.id]
+        if identifier.type().is_floating():  # whole numbers are written without ".0", as in memory
+            is_whole = identifier == identifier.round()
+            identifier = is_whole.ifelse(identifier.cast("int64").cast("string"), identifier.cast("string"))
+        identifier = identifier.cast("string").strip().nullif("")
         self.size = _size(table.select(identifier.name(_ID)), dictionary.id)
         self.fields: dict[str, Field] = {}
         keys: dict[str, ir.Value] = {}

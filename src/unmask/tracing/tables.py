@@ -169,6 +169,9 @@ def _tidied(path: Path, read: pa.Table, layout: delimited.Layout) -> tuple[pa.Ta
     if repeated is not None:
         notes.append(f"{pc.sum(repeated).as_py()} lines repeat the names of the columns; they are passed over")
         read = read.filter(pc.invert(repeated))
+        # Without the names among the values that are known, by which kinds are guessed.
+        anew = [column.cast(pa.string()).combine_chunks().dictionary_encode() for column in read.columns]
+        read = pa.table([pa.chunked_array([column]) for column in anew], names)
     empty = _rows_where(read, [None] * len(names))
     return (read if empty is None else read.filter(pc.invert(empty))), notes
 
