@@ -17,8 +17,8 @@ from common import finish, parser, portrait, spread
 from unmask.faces.alignment import context_crop
 from unmask.faces.finding import FaceFinder
 from unmask.forgery.fusion import Fused
+from unmask.lab.methods import build
 from unmask.packs import load_pack
-from unmask.training.methods import build
 
 Network = Callable[[np.ndarray], object]
 

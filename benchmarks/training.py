@@ -5,10 +5,10 @@ import time
 import torch
 from common import finish, parser, spread
 
-from unmask.forgery.detector import normalise
-from unmask.sequence.decoding import SEQUENCES
-from unmask.training.engine import make_fabric
-from unmask.training.methods import build
+from unmask.edits.decoding import SEQUENCES
+from unmask.lab.engine import make_fabric
+from unmask.lab.methods import build
+from unmask.networks.contract import normalise
 
 READERS = ("seqfakeformer", "mmnet")
 SIZE, FACES, CELLS = 128, 16, 64

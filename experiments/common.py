@@ -22,18 +22,18 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
-from unmask.data.degradation import downscale
-from unmask.data.held_out import Face
-from unmask.data.manifest import manifest_sha256, read_collection
-from unmask.data.pool import MASK, Pool, PoolPlan
-from unmask.data.store import StoredFace, build_store, read_store
+from unmask.datasets.face_store import StoredFace, build_store, read_store
+from unmask.datasets.manifest import manifest_sha256, read_collection
 from unmask.faces.alignment import context_region, resize
 from unmask.forgery.detector import Detector, Learner
-from unmask.training.engine import fit
-from unmask.training.metrics import seed_interval
-from unmask.training.pairs import Pairs
-from unmask.training.run import Protocol, Run, versions
-from unmask.training.scoring import logits_of
+from unmask.forging.degradation import downscale
+from unmask.lab.detection.feed import Pairs
+from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.pairs_pool import MASK, Pool, PoolPlan
+from unmask.lab.detection.scoring import logits_of
+from unmask.lab.engine import fit
+from unmask.lab.metrics import seed_interval
+from unmask.lab.run import Protocol, Run, versions
 
 MARGIN = 1.4
 Forge = Callable[[np.random.Generator, StoredFace], tuple[np.ndarray, np.ndarray]]
@@ -178,7 +178,7 @@ def score(detector: Detector, faces: Sequence[Face]) -> np.ndarray:
 
 def take_auc(faces: Sequence[Face], logits: np.ndarray, family: str) -> float:
     """AUC of one kind of forgery against all reals."""
-    from unmask.training.metrics import auc
+    from unmask.lab.metrics import auc
 
     rows = [row for row, face in enumerate(faces) if face.family in ("real", family)]
     return auc(np.array([faces[row].label for row in rows]), logits[rows])

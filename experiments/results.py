@@ -16,10 +16,10 @@ from leaderboard import default, page
 from mmnet import page as mmnet
 from titf import page as titf
 
+from unmask.lab.detection.evaluate import Evaluation, table
+from unmask.lab.edits.checks import others_table, own_table
+from unmask.lab.edits.evaluate import reader_table
 from unmask.packs import Card, embedded_packs, load_pack
-from unmask.training.evaluation import Evaluation, table
-from unmask.training.sequence_checks import others_table, own_table
-from unmask.training.sequence_evaluation import reader_table
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """# Results

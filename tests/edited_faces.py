@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unmask.data.manifest import Sample
-from unmask.data.sequence_faces import CELLS, PER_EDIT, Crops, SequenceFaces
-from unmask.sequence.labels import TRACKS, all_sequences, checked
+from unmask.datasets.manifest import Sample
+from unmask.edits.labels import TRACKS, all_sequences, checked
+from unmask.lab.edits.edited_faces import CELLS, PER_EDIT, Crops, SequenceFaces
 
 TRACK = TRACKS["facial_components"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from unmask.data.manifest import Sample, write_manifest
-from unmask.sequence.labels import TRACKS, Track
+from unmask.datasets.manifest import Sample, write_manifest
+from unmask.edits.labels import TRACKS, Track
 
 SIDE = 128
 _WINDOW = (slice(10, 230), slice(50, 270))  # of the portrait: the face, and as much again about it

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from unmask.data.landmarks import FACE_OVAL, LEFT_BROW, LEFT_EYE, LIPS, NOSE, RIGHT_BROW, RIGHT_EYE
-from unmask.data.manifest import Sample
-from unmask.data.store import StoredFace
+from unmask.datasets.face_store import StoredFace
+from unmask.datasets.manifest import Sample
+from unmask.faces.mesh import FACE_OVAL, LEFT_BROW, LEFT_EYE, LIPS, NOSE, RIGHT_BROW, RIGHT_EYE
 
 # Centre and half axes of every region, in units of the picture's side.
 _LAYOUT = (
@@ -106,7 +106,7 @@ def write_store(faces: Sequence[StoredFace], folder: Path) -> Path:
 
 
 def write_twins(faces: Sequence[StoredFace], folder: Path, side: int = 64) -> Path:
-    """Write one twin of every face in the format of `unmask.data.twins`: its picture, smaller and blurred."""
+    """Write one twin of every face in the format of `lab.detection.reconstructions`: smaller and blurred."""
     folder.mkdir(parents=True, exist_ok=True)
     draw = np.zeros((len(faces), 256, 256, 3), np.uint8)
     for row, face in enumerate(faces):

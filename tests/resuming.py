@@ -11,8 +11,8 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor
 
-from unmask.training.engine import Feed, fit
-from unmask.training.run import Run, Settings
+from unmask.lab.engine import Feed, fit
+from unmask.lab.run import Run, Settings
 
 
 class _Killed(Exception):

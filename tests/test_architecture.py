@@ -11,10 +11,15 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "unmask"
 
-# Imports point down this list, or to the rooms that serve everyone.
-RUNTIME = ("cli", "demo", "batch", "inspection", "media", "faces", "sequence", "forgery", "evidence", "packs")
-SERVING = {"", "errors", "files", "interruption", "offline", "packs", "media"}
-LAB = ("tracing", "retrieval", "prompting", "redteam", "training", "data")
+# Imports point down this list. The last are the ground floor, small modules that everybody may import.
+HOUSE = (
+    *("cli", "demo", "batch", "inspection"),
+    *("tracing", "retrieval", "redteam", "federation", "prompting"),
+    *("lab", "forging", "datasets", "edits", "forgery", "faces", "networks", "evidence", "packs", "media"),
+    *("delimited", "files", "interruption", "offline", "parallel", "errors", ""),
+)
+# Rooms that need torch, or that other extras serve: the runtime goes without.
+LAB = ("tracing", "retrieval", "redteam", "federation", "prompting", "lab", "forging", "datasets")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "sklearn", "scipy", "lir", "onnx", "onnxscript", "pandas")
 
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -66,30 +71,16 @@ def own_imports(path: Path) -> list[tuple[str, str | None, bool]]:
     return [found for found in imports(tree) if found[0].split(".")[0] == "unmask"]
 
 
-def is_lab_module(path: Path) -> bool:
-    """Of the lab: in a lab room, or a twin in a runtime room that cannot be imported without torch."""
-    if room_of(module_name(path)) in LAB:
-        return True
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return any(early and module.split(".")[0] in HEAVY for module, _, early in imports(tree))
-
-
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_imports_point_down(path: Path) -> None:
     room = room_of(module_name(path))
     for module, _, _ in own_imports(path):
         target = room_of(module)
-        if target == room or target in SERVING:
+        if target == room or not room:  # `unmask/__init__.py` names what it offers
             continue
-        if room in LAB:
-            # The lab builds on the runtime's rooms, never on the commands above them.
-            assert target not in ("cli", "demo", "batch"), f"{path}: {module}"
-            assert target not in LAB or LAB.index(target) > LAB.index(room), f"{path}: {module} is above {room}"
-        elif target in LAB:
-            assert room == "cli" or is_lab_module(path), f"{path}: the runtime must not import {module} of the lab"
-        elif room:  # `unmask/__init__.py` names what it offers
-            assert room in RUNTIME and target in RUNTIME, f"{path}: neither {room} nor {module} may stand alone"
-            assert RUNTIME.index(target) > RUNTIME.index(room), f"{path}: {module} is above {room}"
+        assert HOUSE.index(target) > HOUSE.index(room), f"{path}: {module} is above {room}"
+        if target in LAB and room not in LAB:
+            assert room == "cli", f"{path}: the runtime must not import {module} of the lab"
 
 
 def test_no_cycles() -> None:
@@ -121,7 +112,7 @@ def test_private_names_stay_in_their_room(path: Path) -> None:
 
 def test_every_room_is_known() -> None:
     rooms = {room_of(name) for name in NAMES}
-    assert rooms <= {*RUNTIME, *SERVING, *LAB}
+    assert rooms <= set(HOUSE)
 
 
 def loaded(code: str) -> set[str]:

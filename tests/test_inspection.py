@@ -17,6 +17,7 @@ from tiny_reader import GAIN, other_scores
 
 import unmask
 from unmask import inspection
+from unmask.edits.labels import place_of
 from unmask.errors import PackError, RefusalCode
 from unmask.evidence.likelihood import PROPOSITIONS
 from unmask.evidence.report import FaceFinding, Report, SequenceFinding, Verdict
@@ -26,7 +27,6 @@ from unmask.forgery.scoring import probability
 from unmask.inspection import Inspector, shell_line
 from unmask.media.sources import Source
 from unmask.packs import Pack, load_pack
-from unmask.sequence.labels import place_of
 
 MakePack = Callable[..., Path]
 

@@ -181,7 +181,7 @@ def test_training_takes_no_options_of_the_other_kind_of_method(
 def reader_run(tmp_path: Path) -> str:
     """What a run of a reader looks like before it is finished."""
     pytest.importorskip("torch")
-    from unmask.training.run import Run, SequenceProtocol
+    from unmask.lab.run import Run, SequenceProtocol
 
     return str(Run(tmp_path / "reader", SequenceProtocol(), "0").folder)
 

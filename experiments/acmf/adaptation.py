@@ -30,13 +30,13 @@ from acmf.sets import (
 from common import Record, as_dict, crop_of, one_thread, paired_table
 from torch import Tensor
 
-from unmask.data.degradation import jpeg
-from unmask.data.store import StoredFace
+from unmask.datasets.face_store import StoredFace
 from unmask.forgery.acmf import ACMF, adapt
 from unmask.forgery.acmf import Arm as Steps
-from unmask.forgery.detector import Batch
-from unmask.training.metrics import auc
-from unmask.training.pairs import batches
+from unmask.forging.degradation import jpeg
+from unmask.lab.detection.feed import batches
+from unmask.lab.metrics import auc
+from unmask.networks.contract import Batch
 
 DETECTOR = Arm(0.5)
 SOURCE: Steps = "source"

@@ -27,8 +27,8 @@ from acmf.sets import (
 )
 from common import Record, as_dict, one_thread, paired_table, score, take_auc
 
-from unmask.data.held_out import Face
 from unmask.forgery.acmf import ACMF, attention_distance
+from unmask.lab.detection.held_out import Face
 
 WITHOUT = "mu = 0"
 ARMS = {WITHOUT: Arm(0.5), "mu = 1": Arm(0.5, consistency=1.0)}

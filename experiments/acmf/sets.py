@@ -3,7 +3,7 @@
 A: the face changed its look a little, went through a decoder whose transposed convolution leaves a checkerboard, and
 was pasted back. B: self-blended faces and swapped ones, without a decoder. C: as A, with a decoder that leaves ringing
 instead; on the validation split alone, to select on. Seams and strange colours are common to all, A's board is not.
-The decoders are stand-ins, see `unmask.data.fingerprints`.
+The decoders are stand-ins, see `unmask.forging.upsampling`.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from common import (
 )
 from torch import Tensor
 
-from unmask.data.blending import blend, blending_mask, change_look, pose_distance, self_blend, swap_face
-from unmask.data.fingerprints import Fingerprint, fingerprint
-from unmask.data.held_out import Face
-from unmask.data.pool import Pool
-from unmask.data.store import StoredFace
+from unmask.datasets.face_store import StoredFace
 from unmask.forgery.acmf import ACMF, Mode, blur, matched_blur_sigma
-from unmask.training.run import Protocol
+from unmask.forging.blending import blend, blending_mask, change_look, pose_distance, self_blend, swap_face
+from unmask.forging.upsampling import Fingerprint, fingerprint
+from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.pairs_pool import Pool
+from unmask.lab.run import Protocol
 
 SIZE = 64
 SOURCES = ("ffhq", "celebamask", "utkface")

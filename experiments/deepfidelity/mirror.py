@@ -34,12 +34,12 @@ from common import (
     train,
 )
 
-from unmask.data.blending import blend, change_look
-from unmask.data.landmarks import region_mask
-from unmask.data.store import StoredFace
+from unmask.datasets.face_store import StoredFace
 from unmask.faces.alignment import context_region
+from unmask.faces.mesh import region_mask
 from unmask.forgery.deepfidelity import DeepFidelity
-from unmask.training.metrics import auc, seed_interval
+from unmask.forging.blending import blend, change_look
+from unmask.lab.metrics import auc, seed_interval
 
 SOURCES = ("ffhq", "celebamask", "utkface")
 EYES = ("right_eye", "left_eye")

@@ -35,12 +35,7 @@ from common import (
 )
 from torch import Tensor
 
-from unmask.data.blending import blending_mask, self_blend
-from unmask.data.degradation import jpeg
-from unmask.data.fingerprints import fingerprint
-from unmask.data.held_out import Face
-from unmask.data.pool import Pool
-from unmask.data.store import StoredFace
+from unmask.datasets.face_store import StoredFace
 from unmask.forgery.deepfidelity import (
     SUPPORT,
     DeepFidelity,
@@ -50,10 +45,15 @@ from unmask.forgery.deepfidelity import (
     fit_regressor,
     frozen_features,
 )
-from unmask.training.engine import shown_to
-from unmask.training.metrics import auc, by_quality, hard_auc, rank_correlation
-from unmask.training.pairs import batches, faces_in_batches
-from unmask.training.run import Protocol
+from unmask.forging.blending import blending_mask, self_blend
+from unmask.forging.degradation import jpeg
+from unmask.forging.upsampling import fingerprint
+from unmask.lab.detection.feed import batches, faces_in_batches
+from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.pairs_pool import Pool
+from unmask.lab.engine import shown_to
+from unmask.lab.metrics import auc, by_quality, hard_auc, rank_correlation
+from unmask.lab.run import Protocol
 
 SOURCES = ("ffhq", "celebamask", "utkface")
 BLEND, BOARD = "self-blends", "checkerboard"

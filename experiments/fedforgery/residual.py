@@ -34,13 +34,13 @@ from common import (
     train,
 )
 
-from unmask.data.blending import blend, blending_mask, pose_distance, swap_face
-from unmask.data.fingerprints import Fingerprint, fingerprint
-from unmask.data.held_out import Face
-from unmask.data.store import StoredFace
-from unmask.forgery.detector import normalise
+from unmask.datasets.face_store import StoredFace
 from unmask.forgery.fedforgery import FedForgery
-from unmask.training.metrics import auc
+from unmask.forging.blending import blend, blending_mask, pose_distance, swap_face
+from unmask.forging.upsampling import Fingerprint, fingerprint
+from unmask.lab.detection.held_out import Face
+from unmask.lab.metrics import auc
+from unmask.networks.contract import normalise
 
 SOURCES = ("ffhq", "celebamask", "utkface")
 FAMILIES = ("swap", "checkerboard", "smooth", "noise", "quantised")

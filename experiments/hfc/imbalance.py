@@ -29,9 +29,9 @@ from common import (
 from hfc.sets import FAMILIES, SIZE, answers, build, classes_of, evenly, faces_of, kinds_of, read_record, settings
 from torch import Tensor
 
-from unmask.forgery.detector import Batch
 from unmask.forgery.hfc import HFC, Rule, class_report
-from unmask.training.metrics import auc
+from unmask.lab.metrics import auc
+from unmask.networks.contract import Batch
 
 PAIRS_A_STEP = {1: 4, 4: 6, 16: 8}  # by how many forged pictures there are for a real one
 BRANCH = "dct"

@@ -1,8 +1,8 @@
 """ForgeryNIR's grid of twelve cells and the step from one modality to the other, on simulated near-infrared faces.
 
-This is a simulation: no picture comes from a near-infrared camera. `unmask.data.near_infrared` gives pictures in
+This is a simulation: no picture comes from a near-infrared camera. `unmask.forging.near_infrared` gives pictures in
 visible light the look of such a camera's, and says by what; four up-sampling operators stand in for the generators
-(`unmask.data.fingerprints`). "single" and "multi" are forgeries from one and from several training epochs of each
+(`unmask.forging.upsampling`). "single" and "multi" are forgeries from one and from several training epochs of each
 generator: here an epoch is a fixed draw of the operator's parameters and its strength, of which "single" has one and
 "multi" four. "std" is clean, "rand" perturbed once, "mix" two to four times.
 
@@ -36,13 +36,13 @@ from common import (
 )
 from hfc.sets import BATCH_PAIRS, SIZE, answers, build, classes_of, evenly, faces_of, perturbed, read_record, settings
 
-from unmask.data.fingerprints import FINGERPRINTS, Fingerprint, fingerprint
-from unmask.data.held_out import Face
-from unmask.data.near_infrared import simulate_nir
-from unmask.data.perturbation import RULES, Rule
-from unmask.data.store import StoredFace
+from unmask.datasets.face_store import StoredFace
 from unmask.forgery.hfc import HFC, class_report
-from unmask.training.metrics import auc
+from unmask.forging.near_infrared import simulate_nir
+from unmask.forging.perturbation import RULES, Rule
+from unmask.forging.upsampling import FINGERPRINTS, Fingerprint, fingerprint
+from unmask.lab.detection.held_out import Face
+from unmask.lab.metrics import auc
 
 BRANCHES = "both"
 Variety = Literal["single", "multi"]

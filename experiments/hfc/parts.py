@@ -39,10 +39,10 @@ from hfc.sets import (
     settings,
 )
 
-from unmask.data.held_out import Face
-from unmask.data.perturbation import RULES, Rule
 from unmask.forgery.hfc import HFC, class_report
-from unmask.training.metrics import auc
+from unmask.forging.perturbation import RULES, Rule
+from unmask.lab.detection.held_out import Face
+from unmask.lab.metrics import auc
 
 WHOLE, EQUAL = "all branches", "equal fusion"
 BRANCHES: dict[str, dict[str, Any]] = {

@@ -1,6 +1,6 @@
 """What the experiments on `hfc` share: four forged families, detectors that start alike, and what they say of classes.
 
-The families stand in for generators; see `unmask.data.fingerprints` and `unmask.data.blending`. "checkerboard" and
+The families stand in for generators; see `unmask.forging.upsampling` and `unmask.forging.blending`. "checkerboard" and
 "ringing" are marks of two decoders all over the picture. "smooth" is local: a low-pass over a single feature of the
 face. "swap" is another subject's face, without a decoder.
 
@@ -21,12 +21,12 @@ import torch
 from common import Forge, reals, settings_of
 from torch import Tensor
 
-from unmask.data.blending import blending_mask, pose_distance, swap_face
-from unmask.data.fingerprints import Fingerprint, fingerprint
-from unmask.data.held_out import Face
-from unmask.data.perturbation import Rule, subset_of
-from unmask.data.store import StoredFace
+from unmask.datasets.face_store import StoredFace
 from unmask.forgery.hfc import HFC
+from unmask.forging.blending import blending_mask, pose_distance, swap_face
+from unmask.forging.perturbation import Rule, subset_of
+from unmask.forging.upsampling import Fingerprint, fingerprint
+from unmask.lab.detection.held_out import Face
 
 SIZE = 64
 BATCH_PAIRS = 4

@@ -27,13 +27,13 @@ from leaderboard.measure import DRAWS, METHODS, MOST, Entry, fused, in_torch, sc
 from leaderboard.page import FAMILIES, NAMES
 from rich.console import Console
 
-from unmask.data.held_out import CONDITIONS, make_pictures, pairing, show
+from unmask.lab.detection.evaluate import families_of
+from unmask.lab.detection.held_out import CONDITIONS, make_pictures, pairing, show
+from unmask.lab.detection.systems import test_twins
+from unmask.lab.detection.train import Workshop, load_run
+from unmask.lab.metrics import auc, resampled
+from unmask.lab.run import Run, versions
 from unmask.packs.card import sha256_of
-from unmask.training.contenders import test_twins
-from unmask.training.evaluation import families_of
-from unmask.training.metrics import auc, resampled
-from unmask.training.recipe import Workshop, load_run
-from unmask.training.run import Run, versions
 
 SHIPPED = "embedded pack"
 MEMBERS = {

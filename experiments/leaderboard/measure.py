@@ -30,20 +30,20 @@ import torch
 from common import command
 from rich.console import Console
 
-from unmask.data.held_out import CONDITIONS, Face, Picture, held_out, make_pictures, pairing, show
-from unmask.data.pool import Twins
-from unmask.data.spectrum import SpectrumClassifier
-from unmask.data.store import StoredFace
+from unmask.datasets.face_store import StoredFace
 from unmask.forgery.fusion import mean_ratio
 from unmask.forgery.mesonet import MesoNet
+from unmask.forgery.spectrum import SpectrumClassifier
+from unmask.lab.detection.evaluate import families_of
+from unmask.lab.detection.held_out import CONDITIONS, Face, Picture, held_out, make_pictures, pairing, show
+from unmask.lab.detection.pairs_pool import Twins
+from unmask.lab.detection.scoring import Scorer, logits_of
+from unmask.lab.detection.systems import test_twins
+from unmask.lab.detection.train import Workshop, load_run
+from unmask.lab.metrics import auc, interval, mean_interval, paired_interval, threshold_at
+from unmask.lab.onnx_pack import write_onnx
+from unmask.lab.run import Protocol, Run, versions
 from unmask.packs.card import sha256_of
-from unmask.training.contenders import test_twins
-from unmask.training.evaluation import families_of
-from unmask.training.export import write_onnx
-from unmask.training.metrics import auc, interval, mean_interval, paired_interval, threshold_at
-from unmask.training.recipe import Workshop, load_run
-from unmask.training.run import Protocol, Run, versions
-from unmask.training.scoring import Scorer, logits_of
 
 METHODS = ("plain", "deepfidelity", "acmf", "hfc", "fedforgery")
 TRIVIAL = ("radial spectrum", "MesoNet, published weights")

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unmask.forgery.detector import Batch
-from unmask.sequence.decoding import SEQUENCES
-from unmask.sequence.reader import SequenceOutput, SequenceReader
-from unmask.sequence.trunks import Trunk, make_trunk, pooled
+from unmask.edits.decoding import SEQUENCES
+from unmask.edits.reader import SequenceOutput, SequenceReader
+from unmask.edits.trunks import Trunk, make_trunk, pooled
+from unmask.networks.contract import Batch
 
 
 class Classifier(SequenceReader):

@@ -8,7 +8,7 @@ from typing import Any
 from common import paired_table
 from mmnet import readers as arms
 
-from unmask.training.metrics import seed_interval
+from unmask.lab.metrics import seed_interval
 
 HEAD = """## MMNet: which parts were edited, in which order
 

@@ -27,19 +27,19 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unmask.data.layouts import read_layout
-from unmask.data.manifest import manifest_sha256
-from unmask.data.sequence_faces import SequenceFaces
-from unmask.data.sequence_sets import Tools
-from unmask.data.sequential import forge_sequences
-from unmask.sequence.labels import place_of
-from unmask.sequence.mmnet import MMNet
-from unmask.sequence.reader import SequenceReader
-from unmask.training.engine import fit
-from unmask.training.methods import build
-from unmask.training.run import Run, SequenceProtocol
-from unmask.training.sequence_evaluation import Told, decodings, evaluate_reader
-from unmask.training.sequences import Edited, faces_between, readings_of, sequence_faces
+from unmask.datasets.layouts import read_layout
+from unmask.datasets.manifest import manifest_sha256
+from unmask.edits.labels import place_of
+from unmask.edits.mmnet import MMNet
+from unmask.edits.reader import SequenceReader
+from unmask.forging.component_edit_set import forge_sequences
+from unmask.forging.seq_deepfake_writer import Tools
+from unmask.lab.edits.edited_faces import SequenceFaces
+from unmask.lab.edits.evaluate import Told, decodings, evaluate_reader
+from unmask.lab.edits.train import Edited, faces_between, readings_of, sequence_faces
+from unmask.lab.engine import fit
+from unmask.lab.methods import build
+from unmask.lab.run import Run, SequenceProtocol
 
 SIZE, COUNT, BATCH = 128, 6000, 16
 TRUNK = {"trunk": "efficientnet_lite0", "weights": "imagenet"}

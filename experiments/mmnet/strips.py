@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from unmask import Inspector
-from unmask.data.layouts import read_layout
+from unmask.datasets.layouts import read_layout
 
 SIDE, GAP, HEAD, FOOT = 160, 10, 26, 34
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unmask.data.held_out import CONDITIONS, make_pictures, pairing, show
 from unmask.forgery.fusion import mean_ratio
-from unmask.training.evaluation import FAMILIES
-from unmask.training.metrics import auc, interval
-from unmask.training.recipe import Workshop, load_run
-from unmask.training.run import Run, versions
-from unmask.training.scoring import family_aucs, logits_of
+from unmask.lab.detection.evaluate import FAMILIES
+from unmask.lab.detection.held_out import CONDITIONS, make_pictures, pairing, show
+from unmask.lab.detection.scoring import family_aucs, logits_of
+from unmask.lab.detection.train import Workshop, load_run
+from unmask.lab.metrics import auc, interval
+from unmask.lab.run import Run, versions
 
 
 def main() -> None:

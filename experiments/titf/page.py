@@ -7,7 +7,7 @@ from typing import Any
 
 from common import paired_table
 
-from unmask.training.metrics import seed_interval
+from unmask.lab.metrics import seed_interval
 
 HEAD = """## Tracing an identity
 

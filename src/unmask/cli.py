@@ -266,7 +266,7 @@ def models(
         from rich.console import Console
         from rich.table import Table
 
-        from unmask.training.methods import describe, method_named
+        from unmask.lab.methods import describe, method_named
 
         chosen = [method_named(method).name] if method else None
         found = describe(chosen)
@@ -332,10 +332,10 @@ def train(
     with _lab("unmask train"):
         from rich.console import Console
 
-        from unmask.training import recipe
-        from unmask.training.methods import input_size, method_named, read_options
-        from unmask.training.run import Protocol, SequenceProtocol
-        from unmask.training.sequences import train_reader
+        from unmask.lab.detection import train as recipe
+        from unmask.lab.edits.train import train_reader
+        from unmask.lab.methods import input_size, method_named, read_options
+        from unmask.lab.run import Protocol, SequenceProtocol
 
         found = method_named(method)
         options, console = read_options(method, settings or ()), Console(stderr=True)
@@ -399,10 +399,10 @@ def evaluate(
     with _lab("unmask evaluate"):
         from rich.console import Console
 
-        from unmask.training.evaluation import evaluate_any, table, write_numbers
-        from unmask.training.recipe import Workshop
-        from unmask.training.sequence_evaluation import evaluate_reader, identity_likeness, read_split, reader_table
-        from unmask.training.sequences import is_reader
+        from unmask.lab.detection.evaluate import evaluate_any, table, write_numbers
+        from unmask.lab.detection.train import Workshop
+        from unmask.lab.edits.evaluate import evaluate_reader, identity_likeness, read_split, reader_table
+        from unmask.lab.edits.train import is_reader
 
         console = Console(stderr=True)
         parts = detector.split(",")
@@ -446,11 +446,11 @@ def compare(
     with _lab("unmask compare"):
         from rich.console import Console
 
-        from unmask.data.held_out import CONDITIONS
-        from unmask.training.comparison import compare_any, comparison_table, write_comparison
-        from unmask.training.recipe import Workshop
-        from unmask.training.sequence_evaluation import compare_readers, readers_table, write_readers
-        from unmask.training.sequences import is_reader
+        from unmask.lab.detection.compare import compare_any, comparison_table, write_comparison
+        from unmask.lab.detection.held_out import CONDITIONS
+        from unmask.lab.detection.train import Workshop
+        from unmask.lab.edits.evaluate import compare_readers, readers_table, write_readers
+        from unmask.lab.edits.train import is_reader
 
         console = Console(stderr=True)
         readers = [any(is_reader(Path(part)) for part in name.split(",")) for name in detectors]
@@ -503,12 +503,12 @@ def export(
     with _lab("unmask export"):
         from rich.console import Console
 
+        from unmask.lab.detection.evaluate import table
+        from unmask.lab.detection.export import ship
+        from unmask.lab.detection.train import Workshop
+        from unmask.lab.edits.export import ship_reader
+        from unmask.lab.edits.train import is_reader
         from unmask.packs.card import is_card
-        from unmask.training.evaluation import table
-        from unmask.training.recipe import Workshop
-        from unmask.training.sequence_shipping import ship_reader
-        from unmask.training.sequences import is_reader
-        from unmask.training.shipping import ship
 
         _check_written("--out", folder / "card.json", data, is_card)
         _check_written("--out", folder / "model.onnx", data, lambda path: is_card(path.with_name("card.json")))
@@ -571,8 +571,8 @@ def forge(
         from rich.console import Console
         from rich.progress import Progress, TaskID
 
-        from unmask.data.forging import forge_folder
-        from unmask.data.sequential import forge_sequences
+        from unmask.forging.component_edit_set import forge_sequences
+        from unmask.forging.forge_set import forge_folder
 
         bars: dict[str, TaskID] = {}
         with Progress(console=Console(stderr=True)) as bar:
@@ -634,8 +634,8 @@ def manifest(
     """Write a data set's manifest as it would be read: labels, families, subjects, splits; to check or to change."""
     _check_written("--out", out, data)
     with _lab("unmask manifest"):
-        from unmask.data.layouts import detect_layout, read_layout
-        from unmask.data.manifest import write_manifest
+        from unmask.datasets.layouts import detect_layout, read_layout
+        from unmask.datasets.manifest import write_manifest
 
         samples, layout = read_layout(data), detect_layout(data)
         write_manifest(samples, out)
@@ -673,8 +673,8 @@ def synthesise(
         from rich.console import Console
         from rich.progress import Progress
 
-        from unmask.data.drifting import forge_drifts
-        from unmask.data.synthesis import synthesise
+        from unmask.forging.mobilestylegan import synthesise
+        from unmask.forging.style_edit_set import forge_drifts
 
         bar = Progress(console=Console(stderr=True))
         task = bar.add_task("drawing faces", total=count)

@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 
 from unmask import __version__
+from unmask.edits.reading import EditReader, EditView
 from unmask.errors import PackError, RefusalCode, Refused
 from unmask.evidence.likelihood import PROPOSITIONS, conclude, decide, is_brief, likelihood_ratio, support
 from unmask.evidence.report import (
@@ -55,7 +56,6 @@ from unmask.media.images import decode_image
 from unmask.media.intake import MediaFile, take_in
 from unmask.media.sources import RefusedSource, Source, display_path
 from unmask.packs import Card, Pack, embedded_packs, load_pack
-from unmask.sequence.reading import EditReader, EditView
 
 # Faces judged in one run of the network: enough to keep it busy, few enough that memory does not matter.
 _BATCH = 8

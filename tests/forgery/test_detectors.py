@@ -14,12 +14,12 @@ from resuming import resumes_as_if_nothing_had_happened
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unmask.data.pool import Pool, PoolPlan
-from unmask.forgery.detector import normalise
-from unmask.training.engine import save_weights
-from unmask.training.export import write_onnx
-from unmask.training.pairs import Pairs
-from unmask.training.run import Protocol
+from unmask.lab.detection.feed import Pairs
+from unmask.lab.detection.pairs_pool import Pool, PoolPlan
+from unmask.lab.engine import save_weights
+from unmask.lab.onnx_pack import write_onnx
+from unmask.lab.run import Protocol
+from unmask.networks.contract import normalise
 
 pytestmark = pytest.mark.lab
 everyone = pytest.mark.parametrize("candidate", DETECTORS, ids=str)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from unmask.forgery.detector import Detector, DetectorOutput, normalise
+from unmask.forgery.detector import Detector, DetectorOutput
 from unmask.forgery.fusion import Fused
 from unmask.forgery.plain import Plain
+from unmask.networks.contract import normalise
 
 pytestmark = pytest.mark.lab
 

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from unmask.data.assets import EFFICIENTNET_LITE0, cache_folder
 from unmask.forgery.detector import DetectorOutput
 from unmask.forgery.plain import Plain
+from unmask.packs.assets import EFFICIENTNET_LITE0, cache_folder
 
 pytestmark = pytest.mark.lab
 

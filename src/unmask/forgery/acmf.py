@@ -23,8 +23,9 @@ from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
 from unmask.errors import DataError
-from unmask.forgery.backbones import PACKAGED, trunk
-from unmask.forgery.detector import Batch, DetectorOutput, Learner
+from unmask.forgery.detector import DetectorOutput, Learner
+from unmask.networks.backbones import PACKAGED, trunk
+from unmask.networks.contract import Batch
 
 Mode = Literal["repo", "signed", "spectral"]
 Scope = Literal["batch", "image", "channel"]

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unmask.errors import DataError
-from unmask.forgery.backbones import load_matching, read_state
-from unmask.forgery.detector import Batch, DetectorOutput, Learner
+from unmask.forgery.detector import DetectorOutput, Learner
+from unmask.networks.backbones import load_matching, read_state
+from unmask.networks.contract import Batch
 
 Scale = Literal["cpu", "small", "base", "large"]
 Target = Literal["two-step", "end-to-end"]

@@ -1,24 +1,15 @@
-"""What every detector of the lab is: one base class, one output, one batch. Lab only: torch.
+"""What every detector of the lab is: one base class, one output. Lab only: torch.
 
 All detectors share the training engine, the run folder, export and one conformance battery (`tests/forgery`); what sets
 a method apart stands in its own module.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-Batch = Mapping[str, Tensor]
-"""What a detector learns from.
-
-`faces` (B, 3, S, S) normalised with the detector's mean and std; `labels` (B,) float, 1 = forged; `masks` (B, 1, m, m)
-in [0, 1], the share of forged pixels, negative = not known; `families` (B,) long, 0 = real, k = the detector's k-th
-generator; `progress` () in [0, 1], how much of the training is done.
-"""
+from unmask.networks.contract import Network, Trainable
 
 
 @dataclass(frozen=True)
@@ -28,44 +19,6 @@ class DetectorOutput:
     logit: Tensor
     map: Tensor
     extras: dict[str, Tensor] = field(default_factory=dict)
-
-
-class Network(nn.Module):
-    """What sees faces.
-
-    `mean` and `std` are the normalisation of its input, RGB in [0, 1]; `size` is the side of its input in pixels, a
-    multiple of `step`, which may be set to another one before training.
-    """
-
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    size: int = 224
-    step: int = 32
-
-
-class Trainable(Network, ABC):
-    """A network that the engine can train."""
-
-    @abstractmethod
-    def training_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the loss, scalars; their sum is minimised. Randomness comes from torch's global generator."""
-
-    def begin(self, batches: Iterable[Batch]) -> None:
-        """Learn what must be known of the training data before the first step; by default nothing.
-
-        Args:
-            batches: finitely many, of the training split alone.
-        """
-
-    def finish(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
-        """Fit what is fitted on the frozen network after the last step; by default nothing.
-
-        Called once, in evaluation mode, without gradients.
-
-        Args:
-            training: finitely many batches of the training split.
-            validation: the validation split's faces once; `masks` are all unknown.
-        """
 
 
 class Detector(Network, ABC):
@@ -80,10 +33,3 @@ class Learner(Detector, Trainable):
     """A detector that can be trained. `windows`: from parts of faces too, at sizes of their own."""
 
     windows: bool = False
-
-
-def normalise(faces: Tensor, detector: Any) -> Tensor:
-    """(faces - mean) / std with a detector's own numbers; faces (B, 3, S, S) in [0, 1]."""
-    mean = torch.tensor(detector.mean, device=faces.device).view(1, 3, 1, 1)
-    std = torch.tensor(detector.std, device=faces.device).view(1, 3, 1, 1)
-    return (faces - mean) / std

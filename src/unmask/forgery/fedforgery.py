@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unmask.forgery.backbones import trunk
-from unmask.forgery.detector import Batch, DetectorOutput, Learner
+from unmask.forgery.detector import DetectorOutput, Learner
+from unmask.networks.backbones import trunk
+from unmask.networks.contract import Batch
 
 _SPREAD = 0.02  # of the first weights and codes
 _FIRST_GAIN = 1 / 40  # of the encoder's last normalisation: brings its outputs to the scale of the codes

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unmask.errors import DataError
-from unmask.forgery.detector import Detector, DetectorOutput, normalise
+from unmask.forgery.detector import Detector, DetectorOutput
+from unmask.networks.contract import normalise
 
 
 class Fused(Detector):

@@ -33,8 +33,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unmask.errors import DataError
-from unmask.forgery.backbones import trunk as timm_trunk
-from unmask.forgery.detector import Batch, DetectorOutput, Learner
+from unmask.forgery.detector import DetectorOutput, Learner
+from unmask.networks.backbones import trunk as timm_trunk
+from unmask.networks.contract import Batch
 
 Branches = Literal["all", "image", "dct", "both"]
 View = Literal["patches", "global"]

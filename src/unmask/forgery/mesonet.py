@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unmask.errors import DataError
-from unmask.forgery.backbones import load_matching
-from unmask.forgery.detector import Batch, DetectorOutput, Learner
+from unmask.forgery.detector import DetectorOutput, Learner
+from unmask.networks.backbones import load_matching
+from unmask.networks.contract import Batch
 
 _BLOCKS = ((8, 3, 2), (8, 5, 2), (16, 5, 2), (16, 5, 4))  # channels, side of the kernel, side of the pooling
 _CHANNELS, _CELLS, _HIDDEN = 16, 8, 16  # after the last block: channels and cells a side; then units

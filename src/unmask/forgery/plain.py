@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unmask.forgery.backbones import PACKAGED, imagenet_state, load_matching, read_state
-from unmask.forgery.detector import Batch, DetectorOutput, Learner
+from unmask.forgery.detector import DetectorOutput, Learner
+from unmask.networks.backbones import PACKAGED, imagenet_state, load_matching, read_state
+from unmask.networks.contract import Batch
 
 View = Literal["rgb", "residual", "both"]
 _STAGES = 5

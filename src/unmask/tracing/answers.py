@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from unmask.data import delimited
+from unmask import delimited
 from unmask.errors import DataError
 from unmask.evidence.report import Report
 from unmask.tracing.dictionary import Dictionary

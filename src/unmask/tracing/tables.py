@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 
-from unmask.data import delimited
+from unmask import delimited
 from unmask.errors import DataError
 from unmask.tracing.values import read_days, read_numbers
 
@@ -107,7 +107,7 @@ def _from_arrow(path: Path) -> pa.Table:
 
 
 def _from_text(path: Path) -> pa.Table:
-    """Delimited text in any layout that `unmask.data.delimited` knows."""
+    """Delimited text in any layout that `unmask.delimited` knows."""
     layout = delimited.layout_of(path)
     if len(layout.names) == 1:
         raise DataError(

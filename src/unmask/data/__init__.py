@@ -1,1 +1,0 @@
-"""Data sets and forgery makers of the lab."""

@@ -1,0 +1,1 @@
+"""Data sets: manifests, the layouts that can be read, prepared faces."""

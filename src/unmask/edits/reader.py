@@ -1,0 +1,52 @@
+"""What every reader of edit sequences is: one base class, one output, one batch. Lab only: torch.
+
+Readers share the training engine, the run folder, the export and one conformance battery (`tests/sequence`).
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from unmask.networks.contract import Trainable
+
+BATCH = ("faces", "sequences", "masks", "unions", "originals", "paired", "progress")
+"""What a batch holds that a reader learns from.
+
+`faces` (B, 3, S, S) normalised with the reader's mean and std; `sequences` (B, 5) long, see `labels`; `masks`
+(B, 5, m, m) in [0, 1], for each of the track's edits the share of pixels it changed, and `unions` (B, 1, m, m), the
+same for all together; both negative where not known; `originals`
+(B, 3, S, S) in [0, 1], the untouched faces; `paired` (B,) float, 1 where the original is known (else it is the face);
+`progress` () in [0, 1], how much of the training is done.
+"""
+
+
+@dataclass(frozen=True)
+class SequenceOutput:
+    """What a reader says.
+
+    `scores` (B, 326): of every sequence of `labels.all_sequences()`, a log-probability up to a constant. `areas`
+    (B, 5, h, w) in logits: where each of the track's edits was made; `recovered` (B, 3, S, S) in [0, 1]: the face as it
+    may have been. The last two are None for a reader that does not say.
+    """
+
+    scores: Tensor
+    areas: Tensor | None = None
+    recovered: Tensor | None = None
+
+
+class SequenceReader(Trainable):
+    """A reader of edit sequences; the engine trains it as it trains detectors."""
+
+    size = 128
+
+    @abstractmethod
+    def forward(self, faces: Tensor) -> SequenceOutput:
+        """Read faces, (B, 3, S, S) normalised."""
+
+    @abstractmethod
+    def greedy(self, faces: Tensor) -> Tensor:
+        """Read faces step by step, the likeliest next edit each time, as SeqFakeFormer does; (B, 5) long.
+
+        An edit may come twice; ids that stand for no edit are ruled out.
+        """

@@ -1,0 +1,1 @@
+"""Forgery makers, and the writers of the sets they make."""

@@ -1,0 +1,170 @@
+"""The faces of a folder of pictures, as the makers of forgeries need them: found, meshed and framed alike. Lab only.
+
+The frame is the square about the largest face of a picture, placed so that the face's centre lies below its middle: a
+crop about the face (`unmask.faces.alignment`), whatever its margin, then begins below a band above the frame.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from unmask.errors import DataError, Refused
+from unmask.faces.alignment import Box, resize
+from unmask.faces.mesh import FaceMesh
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+FFHQ_BOX = (0.22, 0.27, 0.56, 0.58)
+"""Where a generator of FFHQ faces draws the face: x, y, width, height in sides of the picture."""
+CRAMPED = "There is too little of the picture beside or above the face."
+_WINDOW = 2.0  # side of the square over the longer side of the face box, where the picture has room for it
+_MIDDLE = 0.52  # where in the square the face's centre lies at the highest
+_LEAST = 0.9  # as _WINDOW; boxes of faces that fill their picture end at its border
+
+
+@dataclass(frozen=True)
+class SeenFace:
+    """A face in a picture: box (x, y, width, height), five points (5, 2) and mesh (468, 2), in pixels."""
+
+    box: Box
+    landmarks: np.ndarray
+    mesh: np.ndarray
+
+
+Finder = Callable[[np.ndarray], SeenFace | None]
+"""From a picture uint8 (H, W, 3) RGB to its largest face, or None."""
+
+
+@dataclass(frozen=True, eq=False)
+class SourceFace:
+    """A face of the source folder.
+
+    `window` is the frame (left, top, side) in pixels of the source; `mesh` and `landmarks` are in pixels of the frame
+    brought to the set's size; `name` is relative to the folder.
+    """
+
+    path: Path
+    name: str
+    sha256: str
+    person: str
+    window: tuple[int, int, int]
+    mesh: np.ndarray
+    landmarks: np.ndarray
+
+
+def face_finder() -> Finder:
+    """The project's own face detector and mesh.
+
+    Raises:
+        MissingExtraError: the mesh's library is not installed.
+        DataError: the mesh's network cannot be fetched.
+    """
+    from unmask.faces.finding import FaceFinder
+
+    finder, mesh = FaceFinder(), FaceMesh()
+
+    def find(pixels: np.ndarray) -> SeenFace | None:
+        faces = finder.find(pixels)
+        if not faces:
+            return None
+        points = np.asarray(faces[0].landmarks, np.float32)
+        return SeenFace(faces[0].box, points, mesh.find(pixels, points))
+
+    return find
+
+
+def find_faces(
+    source: Path, size: int, people: str, finder: Finder, progress: Progress
+) -> tuple[list[SourceFace], list[tuple[str, str]]]:
+    """The faces of a folder in order of their names, and what was passed over and why.
+
+    Args:
+        source: the folder, searched with its subfolders.
+        size: the set's.
+        people: "file" or "folder": what one person is.
+        finder: finds the faces.
+        progress: told of every file.
+    """
+    from unmask.media.images import decode_image
+    from unmask.media.intake import take_in
+    from unmask.media.sources import RefusedSource, display_path, walk
+
+    faces: list[SourceFace] = []
+    skipped: list[tuple[str, str]] = []
+    first: dict[str, str] = {}
+    entries = list(walk([source]))
+    for done, entry in enumerate(entries, start=1):
+        progress("finding faces", done, len(entries))
+        if isinstance(entry, RefusedSource):
+            skipped.append((entry.path, entry.refusal.message))
+            continue
+        assert entry.file is not None  # as of all files of a folder
+        try:
+            media = take_in(entry)
+            if media.kind != "image":
+                skipped.append((entry.path, "It is no picture."))
+                continue
+            twin = first.setdefault(media.sha256, entry.path)
+            if twin != entry.path:
+                skipped.append((entry.path, f"It is the same file as {twin}."))
+                continue
+            pixels = decode_image(media).pixels
+        except Refused as refusal:
+            skipped.append((entry.path, refusal.message))
+            continue
+        seen = finder(pixels)
+        window = None if seen is None else frame(pixels.shape, seen.box)
+        if seen is None or window is None:
+            skipped.append((entry.path, "No face was found." if seen is None else CRAMPED))
+            continue
+        left, top, side = window
+        name = PurePath(display_path(str(entry.file.relative_to(source))))
+        faces.append(
+            SourceFace(
+                path=entry.file,
+                name=name.as_posix(),
+                sha256=media.sha256,
+                person=name.parts[0] if people == "folder" else name.as_posix(),
+                window=window,
+                mesh=((seen.mesh - (left, top)) * (size / side)).astype(np.float32),
+                landmarks=((seen.landmarks - (left, top)) * (size / side)).astype(np.float32),
+            )
+        )
+    return faces, skipped
+
+
+def frame(shape: tuple[int, ...], box: Box) -> tuple[int, int, int] | None:
+    """The square (left, top, side) about a face; None if there is too little room about it."""
+    height, width = shape[:2]
+    x, y, w, h = box
+    centre, longer = y + h / 2, max(w, h)
+    side = int(min(_WINDOW * longer, width, height, centre / _MIDDLE))
+    if side < _LEAST * longer:
+        return None
+    left = min(max(round(x + w / 2 - side / 2), 0), width - side)
+    top = min(int(centre - _MIDDLE * side), height - side)
+    return left, top, side
+
+
+def framed(face: SourceFace, size: int) -> np.ndarray:
+    """The frame about a face, read anew, uint8 (size, size, 3).
+
+    Raises:
+        DataError: the file has changed or can no longer be read.
+    """
+    from unmask.media.images import decode_image
+    from unmask.media.intake import take_in
+    from unmask.media.sources import Source
+
+    try:
+        media = take_in(Source(face.name, face.path))
+        if media.sha256 != face.sha256:
+            raise DataError(f"{face.path} was changed while the set was made; begin again in another folder")
+        pixels = decode_image(media).pixels
+    except Refused as refusal:
+        raise DataError(f"{face.path} cannot be read any more: {refusal.message}") from refusal
+    left, top, side = face.window
+    return resize(pixels[top : top + side, left : left + side], size)

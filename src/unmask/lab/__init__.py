@@ -1,0 +1,1 @@
+"""The lab: trains, measures, compares and exports."""

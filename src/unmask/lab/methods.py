@@ -1,0 +1,236 @@
+"""The methods by name, each read only when it is asked for: what `unmask train METHOD` can train.
+
+The options of a method are the keyword arguments of its class, so that they are written down once. Lab only: torch.
+"""
+
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from unmask.errors import DataError
+from unmask.networks.contract import Trainable
+
+Value = str | int | float | bool
+_GIVEN = "generators"  # follows from the data, not from the user
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method: where its class stands, where it is published, and whether it detects forgeries or reads edits."""
+
+    name: str
+    module: str
+    cls: str
+    source: str
+    summary: str
+    task: Literal["detection", "sequence"] = "detection"
+
+    def load(self) -> type[Trainable]:
+        """The class."""
+        found: type[Trainable] = getattr(importlib.import_module(self.module), self.cls)
+        return found
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("plain", "unmask.forgery.plain", "Plain", "this project", "one convolutional network and a map"),
+        Method(
+            "deepfidelity",
+            "unmask.forgery.deepfidelity",
+            "DeepFidelity",
+            "Peng et al. 2023, arXiv 2312.04961",
+            "graded fidelity by image quality; transformer with mirrored attention",
+        ),
+        Method(
+            "acmf",
+            "unmask.forgery.acmf",
+            "ACMF",
+            "Liu et al. 2023, arXiv 2307.11438",
+            "masked high frequencies, consistent attention",
+        ),
+        Method(
+            "hfc",
+            "unmask.forgery.hfc",
+            "HFC",
+            "Liu et al. 2022, arXiv 2212.14629",
+            "patches, DCT and descriptors; real or forged first, then by which generator",
+        ),
+        Method(
+            "fedforgery",
+            "unmask.forgery.fedforgery",
+            "FedForgery",
+            "Liu et al. 2022, arXiv 2210.09563",
+            "classifier on what an autoencoder cannot reproduce",
+        ),
+        Method(
+            "mesonet",
+            "unmask.forgery.mesonet",
+            "MesoNet",
+            "Afchar et al. 2018, arXiv 1809.00888",
+            "a small public network, for comparison",
+        ),
+        Method(
+            "seqfakeformer",
+            "unmask.edits.seqfakeformer",
+            "SeqFakeFormer",
+            "Shao et al. 2022, arXiv 2207.02204",
+            "sequence of edits from one scale, step by step",
+            "sequence",
+        ),
+        Method(
+            "mmnet",
+            "unmask.edits.mmnet",
+            "MMNet",
+            "Xia et al. 2023, arXiv 2307.02733",
+            "sequence of edits from three scales and three readings; recovers the face",
+            "sequence",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a method: its name, type ("int", "float", "bool", "str" or the choices) and default."""
+
+    name: str
+    kind: type
+    choices: tuple[str, ...]
+    default: Value
+
+    def read(self, text: str) -> Value:
+        """The value that a text stands for.
+
+        Raises:
+            DataError: it stands for none.
+        """
+        try:
+            if self.kind is bool:
+                return {"true": True, "false": False}[text.lower()]
+            value: Value = self.kind(text)
+        except (ValueError, KeyError):
+            raise DataError(
+                f"{self.name}={text}: not {'true or false' if self.kind is bool else f'a {self.kind.__name__}'}"
+            ) from None
+        if self.choices and value not in self.choices:
+            raise DataError(f"{self.name}={text}: one of {', '.join(self.choices)}")
+        return value
+
+
+def method_named(name: str) -> Method:
+    """The method of a name.
+
+    Raises:
+        DataError: there is none.
+    """
+    if name not in METHODS:
+        raise DataError(f"no method {name!r}; methods are {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def options_of(method: str) -> dict[str, Option]:
+    """The options of a method, by name, in order."""
+    constructor = method_named(method).load().__init__
+    hints = typing.get_type_hints(constructor)
+    found = {}
+    for name, parameter in inspect.signature(constructor).parameters.items():
+        if name in ("self", _GIVEN):
+            continue
+        hint: Any = hints[name]
+        choices: tuple[Any, ...] = ()
+        if typing.get_origin(hint) is Literal:
+            choices = typing.get_args(hint)
+            hint = type(choices[0])
+        assert not isinstance(hint, types.UnionType), f"{method}: option {name} must be of one simple type"
+        found[name] = Option(name, hint, choices, parameter.default)
+    return found
+
+
+def read_options(method: str, settings: Sequence[str]) -> dict[str, Value]:
+    """Options from texts "name=value".
+
+    Raises:
+        DataError: no such option, or not a value of it.
+    """
+    known, chosen = options_of(method), {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or name not in known:
+            raise DataError(f"{setting!r}: not NAME=VALUE with an option of {method}: {', '.join(known)}")
+        chosen[name] = known[name].read(text)
+    return chosen
+
+
+def build(
+    method: str,
+    options: Mapping[str, Value] = types.MappingProxyType({}),
+    generators: Sequence[str] = (),
+    size: int | None = None,
+) -> Trainable:
+    """A new detector or reader.
+
+    Args:
+        method: its name.
+        options: of the method, by name; the others are at their defaults.
+        generators: the forged families it is to learn, in the order of a batch's `families`.
+        size: side of its input; by default the method's own.
+
+    Raises:
+        DataError: no such method, no such option, or a size that the network cannot take.
+    """
+    made = method_named(method).load()
+    unknown = sorted(set(options) - set(options_of(method)))
+    if unknown:
+        raise DataError(f"{method} has no option {', '.join(unknown)}; options are {', '.join(options_of(method))}")
+    given: dict[str, Any] = (
+        {_GIVEN: tuple(generators)} if _GIVEN in inspect.signature(made.__init__).parameters and generators else {}
+    )
+    detector = made(**options, **given)
+    if size is not None:
+        if size % detector.step:
+            raise DataError(f"size {size}: {method} takes multiples of {detector.step}")
+        detector.size = size
+    return detector
+
+
+def input_size(method: str, options: Mapping[str, Value]) -> int:
+    """Side in pixels of the faces that a method sees with some options."""
+    return _offline(method, options).size
+
+
+def _offline(method: str, options: Mapping[str, Value] = types.MappingProxyType({})) -> Trainable:
+    """A detector with random weights: nothing is fetched."""
+    return build(method, {**options, **({"weights": "none"} if "weights" in options_of(method) else {})})
+
+
+def describe(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """All methods, or some: name, summary, source, input size, trainable parameters and options, ready for JSON."""
+    found = []
+    for name in names or METHODS:
+        method, detector = method_named(name), _offline(name)
+        options = [
+            {
+                "name": option.name,
+                "values": ", ".join(option.choices) or {"str": "text", "bool": "true, false"}.get(kind, kind),
+                "default": str(option.default).lower() if option.kind is bool else option.default,
+            }
+            for option in options_of(name).values()
+            for kind in [option.kind.__name__]
+        ]
+        found.append(
+            {
+                "name": name,
+                "summary": method.summary,
+                "source": method.source,
+                "task": method.task,
+                "size": detector.size,
+                "parameters": sum(p.numel() for p in detector.parameters() if p.requires_grad),
+                "options": options,
+            }
+        )
+    return found

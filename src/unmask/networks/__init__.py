@@ -1,0 +1,1 @@
+"""What every network of the lab is built on."""
