@@ -167,7 +167,7 @@ def _tidied(path: Path, read: pa.Table, layout: delimited.Layout) -> tuple[pa.Ta
     read = pa.table(kept, names)
     repeated = _rows_where(read, names)
     if repeated is not None:
-        notes.append(f"{pc.sum(repeated).as_py()} lines repeat the names of the columns; they are passed over")
+        notes.append(f"lines that repeat the names of the columns are passed over: {pc.sum(repeated).as_py()}")
         read = read.filter(pc.invert(repeated))
         # Without the names among the values that are known, by which kinds are guessed.
         anew = [column.cast(pa.string()).combine_chunks().dictionary_encode() for column in read.columns]
