@@ -24,9 +24,10 @@ from unmask.evidence.report import FaceFinding, Report, SequenceFinding, Verdict
 from unmask.evidence.schema import report_schema
 from unmask.faces.alignment import context_crop
 from unmask.forgery.scoring import probability
-from unmask.inspection import Inspector, shell_line
+from unmask.inspection import Inspector
 from unmask.media.sources import Source
 from unmask.packs import Pack, load_pack
+from unmask.provenance import shell_line
 
 MakePack = Callable[..., Path]
 

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from unmask.packs.card import Calibration, CalibrationBin, Card, Metric, OperatingPoint, sha256_of
+from unmask.packs.card import Calibration, CalibrationBin, Card, Metric, OperatingPoint
+from unmask.provenance import sha256_of
 
 
 def make_card(size: int, sha256: str) -> Card:

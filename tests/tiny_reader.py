@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_pack import make_card
 
 from unmask.edits.labels import TRACKS, all_sequences, place_of
-from unmask.packs.card import Card, Reading, sha256_of
+from unmask.packs.card import Card, Reading
+from unmask.provenance import sha256_of
 
 GAIN = 20.0
 TOLD = (1, 2)

@@ -33,7 +33,7 @@ from unmask.lab.detection.systems import test_twins
 from unmask.lab.detection.train import Workshop, load_run
 from unmask.lab.metrics import auc, resampled
 from unmask.lab.run import Run, versions
-from unmask.packs.card import sha256_of
+from unmask.provenance import sha256_of
 
 SHIPPED = "embedded pack"
 MEMBERS = {

@@ -43,7 +43,7 @@ from unmask.lab.detection.train import Workshop, load_run
 from unmask.lab.metrics import auc, interval, mean_interval, paired_interval, threshold_at
 from unmask.lab.onnx_pack import write_onnx
 from unmask.lab.run import Protocol, Run, versions
-from unmask.packs.card import sha256_of
+from unmask.provenance import sha256_of
 
 METHODS = ("plain", "deepfidelity", "acmf", "hfc", "fedforgery")
 TRIVIAL = ("radial spectrum", "MesoNet, published weights")

@@ -7,12 +7,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from unmask._version import __version__
 from unmask.offline import contact_nobody
 
 if TYPE_CHECKING:
     from unmask.inspection import Inspector, inspect
 
-__version__ = "0.1.0"
 __all__ = ["Inspector", "__version__", "inspect"]
 
 contact_nobody()

@@ -12,23 +12,20 @@ looked before. That explains, and changes no verdict.
 """
 
 import math
-import platform
-import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 
-from unmask import __version__
+from unmask._version import __version__
 from unmask.edits.reading import EditReader, EditView
 from unmask.errors import PackError, RefusalCode, Refused
 from unmask.evidence.likelihood import PROPOSITIONS, conclude, decide, is_brief, likelihood_ratio, support
@@ -56,6 +53,7 @@ from unmask.media.images import decode_image
 from unmask.media.intake import MediaFile, take_in
 from unmask.media.sources import RefusedSource, Source, display_path
 from unmask.packs import Card, Pack, embedded_packs, load_pack
+from unmask.provenance import library_versions, shell_line
 
 # Faces judged in one run of the network: enough to keep it busy, few enough that memory does not matter.
 _BATCH = 8
@@ -369,7 +367,7 @@ class Inspector:
 
     def _tool(self, source: Source | RefusedSource) -> Tool:
         command = _command(self._given, self.frames_per_second, source, self.options["edit_pack"])
-        return Tool(version=__version__, options=self.options, libraries=_libraries(), command=command)
+        return Tool(version=__version__, options=self.options, libraries=library_versions(_LIBRARIES), command=command)
 
 
 _Found = tuple[Media, list[FaceFinding], list[bytes], list[tuple[bytes, ...]]]
@@ -632,17 +630,6 @@ class _Clock:
         }
 
 
-@cache
-def _libraries() -> dict[str, str]:
-    """Versions of the libraries that decide what comes out."""
-    versions = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        # OpenCV comes under several names; a distributor may have put another one in its place.
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
-
-
 def _command(
     packs: Iterable[str], frames_per_second: float, source: Source | RefusedSource, edit_pack: str | None
 ) -> str:
@@ -657,18 +644,6 @@ def _command(
     if path.startswith("-") and path != "-":
         words.append("--")
     return shell_line([*words, path])
-
-
-def shell_line(words: Iterable[str]) -> str:
-    """Quote words for a POSIX shell; bytes of file names that are not UTF-8 as $'\\xff' (bash, zsh, ksh)."""
-    return " ".join(_quote(word) for word in words)
-
-
-def _quote(word: str) -> str:
-    if not any("\udc80" <= letter <= "\udcff" for letter in word):
-        return shlex.quote(word)
-    text = word.replace("\\", "\\\\").replace("'", "\\'")
-    return "$'" + "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text) + "'"
 
 
 @cache

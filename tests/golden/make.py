@@ -21,7 +21,7 @@ from PIL import Image
 
 import unmask
 from unmask.packs import embedded_packs, load_pack
-from unmask.packs.card import sha256_of
+from unmask.provenance import sha256_of
 
 FOLDER = Path(__file__).resolve().parent
 PORTRAIT = Path(unmask.__file__).parent / "demo" / "astronaut.jpg"

@@ -14,7 +14,8 @@ from unmask.forgery.plain import Plain
 from unmask.lab.onnx_pack import parity, with_numbers, write_onnx
 from unmask.networks.contract import normalise
 from unmask.packs import Pack, load_pack
-from unmask.packs.card import OperatingPoint, sha256_of
+from unmask.packs.card import OperatingPoint
+from unmask.provenance import sha256_of
 
 pytestmark = pytest.mark.lab
 

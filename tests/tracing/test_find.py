@@ -14,7 +14,7 @@ from trace_cli import refusal, run, write_people
 from typer.testing import CliRunner
 
 from unmask import cli
-from unmask.tracing import commands
+from unmask.cli import trace as commands
 from unmask.tracing.report import TraceReport
 from unmask.tracing.synthetic import Recipe, table_of
 

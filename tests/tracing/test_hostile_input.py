@@ -13,8 +13,8 @@ from trace_cli import refused, run
 from typer.testing import CliRunner, Result
 
 from unmask import cli
+from unmask.cli import trace as commands
 from unmask.files import whole
-from unmask.tracing import commands
 from unmask.tracing.report import TraceReport
 
 DICTIONARY = """id = "id"

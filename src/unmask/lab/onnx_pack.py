@@ -17,7 +17,8 @@ from unmask.forgery.detector import Detector
 from unmask.lab.run import Run, versions
 from unmask.networks.contract import normalise
 from unmask.packs import Pack, load_pack
-from unmask.packs.card import Calibration, Card, Metric, OperatingPoint, sha256_of
+from unmask.packs.card import Calibration, Card, Metric, OperatingPoint
+from unmask.provenance import sha256_of
 
 _SMALL = 64  # tensors with fewer numbers stay float32: halving them saves nothing
 

@@ -2,16 +2,14 @@
 
 import csv
 import json
-import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import unmask
 from unmask.errors import DataError
+from unmask.provenance import library_versions
 
 Kind = TypeVar("Kind", bound="Settings")
 _LIBRARIES = (
@@ -91,13 +89,7 @@ class SequenceProtocol(Settings):
 
 def versions(*more: str) -> dict[str, str]:
     """Versions of Python and of the libraries that matter to a number, and of `more`."""
-    found = {"unmask": unmask.__version__, "python": platform.python_version()}
-    for name in (*_LIBRARIES, *more):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return library_versions((*_LIBRARIES, *more), unmask=True)
 
 
 def read_settings(folder: Path, kind: type[Kind]) -> Kind:

@@ -3,7 +3,6 @@
 A pack is a folder `NAME/` with `model.onnx` and `card.json`. The card is complete or the pack is refused.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -205,9 +204,3 @@ def is_card(path: Path) -> bool:
     except PackError:
         return False
     return True
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal, read in blocks."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

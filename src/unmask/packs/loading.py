@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from unmask.errors import PackError
-from unmask.packs.card import Card, sha256_of
+from unmask.packs.card import Card
+from unmask.provenance import sha256_of
 
 _EMBEDDED = Path(__file__).parent
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from unmask.datasets.face_store import read_store
 from unmask.lab.detection.train import Workshop, load_run, train
 from unmask.lab.run import Protocol, Run
-from unmask.packs.card import sha256_of
+from unmask.provenance import sha256_of
 
 pytestmark = pytest.mark.lab
 

@@ -38,7 +38,7 @@ from unmask.lab.detection.scoring import family_aucs, logits_of
 from unmask.lab.engine import fit, make_fabric
 from unmask.lab.methods import build, options_of
 from unmask.lab.run import Protocol, Run
-from unmask.packs.card import sha256_of
+from unmask.provenance import sha256_of
 
 _TWINNED_PER_SOURCE = 420
 

@@ -35,7 +35,8 @@ from unmask.lab.onnx_pack import write_onnx
 from unmask.lab.run import SequenceProtocol, data_of, versions
 from unmask.networks.contract import normalise
 from unmask.packs import Pack, load_pack
-from unmask.packs.card import Card, Reading, sha256_of
+from unmask.packs.card import Card, Reading
+from unmask.provenance import sha256_of
 
 _FALSE = 0.05  # of faces without a local edit, of any kind, that may be said to have some
 _MISSED = 0.05  # of edited faces that may be said to have none

@@ -24,7 +24,7 @@ from unmask.lab.engine import fit, make_fabric
 from unmask.lab.methods import build, options_of
 from unmask.lab.run import Run, SequenceProtocol, read_settings
 from unmask.networks.contract import Network, normalise
-from unmask.packs.card import sha256_of
+from unmask.provenance import sha256_of
 
 
 @dataclass(frozen=True)

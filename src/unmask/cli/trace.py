@@ -1,6 +1,5 @@
 """`unmask trace`: one command per question about who it is. What a command needs is imported only when it runs."""
 
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from unmask.errors import DataError, MissingExtraError
+from unmask.cli.options import command_line, extra
+from unmask.errors import DataError
 from unmask.files import Output, check_outputs, whole
 
 if TYPE_CHECKING:
@@ -30,17 +30,6 @@ JsonOption = Annotated[str | None, typer.Option(metavar="FILE|-", help="Write th
 SeedOption = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 Engine = Literal["memory", "duckdb", "spark"]
 PolicyName = Literal["info_gain", "ec2", "two_step", "static", "random", "fixed"]
-
-
-@contextmanager
-def _extra() -> Iterator[None]:
-    """Turn a missing library into one line that names the extra."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("unmask"):
-            raise
-        raise MissingExtraError("trace", "unmask trace") from error
 
 
 @app.command()
@@ -89,7 +78,7 @@ def find(
     On a terminal and without --answer it asks; otherwise it answers once. Exit code 0: settled (identified, a set of
     candidates, not in the register); 1: not settled; 2: wrong usage or data; 130: interrupted.
     """
-    with _extra():
+    with extra("trace", "unmask trace"):
         from unmask.interruption import Interruption
         from unmask.tracing.case import Opened, case_file, now
         from unmask.tracing.conclusion import StopRule
@@ -141,7 +130,7 @@ def find(
                 raise typer.Exit(130) from None
             purpose = kept.opened.purpose if kept is not None else purpose
         with console.status("looking for what it rests on") if console.is_terminal else nullcontext():
-            report = inquiry.report(register, mark, shlex.join(["unmask", *sys.argv[1:]]), purpose)
+            report = inquiry.report(register, mark, command_line(), purpose)
         if html is not None:
             from unmask.tracing.page import write_page
 
@@ -172,7 +161,7 @@ def profile(
     ] = None,
 ) -> None:
     """Guess what the columns are and how often answers err, or learn the latter; write a data dictionary to edit."""
-    with _extra():
+    with extra("trace", "unmask trace"):
         from unmask.tracing import profiling
         from unmask.tracing.dictionary import dictionary_text, read_dictionary
         from unmask.tracing.memory import coded
@@ -217,7 +206,7 @@ def audit(
     seed: SeedOption = 0,
 ) -> None:
     """How few facts single people out, and which: to argue for collecting less."""
-    with _extra():
+    with extra("trace", "unmask trace"):
         from dataclasses import asdict
 
         from unmask.tracing import audit as auditing
@@ -271,7 +260,7 @@ def simulate(
     seed: SeedOption = 0,
 ) -> None:
     """Try tracing on people of the register who answer with errors: how often it is right, wrong, or says so."""
-    with _extra():
+    with extra("trace", "unmask trace"):
         from dataclasses import asdict
 
         from unmask.tracing import simulation
@@ -323,7 +312,7 @@ def deduplicate(
     seed: SeedOption = 0,
 ) -> None:
     """Find records of the same person, which would share the belief and never be told apart, and keep one of each."""
-    with _extra():
+    with extra("trace", "unmask trace"):
         from unmask.tracing import deduplication
         from unmask.tracing.dictionary import dictionary_text
         from unmask.tracing.tables import read_table
@@ -357,7 +346,7 @@ def generate(
     seed: SeedOption = 0,
 ) -> None:
     """Make a register of people who do not exist (tit1000), for trials: 20 attributes that depend on one another."""
-    with _extra():
+    with extra("trace", "unmask trace"):
         from unmask.tracing import synthetic
         from unmask.tracing.dictionary import dictionary_text
 

@@ -1,0 +1,65 @@
+"""The command line: one command per question. What a command needs is imported only when it runs.
+
+Exit codes: 0 every file was inspected, 1 some were refused, 2 wrong usage or installation, 130 interrupted.
+"""
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from unmask._version import __version__
+from unmask.cli import data, inspect, lab, trace
+from unmask.errors import UnmaskError
+
+app = typer.Typer(
+    name="unmask",
+    help="Visual-identity forensics: was this face forged, where, and how sure may one be?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for command in (
+    *(inspect.inspect, inspect.demo, inspect.packs),
+    *(lab.models, lab.train, lab.evaluate, lab.compare, lab.export),
+    *(data.forge, data.manifest, data.synthesise),
+):
+    app.command()(command)
+app.add_typer(trace.app, name="trace")
+
+
+def main() -> None:
+    """Entry point: run a command; a mistake in how it was called ends in one line and exit code 2."""
+    try:
+        app()
+    except UnmaskError as error:
+        from unmask.evidence.terminal import safe_text
+
+        print(f"unmask: {safe_text(str(error))}", file=sys.stderr)  # it may quote a file
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        print(f"unmask: cannot write ({error.strerror}): make room and run again", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what standard output still holds cannot be written either
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"unmask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,266 @@
+"""`unmask inspect`, `demo` and `packs`: was a face forged, where, and how sure may one be?"""
+
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unmask._version import __version__
+from unmask.cli.options import PackOption, command_line
+from unmask.errors import DataError, Refused
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from unmask.evidence.jsonl import Done
+    from unmask.inspection import Inspection, Inspector
+    from unmask.media.sources import RefusedSource, Source
+
+
+def inspect(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help='Pictures, videos, folders, or "-" for standard input.')
+    ],
+    json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write one JSON report per line.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML page.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the --json file: skip what it already holds.")
+    ] = False,
+    pack: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FOLDER",
+            help="Forgery detector: an embedded pack or a folder; plain if left out. The first decides; repeat it for "
+            "second opinions.",
+        ),
+    ] = None,
+    edits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER|none",
+            help="Reader of edits for faces that are not judged authentic; mmnet if left out.",
+        ),
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.01, max=1000.0, help="Sampled frames per second of video.")] = 5.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table and no progress bar.")] = False,
+) -> None:
+    """Was a face forged, where, and how sure may one be? Pictures, videos and whole folders.
+
+    Exit code 0: all files were inspected; 1: some were refused; 2: wrong usage; 130: interrupted.
+    """
+    if resume and (json is None or json == "-"):
+        raise typer.BadParameter("--resume continues a file: give it with --json FILE")
+    _check_outputs(paths, json, html, resume)
+
+    from unmask.evidence.report import Verdict
+    from unmask.inspection import EDIT_PACK, Inspector
+    from unmask.interruption import Interruption
+    from unmask.media.sources import walk
+
+    options: dict[str, Any] = {
+        "forgery_pack": pack or ["plain"],
+        "frames_per_second": fps,
+        "edit_pack": EDIT_PACK if edits is None else None if edits == "none" else edits,
+    }
+    inspector = Inspector(**options)
+    finished = refused = 0
+    with ExitStack() as stack:
+        interruption = stack.enter_context(Interruption())
+        writers: list[Callable[[Inspection], None]] = []
+        sources: Iterator[Source | RefusedSource] = walk(paths)
+        if json is not None:
+            from unmask.evidence.jsonl import JsonLines, settings_of
+
+            settings = settings_of(inspector.options, inspector.packs)
+            lines = stack.enter_context(JsonLines(json, resume=resume, settings=settings))
+            writers.append(lambda done: lines.write(done.report))
+            if resume:
+                sources = _not_done(sources, lines.done)
+                others = ", ".join(sorted(lines.versions - {__version__}))
+                if others:
+                    print(f"unmask: {json} was begun by version {others}; this is {__version__}", file=sys.stderr)
+        if html is not None:
+            from unmask.evidence.html import HtmlReport
+
+            page = stack.enter_context(HtmlReport(html, inspector.cards, command=command_line()))
+            if resume:
+                for report in lines.finished():  # their pictures are not in the JSON lines
+                    page.add(report)
+            writers.append(lambda done: page.add(done.report, done.pictures, done.strips))
+        tables = not quiet and json != "-"
+        console, progress_console = _consoles(tables, progress=not quiet)
+        if tables:
+            from unmask.evidence.terminal import TerminalReport
+
+            table = stack.enter_context(TerminalReport(console))
+            writers.append(lambda done: table.add(done.report))
+        report_progress = stack.enter_context(_progress(progress_console, paths))
+        results = _examine(sources, inspector, options, jobs, html is not None, report_progress)
+        try:
+            for done in stack.enter_context(closing(results)):
+                with interruption.held_back():
+                    for write in writers:
+                        write(done)
+                    finished += 1
+                    refused += done.report.verdict is Verdict.REFUSED
+                    report_progress(float(finished))
+        except KeyboardInterrupt:
+            results.close()
+            print(f"unmask: interrupted; files finished: {finished}", file=sys.stderr)
+            raise typer.Exit(130) from None
+    if not finished:
+        why = f"{json} already holds all there is" if resume else "no pictures or videos there"
+        print(f"unmask: nothing to do: {why}", file=sys.stderr)
+    raise typer.Exit(1 if refused else 0)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the pictures and the report.")] = Path(
+        "unmask-demo"
+    ),
+    pack: PackOption = "plain",
+) -> None:
+    """Inspect a real photograph and a forgery made from it on the spot, and write the HTML report."""
+    from unmask.demo import run_demo
+
+    run_demo(out, pack)
+
+
+def packs(
+    json: Annotated[bool, typer.Option("--json", help="Print the whole cards as JSON.")] = False,
+) -> None:
+    """List the embedded model packs: what they are for, their licence, limits and measured figures."""
+    import dataclasses
+    import json as serialiser
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from unmask.packs import embedded_packs, load_pack
+
+    cards = [load_pack(name).card for name in embedded_packs()]
+    if json:
+        print(serialiser.dumps([dataclasses.asdict(card) for card in cards], indent=1, ensure_ascii=False))
+        return
+    for card in cards:
+        table = Table(title=escape(f"{card.name} {card.version}"), title_justify="left", show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for name in ("task", "description", "licence", "origin", "training_data"):
+            table.add_row(name.replace("_", " "), escape(getattr(card, name)))
+        for limit in card.limits:
+            table.add_row("limit", escape(limit))
+        for metric in card.metrics:
+            interval = "" if metric.low is None or metric.high is None else f" [{metric.low:.3f}, {metric.high:.3f}]"
+            table.add_row(
+                f"{metric.name}, {metric.condition}", escape(f"{metric.value:.3f}{interval} on {metric.dataset}")
+            )
+        table.add_row("sha256", card.sha256)
+        Console().print(table)
+
+
+def _check_outputs(paths: list[str], json: str | None, html: Path | None, resume: bool) -> None:
+    """Refuse outputs that would overwrite an input, one another, or what is not ours, before anything is read."""
+    from unmask.files import Output, check_outputs
+    from unmask.media.kinds import MEDIA_EXTENSIONS
+
+    for option, place in (("--json", json), ("--html", html)):
+        if place is not None and Path(place).suffix.lower() in MEDIA_EXTENSIONS:
+            raise DataError(f"{option} {place}: this is how a picture or video is called; give another name")
+    outputs = []
+    if json is not None and json != "-":
+        remedy = "continue it with --resume, give another name, or move it away"
+        outputs.append(Output("--json", Path(json), lambda _: resume, not resume, remedy))
+    if html is not None:
+        from unmask.evidence.html import is_html_report, part_of
+
+        if str(html) == "-":
+            raise typer.BadParameter("--html writes a file; only --json can go to standard output")
+        outputs += [Output("--html", place, is_html_report) for place in (html, part_of(html))]
+    check_outputs(outputs, paths)
+
+
+def _examine(
+    sources: "Iterable[Source | RefusedSource]",
+    inspector: "Inspector",
+    options: dict[str, Any],
+    jobs: int,
+    pictures: bool,
+    progress: Callable[[float], None],
+) -> "Generator[Inspection, None, None]":
+    """One file is inspected right here; many go to worker processes, so that a crash costs no more than its file."""
+    from unmask.batch import Batch, examine_safely
+    from unmask.media.sources import Source
+
+    remaining = iter(sources)
+    first = list(islice(remaining, 2))
+    if len(first) == 1 and isinstance(first[0], Source):
+        yield examine_safely(inspector, first[0], pictures=pictures, progress=progress)
+    elif first:
+        batch = Batch(inspector, options, jobs, pictures)
+        with closing(batch.run(chain(first, remaining))) as results:
+            yield from results
+
+
+def _not_done(sources: "Iterable[Source | RefusedSource]", done: "Done") -> "Iterator[Source | RefusedSource]":
+    """The sources that no finished report speaks of; a file that has changed since is inspected again."""
+    from unmask.evidence.jsonl import place_of
+    from unmask.media.intake import take_in
+    from unmask.media.sources import Source
+
+    places = {place for place, _ in done}
+    for source in sources:
+        place = place_of(source.path)
+        if place in places:
+            sha256 = None
+            if isinstance(source, Source):
+                try:
+                    sha256 = take_in(source).sha256
+                except Refused:
+                    sha256 = None
+            if (place, sha256) in done:
+                continue
+        yield source
+
+
+def _consoles(table: bool, progress: bool) -> "tuple[Console | None, Console | None]":
+    """The consoles for the table and for the progress bar; the latter only if there is a terminal to draw it on."""
+    progress = progress and sys.stderr.isatty()
+    if not table and not progress:
+        return None, None
+    from rich.console import Console
+
+    out = Console()
+    if not progress:
+        return out, None
+    # On one terminal the table must scroll above the bar, which only works through one console.
+    return out, out if table and out.is_terminal else Console(stderr=True)
+
+
+@contextmanager
+def _progress(console: "Console | None", paths: list[str]) -> Iterator[Callable[[float], None]]:
+    """A progress bar: of the files if there are several, of the video if there is but one."""
+    if console is None:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    # Folders are walked as the work goes on; how many files they hold is not known before the end.
+    total = None if any(Path(path).is_dir() for path in paths) else len(paths)
+    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.fields[shown]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total, shown="")
+
+        def update(finished: float) -> None:
+            shown = (
+                f"{finished:.0%}" if total == 1 else f"{finished:.0f}" + (f" of {total} files" if total else " files")
+            )
+            bar.update(task, completed=finished, shown=shown)
+
+        yield update

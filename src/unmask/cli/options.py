@@ -1,0 +1,86 @@
+"""What several commands share: options, the guard of the extras, progress bars, checks of what is written."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unmask.errors import MissingExtraError
+from unmask.files import Output, check_outputs
+from unmask.provenance import shell_line
+
+if TYPE_CHECKING:
+    from unmask.progress import Progress
+
+PackOption = Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Forgery detector: an embedded pack or a folder.")]
+DataOption = Annotated[
+    Path, typer.Option(metavar="DIR|CSV", envvar="UNMASK_DATA", help="Folder of known collections, or a manifest CSV.")
+]
+WorkOption = Annotated[
+    Path, typer.Option(metavar="DIR", help="Where prepared faces, twins and pairs are kept, for all runs.")
+]
+SyntheticOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Faces made by `unmask synthesise`, as one more family.")
+]
+Taef2Option = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the TAEF2 autoencoder's weights.")]
+WorkersOption = Annotated[int, typer.Option(min=1, max=256, help="Processes that prepare faces.")]
+
+
+@contextmanager
+def extra(name: str, needed_for: str) -> Iterator[None]:
+    """Turn a missing library into one line that names the extra to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("unmask"):
+            raise
+        raise MissingExtraError(name, needed_for) from error
+
+
+def command_line() -> str:
+    """The command that runs, quoted for a shell: it repeats what is printed or written."""
+    return shell_line(["unmask", *sys.argv[1:]])
+
+
+@contextmanager
+def progress_bars() -> "Iterator[Progress]":
+    """Bars on standard error, one for each stage, with counts, the time that is left, and notes above them."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        class Shown:
+            def update(self, stage: str, done: int, total: int | None = None, detail: str = "") -> None:
+                if stage not in tasks:
+                    tasks[stage] = bars.add_task(stage, total=total)
+                text = f"{stage} ({detail})" if detail else stage
+                bars.update(tasks[stage], completed=done, total=total, description=text)
+
+            def note(self, text: str) -> None:
+                bars.console.print(text, markup=False, highlight=False)
+
+        yield Shown()
+
+
+def refuse_given(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options that were given where they would do nothing."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = next(one.opts[0] for one in context.command.params if one.name == name)
+            raise typer.BadParameter(f"{option} {why}")
+
+
+def check_result_file(
+    option: str, path: Path | None, data: Path, replaces: Callable[[Path], bool] = lambda _: False
+) -> None:
+    """Refuse a result's file that is the data, or is there and may not be replaced, before the work begins."""
+    if path is not None:
+        check_outputs([Output(option, path, replaces)], [data])

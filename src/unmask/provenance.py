@@ -1,0 +1,45 @@
+"""What made a result: the command line that repeats it, the versions of the libraries, the hashes of the files."""
+
+import hashlib
+import platform
+import shlex
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from unmask._version import __version__
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """Quote words for a POSIX shell; bytes of file names that are not UTF-8 as $'\\xff' (bash, zsh, ksh)."""
+    return " ".join(_quote(word) for word in words)
+
+
+def _quote(word: str) -> str:
+    if not any("\udc80" <= letter <= "\udcff" for letter in word):
+        return shlex.quote(word)
+    text = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text) + "'"
+
+
+def library_versions(names: Iterable[str], *, unmask: bool = False) -> dict[str, str]:
+    """Versions of Python and of installed distributions; those that are not installed are left out.
+
+    Args:
+        names: of distributions, as pip calls them.
+        unmask: whether this package's own version comes first.
+    """
+    versions = {"unmask": __version__} if unmask else {}
+    versions["python"] = platform.python_version()
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
