@@ -16,7 +16,8 @@ HOUSE = (
     *("cli", "demo", "batch", "inspection"),
     *("tracing", "retrieval", "redteam", "federation", "prompting"),
     *("lab", "forging", "datasets", "edits", "forgery", "faces", "networks", "evidence", "packs", "media"),
-    *("delimited", "tables", "records", "files", "interruption", "offline", "parallel", "progress", "provenance"),
+    *("delimited", "tables", "records", "files", "interruption", "offline", "parallel", "plugins", "progress"),
+    "provenance",
     *("errors", "_version", ""),
 )
 # Rooms that need torch, or that other extras serve: the runtime goes without.

@@ -1,0 +1,228 @@
+"""The forgery families: one record each, and what generic code asks of them. Nothing else hard-wires a family's name.
+
+A family is a way of forging, the unit of leave-one-family-out. A name that no record has, as a user's manifest may
+bring one, gets a record of defaults. Other packages add records by entry points of the group `unmask.families`, each
+of which names a `Family`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from unmask.plugins import Table
+
+Kind = Literal[
+    "synthesis",
+    "swap",
+    "reenactment",
+    "attribute edit",
+    "restoration",
+    "inpainting",
+    "composite",
+    "blend",
+    "re-synthesis",
+    "presentation",
+    "unknown",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What is known of a forgery family.
+
+    Attributes:
+        name: as in a manifest's column `family`.
+        kind: how the face is forged.
+        source: who made or published it.
+        made_here: whether training and tests make it themselves, from the real faces of a split, where that split
+            holds no pictures of this name.
+        wholly_synthetic: whether every pixel was generated, so that a picture without a mask is forged throughout.
+        blended: whether most pixels are the real picture's own, with what was done to it before.
+        reconstructed: whether its faces come out of an autoencoder; blends may carry such a face too.
+        native_size: side of its pictures in pixels, where they are smaller than the reals of their source; None where
+            they are as large.
+        localisable: whether its masks are exact and leave some of the picture out, so that a map is measured on it.
+        regions: the facial features that a sample's `flags` speak of, in their order, where they say more than masks.
+        draw_weight: how often it is drawn into training pairs, relative to the others; None for OTHER_WEIGHT.
+        evaluation_rank: its place in tables of results; None behind those that have one, by the alphabet.
+    """
+
+    name: str
+    kind: Kind = "unknown"
+    source: str = ""
+    made_here: bool = False
+    wholly_synthetic: bool = False
+    blended: bool = False
+    reconstructed: bool = False
+    native_size: int | None = None
+    localisable: bool = False
+    regions: tuple[str, ...] = ()
+    draw_weight: float | None = None
+    evaluation_rank: int | None = None
+
+
+@dataclass(frozen=True)
+class RealSource:
+    """A collection of real faces, and how often a forgery is made from one of them, relative to the others."""
+
+    name: str
+    draw_weight: float
+
+
+OTHER_WEIGHT = 0.15
+"""Draw weight of a family or a source that a user's manifest brings along."""
+
+_FACE_FORENSICS = "FaceForensics++ (Rössler et al., ICCV 2019), as DeepfakeBench names it"
+_UP_SAMPLING = "this project: the traces of up-sampling on a real face"
+
+# The order is that of the training pairs' weights.
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family(
+            name="selfblend",
+            kind="blend",
+            source="Shiohara & Yamasaki, CVPR 2022",
+            made_here=True,
+            blended=True,
+            localisable=True,
+            draw_weight=0.26,
+            evaluation_rank=3,
+        ),
+        Family(
+            name="swap",
+            kind="swap",
+            source="this project: a warp between two face meshes, blended",
+            made_here=True,
+            blended=True,
+            localisable=True,
+            draw_weight=0.20,
+            evaluation_rank=4,
+        ),
+        Family(
+            name="resynthesis",
+            kind="re-synthesis",
+            source="this project: a real face through an autoencoder",
+            made_here=True,
+            reconstructed=True,
+            draw_weight=0.22,
+            evaluation_rank=5,
+        ),
+        Family(
+            name="stylegan",
+            kind="synthesis",
+            source="Karras et al., CVPR 2019",
+            wholly_synthetic=True,
+            draw_weight=0.14,
+            evaluation_rank=0,
+        ),
+        Family(
+            name="ciplab",
+            kind="composite",
+            source="CIPLAB, Yonsei University: Real and Fake Face Detection, by experts' hands",
+            regions=("left_eye", "right_eye", "nose", "mouth"),
+            draw_weight=0.10,
+            evaluation_rank=2,
+        ),
+        Family(
+            name="mobilestylegan",
+            kind="synthesis",
+            source="Belousov 2021, distilled from StyleGAN2",
+            wholly_synthetic=True,
+            draw_weight=0.08,  # the easiest
+            evaluation_rank=1,
+        ),
+        Family(
+            name="pggan",
+            kind="synthesis",
+            source="Karras et al., ICLR 2018",
+            wholly_synthetic=True,
+            native_size=128,
+            evaluation_rank=6,
+        ),
+        Family(name="composite", kind="composite", source="this project: single features of another face pasted on"),
+        Family(name="fingerprint-nearest", kind="re-synthesis", source=_UP_SAMPLING),
+        Family(name="fingerprint-checkerboard", kind="re-synthesis", source=_UP_SAMPLING),
+        Family(name="fingerprint-ringing", kind="re-synthesis", source=_UP_SAMPLING),
+        Family(name="fingerprint-blur", kind="re-synthesis", source=_UP_SAMPLING),
+        Family(name="stylemapgan", kind="attribute edit", source="Kim et al., CVPR 2021; in Seq-DeepFake"),
+        Family(name="talk-to-edit", kind="attribute edit", source="Jiang et al., ICCV 2021; in Seq-DeepFake"),
+        Family(name="FF-DF", kind="swap", source=_FACE_FORENSICS),
+        Family(name="FF-F2F", kind="reenactment", source=_FACE_FORENSICS),
+        Family(name="FF-FS", kind="swap", source=_FACE_FORENSICS),
+        Family(name="FF-NT", kind="reenactment", source=_FACE_FORENSICS),
+        Family(name="FF-FH", kind="swap", source=_FACE_FORENSICS),
+    )
+}
+
+SOURCES = {
+    source.name: source
+    for source in (
+        RealSource("ffhq", 0.30),
+        RealSource("ciplab", 0.20),
+        RealSource("celebamask", 0.22),
+        RealSource("utkface", 0.28),
+    )
+}
+"""The collections of real faces that the embedded packs are trained on."""
+
+INSTALLED: Table[Family] = Table("family", "unmask.families", ())
+
+
+@cache
+def known_families() -> dict[str, Family]:
+    """Every record by name: the package's own in their order, then those of installed packages."""
+    others = (INSTALLED.load(name) for name in INSTALLED.names())
+    return FAMILIES | {other.name: other for other in others if other.name not in FAMILIES}
+
+
+def family(name: str) -> Family:
+    """The record of a name; one of defaults where there is none."""
+    return known_families().get(name) or Family(name=name)
+
+
+def made_here() -> tuple[str, ...]:
+    """The families that training and tests make from reals, in the records' order."""
+    return tuple(record.name for record in known_families().values() if record.made_here)
+
+
+def to_make(wanted: Iterable[str], held: Iterable[str]) -> set[str]:
+    """Those of some families that are made from reals.
+
+    Args:
+        wanted: the families asked for.
+        held: the families of the forged pictures that the split holds as files; these are read instead.
+    """
+    return set(wanted) & set(made_here()) - set(held)
+
+
+def draw_weights(names: Iterable[str]) -> dict[str, float]:
+    """How often each family is drawn into training pairs, relative to the others.
+
+    Returns:
+        Weights by name: first the records that have one, in their order, then the others by the alphabet.
+    """
+    wanted = set(names)
+    weights = {name: record.draw_weight for name, record in known_families().items()}
+    return _weights(wanted, {name: weight for name, weight in weights.items() if weight is not None})
+
+
+def source_weights(names: Iterable[str]) -> dict[str, float]:
+    """How often a forgery is made from a real of each source, relative to the others; ordered as `draw_weights` is."""
+    return _weights(set(names), {name: source.draw_weight for name, source in SOURCES.items()})
+
+
+def _weights(wanted: set[str], known: dict[str, float]) -> dict[str, float]:
+    weighted = {name: weight for name, weight in known.items() if name in wanted}
+    return weighted | dict.fromkeys(sorted(wanted - weighted.keys()), OTHER_WEIGHT)
+
+
+def evaluation_order(names: Iterable[str]) -> list[str]:
+    """Families in the order of tables of results: those with a rank by it, the others behind them by the alphabet."""
+
+    def place(name: str) -> tuple[bool, int, str]:
+        rank = family(name).evaluation_rank
+        return rank is None, rank or 0, name
+
+    return sorted(set(names), key=place)

@@ -1,0 +1,84 @@
+"""The records of the forgery families, and what generic code asks of them."""
+
+import typing
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from unmask import plugins
+from unmask.forging import families
+from unmask.forging.families import (
+    FAMILIES,
+    OTHER_WEIGHT,
+    SOURCES,
+    Family,
+    Kind,
+    draw_weights,
+    evaluation_order,
+    family,
+    known_families,
+    made_here,
+    source_weights,
+    to_make,
+)
+
+GLOW = Family(name="glow", kind="synthesis", wholly_synthetic=True, draw_weight=0.3)
+
+
+@pytest.mark.parametrize("record", FAMILIES.values(), ids=FAMILIES)
+def test_every_record_is_complete(record: Family) -> None:
+    assert record.kind in typing.get_args(Kind) and record.kind != "unknown"
+    assert record.source
+    assert not (record.wholly_synthetic and record.localisable), "a map has nothing to leave out"
+    assert record.native_size is None or record.native_size >= 64
+
+
+def test_the_known_families_are_drawn_in_their_order_and_others_after_them() -> None:
+    weights = draw_weights(["swap", "zoom", "filter", "stylegan", "selfblend", "pggan"])
+    assert list(weights) == ["selfblend", "swap", "stylegan", "filter", "pggan", "zoom"]
+    assert weights["stylegan"] == 0.14 and weights["pggan"] == weights["zoom"] == OTHER_WEIGHT
+    assert sum(record.draw_weight or 0 for record in FAMILIES.values()) == pytest.approx(1)
+
+
+def test_sources_are_weighted_alike() -> None:
+    assert source_weights(["mine", "utkface", "ffhq"]) == {"ffhq": 0.30, "utkface": 0.28, "mine": OTHER_WEIGHT}
+    assert sum(source.draw_weight for source in SOURCES.values()) == pytest.approx(1)
+
+
+def test_tables_show_ranked_families_first() -> None:
+    names = ["zoom", "pggan", "swap", "filter", "stylegan", "mobilestylegan", "ciplab", "selfblend", "resynthesis"]
+    ranked = ["stylegan", "mobilestylegan", "ciplab", "selfblend", "swap", "resynthesis", "pggan"]
+    assert evaluation_order([*names, "swap"]) == [*ranked, "filter", "zoom"]
+
+
+def test_what_a_split_holds_is_not_made_again() -> None:
+    assert made_here() == ("selfblend", "swap", "resynthesis")
+    assert to_make(["selfblend", "swap", "stylegan"], held=["swap"]) == {"selfblend"}
+
+
+def test_an_unknown_family_has_a_record_of_defaults() -> None:
+    assert family("no-such") == Family(name="no-such", kind="unknown")
+    assert family("pggan").native_size == 128
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> typing.Iterator[None]:
+    points = [
+        EntryPoint("glow", f"{__name__}:GLOW", "unmask.families"),
+        EntryPoint("mine", f"{__name__}:SWAP", "unmask.families"),
+    ]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == "unmask.families" else [])
+    families.INSTALLED.__dict__.pop("installed", None)
+    known_families.cache_clear()
+    yield
+    families.INSTALLED.__dict__.pop("installed", None)
+    known_families.cache_clear()
+
+
+SWAP = Family(name="swap", draw_weight=9)
+
+
+@pytest.mark.usefixtures("installed")
+def test_another_package_adds_a_family_and_replaces_none() -> None:
+    assert family("glow") is GLOW
+    assert draw_weights(["glow", "filter", "swap"]) == {"swap": 0.20, "glow": 0.3, "filter": OTHER_WEIGHT}

@@ -1,0 +1,68 @@
+"""Tables of things found by name: own ones, installed ones, and `module:Name`."""
+
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from unmask import plugins
+from unmask.errors import DataError
+from unmask.plugins import Entry, Table
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> Table[type]:
+    points = [
+        EntryPoint("zeta", "decimal:Decimal", "unmask.tests"),
+        EntryPoint("counter", "decimal:Decimal", "unmask.tests"),
+        EntryPoint("alpha", "fractions:Fraction", "unmask.tests"),
+    ]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == "unmask.tests" else [])
+    return Table(
+        "number",
+        "unmask.tests",
+        [
+            Entry("ordered", "collections:OrderedDict", "keeps its order"),
+            Entry("counter", "collections:Counter", "counts"),
+            Entry("gone", "unmask.no_such_module:Thing"),
+            Entry("renamed", "collections:NoSuchThing"),
+        ],
+    )
+
+
+def test_own_names_come_first_and_are_not_replaced(table: Table[type]) -> None:
+    assert table.names() == ("ordered", "counter", "gone", "renamed", "alpha", "zeta")
+    assert table.own["counter"].summary == "counts"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("counter", "Counter"), ("zeta", "Decimal"), ("statistics:NormalDist", "NormalDist")],
+)
+def test_a_thing_is_loaded_by_name_or_in_full(table: Table[type], name: str, found: str) -> None:
+    assert table.load(name).__name__ == found
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nothing", "ordered, counter"),
+        ("gone", "no module unmask.no_such_module"),
+        ("renamed", "collections has no NoSuchThing"),
+        ("no_such_package:Thing", "no module no_such_package"),
+        ("no_such_package.inner:Thing", "no module no_such_package"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_a_remedy(table: Table[type], name: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        table.load(name)
+
+
+def test_a_library_that_the_thing_needs_is_told_apart(
+    table: Table[type], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the guard of the extras can name the extra."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "needs_more.py").write_text("import no_such_library\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        table.load("needs_more:Thing")
