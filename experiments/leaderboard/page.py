@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from unmask.tables import markdown
+
 FAMILIES = {
     "stylegan": "StyleGAN",
     "mobilestylegan": "MobileStyleGAN",
@@ -22,7 +24,7 @@ NAMES = {
     "hfc": "HFC-MFFD",
     "fedforgery": "FedForgery's residual",
 }
-PICTURE = Path("docs") / "leaderboard.svg"
+PICTURE = Path("docs", "images", "leaderboard.svg")
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#999999", "#555555")  # Okabe and Ito's, then greys
 _TEXT = """## Leaderboard: five detectors under one protocol
 
@@ -42,6 +44,17 @@ DeepFidelity and HFC-MFFD with random ones, for no registry package has theirs. 
 
 ![AUC of every detector on every family]({picture})
 """
+_COLUMNS = (
+    "detector",
+    "known",
+    "left out",
+    "left out, JPEG 50",
+    "left out, half size",
+    "false alarms by group",
+    "parameters, M",
+    "training, minutes",
+    "latency, ms",
+)
 _GROUPS = """### False alarms by group of people
 
 Share of UTKFace's test reals above each detector's threshold, which lets 10 % of the validation split's reals through:
@@ -108,17 +121,22 @@ def _per_family(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
     return "\n".join(lines)
 
 
-def _overview(record: Mapping[str, Any]) -> str:
+def overview(root: Path, method: str | None = None) -> str:
+    """The leaderboard's first table: a row per detector, or those of one method; empty if it has none.
+
+    Args:
+        root: the repository's root.
+        method: by its name in `unmask models`; None for all.
+    """
+    record = _record(root)
     rows = record["rows"]
-    lines = [
-        "| detector | known | left out | left out, JPEG 50 | left out, half size | false alarms by group "
-        "| parameters, M | training, minutes | latency, ms |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     means = {name: _mean(rows, name, "left out", "as is") for name in _detectors(rows)}
     order = sorted(means, key=lambda name: (means[name] != "–", means[name]), reverse=True)
     for name in order:
-        cells = [_mean(rows, name, "known", "as is")]
+        if method is not None and name.partition(", ")[0].lower() != method:
+            continue
+        cells = [_titled(name), _mean(rows, name, "known", "as is")]
         cells += [_mean(rows, name, "left out", condition) for condition in ("as is", "jpeg50", "half size")]
         shares = [group["share"][0] for key, group in record["groups"][name]["groups"].items() if key != "all"]
         cells.append(f"{100 * min(shares):.0f} – {100 * max(shares):.0f} %")
@@ -131,8 +149,8 @@ def _overview(record: Mapping[str, Any]) -> str:
                 f"{cost['training_minutes']:.0f}",
                 f"{cost['latency_ms']:.1f}",
             ]
-        lines.append(f"| {_titled(name)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(_COLUMNS, lines) if lines else ""
 
 
 def _groups(record: Mapping[str, Any]) -> str:
@@ -152,13 +170,13 @@ def _groups(record: Mapping[str, Any]) -> str:
 def section(root: Path) -> str:
     """The leaderboard's part of the results page; `root` is the repository's."""
     record = _record(root)
-    head = _TEXT.format(**record["protocol"], picture=PICTURE.name)
+    head = _TEXT.format(**record["protocol"], picture=f"../images/{PICTURE.name}")
     note = (
         "Training minutes are the median of a detector's runs, each on one core of a shared machine of varying load.\n"
         "The latency is one face through ONNX Runtime on one thread, the median of turns that all detectors take in\n"
         "one run.\n"
     )
-    parts = [head, _overview(record), "", note, _DETAILS, _per_family(record["rows"], "left out"), "", _KNOWN]
+    parts = [head, overview(root), "", note, _DETAILS, _per_family(record["rows"], "left out"), "", _KNOWN]
     parts += [_per_family(record["rows"], "known"), "", _GROUPS, _groups(record)]
     return "\n".join(parts) + "\n"
 

@@ -121,6 +121,13 @@ def section(root: Path) -> str:
     return "\n".join(parts) + "\n"
 
 
+def overview(root: Path) -> str:
+    """Both edit-sequence models under one protocol, in one table; `root` is the repository's."""
+    names = (arms.BASELINE, arms.FULL)
+    metrics = ("CSM, joint", "Adaptive, joint", "Fixed, joint", "parts right")
+    return _table(_record(root, "readers.json")["rows"], names, metrics)
+
+
 def parts_section(root: Path) -> str:
     """What MMNet's parts do, in shorter runs; `root` is the repository's."""
     record = _record(root, "arms.json")

@@ -1,0 +1,101 @@
+"""Draw the pictures of reports that the documentation shows: `python docs/pictures.py`. Needs Chromium.
+
+The demonstration's photograph and forgery, and a film that passes from the one to the other, are inspected; the wanted
+part of the HTML report is photographed by a headless browser and cut to its edges. Each picture stays below 100 kB.
+"""
+
+import argparse
+import contextlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageChops
+
+from unmask import Inspector
+from unmask.demo import run_demo
+from unmask.evidence.html import HtmlReport
+
+IMAGES = Path(__file__).resolve().parent / "images"
+MOST_BYTES = 100_000
+SHOTS = {
+    "report.webp": ("demo", "main>*{display:none}#file-2{display:block!important}"),
+    "maps.webp": (
+        "demo",
+        "main>*,.banner,.inside,.face .body>div+div{display:none}#file-1,#file-2{display:block!important;margin:0}"
+        ".face .body{display:block!important}main{display:grid!important;grid-template-columns:1fr 1fr;gap:8px}",
+    ),
+    "timeline.webp": (
+        "film",
+        "main>*,.inside,.face .body{display:none!important}#file-1{display:block!important}",
+    ),
+}
+"""A picture's file name -> the report that it is taken from, and the style that leaves the wanted part alone."""
+
+
+def film(photograph: Path, forgery: Path, out: Path, seconds: float = 2.0, rate: int = 10) -> None:
+    """A film of the photograph for some seconds, then of the forgery for as many; H.264 in MP4."""
+    pictures = []
+    for path in (photograph, forgery):
+        with Image.open(path) as picture:
+            pictures.append(np.asarray(picture.convert("RGB")))
+    with av.open(str(out), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "12"})
+        stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], "yuv420p"
+        for pixels in pictures:
+            for _ in range(round(seconds * rate)):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def make_reports() -> dict[str, Path]:
+    """The HTML reports of the demonstration and of the film, by name, in the current folder."""
+    demo, clip, page = Path("unmask-demo"), Path("clip.mp4"), Path("film.html")
+    run_demo(demo)
+    film(demo / "photograph.jpg", demo / "forgery.png", clip)
+    inspector = Inspector()
+    inspection = inspector.examine(clip, pictures=True)
+    with HtmlReport(page, inspector.cards) as html:
+        html.add(inspection.report, inspection.pictures, inspection.strips)
+    return {"demo": demo / "report.html", "film": page}
+
+
+def photograph(page: Path, style: str, out: Path, browser: str) -> None:
+    """Part of a page as a WebP picture, cut to its edges.
+
+    Raises:
+        ValueError: the file would be larger than `MOST_BYTES`.
+    """
+    plain = f"<style>{style} body{{background:#fff!important}}main{{padding:8px!important}}</style></head>"
+    shown = page.with_name(f"shown-{out.stem}.html")
+    shown.write_text(page.read_text(encoding="utf-8").replace("</head>", plain), encoding="utf-8")
+    shot = page.with_name(f"shown-{out.stem}.png")
+    size = ("--hide-scrollbars", "--window-size=900,2400", f"--screenshot={shot}")
+    subprocess.run(
+        [browser, "--headless", "--no-sandbox", *size, shown.resolve().as_uri()], check=True, capture_output=True
+    )
+    with Image.open(shot) as picture:
+        whole = picture.convert("RGB")
+    box = ImageChops.difference(whole, Image.new("RGB", whole.size, "white")).getbbox()
+    whole.crop(box).save(out, quality=85, method=6)
+    if out.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{out} has {out.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
+
+
+def main() -> None:
+    """Write all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--browser", default=shutil.which("chromium") or "chromium")
+    browser = parser.parse_args().browser
+    # Within the folder, so that the reports show short names.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        reports = make_reports()
+        for name, (report, style) in SHOTS.items():
+            photograph(reports[report], style, IMAGES / name, browser)
+
+
+if __name__ == "__main__":
+    main()

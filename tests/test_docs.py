@@ -1,0 +1,80 @@
+"""The documentation is complete and coherent: links, refusal codes, commands, the notebook."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from unmask import __version__
+from unmask.cli import app
+from unmask.errors import RefusalCode
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md"])
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that both GitHub and the site give to a page's headings."""
+    titles = HEADING.findall(without_code(page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = without_code(page.read_text(encoding="utf-8"))
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", text):
+        if "://" in target:
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+def test_troubleshooting_has_every_refusal_code_with_a_meaning_and_a_remedy() -> None:
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^### `(\w+)`\n(.*?)(?=^#)", text, re.DOTALL | re.MULTILINE)
+    assert [code for code, _ in entries] == [code.value for code in RefusalCode]
+    assert all("**Meaning**" in body and "**What to do**" in body for _, body in entries)
+
+
+def command_names(group: typer.core.TyperGroup, before: str) -> list[str]:
+    names = []
+    for name, command in group.commands.items():
+        path = f"{before} {name}"
+        names += command_names(command, path) if isinstance(command, typer.core.TyperGroup) else [path]
+    return names
+
+
+def test_the_page_of_questions_leads_to_every_command() -> None:
+    root = typer.main.get_command(app)
+    assert isinstance(root, typer.core.TyperGroup)
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    assert [name for name in command_names(root, "unmask") if f"`{name}" not in page] == []
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = json.loads((DOCS / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
+    codes = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert codes and all(not cell["outputs"] and cell["execution_count"] is None for cell in codes)
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, object] = {"__name__": "__main__"}
+    for number, cell in enumerate(codes):
+        exec(compile("".join(cell["source"]), f"cell {number}", "exec"), space)
+    assert (tmp_path / "unmask-demo" / "report.html").is_file()
+
+
+def test_pictures_are_small() -> None:
+    pictures = [path for path in (DOCS / "images").iterdir() if path.suffix != ".md"]
+    assert pictures and max(path.stat().st_size for path in pictures) < 150_000
+
+
+def test_the_citation_names_this_version() -> None:
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
