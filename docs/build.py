@@ -1,9 +1,9 @@
 """Write everything in the documentation that is generated: `python docs/build.py`. Needs the lab extra.
 
-Whole pages: results, methods, model packs. Paragraphs inside hand-written pages: whatever stands between the markers
-`<!-- begin: NAME -->` and `<!-- end: NAME -->`. All of it comes from the cards of the embedded packs, the records of
-the experiments and the docstrings of the methods' modules, so that no number is written down twice. A test runs
-`outputs` and compares.
+Whole pages: results, methods, model packs, families. Paragraphs inside hand-written pages: whatever stands between the
+markers `<!-- begin: NAME -->` and `<!-- end: NAME -->`. All of it comes from the cards of the embedded packs, the
+records of the experiments and the docstrings of the methods' modules, so that no number is written down twice. A test
+runs `outputs` and compares.
 """
 
 import re
@@ -19,7 +19,7 @@ import paragraphs  # noqa: E402
 import results  # noqa: E402
 from leaderboard import page as leaderboard  # noqa: E402
 
-GENERATED = ("docs/results", "docs/methods", "docs/packs")
+GENERATED = ("docs/results", "docs/methods", "docs/packs", "docs/data")
 """Folders that hold generated pages alone; a page there that nothing generates any more is removed."""
 WITH_PARAGRAPHS = ("README.md", "docs/sequences.md", "docs/tracing.md")
 _BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
@@ -40,7 +40,7 @@ def filled(text: str, made: Mapping[str, str]) -> str:
 
 def outputs(root: Path = ROOT) -> dict[Path, str]:
     """Every file that is generated, whole or in part, by its path below `root`."""
-    texts = results.pages(root) | pages.method_pages(root) | pages.pack_pages(root)
+    texts = results.pages(root) | pages.method_pages(root) | pages.pack_pages(root) | pages.data_pages(root)
     made = paragraphs.paragraphs(root)
     for name in WITH_PARAGRAPHS:
         texts[Path(name)] = filled((root / name).read_text(encoding="utf-8"), made)

@@ -5,10 +5,12 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from claims import claims_table
 from leaderboard import page as leaderboard
 from mmnet import page as edit_models
 from results import PAGES
 
+from unmask.forging.families import FAMILIES
 from unmask.lab.methods import METHODS, Method, describe
 from unmask.packs import Card, embedded_packs, load_pack
 from unmask.tables import markdown
@@ -87,6 +89,7 @@ def method_page(method: Method, root: Path) -> str:
         measured = f"AUC on held-out people, short runs under one protocol:\n\n{row}"
     else:
         measured = f"Test split, short runs under one protocol:\n\n{edit_models.overview(root)}"
+    claims = claims_table(root, [method.name])
     parts = [
         f"# {method.cls}",
         NOTE.format("the method's record and the docstring of its module"),
@@ -112,6 +115,7 @@ def method_page(method: Method, root: Path) -> str:
         *([markdown(("option", "values", "default"), options)] if options else []),
         "## Results",
         measured,
+        *([f"Claims of the paper ([how they are counted](../results/claims.md)):\n\n{claims}"] if claims else []),
         f"More: {', '.join(more)}.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -137,6 +141,32 @@ def method_pages(root: Path) -> dict[Path, str]:
     return {folder / "index.md": f"{index}\n"} | {
         folder / f"{method.name}.md": method_page(method, root) for method in METHODS.values()
     }
+
+
+def data_pages(root: Path) -> dict[Path, str]:
+    """The pages on data: the forgery families."""
+    rows = [
+        (
+            f"`{family.name}`",
+            family.kind,
+            "yes" if family.made_here else "",
+            "yes" if family.wholly_synthetic else "",
+            "" if family.native_size is None else f"{family.native_size} px",
+            family.source,
+        )
+        for family in FAMILIES.values()
+    ]
+    text = "\n\n".join(
+        [
+            "# Forgery families",
+            NOTE.format("the table of families"),
+            "A [family](../glossary.md#forgery-family) is a way of forging, the unit of leaving out. Its name stands\n"
+            "in a manifest's column `family`, in `--without` and in the rows of results; a name that is not in the\n"
+            "table may be used too. *Made here*: made from the reals of a split where the data set holds none.",
+            markdown(("family", "kind", "made here", "wholly synthetic", "native size", "source"), rows),
+        ]
+    )
+    return {Path("docs", "data", "families.md"): f"{text}\n"}
 
 
 def pack_page(card: Card, megabytes: float) -> str:

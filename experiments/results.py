@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import claims
 from acmf import adaptation, consistency, masking
 from deepfidelity import mirror, targets
 from fedforgery import residual
@@ -151,6 +152,12 @@ def inputs_section(root: Path) -> str:
 
 
 PAGES = (
+    Page(
+        "claims",
+        "Claims of the papers",
+        "Which claims of the published methods hold on our data?",
+        (claims.section,),
+    ),
     Page(
         "embedded-detector",
         "The embedded detector",

@@ -1,6 +1,7 @@
 """What is generated in the documentation is current: pages and paragraphs are what the cards and the records say."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,38 @@ def test_every_generated_file_is_what_the_generator_writes(texts: dict[Path, str
 
 def test_no_page_is_left_that_is_generated_no_longer(build: ModuleType, texts: dict[Path, str]) -> None:
     assert build.stale(texts) == []
+
+
+@pytest.mark.parametrize(
+    ("difference", "lower_is_better", "outcome"),
+    [
+        ((0.2, 0.1, 0.3), False, "yes"),
+        ((0.2, 0.1, 0.3), True, "the opposite"),
+        ((-0.2, -0.3, -0.1), True, "yes"),
+        ((-0.2, -0.3, -0.1), False, "the opposite"),
+        ((0.1, -0.1, 0.3), False, "not seen"),
+        ((-0.1, -0.2, 0.0), True, "not seen"),
+    ],
+)
+def test_a_claim_is_seen_where_the_interval_lies_on_its_side(
+    build: ModuleType, difference: tuple[float, float, float], lower_is_better: bool, outcome: str
+) -> None:
+    claims = importlib.import_module("claims")
+    claim = claims.Claim("m", "It helps.", "record", "AUC", "with", "without", lower_is_better=lower_is_better)
+    assert claims.outcome(claim, claims.Comparison(3, 0.9, 0.7, difference)) == outcome
+
+
+def test_a_claim_needs_three_seeds(build: ModuleType, tmp_path: Path) -> None:
+    claims = importlib.import_module("claims")
+    rows = [{"arm": arm, "seed": seed, "AUC": seed / 10} for arm in ("with", "without") for seed in range(3)]
+    claim = claims.Claim("m", "It helps.", "record", "AUC", "with", "without")
+    (tmp_path / "experiments").mkdir()
+    record = tmp_path / "experiments" / "record.json"
+    record.write_text(json.dumps({"rows": rows}), encoding="utf-8")
+    assert claims.compare(claim, tmp_path).difference == (0, 0, 0)
+    record.write_text(json.dumps({"rows": rows[:-1]}), encoding="utf-8")
+    with pytest.raises(ValueError, match="2 seeds"):
+        claims.compare(claim, tmp_path)
 
 
 def test_text_between_markers_is_replaced_and_the_rest_is_kept(build: ModuleType) -> None:

@@ -1,0 +1,289 @@
+"""The claims of the papers that an experiment here asks about, and what its record says of each."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from unmask.lab.metrics import seed_interval
+from unmask.tables import markdown
+
+TEXT = """## Which claims of the papers hold on our data
+
+The claims are those of the articles, as this project reads them. Every line compares two arms of an experiment that
+differ in one thing, on the same faces, seed by seed; in brackets the 95 % interval of the difference (Student's t).
+"Yes": the interval lies wholly on the side that the claim says; "the opposite": wholly on the other; "not seen": it
+holds zero. The runs are short, at most {steps:,} steps on small pictures: what is not seen in that time is not
+refuted. One interval in twenty misses its mark by chance. The pages of the methods have all arms, with their
+protocols.
+"""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim: the arm that has what it speaks of, the arm that has not, and the number that should differ.
+
+    Attributes:
+        method: as in `unmask models`, or "titf".
+        text: the claim, as a sentence.
+        record: the experiment's record, below `experiments/`, without its ending.
+        metric: the number, by its name in the record's rows.
+        arm: the arm with what is claimed to help.
+        baseline: the arm without.
+        where: what else a row must have.
+        baseline_metric: the baseline's number, where it has another name.
+        lower_is_better: whether the claim says that the number falls.
+    """
+
+    method: str
+    text: str
+    record: str
+    metric: str
+    arm: str
+    baseline: str
+    where: Mapping[str, Any] = field(default_factory=dict)
+    baseline_metric: str | None = None
+    lower_is_better: bool = False
+
+
+CLAIMS = (
+    Claim("deepfidelity", "Graded targets help.", "deepfidelity/targets", "AUC", "graded, 0.4/0.6", "binary"),
+    Claim(
+        "deepfidelity",
+        "They help most where good forgeries meet poor photographs.",
+        "deepfidelity/targets",
+        "AUC, hard",
+        "graded, 0.4/0.6",
+        "binary",
+    ),
+    Claim(
+        "deepfidelity",
+        "The fidelity follows quality among forgeries.",
+        "deepfidelity/targets",
+        "Spearman, forged",
+        "graded, 0.4/0.6",
+        "binary",
+    ),
+    Claim(
+        "deepfidelity",
+        "Mirrored attention helps where one side was edited.",
+        "deepfidelity/mirror",
+        "AUC",
+        "mirrored",
+        "plain",
+        {"edited": "one eye"},
+    ),
+    Claim(
+        "acmf",
+        "Masking high frequencies helps on a family that was not trained on.",
+        "acmf/masking",
+        "B, self-blends",
+        "signed, 0.5",
+        "nothing masked",
+    ),
+    Claim(
+        "acmf",
+        "The attention term makes attention independent of the mask.",
+        "acmf/consistency",
+        "attention distance",
+        "mu = 1",
+        "mu = 0",
+        lower_is_better=True,
+    ),
+    Claim(
+        "acmf",
+        "It helps on a family that was not trained on.",
+        "acmf/consistency",
+        "B, self-blends",
+        "mu = 1",
+        "mu = 0",
+    ),
+    Claim(
+        "acmf",
+        "Adapting to a test video by consistency helps (transductive).",
+        "acmf/adaptation",
+        "video AUC on B",
+        "both",
+        "source",
+    ),
+    Claim(
+        "hfc",
+        "Patches help over the whole picture.",
+        "hfc/parts",
+        "AUC std",
+        "all branches",
+        "whole picture, no patches",
+    ),
+    Claim("hfc", "Three branches help over the best one alone.", "hfc/parts", "AUC std", "all branches", "cosines"),
+    Claim("hfc", "Fitted fusion weights help.", "hfc/parts", "AUC std", "all branches", "equal fusion"),
+    Claim(
+        "hfc",
+        "Real or forged first, then the generator, helps where real pictures are few (1:16).",
+        "hfc/imbalance",
+        "AUC",
+        "two levels",
+        "flat, likeliest class",
+        {"imbalance": 16},
+    ),
+    Claim(
+        "fedforgery",
+        "Classifying the residual helps over the picture.",
+        "fedforgery/residual",
+        "AUC hybrid",
+        "residual",
+        "plain network",
+        {"split": "test", "without": ""},
+    ),
+    Claim(
+        "fedforgery",
+        "It helps on a family that was left out.",
+        "fedforgery/residual",
+        "AUC unseen",
+        "residual",
+        "plain network",
+        {"split": "test"},
+    ),
+    Claim(
+        "fedforgery",
+        "The reconstruction's term matters.",
+        "fedforgery/residual",
+        "AUC hybrid",
+        "residual",
+        "residual, reconstruction not asked for",
+        {"split": "test", "without": ""},
+    ),
+    Claim("mmnet", "More whole sequences are right.", "mmnet/readers", "CSM, joint", "MMNet", "SeqFakeFormer"),
+    Claim(
+        "mmnet",
+        "So are those in orders that were not trained on.",
+        "mmnet/readers",
+        "CSM on orders not seen, joint",
+        "MMNet",
+        "SeqFakeFormer",
+    ),
+    Claim(
+        "mmnet",
+        "Three spatial scales help over one.",
+        "mmnet/arms",
+        "CSM, joint",
+        "without recovery",
+        "stride 32 alone",
+    ),
+    Claim(
+        "mmnet",
+        "Several readings together help over the forward one.",
+        "mmnet/arms",
+        "Adaptive, joint",
+        "without recovery",
+        "forward alone",
+    ),
+    Claim(
+        "mmnet",
+        "The recovered face is nearer to the original than the edited one (PSNR inside the edits, dB).",
+        "mmnet/readers",
+        "psnr_inside, recovered",
+        "MMNet",
+        "MMNet",
+        baseline_metric="psnr_inside, do nothing",
+    ),
+    Claim(
+        "titf",
+        "Asking by conditional entropy takes fewer questions than a fixed order.",
+        "titf/policies",
+        "answers",
+        "info_gain",
+        "static",
+        {"table": "exact"},
+        lower_is_better=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Means over seeds with and without, and the paired difference with its 95 % interval."""
+
+    seeds: int
+    value: float
+    baseline: float
+    difference: tuple[float, float, float]
+
+
+def _rows(root: Path, record: str) -> list[dict[str, Any]]:
+    rows = json.loads((root / "experiments" / f"{record}.json").read_text(encoding="utf-8"))["rows"]
+    # A run that left a family out was asked about that family.
+    return [row | ({"AUC unseen": row[f"AUC {row['without']}"]} if row.get("without") else {}) for row in rows]
+
+
+def compare(claim: Claim, root: Path) -> Comparison:
+    """What a claim's record says; `root` is the repository's.
+
+    Raises:
+        ValueError: fewer than three seeds have both arms.
+    """
+    rows = [row for row in _rows(root, claim.record) if all(row[key] == value for key, value in claim.where.items())]
+
+    def by_seed(arm: str, metric: str) -> dict[int, float]:
+        return {row["seed"]: row[metric] for row in rows if row["arm"] == arm and metric in row}
+
+    ours, theirs = by_seed(claim.arm, claim.metric), by_seed(claim.baseline, claim.baseline_metric or claim.metric)
+    seeds = sorted(ours.keys() & theirs.keys())
+    if len(seeds) < 3:
+        raise ValueError(f"{claim.record}: {len(seeds)} seeds for {claim.text!r}, three are needed")
+    differences = [ours[seed] - theirs[seed] for seed in seeds]
+    return Comparison(
+        len(seeds), mean(ours[s] for s in seeds), mean(theirs[s] for s in seeds), seed_interval(differences)
+    )
+
+
+def outcome(claim: Claim, comparison: Comparison) -> str:
+    """Whether the claim is seen: "yes", "not seen" or "the opposite"."""
+    _, low, high = comparison.difference
+    if low <= 0 <= high:
+        return "not seen"
+    return "yes" if (high < 0) == claim.lower_is_better else "the opposite"
+
+
+def claims_table(root: Path, methods: Sequence[str], titles: Mapping[str, str] | None = None) -> str:
+    """The claims of some methods and what is seen of them; empty if there are none.
+
+    Args:
+        root: the repository's root.
+        methods: by name.
+        titles: what a method is called, in a first column; without, there is no such column.
+    """
+    lines = []
+    for claim in CLAIMS:
+        if claim.method in methods:
+            one = compare(claim, root)
+            cells = [
+                claim.text,
+                claim.metric,
+                f"{one.value:.3f}",
+                f"{one.baseline:.3f}",
+                "{:+.3f} [{:+.3f}, {:+.3f}]".format(*one.difference),
+                str(one.seeds),
+                outcome(claim, one),
+            ]
+            lines.append([titles[claim.method], *cells] if titles else cells)
+    columns = ["claim", "measure", "with", "without", "difference [95 %]", "seeds", "seen here"]
+    return markdown(["method", *columns] if titles else columns, lines) if lines else ""
+
+
+def section(root: Path) -> str:
+    """All claims, as a part of the results pages; `root` is the repository's."""
+    titles = {
+        "deepfidelity": "[DeepFidelity](deepfidelity.md)",
+        "acmf": "[ACMF](acmf.md)",
+        "hfc": "[HFC-MFFD](hfc.md)",
+        "fedforgery": "[FedForgery](fedforgery.md)",
+        "mmnet": "[MMNet](mmnet.md)",
+        "titf": "[TITF](tracing.md)",
+    }
+    steps = [
+        json.loads((root / "experiments" / f"{record}.json").read_text(encoding="utf-8"))["settings"].get("steps", 0)
+        for record in {claim.record for claim in CLAIMS}
+    ]
+    return f"{TEXT.format(steps=max(steps))}\n{claims_table(root, list(titles), titles)}\n"
