@@ -230,7 +230,7 @@ def trust_in_edits(card: Card) -> str:
                 "Other tools leave other traces. Of CIPLAB's expert composites",
                 f"{percent(metrics.value('no_local_edit_said', 'ciplab', 'other faces'))} are said to have *no local",
                 "edit*,",
-                f"and which parts were pasted is told with an AUC of {span(parts)}, where chance is .5. Order shows",
+                f"and which parts were pasted is named with an AUC of {span(parts)}, where chance is .5. Order shows",
                 "only",
                 "where the whole face was drawn anew after every edit.",
             ),
@@ -250,7 +250,7 @@ def parts_of_edit_model(root: Path) -> str:
     pairs, adaptive = "order of pairs right", "Adaptive, joint"
     without = [value(arm, adaptive) for arm in (arms.BARE, arms.PRESENCE, arms.TOKENS)]
     return textwrap.fill(
-        f"What MMNet's parts bring, told apart in {record['settings']['steps']} steps from a common trunk: reading by"
+        f"What MMNet's parts bring, compared in {record['settings']['steps']} steps from a common trunk: reading by"
         f" regions brings the order (of two edits the right one first in {fraction(value(arms.BASE, pairs))} of the "
         "cases"
         f" with it, in {fraction(value(arms.TOKENS, pairs))} without) and most of Adaptive-Acc"

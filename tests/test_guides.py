@@ -1,13 +1,16 @@
 """Every guide does what it says: its blocks are carried out in an empty folder, from top to bottom.
 
 A block whose info string has `title="NAME"` is written to the file NAME; a block of `sh` is run in bash, and must
-succeed. The folder is on Python's path; `pip install` puts what it installs into a folder of the guide's own.
+succeed. The folder is on Python's path; `pip install FOLDER` installs into a folder of the guide's own, with the build
+tools that are there and without dependencies: nothing is fetched, and the environment stays as it was.
 """
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -22,15 +25,17 @@ def carry_out(text: str, folder: Path) -> int:
     Raises:
         AssertionError: a block failed; its text and what it printed are in the message.
     """
-    installed = folder / "installed"
+    installed, tools = folder / "installed", folder / "tools"
+    tools.mkdir(exist_ok=True)
+    pip = tools / "pip"
+    own = f"--target {shlex.quote(str(installed))} --no-build-isolation --no-deps --disable-pip-version-check"
+    pip.write_text(f'#!/bin/sh\nshift\nexec {shlex.quote(sys.executable)} -m pip install {own} "$@"\n')
+    pip.chmod(0o755)
     paths = [str(folder), str(installed), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {
         **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": os.pathsep.join(paths),
-        "PIP_TARGET": str(installed),
-        "PIP_NO_DEPS": "1",
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
     run = 0
     for language, title, body in BLOCK.findall(text):
@@ -65,3 +70,41 @@ def test_files_are_written_and_a_failing_command_is_noticed(tmp_path: Path) -> N
         carry_out("```sh\nexit 3\n```\n", tmp_path)
     with pytest.raises(AssertionError, match="outside"):
         carry_out('```text title="../escaped.txt"\n\n```\n', tmp_path)
+
+
+def test_a_package_is_installed_for_the_guide_alone(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    text = """
+```toml title="ext/pyproject.toml"
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "unmask-guide-example"
+version = "1"
+entry-points."unmask.guides".mine = "ext:MINE"
+
+[tool.hatch.build.targets.wheel]
+only-include = ["ext.py"]
+```
+
+```python title="ext/ext.py"
+MINE = "mine"
+```
+
+```python title="show.py"
+from importlib.metadata import entry_points
+
+(point,) = entry_points(group="unmask.guides")
+print(point.load())
+```
+
+```sh
+pip install ./ext
+python show.py > out.txt
+```
+"""
+    assert carry_out(text, tmp_path) == 1
+    assert (tmp_path / "out.txt").read_text() == "mine\n"
+    assert not entry_points(group="unmask.guides")

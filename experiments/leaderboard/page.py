@@ -32,7 +32,7 @@ Every detector was trained on the same {pairs:,} pairs for {steps} steps of {bat
 {size} px and margin {margin}, once with all families and once without each. "Left out" is the AUC on a family that the
 run never saw, against reals of the same source and resolution; PGGAN is never trained on. Self-blends are trained on by
 all. Means are over the six families, in the column "known" over the five that are ever trained on. The trivial
-opponents are a linear classifier on the radial power spectrum, taught like the others, and MesoNet with its published
+baselines are a linear classifier on the radial power spectrum, trained like the others, and MesoNet with its published
 weights, which never saw any of this.
 
 This is a short budget, the same for all, on two processor cores: it ranks what is learnt in that time from these data,
