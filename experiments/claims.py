@@ -260,15 +260,15 @@ def claims_table(root: Path, methods: Sequence[str], titles: Mapping[str, str] |
             one = compare(claim, root)
             cells = [
                 claim.text,
+                outcome(claim, one),
                 claim.metric,
                 f"{one.value:.3f}",
                 f"{one.baseline:.3f}",
                 "{:+.3f} [{:+.3f}, {:+.3f}]".format(*one.difference),
                 str(one.seeds),
-                outcome(claim, one),
             ]
             lines.append([titles[claim.method], *cells] if titles else cells)
-    columns = ["claim", "measure", "with", "without", "difference [95 %]", "seeds", "seen here"]
+    columns = ["claim", "seen here", "measure", "with", "without", "difference [95 %]", "seeds"]
     return markdown(["method", *columns] if titles else columns, lines) if lines else ""
 
 
