@@ -23,7 +23,8 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from unmask.datasets.face_store import StoredFace, build_store, read_store
-from unmask.datasets.manifest import manifest_sha256, read_collection
+from unmask.datasets.layouts.collection import load_collection
+from unmask.datasets.manifest import manifest_sha256
 from unmask.faces.alignment import context_region, resize
 from unmask.forgery.detector import Detector, Learner
 from unmask.forging.degradation import downscale
@@ -87,7 +88,7 @@ def reals(data: Path, work: Path, split: str, sources: Sequence[str], size: int,
     The store is made if it is not there.
     """
     if not list((work / "store").glob("part-*.npz")):
-        build_store(read_collection(data), work / "store")
+        build_store(load_collection(data), work / "store")
     chosen: dict[str, list[StoredFace]] = {source: [] for source in sources}
     for face in read_store(work / "store"):
         group = chosen.get(face.sample.source)

@@ -1,16 +1,13 @@
 import csv
 import io
-import shutil
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from fake_faces import make_picture
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,7 +19,6 @@ from unmask.datasets.manifest import (
     Sample,
     check_samples,
     manifest_sha256,
-    read_collection,
     read_manifest,
     split_of,
     write_manifest,
@@ -299,114 +295,6 @@ def test_shares_that_leave_a_gap_are_a_mistake() -> None:
             split_of(str(number), {"train": 50})
 
 
-def save(path: Path, seed: int, quality: int = 95) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = cv2.cvtColor(make_picture(48, seed), cv2.COLOR_RGB2BGR)
-    assert cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-
-
-@pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real layout with drawn pictures; three of UTKFace are the first one over again."""
-    root = tmp_path_factory.mktemp("data")
-    for number in range(60):
-        save(root / "forensics/ffhq_stylegan_256/real" / f"{number:05d}.jpg", number)
-        save(root / "forensics/ffhq_stylegan_256/fake" / f"{number:05d}.jpg", 100 + number)
-        save(root / "forensics/gan2018/pggan" / f"{number:05d}.jpg", 200 + number)
-        save(root / "faces/celebamask_256/images" / f"{number}.jpg", 300 + number)
-    for number in range(20):
-        save(root / "forensics/ciplab_256/real" / f"real_{number:05d}.jpg", 400 + number)
-        save(root / "forensics/ciplab_256/fake" / f"easy_{number}_{number % 16:04b}.jpg", 500 + number)
-        save(root / "faces/utkface_200" / f"{number}_0_0_2017.jpg", 600 + number)
-    for number, quality in ((20, 90), (21, 70), (22, 50)):
-        save(root / "faces/utkface_200" / f"{number}_0_0_2017.jpg", 600, quality)
-    (root / "faces/utkface_200" / "notes.txt").write_text("no picture")
-    return root
-
-
-def test_a_collection_has_labels_families_and_sources(collection: Path) -> None:
-    found: dict[tuple[int, str, str], int] = {}
-    for sample in read_collection(collection):
-        key = (sample.label, sample.family, sample.source)
-        found[key] = found.get(key, 0) + 1
-    assert found == {
-        (0, "real", "ffhq"): 60,
-        (1, "stylegan", "ffhq"): 60,
-        (0, "real", "ciplab"): 20,
-        (1, "ciplab", "ciplab"): 20,
-        (1, "pggan", "celebamask"): 60,
-        (0, "real", "celebamask"): 60,
-        (0, "real", "utkface"): 23,
-    }
-
-
-def test_ciplabs_flags_are_read_from_the_names(collection: Path) -> None:
-    for sample in read_collection(collection):
-        assert sample.flags == (Path(sample.path).stem[-4:] if sample.family == "ciplab" else "")
-
-
-def test_no_subject_is_in_two_splits(collection: Path, tmp_path: Path) -> None:
-    samples = read_collection(collection)
-    splits: dict[str, set[str]] = {}
-    for sample in samples:
-        splits.setdefault(sample.subject, set()).add(sample.split)
-    assert all(len(found) == 1 for found in splits.values())
-    assert {split for found in splits.values() for split in found} == set(SPLITS)
-    write_manifest(samples, tmp_path / "m.csv")
-    assert read_manifest(tmp_path / "m.csv") == samples  # it passes its own checks
-
-
-def test_the_unseen_generator_is_neither_trained_nor_calibrated_on(collection: Path) -> None:
-    splits = {sample.split for sample in read_collection(collection) if sample.family == "pggan"}
-    assert splits == {"val", "test"}
-
-
-def test_near_duplicates_are_one_subject(collection: Path) -> None:
-    subject = {Path(s.path).stem.split("_")[0]: s.subject for s in read_collection(collection) if s.source == "utkface"}
-    assert len({subject[number] for number in ("0", "20", "21", "22")}) == 1
-    assert len(set(subject.values())) == 20
-
-
-def test_near_duplicates_are_linked_by_what_lies_between(tmp_path: Path) -> None:
-    """Two bits apart is the same picture; so are the ends of a chain of such steps, in whatever order they come."""
-    folder = tmp_path / "faces" / "utkface_200"
-    folder.mkdir(parents=True)
-    for name, changed in (("a", 4), ("b", 0), ("c", 2), ("d", 8)):
-        levels = np.tile(np.linspace(200, 40, 9), (8, 1))
-        levels[:changed, 1] = 230  # one bit of the difference hash each
-        cv2.imwrite(str(folder / f"{name}.jpg"), np.kron(levels, np.ones((20, 20))).astype(np.uint8))
-    subjects = {Path(s.path).stem: s.subject for s in read_collection(tmp_path)}
-    assert subjects["a"] == subjects["b"] == subjects["c"] != subjects["d"]
-
-
-def test_a_large_source_is_thinned_by_name(collection: Path, tmp_path: Path) -> None:
-    few = read_collection(collection, most_per_source=10)
-    again = read_collection(collection, most_per_source=10)
-    every = read_collection(collection)
-    assert few == again
-    counts = [sum(s.family == family for s in few) for family in ("stylegan", "ciplab", "pggan")]
-    assert counts == [10, 10, 10]
-    splits = {(s.family, s.subject): s.split for s in every}
-    assert all(splits[s.family, s.subject] == s.split for s in few if s.source != "utkface")
-
-
-def test_synthetic_faces_join_as_a_family(collection: Path, tmp_path: Path) -> None:
-    save(tmp_path / "00000.jpg", 1)
-    (made,) = (s for s in read_collection(collection, tmp_path) if s.family == "mobilestylegan")
-    assert (made.label, made.source) == (1, "ffhq")
-
-
-def test_a_folder_without_collections_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="UNMASK_DATA"):
-        read_collection(tmp_path)
-
-
-def test_the_hash_does_not_depend_on_the_place(collection: Path, tmp_path: Path) -> None:
-    shutil.copytree(collection, tmp_path / "elsewhere")
-    here, there = read_collection(collection), read_collection(tmp_path / "elsewhere")
-    assert manifest_sha256(here) == manifest_sha256(there[::-1])
-
-
 @pytest.mark.parametrize(
     "change",
     [{"label": 1}, {"family": "x"}, {"source": "x"}, {"subject": "x"}, {"split": "cal"}, {"sequence": "nose"}],
@@ -414,15 +302,3 @@ def test_the_hash_does_not_depend_on_the_place(collection: Path, tmp_path: Path)
 def test_the_hash_sees_every_change_that_counts(tmp_path: Path, change: dict[str, object]) -> None:
     samples = rows(tmp_path)
     assert manifest_sha256(samples) != manifest_sha256([replace(samples[0], **change), *samples[1:]])
-
-
-@pytest.mark.data
-def test_the_real_collections_split_by_subject(data_dir: Path) -> None:
-    samples = read_collection(data_dir, most_per_source=200)
-    splits: dict[str, set[str]] = {}
-    for sample in samples:
-        splits.setdefault(sample.subject, set()).add(sample.split)
-    assert all(len(found) == 1 for found in splits.values())
-    assert {s.family for s in samples} == {"real", "stylegan", "ciplab", "pggan"}
-    assert {s.split for s in samples if s.family == "pggan"} == {"val", "test"}
-    assert all(set(s.flags) <= {"0", "1"} and len(s.flags) == 4 for s in samples if s.family == "ciplab")

@@ -1,4 +1,4 @@
-"""The data set manifest: one row per picture, and the layouts we can read into it.
+"""The data set manifest: one row per picture.
 
 Label convention: forged = 1, real = 0. `family` names how a forgery was made ("real" for reals), `source` the
 collection a picture comes from (what a detector must not learn), `subject` whatever must never stand on both sides of a
@@ -13,10 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from PIL import Image
-from scipy.sparse.csgraph import connected_components
 
 from unmask.delimited import known_names, read_table
 from unmask.errors import DataError
@@ -122,7 +119,7 @@ def check_samples(
     """Refuse samples that cannot be trained and tested on as they stand. Pictures are not decoded.
 
     Args:
-        samples: what a reader has made of a data set.
+        samples: what a loader has made of a data set.
         where: the file or folder they were read from, for messages.
         rows: what each sample is called there ("row 3"); its path if not given.
         training: whether "train", if any sample is in it, must hold both classes; False for a set of one class.
@@ -205,70 +202,3 @@ def split_of(subject: str, shares: dict[str, int], seed: int = 0) -> str:
 
 
 SHARES = {"train": 62, "val": 6, "cal": 12, "test": 20}
-UNSEEN_SHARES = {"val": 40, "test": 60}  # PGGAN: never trained on, never calibrated on
-
-
-def read_collection(root: Path, synthetic: Path | None = None, most_per_source: int = 3600) -> list[Sample]:
-    """The collections of a data folder (`forensics/…`, `faces/…`) as a manifest with fixed, subject-disjoint splits.
-
-    Args:
-        root: folder that holds `forensics/ffhq_stylegan_256`, `forensics/ciplab_256`, `forensics/gan2018/pggan`,
-            `faces/celebamask_256/images` and `faces/utkface_200`; those that are absent are left out.
-        synthetic: folder of pictures made by `unmask.forging.mobilestylegan`, if any.
-        most_per_source: a source with more pictures is thinned to this many, by hash of the subject.
-
-    Raises:
-        DataError: none of the collections is there.
-    """
-    forensics, faces = root / "forensics", root / "faces"
-    plan: list[tuple[Path, int, str, str, dict[str, int]]] = [
-        (forensics / "ffhq_stylegan_256" / "real", 0, "real", "ffhq", SHARES),
-        (forensics / "ffhq_stylegan_256" / "fake", 1, "stylegan", "ffhq", SHARES),
-        (forensics / "ciplab_256" / "real", 0, "real", "ciplab", SHARES),
-        (forensics / "ciplab_256" / "fake", 1, "ciplab", "ciplab", SHARES),
-        (forensics / "gan2018" / "pggan", 1, "pggan", "celebamask", UNSEEN_SHARES),
-        (faces / "celebamask_256" / "images", 0, "real", "celebamask", SHARES),
-        (faces / "utkface_200", 0, "real", "utkface", SHARES),
-    ]
-    if synthetic is not None:
-        plan.append((synthetic, 1, "mobilestylegan", "ffhq", SHARES))
-    samples = []
-    for folder, label, family, source, shares in plan:
-        names = sorted(path for path in folder.glob("*.jpg")) if folder.is_dir() else []
-        names.sort(key=lambda path: hashlib.sha256(path.name.encode()).digest())
-        names = sorted(names[:most_per_source])
-        twins = _near_duplicates(names) if source == "utkface" else {}
-        for path in names:
-            subject = f"{source}/{family}/{twins.get(path.name, path.stem)}"
-            flags = path.stem.rsplit("_", 1)[-1] if family == "ciplab" else ""
-            samples.append(
-                Sample(
-                    path=str(path),
-                    label=label,
-                    family=family,
-                    source=source,
-                    subject=subject,
-                    split=split_of(subject, shares),
-                    flags=flags,
-                )
-            )
-    if not samples:
-        raise DataError(f"{root}: none of the known collections is there; give a manifest CSV or set UNMASK_DATA")
-    return samples
-
-
-_DUPLICATE_BITS = 2  # linked at more, unlike faces of UTKFace chain into one large group
-
-
-def _near_duplicates(paths: Sequence[Path]) -> dict[str, str]:
-    """Name -> stem of its group's first picture; pictures close in a 64-bit difference hash are linked into groups."""
-    bits = np.zeros((len(paths), 64), bool)
-    for row, path in enumerate(paths):
-        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if grey is not None:
-            small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
-            bits[row] = (small[:, 1:] > small[:, :-1]).ravel()
-    signs = bits.astype(np.float32) * 2 - 1
-    _, group = connected_components((64 - signs @ signs.T) / 2 <= _DUPLICATE_BITS, directed=False)
-    first: dict[int, str] = {}
-    return {path.name: first.setdefault(int(label), path.stem) for path, label in zip(paths, group, strict=True)}

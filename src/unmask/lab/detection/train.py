@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 from unmask.datasets.face_store import StoredFace, build_store, read_store
 from unmask.datasets.layouts import detect_layout, read_layout
-from unmask.datasets.manifest import Sample, manifest_sha256, read_collection
+from unmask.datasets.layouts.collection import load_collection
+from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
 from unmask.forgery.detector import Learner
 from unmask.lab.detection.feed import Pairs
@@ -56,7 +57,7 @@ class Workshop:
     def samples(self) -> list[Sample]:
         """The manifest's rows."""
         if detect_layout(self.data) == "collection":
-            return read_collection(self.data, self.synthetic)
+            return load_collection(self.data, self.synthetic)
         return read_layout(self.data)
 
     def faces(self, progress: Progress | None = None) -> list[StoredFace]:
