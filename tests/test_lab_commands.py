@@ -7,18 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from unmask import cli
 
-LAB = ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "sklearn", "scipy", "lir", "onnx", "openvino")
+LAB = (
+    *("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "sklearn", "scipy", "lir", "onnx", "openvino"),
+    "ai_edge_litert",
+)
 COMMANDS = {
     "train": ["train", "plain", "--run", "r", "--data", "d"],
     "evaluate": ["evaluate", "some-run", "--data", "d"],
     "compare": ["compare", "one", "two", "--data", "d"],
     "models": ["models"],
-    "forge": ["forge", "d", "o"],
-    "manifest": ["manifest", "d", "--out", "o"],
+    "forge": ["forge", ".", "../forged"],
     "export": ["export", "some-run", "--out", "o", "--unseen", "u", "--data", "d"],
     "synthesise": ["synthesise", "o", "--count", "1"],
 }
@@ -41,6 +45,19 @@ def test_a_missing_lab_takes_one_line(name: str, tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("unmask: ") and line.endswith('needs the "lab" extra: pip install "unmask[lab]"')
+
+
+def test_a_manifest_needs_no_lab_but_for_the_collections(tmp_path: Path) -> None:
+    for name, folder in (("a", "real"), ("b", "fake")):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+        for number in range(8):
+            cv2.imwrite(str(tmp_path / "mine" / folder / f"{name}{number}.png"), np.zeros((8, 8, 3), np.uint8))
+    done = call(["manifest", "mine", "--out", "m.csv"], tmp_path, without=LAB)
+    assert done.returncode == 0 and "16 pictures, read as folders" in done.stdout, done.stderr
+    (tmp_path / "known" / "faces" / "utkface_200").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "known" / "faces" / "utkface_200" / "a.jpg"), np.zeros((8, 8, 3), np.uint8))
+    done = call(["manifest", "known", "--out", "k.csv"], tmp_path, without=LAB)
+    assert done.returncode == 2 and 'needs the "lab" extra' in done.stderr
 
 
 def test_help_needs_no_lab(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from unmask.datasets.manifest import manifest_sha256
 from unmask.edits.labels import place_of
 from unmask.edits.mmnet import MMNet
 from unmask.edits.reader import SequenceReader
-from unmask.forging.component_edit_set import forge_sequences
+from unmask.forging.component_edit_set import forge_component_edits
 from unmask.forging.seq_deepfake_writer import Tools
 from unmask.lab.edits.edited_faces import SequenceFaces
 from unmask.lab.edits.evaluate import Told, decodings, evaluate_reader
@@ -88,7 +88,7 @@ def set_of(chosen: argparse.Namespace, tools: Tools) -> Path:
         return out
     taef2 = chosen.data / "weights" / "taef2" if tools == "both" else None
     source = chosen.data / "faces" / "celebamask_256"
-    forge_sequences(source, out, COUNT, size=SIZE, tools=tools, taef2=taef2, workers=chosen.workers)
+    forge_component_edits(source, out, COUNT, size=SIZE, tools=tools, taef2=taef2, workers=chosen.workers)
     return out
 
 

@@ -41,6 +41,6 @@ def spread(
 
 
 def _begin(start: Callable[..., None], given: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that gave the work is told, and ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the process that gave the work, which ends the others
     cv2.setNumThreads(1)
     start(*given)

@@ -8,7 +8,14 @@ from fake_faces import make_picture
 from torch import Tensor
 
 from unmask.errors import DataError
-from unmask.forging.autoencoders import ZOO, Autoencoder, Recipe, Taef2, resynthesise, train_network
+from unmask.forging.autoencoders import (
+    AUTOENCODER_BANK,
+    Autoencoder,
+    AutoencoderSpec,
+    Taef2,
+    resynthesise,
+    train_network,
+)
 
 pytestmark = pytest.mark.lab
 CPU = torch.device("cpu")
@@ -19,11 +26,11 @@ def pictures(count: int, size: int) -> Tensor:
     return torch.from_numpy(np.stack([make_picture(size, seed) for seed in range(count)])).permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("recipe", ZOO, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("spec", AUTOENCODER_BANK, ids=lambda spec: spec.name)
 @pytest.mark.parametrize("size", [64, 96])
-def test_a_twin_has_its_pictures_shape_and_range(recipe: Recipe, size: int) -> None:
+def test_a_twin_has_its_pictures_shape_and_range(spec: AutoencoderSpec, size: int) -> None:
     torch.manual_seed(0)
-    net = Autoencoder(recipe).eval()
+    net = Autoencoder(spec).eval()
     for parameter in net.parameters():
         parameter.data *= 3  # wild enough to leave the range, if nothing kept it in
     faces = pictures(2, size).float() / 255
@@ -34,11 +41,11 @@ def test_a_twin_has_its_pictures_shape_and_range(recipe: Recipe, size: int) -> N
 
 
 def test_no_two_networks_of_the_zoo_have_one_name() -> None:
-    assert len({recipe.name for recipe in ZOO}) == len(set(ZOO)) == len(ZOO)
+    assert len({spec.name for spec in AUTOENCODER_BANK}) == len(set(AUTOENCODER_BANK)) == len(AUTOENCODER_BANK)
 
 
 def test_a_twin_follows_from_its_seeds() -> None:
-    net = Autoencoder(ZOO[0]).eval()
+    net = Autoencoder(AUTOENCODER_BANK[0]).eval()
     faces = pictures(2, 64).float() / 255
 
     def draw(seed: int) -> Tensor:
@@ -52,17 +59,17 @@ def test_a_twin_follows_from_its_seeds() -> None:
 
 
 # One network of each kind of decoder, and one with a critic.
-DIFFERENT = list({recipe.decoder: recipe for recipe in sorted(ZOO, key=lambda recipe: recipe.critic)}.values())
+DIFFERENT = list({spec.decoder: spec for spec in sorted(AUTOENCODER_BANK, key=lambda spec: spec.critic)}.values())
 
 
-@pytest.mark.parametrize("recipe", DIFFERENT, ids=lambda recipe: recipe.name)
-def test_a_few_steps_make_a_network_better(recipe: Recipe) -> None:
+@pytest.mark.parametrize("spec", DIFFERENT, ids=lambda spec: spec.name)
+def test_a_few_steps_make_a_network_better(spec: AutoencoderSpec) -> None:
     """Held against the picture itself, trained steps must beat the untrained network."""
     faces = pictures(1, 64)
     wanted = faces.float() / 255
 
     def error(steps: int) -> float:
-        net = train_network(recipe, faces, steps, 3, CPU, batch=2, crop=64)
+        net = train_network(spec, faces, steps, 3, CPU, batch=2, crop=64)
         assert not net.training
         with torch.no_grad():
             return float((net(wanted) - wanted).abs().mean())
@@ -71,11 +78,11 @@ def test_a_few_steps_make_a_network_better(recipe: Recipe) -> None:
 
 
 def test_training_follows_from_its_seed() -> None:
-    recipe = next(recipe for recipe in ZOO if recipe.critic)
+    spec = next(spec for spec in AUTOENCODER_BANK if spec.critic)
     faces = pictures(3, 64)
     told: list[tuple[int, float]] = []
     nets = [
-        train_network(recipe, faces, 6, seed, CPU, batch=2, progress=lambda step, loss: told.append((step, loss)))
+        train_network(spec, faces, 6, seed, CPU, batch=2, progress=lambda step, loss: told.append((step, loss)))
         for seed in (1, 1, 2)
     ]
     one, again, other = (net.state_dict() for net in nets)

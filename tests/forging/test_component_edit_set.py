@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from fake_faces import make_mesh, make_picture
 from PIL import Image
+from progress_log import ProgressLog
 
 from unmask.datasets.layouts import read_layout
 from unmask.datasets.manifest import SHARES, Sample, split_of
@@ -22,9 +23,9 @@ from unmask.errors import DataError
 from unmask.faces import identity
 from unmask.forging import component_edit_set as sequential
 from unmask.forging import seq_deepfake_writer as sequence_sets
-from unmask.forging.component_edit_set import forge_sequences
+from unmask.forging.component_edit_set import forge_component_edits
 from unmask.forging.component_edits import EDITORS, PARTS
-from unmask.forging.seq_deepfake_writer import SequenceSet, held_out_orders, write_seq_deepfake
+from unmask.forging.seq_deepfake_writer import EditSet, held_out_orders, write_seq_deepfake
 from unmask.forging.source_faces import SeenFace
 from unmask.media.synthetic_mark import band_height, read_mark, with_band
 
@@ -80,23 +81,23 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_faces(tmp_path_factory.mktemp("source") / "faces")
 
 
-def forge(source: Path, out: Path, **options: Any) -> SequenceSet:
-    """As `forge_sequences`, every file a person: drawn faces have no embeddings."""
+def forge(source: Path, out: Path, **options: Any) -> EditSet:
+    """As `forge_component_edits`, every file a person: drawn faces have no embeddings."""
     usual = {"size": SIZE, "seed": SEED, "tools": "classical", "held_out": HELD_OUT, "people": "folder", "finder": find}
-    return forge_sequences(source, out, **{**usual, **options})
+    return forge_component_edits(source, out, **{**usual, **options})
 
 
 @pytest.fixture(scope="module")
-def made(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> SequenceSet:
+def made(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> EditSet:
     return forge(faces, tmp_path_factory.mktemp("out") / "set", count=108)
 
 
 @pytest.fixture(scope="module")
-def small(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> SequenceSet:
+def small(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> EditSet:
     return forge(faces, tmp_path_factory.mktemp("out") / "small", count=12)
 
 
-def out_of(result: SequenceSet) -> Path:
+def out_of(result: EditSet) -> Path:
     return result.folder.parent
 
 
@@ -133,7 +134,7 @@ def names(row: dict[str, Any]) -> tuple[str, ...]:
 # What is made
 
 
-def test_the_set_has_the_files_of_the_layout_and_no_others(made: SequenceSet) -> None:
+def test_the_set_has_the_files_of_the_layout_and_no_others(made: EditSet) -> None:
     assert made.folder.name == TRACK and made.skipped == () and made.people == 12
     expected = {"record.jsonl", "set.json"}
     for row in records(out_of(made)):
@@ -147,11 +148,11 @@ def test_the_set_has_the_files_of_the_layout_and_no_others(made: SequenceSet) ->
     assert set(tree(out_of(made))) == expected
 
 
-def test_all_pictures_have_one_size(made: SequenceSet) -> None:
+def test_all_pictures_have_one_size(made: EditSet) -> None:
     assert {read(path, cv2.IMREAD_UNCHANGED).shape[:2] for path in made.folder.rglob("*.png")} == {(SIZE + BAND, SIZE)}
 
 
-def test_the_layouts_reader_reads_the_set_back(made: SequenceSet) -> None:
+def test_the_layouts_reader_reads_the_set_back(made: EditSet) -> None:
     samples = read_layout(out_of(made))
     assert samples == read_layout(made.folder)
     by_path = {Path(sample.path).relative_to(made.folder).as_posix(): sample for sample in samples}
@@ -173,7 +174,7 @@ def test_the_layouts_reader_reads_the_set_back(made: SequenceSet) -> None:
         )
 
 
-def test_labels_agree_with_folders_and_with_the_record(made: SequenceSet) -> None:
+def test_labels_agree_with_folders_and_with_the_record(made: EditSet) -> None:
     rows = {f"{TRACK}/{row['file']}": row for row in records(out_of(made))}
     listed = 0
     for split in ("train", "val", "test"):
@@ -188,7 +189,7 @@ def test_labels_agree_with_folders_and_with_the_record(made: SequenceSet) -> Non
     assert listed == len(rows)
 
 
-def test_every_length_occurs_and_is_counted(made: SequenceSet) -> None:
+def test_every_length_occurs_and_is_counted(made: EditSet) -> None:
     rows = records(out_of(made))
     lengths = Counter(len(names(row)) for row in rows)
     assert set(lengths) == set(range(6))
@@ -199,12 +200,12 @@ def test_every_length_occurs_and_is_counted(made: SequenceSet) -> None:
     assert made.empty_splits == ()
 
 
-def test_the_tracks_five_parts_all_come_first_and_last_somewhere(made: SequenceSet) -> None:
+def test_the_tracks_five_parts_all_come_first_and_last_somewhere(made: EditSet) -> None:
     sequences = [names(row) for row in records(out_of(made)) if names(row)]
     assert {sequence[0] for sequence in sequences} == {sequence[-1] for sequence in sequences} == set(PARTS)
 
 
-def test_hair_is_edited_where_the_label_map_shows_it_and_not_on_the_bald(made: SequenceSet) -> None:
+def test_hair_is_edited_where_the_label_map_shows_it_and_not_on_the_bald(made: EditSet) -> None:
     seen: Counter[str] = Counter()
     for row in records(out_of(made)):
         for step, part in enumerate(names(row), start=1):
@@ -229,7 +230,7 @@ def test_without_label_maps_hair_is_not_edited(tmp_path: Path) -> None:
     assert tree(tmp_path / "other") == tree(tmp_path / "nested")
 
 
-def test_nobody_is_on_two_sides_and_donors_are_others_of_the_same_side(made: SequenceSet) -> None:
+def test_nobody_is_on_two_sides_and_donors_are_others_of_the_same_side(made: EditSet) -> None:
     rows = records(out_of(made))
     side = {row["person"]: row["split"] for row in rows}
     assert side == {person: split for split, people in SPLITS.items() for person in people}
@@ -243,7 +244,7 @@ def test_nobody_is_on_two_sides_and_donors_are_others_of_the_same_side(made: Seq
     assert transplanted > 50
 
 
-def test_the_record_names_the_files_it_was_made_from_by_hash(made: SequenceSet, faces: Path) -> None:
+def test_the_record_names_the_files_it_was_made_from_by_hash(made: EditSet, faces: Path) -> None:
     for row in records(out_of(made)):
         for file in row["files"]:
             assert file["sha256"] == hashlib.sha256((faces / "images" / file["path"]).read_bytes()).hexdigest()
@@ -251,21 +252,21 @@ def test_the_record_names_the_files_it_was_made_from_by_hash(made: SequenceSet, 
         assert row["tool"].startswith("unmask ") and row["path"] == f"{TRACK}/{row['file']}"
 
 
-def test_calibration_people_go_to_val_for_the_layout_knows_three_splits(made: SequenceSet) -> None:
+def test_calibration_people_go_to_val_for_the_layout_knows_three_splits(made: EditSet) -> None:
     sides = {(split_of(f"faces/{row['person']}", SHARES), row["split"]) for row in records(out_of(made))}
     assert sides == {("train", "train"), ("cal", "val"), ("test", "test")}
 
 
-def test_held_out_orders_are_in_the_test_split_alone(made: SequenceSet) -> None:
+def test_held_out_orders_are_in_the_test_split_alone(made: EditSet) -> None:
     held = held_out_orders(HELD_OUT, SEED)
-    told: dict[str, set[bool]] = {}
+    by_split: dict[str, set[bool]] = {}
     for row in records(out_of(made)):
         assert row["held_out"] == (tuple(row["label"]) in held)
-        told.setdefault(row["split"], set()).add(row["held_out"])
-    assert told == {"train": {False}, "val": {False}, "test": {False, True}}
+        by_split.setdefault(row["split"], set()).add(row["held_out"])
+    assert by_split == {"train": {False}, "val": {False}, "test": {False, True}}
 
 
-def test_nothing_need_be_held_out(faces: Path, made: SequenceSet, tmp_path: Path) -> None:
+def test_nothing_need_be_held_out(faces: Path, made: EditSet, tmp_path: Path) -> None:
     forge(faces, tmp_path / "set", count=24, held_out=0.0)
     rows = records(tmp_path / "set")
     assert not any(row["held_out"] for row in rows)
@@ -273,7 +274,7 @@ def test_nothing_need_be_held_out(faces: Path, made: SequenceSet, tmp_path: Path
     assert any(tuple(row["label"]) in held for row in rows if row["split"] == "train")
 
 
-def test_masks_are_the_union_of_their_steps(made: SequenceSet) -> None:
+def test_masks_are_the_union_of_their_steps(made: EditSet) -> None:
     for row in records(out_of(made)):
         if names(row):
             steps = [grey(path) for path in sorted((made.folder / row["steps"]).glob("*-mask.png"))]
@@ -282,7 +283,7 @@ def test_masks_are_the_union_of_their_steps(made: SequenceSet) -> None:
             assert np.array_equal(union, np.max(steps, axis=0)) and union.any() and not union[:BAND].any()
 
 
-def test_the_last_step_is_the_picture(made: SequenceSet) -> None:
+def test_the_last_step_is_the_picture(made: EditSet) -> None:
     for row in records(out_of(made)):
         if names(row):
             last = made.folder / row["steps"] / f"{len(names(row))}.png"
@@ -306,7 +307,7 @@ def test_without_resynthesis_a_step_changes_nothing_outside_its_mask(faces: Path
     assert {len(names(row)) for row in rows} == set(range(6))
 
 
-def test_the_whole_face_is_drawn_anew_after_each_step(made: SequenceSet) -> None:
+def test_the_whole_face_is_drawn_anew_after_each_step(made: EditSet) -> None:
     """By one tool: also what no mask covers differs from the untouched face."""
     for row in records(out_of(made)):
         if names(row):
@@ -317,7 +318,7 @@ def test_the_whole_face_is_drawn_anew_after_each_step(made: SequenceSet) -> None
 
 
 def test_about_half_of_the_pictures_without_an_edit_are_drawn_anew_and_the_record_tells_which(
-    made: SequenceSet,
+    made: EditSet,
 ) -> None:
     unedited = [row for row in records(out_of(made)) if not names(row)]
     passes = [row["resynthesis"]["passes"] for row in unedited]
@@ -333,7 +334,7 @@ def test_about_half_of_the_pictures_without_an_edit_are_drawn_anew_and_the_recor
             assert data.read_bytes() == original.read_bytes()
 
 
-def test_made_pictures_are_marked_for_people_and_for_software_and_untouched_ones_are_not(made: SequenceSet) -> None:
+def test_made_pictures_are_marked_for_people_and_for_software_and_untouched_ones_are_not(made: EditSet) -> None:
     blank = np.zeros((SIZE, SIZE, 3), np.uint8)
     forged, real = (with_band(blank, text)[:BAND] for text in ("SYNTHETIC", "ORIGINAL"))
     checked = Counter[bool]()
@@ -348,7 +349,7 @@ def test_made_pictures_are_marked_for_people_and_for_software_and_untouched_ones
     assert checked[True] > 100 and checked[False] > 100
 
 
-def test_an_original_is_the_frame_about_the_source_face(made: SequenceSet, faces: Path) -> None:
+def test_an_original_is_the_frame_about_the_source_face(made: EditSet, faces: Path) -> None:
     for row in records(out_of(made)):
         left, top, side = row["files"][0]["window"]
         window = read(faces / "images" / row["person"])[top : top + side, left : left + side]
@@ -359,18 +360,19 @@ def test_an_original_is_the_frame_about_the_source_face(made: SequenceSet, faces
 # The same order
 
 
-def test_the_same_order_again_changes_nothing(small: SequenceSet, faces: Path) -> None:
+def test_the_same_order_again_changes_nothing(small: EditSet, faces: Path) -> None:
     out = out_of(small)
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in small.folder.rglob("*.png")}
-    hashes, told = tree(out), []
-    again = forge(faces, out, count=12, progress=lambda *step: told.append(step))
+    hashes, log = tree(out), ProgressLog()
+    again = forge(faces, out, count=12, progress=log)
     assert tree(out) == hashes and again == small
     assert all((path.stat().st_mtime_ns, path.read_bytes()) == kept for path, kept in before.items())
-    assert told[-1] == ("editing", 12, 12) and [step for step in told if step[0] == "editing"] == [told[-1]]
+    assert [step for step in log.steps if step[0] == "editing"] == [("editing", 12, 12)]
+    log.check_bars_end()
 
 
 def test_a_picture_depends_on_the_order_and_its_number_alone(
-    small: SequenceSet, made: SequenceSet, faces: Path, tmp_path: Path
+    small: EditSet, made: EditSet, faces: Path, tmp_path: Path
 ) -> None:
     """Not on how many there are; another seed makes others."""
     part, whole = tree(small.folder), tree(made.folder)
@@ -399,7 +401,7 @@ def test_six_pictures_a_face_are_made_unless_told(faces: Path, tmp_path: Path) -
     ],
 )
 def test_another_order_into_the_same_folder_is_refused(
-    small: SequenceSet, faces: Path, options: dict[str, Any], told: str
+    small: EditSet, faces: Path, options: dict[str, Any], told: str
 ) -> None:
     before = tree(out_of(small))
     with pytest.raises(DataError, match=told):
@@ -407,7 +409,7 @@ def test_another_order_into_the_same_folder_is_refused(
     assert tree(out_of(small)) == before
 
 
-def test_other_pictures_into_the_same_folder_are_refused(small: SequenceSet, faces: Path, tmp_path: Path) -> None:
+def test_other_pictures_into_the_same_folder_are_refused(small: EditSet, faces: Path, tmp_path: Path) -> None:
     shutil.copytree(faces, tmp_path / "faces")
     (tmp_path / "faces" / "images" / "02.png").unlink()
     before = tree(out_of(small))
@@ -433,7 +435,7 @@ class _Killed(Exception):
 
 @pytest.mark.parametrize("writes", [1, 7, 40])
 def test_a_set_killed_while_it_writes_ends_as_one_made_at_once(
-    small: SequenceSet, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+    small: EditSet, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     whole_write, out = sequence_sets.write_whole, tmp_path / "set"
     written: list[Path] = []
@@ -463,7 +465,7 @@ def row_files(row: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("pictures", [1, 8])
 def test_a_set_whose_making_fails_lists_what_is_finished_and_can_be_finished(
-    small: SequenceSet, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: int
+    small: EditSet, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: int
 ) -> None:
     make, out = sequential._Maker.make, tmp_path / "set"
 
@@ -491,7 +493,7 @@ def listed(out: Path) -> set[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_set_is_whole_as_far_as_it_goes_and_can_be_finished(
-    small: SequenceSet, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    small: EditSet, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """A signal between the files of one picture: it is finished, recorded and listed all the same."""
     whole_write, out = sequence_sets.write_whole, tmp_path / "set"
@@ -514,7 +516,7 @@ def test_an_interrupted_set_is_whole_as_far_as_it_goes_and_can_be_finished(
     assert tree(out) == tree(out_of(small))
 
 
-def test_files_that_were_lost_are_made_again(small: SequenceSet, faces: Path, tmp_path: Path) -> None:
+def test_files_that_were_lost_are_made_again(small: EditSet, faces: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     shutil.copytree(out_of(small), out)
     edited = [row for row in records(out) if len(names(row)) > 1]
@@ -563,9 +565,12 @@ def test_pictures_of_one_person_are_found_by_their_faces(tmp_path: Path, monkeyp
         picture[-12:] = 20 + 23 * (number % 10)
         cv2.imwrite(str(path), picture)
     monkeypatch.setattr(identity, "FaceEmbedder", _Embedder)
-    told: list[tuple[str, int, int]] = []
-    result = forge(source, tmp_path / "set", people="file", progress=lambda *step: told.append(step), count=40)
-    assert result.people == 10 and ("telling people apart", 20, 20) in told
+    log = ProgressLog()
+    result = forge(source, tmp_path / "set", people="file", progress=log, count=40)
+    assert result.people == 10 and {stage for stage, _, _ in log.steps} == {
+        *("finding faces", "telling people apart", "editing"),
+    }
+    log.check_bars_end()
     sides: dict[str, set[str]] = {}
     for row in records(tmp_path / "set"):
         shown = [file["path"] for file in row["files"]]
@@ -619,8 +624,8 @@ def test_what_shows_no_face_is_passed_over_and_told(tmp_path: Path) -> None:
         ({"held_out": 0.95}, "held out 0.95: give a share from 0 to 0.9"),
         ({"held_out": -0.1}, "held out -0.1: give a share from 0 to 0.9"),
         ({"held_out": float("nan")}, "held out nan: give a share from 0 to 0.9"),
-        ({"tools": "both"}, "needs the TAEF2 weights .* not in any folder named.*; or take --tools classical"),
-        ({"tools": "autoencoder", "taef2": Path("nowhere")}, "not in nowhere; name.*; or take --tools classical"),
+        ({"tools": "both"}, "needs the TAEF2 weights .* not in any folder named.*, or take --tools classical"),
+        ({"tools": "autoencoder", "taef2": Path("nowhere")}, "not in nowhere; name.*, or take --tools classical"),
         ({"finder": lambda _: None}, r"no face in any of 12 files \(.*No face was found.*\); give a folder of face"),
     ],
 )
@@ -727,13 +732,13 @@ def test_a_label_map_in_colour_is_refused(tmp_path: Path) -> None:
 def test_a_picture_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     source = draw_faces(tmp_path / "faces", (2, 5), maps=False)
 
-    def change(what: str, done: int, _all: int) -> None:
-        if what == "editing" and done == 0:
+    def change(stage: str, done: int) -> None:
+        if stage == "editing" and done == 0:
             for path in (source / "images").iterdir():
                 cv2.imwrite(str(path), make_picture(90, 99))
 
     with pytest.raises(DataError, match="was changed while the set was made; begin again in another folder"):
-        forge(source, tmp_path / "set", progress=change)
+        forge(source, tmp_path / "set", progress=ProgressLog(change))
 
 
 # Its parts

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unmask.forging import component_edits as part_edits
-from unmask.forging.component_edits import EDITORS, PARTS, Edited, Kind, PartedFace, Resynthesis, edit_part
+from unmask.forging.component_edits import EDITORS, PARTS, Edited, PartedFace, Resynthesis, ToolKind, edit_part
 
 SIZE = 128  # on smaller ones eyes and brows are a few pixels high
 SEEDS = range(4)
@@ -244,7 +244,7 @@ def test_an_autoencoder_is_sent_a_multiple_of_eight_and_its_picture_brought_back
 
 
 @pytest.mark.parametrize("kind", ["autoencoder", "classical", "none"])
-def test_a_tool_says_what_it_is(kind: Kind) -> None:
+def test_a_tool_says_what_it_is(kind: ToolKind) -> None:
     drawn = [Resynthesis.draw(rng(seed), kind, lambda pixels, jitter, seed: pixels) for seed in range(20)]
     assert drawn[0] == Resynthesis.draw(rng(0), kind)
     fields = {

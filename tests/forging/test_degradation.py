@@ -7,7 +7,14 @@ from fake_faces import make_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unmask.forging.degradation import Degradation, downscale, jpeg, own_history, publishing_scale, sharpen
+from unmask.forging.degradation import (
+    Degradation,
+    downscale,
+    independent_postprocessing,
+    jpeg,
+    publishing_scale,
+    sharpen,
+)
 
 PICTURE = make_picture(96, 1)
 GENTLE = Degradation(
@@ -94,7 +101,7 @@ def test_sharpening_raises_and_softening_lowers_the_fine_detail() -> None:
 
 def test_histories_are_drawn_apart_and_change_little() -> None:
     rng = np.random.default_rng(0)
-    made = [own_history(rng, PICTURE) for _ in range(200)]
+    made = [independent_postprocessing(rng, PICTURE) for _ in range(200)]
     assert len({picture.tobytes() for picture in made}) > 120
     untouched = np.mean([(picture == PICTURE).all() for picture in made])
     assert 0.2 < untouched < 0.4  # neither sharpened nor encoded: five of ten times six of ten

@@ -11,7 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fake_faces import make_mesh, make_picture
+from fake_faces import find_drawn, make_mesh, make_picture
+from progress_log import ProgressLog
 
 from unmask.datasets.manifest import Sample, read_manifest
 from unmask.errors import DataError
@@ -19,24 +20,15 @@ from unmask.faces.alignment import context_region
 from unmask.faces.finding import FaceFinder
 from unmask.forging import forge_set as forging
 from unmask.forging import source_faces
-from unmask.forging.forge_set import KINDS, ForgedSet, forge_folder
+from unmask.forging.forge_set import ForgedSet, forge_folder
+from unmask.forging.makers import load_makers
 from unmask.forging.perturbation import is_single_band
 from unmask.forging.source_faces import Finder, SeenFace, face_finder
 from unmask.media.synthetic_mark import band_height, mark, read_mark, text_height, without_band
 
 SIZE = 64
 MADE_HERE = ("selfblend", "swap", "composite", "fingerprint")
-FORGED_FAMILIES = [family for kind in MADE_HERE for family in KINDS[kind]]
-
-
-def find(pixels: np.ndarray) -> SeenFace | None:
-    """A drawn face fills its picture; narrow pictures have none."""
-    side = pixels.shape[0]
-    if pixels.shape[1] != side:
-        return None
-    turn = float(np.sin(float(pixels.mean())))
-    box = (0.24 * side, 0.16 * side, 0.52 * side, 0.68 * side)
-    return SeenFace(box, np.zeros((5, 2), np.float32), make_mesh(side, turn))
+FORGED_FAMILIES = [family for maker in load_makers(MADE_HERE).values() for family in maker.families]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +47,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def forge(source: Path, out: Path, kinds: tuple[str, ...] = MADE_HERE, **options: Any) -> ForgedSet:
-    return forge_folder(source, out, kinds, **{"size": SIZE, "finder": find, "seed": 5, **options})
+    return forge_folder(source, out, kinds, **{"size": SIZE, "finder": find_drawn, "seed": 5, **options})
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +144,10 @@ def test_masks_have_the_pictures_size_and_tell_where_it_was_forged(made: ForgedS
             assert mask.shape == pixels.shape[:2] and not mask[: band_height(SIZE)].any() and mask.any()
             twin = real[row["files"][0]["path"]]
             change = np.abs(pixels.astype(int) - twin)[band_height(SIZE) :].mean(axis=2)
-            told = mask[band_height(SIZE) :]
-            assert change[told > 100].mean() > 0.5
-            if (told == 0).any() and row["family"] != "selfblend":  # which may change the look of what is around
-                assert change[told == 0].mean() < 0.3, row["path"]
+            shown = mask[band_height(SIZE) :]
+            assert change[shown > 100].mean() > 0.5
+            if (shown == 0).any() and row["family"] != "selfblend":  # which may change the look of what is around
+                assert change[shown == 0].mean() < 0.3, row["path"]
 
 
 def test_the_record_says_how_each_picture_was_made(made: ForgedSet, pictures: Path) -> None:
@@ -213,7 +205,7 @@ def test_folders_of_one_person_swap_with_others_only(pictures: Path, tmp_path: P
         assert len(set(people)) == len(people)
 
 
-def test_the_same_order_makes_the_same_set(made: ForgedSet, pictures: Path, tmp_path: Path) -> None:
+def test_the_same_specification_makes_the_same_set(made: ForgedSet, pictures: Path, tmp_path: Path) -> None:
     again = forge(pictures, tmp_path / "again")
     assert tree(again.manifest.parent) == tree(made.manifest.parent)
     other = forge(pictures, tmp_path / "other", ("selfblend",), seed=6)
@@ -254,19 +246,6 @@ def test_a_near_infrared_set_has_one_band(pictures: Path, tmp_path: Path) -> Non
         assert is_single_band(without_band(read(sample.path))), sample.path
 
 
-class _Interrupted:
-    """A progress display that presses Ctrl-C once so many pictures are done."""
-
-    def __init__(self, after: int, press: Callable[[], None]) -> None:
-        self._after, self._press, self.seen = after, press, 0
-
-    def __call__(self, what: str, done: int, _all: int) -> None:
-        if what == "forging":
-            self.seen = done
-            if done == self._after:
-                self._press()
-
-
 def _sigint() -> None:
     signal.raise_signal(signal.SIGINT)
 
@@ -281,7 +260,11 @@ def test_an_interrupted_set_is_whole_as_far_as_it_goes_and_can_be_finished(
 ) -> None:
     out = tmp_path / "set"
     with pytest.raises(KeyboardInterrupt):
-        forge(pictures, out, progress=_Interrupted(17, press))
+        forge(
+            pictures,
+            out,
+            progress=ProgressLog(lambda stage, done: press() if (stage, done) == ("forging", 17) else None),
+        )
     assert not list(out.rglob("*.part"))
     samples = read_manifest(out / "manifest.csv")
     assert len(samples) == 17 == len(records(out))
@@ -289,9 +272,10 @@ def test_an_interrupted_set_is_whole_as_far_as_it_goes_and_can_be_finished(
     assert max(counts.values()) - min(counts.values()) <= 1 and len(counts) == 1 + len(FORGED_FAMILIES)
 
     kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
-    begun: list[int] = []
-    result = forge(pictures, out, progress=lambda what, done, _: begun.append(done) if what == "forging" else None)
-    assert begun[0] == 17
+    log = ProgressLog()
+    result = forge(pictures, out, progress=log)
+    assert next(done for stage, done, _ in log.steps if stage == "forging") == 17
+    log.check_bars_end()
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     assert tree(out) == tree(made.manifest.parent) and result.families == made.families
 
@@ -321,10 +305,9 @@ def test_what_a_kill_left_is_made_good(made: ForgedSet, pictures: Path, tmp_path
     (out / "record.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:40] + "\u00e9".encode()[:1])
     (out / "real" / "00003.png").unlink()
     (out / "masks" / "swap" / "00001.png").unlink()
-    (out / "fake" / "swap" / "00002.part").write_bytes(b"half")
+    (out / "fake" / "swap" / ".00002.png.k1ll.part").write_bytes(b"half")
     (out / "manifest.csv").unlink()
     forge(pictures, out)
-    (out / "fake" / "swap" / "00002.part").unlink()
     whole = tree(made.manifest.parent)
     finished = tree(out)
     assert {k: v for k, v in finished.items() if k != "record.jsonl"} == {
@@ -345,7 +328,7 @@ def test_what_a_kill_left_is_made_good(made: ForgedSet, pictures: Path, tmp_path
         ({"people": "folder"}, "made with people file, not folder"),
     ],
 )
-def test_a_set_of_another_order_is_refused(made: ForgedSet, pictures: Path, options: dict[str, Any], told: str) -> None:
+def test_another_set_is_refused(made: ForgedSet, pictures: Path, options: dict[str, Any], told: str) -> None:
     before = tree(made.manifest.parent)
     with pytest.raises(DataError, match=told):
         forge(pictures, made.manifest.parent, **options)
@@ -374,7 +357,7 @@ def test_a_folder_of_something_else_is_refused(pictures: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"kinds": ("swap", "morph")}, "no kind of forgery morph; name some of selfblend, swap"),
+        ({"kinds": ("swap", "morph")}, "no kind of forgery morph; name one of selfblend, swap"),
         ({"kinds": ()}, "no kind of forgery is named; name some"),
         ({"count": 0}, "a count of 1 or more"),
         ({"seed": -1}, "a seed of 0 or more"),
@@ -386,7 +369,7 @@ def test_a_folder_of_something_else_is_refused(pictures: Path, tmp_path: Path) -
         ({"kinds": ("resynthesis",), "taef2": Path("nowhere")}, "not in nowhere; name the folder"),
     ],
 )
-def test_wrong_orders_name_the_remedy(pictures: Path, tmp_path: Path, options: dict[str, Any], told: str) -> None:
+def test_wrong_parameters_name_the_remedy(pictures: Path, tmp_path: Path, options: dict[str, Any], told: str) -> None:
     with pytest.raises(DataError, match=told):
         forge(pictures, tmp_path / "set", **options)
     assert not (tmp_path / "set").exists()
@@ -417,13 +400,13 @@ def test_a_set_inside_its_source_is_refused(pictures: Path) -> None:
 def test_a_picture_that_changes_meanwhile_is_noticed(pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(pictures, tmp_path / "people")
 
-    def change(what: str, done: int, _all: int) -> None:
-        if what == "forging" and done == 0:
+    def change(stage: str, done: int) -> None:
+        if stage == "forging" and done == 0:
             for path in (tmp_path / "people").rglob("*.png"):
                 cv2.imwrite(str(path), make_picture(90, 99))
 
     with pytest.raises(DataError, match="was changed while the set was made; begin again"):
-        forge(tmp_path / "people", tmp_path / "set", ("selfblend",), progress=change)
+        forge(tmp_path / "people", tmp_path / "set", ("selfblend",), progress=ProgressLog(change))
 
 
 def test_pictures_are_not_all_held_in_memory(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,36 +458,37 @@ def test_a_generators_faces_are_framed_like_the_others(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blind: bool
 ) -> None:
     """Also where no face is found in a drawn one."""
-    from unmask.forging import mobilestylegan as synthesis
+    from unmask.forging.makers import mobilestylegan as maker_module
 
-    asked: list[tuple[int, int, int]] = []
+    drawn_faces: list[tuple[int, int, int]] = []
 
-    def synthesise(folder: Path, count: int, seed: int, size: int, progress: Callable[[int], None]) -> None:
-        asked.append((count, seed, size))
-        folder.mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            cv2.imwrite(str(folder / f"{number:05d}.jpg"), make_picture(size, 50 + number))
-            progress(1)
+    class Generator:
+        def __init__(self, seed: int) -> None:
+            self.seed = seed
 
-    monkeypatch.setattr(synthesis, "synthesise", synthesise)
+        def draw(self, number: int, size: int) -> bytes:
+            drawn_faces.append((self.seed, number, size))
+            return bytes(cv2.imencode(".jpg", make_picture(size, 50 + number))[1])
+
+    monkeypatch.setattr(maker_module, "FaceGenerator", Generator)
 
     def finder(pixels: np.ndarray) -> SeenFace | None:
-        return None if blind and len(pixels) == 2 * SIZE else find(pixels)
+        return None if blind and len(pixels) == 2 * SIZE else find_drawn(pixels)
 
     out = tmp_path / "set"
-    told = []
-    result = forge(pictures, out, ("mobilestylegan",), count=4, finder=finder, progress=lambda *step: told.append(step))
-    assert result.families == {"real": 7, "mobilestylegan": 4} and asked == [(4, 5, 2 * SIZE)]
-    assert ("drawing faces", 4, 4) in told
+    log = ProgressLog()
+    result = forge(pictures, out, ("mobilestylegan",), count=4, finder=finder, progress=log)
+    assert result.families == {"real": 7, "mobilestylegan": 4}
+    assert drawn_faces == [(5, number, 2 * SIZE) for number in range(4)]
+    log.check_bars_end()
     drawn = [row for row in records(out) if row["label"]]
     assert all(row["files"] == [] and row["digital_source_type"] == "trainedAlgorithmicMedia" for row in drawn)
     assert {row["subject"] for row in drawn} == {f"mobilestylegan/{number:05d}" for number in range(4)}
     shapes = {read(out / row["path"]).shape for row in records(out)}
     assert shapes == {(SIZE + band_height(SIZE), SIZE, 3)}
-    assert not (out / ".drawn").exists()
     before = tree(out)
     forge(pictures, out, ("mobilestylegan",), count=4, finder=finder)
-    assert tree(out) == before and len(asked) == 1  # nothing is drawn anew for a finished set
+    assert tree(out) == before and len(drawn_faces) == 4  # nothing is drawn anew for a finished set
 
 
 @pytest.fixture(scope="module")
@@ -530,7 +514,7 @@ def _by_detector() -> Finder:
     """The project's detector; in place of the mesh's network, a drawn mesh laid over the box."""
     finder = FaceFinder()
 
-    def found(pixels: np.ndarray) -> SeenFace | None:
+    def find_one(pixels: np.ndarray) -> SeenFace | None:
         faces = finder.find(pixels)
         if not faces:
             return None
@@ -538,7 +522,7 @@ def _by_detector() -> Finder:
         mesh = (make_mesh(1) - (0.24, 0.16)) / (0.52, 0.68) * (w, h) + (x, y)
         return SeenFace(faces[0].box, faces[0].landmarks, mesh.astype(np.float32))
 
-    return found
+    return find_one
 
 
 def test_no_crop_about_a_face_shows_the_text(portraits: Path, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import pytest
 from fake_faces import make_picture
+from progress_log import ProgressLog
 
 from unmask.datasets.layouts import read_layout
 from unmask.errors import DataError
-from unmask.forging.seq_deepfake_writer import SequenceSet, held_out_orders
-from unmask.forging.style_edit_set import GROUPS, TRACK, LayeredGenerator, forge_drifts
+from unmask.forging.seq_deepfake_writer import EditSet, held_out_orders
+from unmask.forging.style_edit_set import GROUPS, TRACK, LayeredGenerator, forge_style_edits
 from unmask.media.synthetic_mark import band_height, read_mark
 from unmask.packs.assets import MOBILE_STYLEGAN, cache_folder
 
@@ -34,17 +35,17 @@ class Stub:
         return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def forge(out: Path, **options: Any) -> SequenceSet:
+def forge(out: Path, **options: Any) -> EditSet:
     usual = {"count": COUNT, "seed": 3, "size": SIZE, "tools": "classical", "held_out": HELD_OUT}
-    return forge_drifts(out, generator=Stub(), **{**usual, **options})  # type: ignore[arg-type]
+    return forge_style_edits(out, generator=Stub(), **{**usual, **options})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> SequenceSet:
+def made(tmp_path_factory: pytest.TempPathFactory) -> EditSet:
     return forge(tmp_path_factory.mktemp("drift") / "set")
 
 
-def records(made: SequenceSet) -> list[dict[str, Any]]:
+def records(made: EditSet) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (made.folder.parent / "record.jsonl").read_text().splitlines()]
 
 
@@ -54,7 +55,7 @@ def read(path: str) -> np.ndarray:
     return pixels[band_height(SIZE) :]
 
 
-def test_the_layouts_reader_reads_the_set_back_and_takes_no_face_for_real(made: SequenceSet) -> None:
+def test_the_layouts_reader_reads_the_set_back_and_takes_no_face_for_real(made: EditSet) -> None:
     samples = read_layout(made.folder.parent)
     assert len(samples) == COUNT == sum(sum(lengths.values()) for lengths in made.lengths.values())
     assert {(sample.label, sample.family) for sample in samples} == {(1, "mobilestylegan")}
@@ -66,12 +67,12 @@ def test_the_layouts_reader_reads_the_set_back_and_takes_no_face_for_real(made: 
         assert sample.split == row["split"]
 
 
-def test_every_edit_comes_first_somewhere(made: SequenceSet) -> None:
+def test_every_edit_comes_first_somewhere(made: EditSet) -> None:
     first = {row["edits"][0]["part"] for row in records(made) if row["edits"]}
     assert first == set(TRACK.edits)
 
 
-def test_each_step_changes_what_its_group_of_layers_draws(made: SequenceSet) -> None:
+def test_each_step_changes_what_its_group_of_layers_draws(made: EditSet) -> None:
     """The stub's stripes: only there is a step's mask high."""
     stripes = np.linspace(0, SIZE, len(GROUPS) + 1).astype(int)
     marked = 0
@@ -86,13 +87,13 @@ def test_each_step_changes_what_its_group_of_layers_draws(made: SequenceSet) -> 
     assert marked > 20
 
 
-def test_all_pictures_are_marked_as_synthetic(made: SequenceSet) -> None:
+def test_all_pictures_are_marked_as_synthetic(made: EditSet) -> None:
     for sample in read_layout(made.folder.parent):
         for path in (sample.path, sample.original):
             assert read_mark(Path(path).read_bytes()) == "trainedAlgorithmicMedia"
 
 
-def test_held_out_orders_are_in_the_test_split_alone(made: SequenceSet) -> None:
+def test_held_out_orders_are_in_the_test_split_alone(made: EditSet) -> None:
     held = held_out_orders(HELD_OUT, 3)
     for row in records(made):
         assert row["held_out"] == (tuple(row["label"]) in held)
@@ -111,14 +112,16 @@ def test_the_same_order_again_changes_nothing_and_another_is_refused(tmp_path: P
 def test_an_interrupted_set_is_listed_as_far_as_it_goes_and_can_be_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = forge(tmp_path / "whole", count=8)
+    log = ProgressLog()
+    whole = forge(tmp_path / "whole", count=8, progress=log)
+    log.check_bars_end()
 
-    def interrupt(_what: str, done: int, _all: int) -> None:
+    def interrupt(_: str, done: int) -> None:
         if done == 3:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        forge(tmp_path / "set", count=8, progress=interrupt)
+        forge(tmp_path / "set", count=8, progress=ProgressLog(interrupt))
     assert 0 < len(read_layout(tmp_path / "set")) < 8
     forge(tmp_path / "set", count=8)
     for path in whole.folder.rglob("*.png"):

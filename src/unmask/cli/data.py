@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from unmask.cli.options import Taef2Option, check_result_file, extra, refuse_given
+from unmask.cli.options import Taef2Option, check_result_file, extra, progress_bars, refuse_given
 
 
 def forge(
@@ -14,7 +14,8 @@ def forge(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of face pictures.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the set; one that was begun is finished.")],
     kinds: Annotated[
-        list[str] | None, typer.Option("--kind", metavar="KIND", help="A kind of forgery; repeatable. All that can be.")
+        list[str] | None,
+        typer.Option("--kind", metavar="KIND", help="A kind of forgery, or module:Class; repeatable. All that can be."),
     ] = None,
     sequence: Annotated[
         bool, typer.Option("--sequence", help="Edit faces part by part, in the layout of Seq-DeepFake, instead.")
@@ -50,22 +51,13 @@ def forge(
     else:
         refuse_given(context, ("tools", "held_out", "workers"), "goes with --sequence alone")
     with extra("lab", "unmask forge"):
-        from rich.console import Console
-        from rich.progress import Progress, TaskID
-
-        from unmask.forging.component_edit_set import forge_sequences
+        from unmask.forging.component_edit_set import forge_component_edits
         from unmask.forging.forge_set import forge_folder
+        from unmask.forging.makers import default_kinds
 
-        bars: dict[str, TaskID] = {}
-        with Progress(console=Console(stderr=True)) as bar:
-
-            def advance(what: str, done: int, everything: int) -> None:
-                if what not in bars:
-                    bars[what] = bar.add_task(what, total=everything)
-                bar.update(bars[what], completed=done, total=everything)
-
+        with progress_bars() as progress:
             if sequence:
-                edited = forge_sequences(
+                edited = forge_component_edits(
                     source,
                     out,
                     count,
@@ -76,10 +68,10 @@ def forge(
                     people=people,
                     taef2=taef2,
                     workers=workers,
-                    progress=advance,
+                    progress=progress,
                 )
                 skipped, empty = edited.skipped, edited.empty_splits
-                told = [
+                counts = [
                     f"{edited.folder}: {edited.people} people",
                     *(f"{sum(lengths.values())} {split}" for split, lengths in edited.lengths.items()),
                 ]
@@ -87,7 +79,7 @@ def forge(
                 made = forge_folder(
                     source,
                     out,
-                    tuple(kinds or ("selfblend", "swap", "composite", "fingerprint")),
+                    kinds or default_kinds(),
                     count,
                     seed,
                     size=size,
@@ -95,31 +87,39 @@ def forge(
                     nir=nir,
                     people=people,  # type: ignore[arg-type]  # checked there
                     taef2=taef2,
-                    progress=advance,
+                    progress=progress,
                 )
                 skipped, empty = made.skipped, made.empty_splits
                 numbers = [f"{number} {family}" for family, number in made.families.items()]
-                told = [f"{made.manifest}: {numbers[0]}", *numbers[1:]]
+                counts = [f"{made.manifest}: {numbers[0]}", *numbers[1:]]
     for path, reason in skipped:
         print(f"unmask: passed over {path}: {reason}", file=sys.stderr)
     if empty:
         splits = " and ".join(empty)
         print(f"unmask: nobody fell into the split {splits}; give more faces, or change the manifest", file=sys.stderr)
-    print(", ".join(told))
+    print(", ".join(counts))
 
 
 def manifest(
     data: Annotated[Path, typer.Argument(metavar="PATH", help="A data set in a layout that can be read.")],
     out: Annotated[Path, typer.Option(metavar="FILE.csv", help="The manifest to write.")],
+    layout: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its layout, or module:Class; recognised if left out."),
+    ] = None,
 ) -> None:
     """Write a data set's manifest as it would be read: labels, families, subjects, splits; to check or to change."""
     check_result_file("--out", out, data)
     with extra("lab", "unmask manifest"):
         from unmask.datasets.layouts import detect_layout, read_layout
         from unmask.datasets.manifest import write_manifest
+        from unmask.forging.families import made_here, to_make
 
-        samples, layout = read_layout(data), detect_layout(data)
+        layout = layout or detect_layout(data)
+        samples = read_layout(data, layout)
         write_manifest(samples, out)
+    train = [sample for sample in samples if sample.split == "train"]
+    made = to_make(made_here(), {sample.family for sample in train if sample.label})
     counts: dict[tuple[str, str], int] = {}
     for sample in samples:
         key = sample.split, sample.family
@@ -127,6 +127,10 @@ def manifest(
     print(f"{out}: {len(samples)} pictures, read as {layout}")
     for (split, family), number in sorted(counts.items()):
         print(f"  {split:5} {family:20} {number}")
+    if made and not all(sample.label for sample in train):
+        print(
+            f"to train a detector, unmask train also makes from the reals: {', '.join(made)} (--without leaves one out)"
+        )
 
 
 def synthesise(
@@ -150,22 +154,12 @@ def synthesise(
     if not sequence:
         refuse_given(context, ("size", "tools", "held_out", "taef2"), "goes with --sequence alone")
     with extra("lab", "unmask synthesise"):
-        from rich.console import Console
-        from rich.progress import Progress
-
         from unmask.forging.mobilestylegan import synthesise
-        from unmask.forging.style_edit_set import forge_drifts
+        from unmask.forging.style_edit_set import forge_style_edits
 
-        bar = Progress(console=Console(stderr=True))
-        task = bar.add_task("drawing faces", total=count)
-
-        def show(done: int) -> None:
-            bar.start()  # from the first face on: what cannot begin shows no bar
-            bar.update(task, completed=done)
-
-        try:
+        with progress_bars() as progress:
             if sequence:
-                made = forge_drifts(
+                made = forge_style_edits(
                     out,
                     count,
                     seed,
@@ -173,20 +167,10 @@ def synthesise(
                     tools=tools,  # type: ignore[arg-type]  # checked there
                     held_out=held_out,
                     taef2=taef2,
-                    progress=lambda _what, done, _all: show(done),
+                    progress=progress,
                 )
             else:
-                faces = 0
-
-                def advance(more: int) -> None:
-                    nonlocal faces
-                    faces += more
-                    show(faces)
-
-                synthesise(out, count, seed, progress=advance)
-        finally:
-            if bar.live.is_started:
-                bar.stop()
+                synthesise(out, count, seed, progress=progress)
     if sequence:
         numbers = (f"{sum(lengths.values())} {split}" for split, lengths in made.lengths.items())
         print(f"{made.folder}: {', '.join(numbers)}")

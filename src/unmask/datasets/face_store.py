@@ -1,10 +1,10 @@
-"""The face store: pictures with their found face and mesh, packed into a few files so that preparing happens once.
+"""The face store: pictures with their face and its mesh, packed into a few files so that preparing happens once.
 
 Pictures are kept as the bytes they came in: nothing is re-encoded. Lab only (the mesh needs the "lab" extra to build).
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import numpy as np
 from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
 from unmask.faces.alignment import context_region
+from unmask.files import whole
+from unmask.progress import SILENT, Progress
 
 _PART_BYTES = 24 * 2**20
 _WINDOW = 2.4  # side of the kept window over the longer side of the face box: room for every crop a maker takes
@@ -61,15 +63,19 @@ class StoredFace:
         return grey[top : top + side, left : left + side].astype(np.float32) / 255
 
 
-def build_store(samples: Sequence[Sample], folder: Path, progress: Callable[[int], None] | None = None) -> int:
+def build_store(samples: Sequence[Sample], folder: Path, progress: Progress = SILENT) -> int:
     """Find the face and mesh of every sample and write the store; a part that is there already is not made again.
-
-    Pictures without a face are left out. Returns how many were.
 
     Args:
         samples: manifest rows.
         folder: where `part-NNN.npz` go; made if absent.
-        progress: called with the number of samples done since the last call.
+        progress: updated for every sample, in the stage "finding faces".
+
+    Returns:
+        How many pictures were left out because no face was found in them.
+
+    Raises:
+        DataError: a file is no picture, or the folder cannot be written to.
     """
     from unmask.faces.finding import FaceFinder
     from unmask.faces.mesh import FaceMesh
@@ -77,7 +83,7 @@ def build_store(samples: Sequence[Sample], folder: Path, progress: Callable[[int
     folder.mkdir(parents=True, exist_ok=True)
     sizes = np.cumsum([Path(sample.path).stat().st_size + 3000 for sample in samples])
     parts = np.split(np.arange(len(samples)), np.searchsorted(sizes, np.arange(_PART_BYTES, sizes[-1], _PART_BYTES)))
-    finder, mesh_net, missed = FaceFinder(), FaceMesh(), 0
+    finder, mesh_net, missed, done = FaceFinder(), FaceMesh(), 0, 0
     for number, rows in enumerate(parts):
         chosen = [samples[row] for row in rows]
         target, mark = folder / f"part-{number:03d}.npz", manifest_sha256(chosen)
@@ -85,8 +91,8 @@ def build_store(samples: Sequence[Sample], folder: Path, progress: Callable[[int
             with np.load(target) as old:
                 if str(old["mark"]) == mark:
                     missed += len(chosen) - len(old["boxes"])
-                    if progress:
-                        progress(len(chosen))
+                    done += len(chosen)
+                    progress.update("finding faces", done, len(samples))
                     continue
         kept, encoded, windows, boxes, points, meshes = [], [], [], [], [], []
         for sample in chosen:
@@ -95,9 +101,9 @@ def build_store(samples: Sequence[Sample], folder: Path, progress: Callable[[int
             if picture is None:
                 raise DataError(f"{sample.path}: not a picture OpenCV can read; drop it from the manifest")
             rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-            found = finder.find(rgb)
-            if found:
-                face = found[0]
+            faces = finder.find(rgb)
+            if faces:
+                face = faces[0]
                 kept.append(json.dumps(asdict(sample)))
                 encoded.append(data)
                 left, top, side = context_region(rgb.shape, face.box, _WINDOW)
@@ -107,22 +113,21 @@ def build_store(samples: Sequence[Sample], folder: Path, progress: Callable[[int
                 boxes.append((x - left, y - top, w, h))
                 points.append(face.landmarks - corner)
                 meshes.append(mesh_net.find(rgb, face.landmarks) - corner)
-            if progress:
-                progress(1)
+            done += 1
+            progress.update("finding faces", done, len(samples))
         missed += len(chosen) - len(kept)
-        part = target.with_suffix(".tmp.npz")
-        np.savez(
-            part,
-            mark=np.array(mark),
-            samples=np.array(kept),
-            bytes=np.concatenate(encoded),
-            ends=np.cumsum([len(data) for data in encoded]),
-            windows=np.asarray(windows, np.int32),
-            boxes=np.asarray(boxes, np.float32),
-            landmarks=np.asarray(points, np.float32),
-            meshes=np.asarray(meshes, np.float16),
-        )
-        part.replace(target)
+        with whole(target) as part, part.open("wb") as stream:
+            np.savez(
+                stream,
+                mark=np.array(mark),
+                samples=np.array(kept),
+                bytes=np.concatenate(encoded),
+                ends=np.cumsum([len(data) for data in encoded]),
+                windows=np.asarray(windows, np.int32),
+                boxes=np.asarray(boxes, np.float32),
+                landmarks=np.asarray(points, np.float32),
+                meshes=np.asarray(meshes, np.float16),
+            )
     for extra in sorted(folder.glob("part-*.npz"))[len(parts) :]:
         extra.unlink()
     return missed

@@ -5,11 +5,10 @@ collection a picture comes from (what a detector must not learn), `subject` what
 split.
 """
 
-import csv
 import hashlib
 import importlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from PIL import Image
 
 from unmask.delimited import known_names, read_table
 from unmask.errors import DataError
+from unmask.tables import write_csv
 
 SPLITS = ("train", "val", "cal", "test")
 SPECTRA = ("visible", "nir")
@@ -53,11 +53,13 @@ class Sample:
 
 
 def write_manifest(samples: Iterable[Sample], path: Path) -> None:
-    """Write rows as CSV with a header."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(Sample)])
-        writer.writeheader()
-        writer.writerows(asdict(sample) for sample in samples)
+    """Write rows as CSV with a header.
+
+    Raises:
+        DataError: it cannot be written there.
+    """
+    names = [field.name for field in fields(Sample)]
+    write_csv(path, names, ([getattr(sample, name) for name in names] for sample in samples))
 
 
 def read_manifest(path: Path) -> list[Sample]:

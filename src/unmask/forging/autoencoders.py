@@ -1,13 +1,13 @@
-"""Neural re-synthesis: give a real picture a forged twin of the same content by sending it through a small network.
+"""Neural re-synthesis: a real picture's forged twin, a reconstruction of the same content by a small network.
 
-A zoo of tiny networks with different decoders is trained in minutes on the training reals, so that a detector meets
-many kinds of up-sampling and texture loss instead of one generator's. Each `Recipe` is one autoencoder: the decoders go
+A bank of tiny autoencoders with different decoders is trained in minutes on the training reals, so that a detector
+meets many kinds of up-sampling and texture loss instead of one generator's. Each `AutoencoderSpec` is one: decoders go
 up by transposed convolution, nearest, bilinear or pixel-shuffle steps from a latent at half or a quarter of the size,
 half of them against a patch critic (Isola et al. 2017), which sharpens and leaves the traces of adversarial training.
 The latent holds the picture's own thumbnail beside learned channels: a network this small learns in minutes to add
-detail to a thumbnail, but not to draw a face, and a twin that has lost its colours would teach a detector nothing.
+detail to a thumbnail, but not to draw a face, and a reconstruction without its colours would teach a detector nothing.
 
-Beside the zoo stands the FLUX.2 tiny autoencoder (TAEF2, MIT), read from the data folder's weights. Lab only: torch.
+Beside the bank stands the FLUX.2 tiny autoencoder (TAEF2, MIT), read from the data folder's weights. Lab only: torch.
 Pictures here are float (B, 3, H, W) in [0, 1], H and W multiples of 8.
 """
 
@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unmask.errors import DataError
+from unmask.forging.taef2_weights import DECODER, ENCODER
 
 Decoder = Literal["transposed", "nearest", "bilinear", "shuffle"]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How one network of the zoo is built and trained."""
+class AutoencoderSpec:
+    """How one network of the bank is built and trained."""
 
     decoder: Decoder
     factor: Literal[2, 4]
@@ -42,14 +43,14 @@ class Recipe:
         return f"{self.decoder}-f{self.factor}-c{self.latent}-w{self.width}{'-critic' if self.critic else ''}"
 
 
-# Small on purpose: two cores train the whole zoo in minutes, and what counts is that decoders differ.
-ZOO = (
-    Recipe("transposed", 4, 16, 32, True),
-    Recipe("transposed", 2, 6, 24, False),
-    Recipe("nearest", 4, 16, 32, True),
-    Recipe("bilinear", 4, 16, 32, False),
-    Recipe("shuffle", 4, 16, 32, True),
-    Recipe("shuffle", 2, 6, 24, False),
+# Small on purpose: two cores train the whole bank in minutes, and what counts is that decoders differ.
+AUTOENCODER_BANK = (
+    AutoencoderSpec("transposed", 4, 16, 32, True),
+    AutoencoderSpec("transposed", 2, 6, 24, False),
+    AutoencoderSpec("nearest", 4, 16, 32, True),
+    AutoencoderSpec("bilinear", 4, 16, 32, False),
+    AutoencoderSpec("shuffle", 4, 16, 32, True),
+    AutoencoderSpec("shuffle", 2, 6, 24, False),
 )
 
 
@@ -83,20 +84,20 @@ def _up(kind: Decoder, into: int, out: int) -> nn.Module:
 class Autoencoder(nn.Module):
     """A small convolutional autoencoder."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, spec: AutoencoderSpec) -> None:
         super().__init__()
-        steps = {2: 1, 4: 2}[recipe.factor]
-        widths = [recipe.width * min(2**i, 3) for i in range(steps)]
+        steps = {2: 1, 4: 2}[spec.factor]
+        widths = [spec.width * min(2**i, 3) for i in range(steps)]
         down: list[nn.Module] = []
-        up: list[nn.Module] = [nn.Conv2d(recipe.latent + 3, widths[-1], 3, padding=1), _Residual(widths[-1])]
+        up: list[nn.Module] = [nn.Conv2d(spec.latent + 3, widths[-1], 3, padding=1), _Residual(widths[-1])]
         # No layer but the first and last works at full resolution: that is where the time would go.
         for into, out in pairwise([3, *widths]):
             down += [nn.Conv2d(into, out, 4, 2, 1), _Residual(out)]
         for into, out in pairwise(widths[::-1]):
-            up += [_up(recipe.decoder, into, out), _Residual(out)]
-        self.factor = recipe.factor
-        self.encoder = nn.Sequential(*down, nn.SiLU(), nn.Conv2d(widths[-1], recipe.latent, 3, padding=1))
-        self.decoder = nn.Sequential(*up, nn.SiLU(), _up(recipe.decoder, widths[0], 3))
+            up += [_up(spec.decoder, into, out), _Residual(out)]
+        self.factor = spec.factor
+        self.encoder = nn.Sequential(*down, nn.SiLU(), nn.Conv2d(widths[-1], spec.latent, 3, padding=1))
+        self.decoder = nn.Sequential(*up, nn.SiLU(), _up(spec.decoder, widths[0], 3))
 
     def forward(self, x: Tensor, jitter: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         """Send pictures (B, 3, H, W) in [0, 1] through, with latent noise of `jitter` times the latent's spread."""
@@ -120,7 +121,7 @@ def has_cpu_bfloat16() -> bool:
 
 
 def train_network(
-    recipe: Recipe,
+    spec: AutoencoderSpec,
     pictures: Tensor,
     steps: int,
     seed: int,
@@ -129,7 +130,7 @@ def train_network(
     crop: int = 64,
     progress: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
-    """Train one network of the zoo on random crops.
+    """Train one network of the bank on random crops.
 
     Args:
         pictures: uint8 (N, 3, H, W), H and W at least `crop`, on any device.
@@ -141,11 +142,11 @@ def train_network(
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    net = Autoencoder(recipe).to(device).to(memory_format=torch.channels_last)
+    net = Autoencoder(spec).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, steps)
     critic, critic_optimiser = None, None
-    if recipe.critic:
+    if spec.critic:
         layers: list[nn.Module] = []
         for into, out in ((3, 24), (24, 48), (48, 96)):
             layers += [nn.Conv2d(into, out, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -230,7 +231,7 @@ class Taef2(nn.Module):
             up += [*blocks(step == 0), nn.Upsample(scale_factor=2), nn.Conv2d(w, w, 3, padding=1, bias=False)]
         self.encoder = nn.Sequential(*down, nn.Conv2d(w, 32, 3, padding=1))
         self.decoder = nn.Sequential(*up, _TinyBlock(w, False), nn.Conv2d(w, 3, 3, padding=1))
-        for part, name in ((self.encoder, "taef2_encoder.pth"), (self.decoder, "taef2_decoder.pth")):
+        for part, name in ((self.encoder, ENCODER), (self.decoder, DECODER)):
             if not (folder / name).is_file():
                 raise DataError(f"{folder / name} is missing; leave the folder out to train without TAEF2")
             part.load_state_dict(torch.load(folder / name, map_location="cpu", weights_only=True))
@@ -245,7 +246,7 @@ class Taef2(nn.Module):
 
 @torch.no_grad()
 def resynthesise(net: nn.Module, pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Forged twins of a batch, with a random latent jitter for the batch.
+    """Reconstructions of a batch, with a random latent jitter for the batch.
 
     Args:
         pictures: float (B, 3, H, W) in [0, 1], H and W multiples of 8.
@@ -256,5 +257,5 @@ def resynthesise(net: nn.Module, pictures: Tensor, generator: torch.Generator) -
     """
     draw = float(torch.rand((), generator=generator))
     with half_precision(pictures.device):
-        twins = net(pictures, max(0.0, draw - 0.5) * 0.3, generator)
-    return twins.float().clamp(0, 1)
+        reconstructions = net(pictures, max(0.0, draw - 0.5) * 0.3, generator)
+    return reconstructions.float().clamp(0, 1)

@@ -78,6 +78,18 @@ def blending_mask(rng: np.random.Generator, shape: tuple[int, ...], mesh: np.nda
     return soft.astype(np.float32)
 
 
+def whole_or_part(rng: np.random.Generator, shape: tuple[int, ...], mesh: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Where to forge: the whole picture (60 %) or a `blending_mask`.
+
+    Returns:
+        mask: float32 (H, W) in [0, 1].
+        whole: whether it is 1 throughout.
+    """
+    if rng.random() < 0.6:
+        return np.ones(shape[:2], np.float32), True
+    return blending_mask(rng, shape, mesh), False
+
+
 def blend(target: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Alpha blending: mask * source + (1 - mask) * target, uint8."""
     weight = mask[..., None]

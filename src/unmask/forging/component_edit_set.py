@@ -1,4 +1,4 @@
-"""Faces edited step by step, in the layout of Seq-DeepFake (`sequence_sets`): behind `unmask forge --sequence`.
+"""Faces edited step by step, in the layout of Seq-DeepFake (`seq_deepfake_writer`): behind `unmask forge --sequence`.
 
 Every picture starts from one untouched face. Up to five of its parts are edited one after the other
 (`forging.component_edits`), with features of like-posed people of the same split; after every step the whole face is
@@ -6,7 +6,7 @@ drawn anew by one tool, an autoencoder or the classical chain, so that the order
 without an edit are drawn anew as well: re-synthesis alone is no local edit.
 
 Pictures are framed and banded as `forging.forge_set` does it. Whoever reads them whole sees the band's text, which
-tells an untouched face from an edited one: crop about the face. Picture N follows from the order and N alone.
+tells an untouched face from an edited one: crop about the face. Picture N follows from the specification and N alone.
 
 People are told apart by their faces' embeddings, so that one person with two pictures stays on one side of the split.
 Some orders of edits can be held out: they are in the test split alone.
@@ -15,9 +15,8 @@ Lab only: needs the "lab" extra.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from zlib import crc32
@@ -33,39 +32,40 @@ from unmask.forging.blending import pose_distance
 from unmask.forging.component_edits import PARTS, PartedFace, edit_part
 from unmask.forging.seq_deepfake_writer import (
     LAYOUT_SPLITS,
+    EditSet,
     Files,
     Row,
-    SequenceSet,
     Tools,
     banded,
-    check_order,
+    check_parameters,
     draw_numbers,
     draw_tool,
     files_of,
     held_out_orders,
-    made_set,
-    make_set,
     passes_of,
     row_of,
+    summarise,
     taef2_network,
     weights_for,
+    write_set,
 )
-from unmask.forging.set_record import refuse_another, write_whole
-from unmask.forging.source_faces import Finder, Progress, SourceFace, face_finder, find_faces, framed
+from unmask.forging.set_record import refuse_another, write_specification
+from unmask.forging.source_faces import Finder, SourceFace, face_finder, find_faces, framed
 from unmask.interruption import Interruption
 from unmask.media.synthetic_mark import FORGED, REAL, SourceType
 from unmask.parallel import spread
+from unmask.progress import SILENT, Progress
 
 TRACK = TRACKS["facial_components"]
 
-_MAKING = 1  # raised whenever the code makes other pictures from the same order
+_PIPELINE_VERSION = 1  # raised whenever the code makes other pictures from the same specification
 _PER_FACE = 6
 _CANDIDATES = 8  # people posed most alike, of whom donors are drawn
 _HAIR = 13  # in the label maps of CelebAMask-HQ, by the order of its `g_mask.py`
 
 
 @dataclass(frozen=True)
-class _Order:
+class _Specification:
     """All that a set depends on. `taef2` and `pictures` are SHA-256, of the weights and of the faces' files."""
 
     count: int | None
@@ -77,10 +77,10 @@ class _Order:
     source: str
     taef2: str | None
     pictures: str | None = None
-    making: int = _MAKING
+    making: int = _PIPELINE_VERSION
 
 
-def forge_sequences(
+def forge_component_edits(
     source: Path,
     out: Path,
     count: int | None = None,
@@ -93,9 +93,9 @@ def forge_sequences(
     taef2: Path | None = None,
     workers: int = 1,
     finder: Finder | None = None,
-    progress: Progress | None = None,
-) -> SequenceSet:
-    """Make a set, or finish one that was begun with the same order. Pictures that are there are kept.
+    progress: Progress = SILENT,
+) -> EditSet:
+    """Make a set, or finish one that was begun with the same specification. Pictures that are there are kept.
 
     Ctrl-C and SIGTERM leave no half-written file; the annotations then list what is finished.
 
@@ -112,15 +112,15 @@ def forge_sequences(
         taef2: folder with the TAEF2 autoencoder's weights; needed for "both" and "autoencoder".
         workers: processes that make pictures.
         finder: finds faces; None for `face_finder()`.
-        progress: called with what is being done, how much of it is done, and how much there is.
+        progress: updated for every face and picture.
 
     Raises:
         DataError: a parameter out of range; no face, or a split with a single person; weights missing; `out` holds
-            something else or a set of another order; a source picture changed meanwhile.
+            something else or another set; a source picture changed meanwhile.
         MissingExtraError: a library of the "lab" extra is not installed.
         KeyboardInterrupt: interrupted, with the annotations written.
     """
-    check_order(seed, size, tools, held_out)
+    check_parameters(seed, size, tools, held_out)
     if (count is not None and count < 1) or workers < 1:
         raise DataError(f"count {count}, workers {workers}: give one or more")
     if people not in ("file", "folder"):
@@ -129,7 +129,7 @@ def forge_sequences(
         raise DataError(f"{source}: no such folder; give one with face pictures")
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{out} lies in {source}, whose pictures would then be edited again; name a folder outside")
-    order = _Order(
+    spec = _Specification(
         count,
         seed,
         size,
@@ -139,52 +139,52 @@ def forge_sequences(
         source.resolve().name or "pictures",
         weights_for(tools, taef2),
     )
-    told = progress or (lambda _what, _done, _all: None)
-    refuse_another(out, order)
+    refuse_another(out, spec)
     pictures = source / "images" if (source / "images").is_dir() else source
     with Interruption() as interruption:
-        faces, skipped = find_faces(pictures, size, people, finder or face_finder(), told)
+        faces, skipped = find_faces(pictures, size, people, finder or face_finder(), progress)
         if not faces:
             why = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
             raise DataError(f"{source}: no face in any of {len(skipped)} files{why}; give a folder of face pictures")
         if people == "file":
-            faces = _told_apart(faces, size, told)
+            faces = _with_people(faces, size, progress)
         maps = source / "masks" if (source / "masks").is_dir() else None
-        order = replace(order, pictures=_digest(faces, maps))
-        refuse_another(out, order)
-        plan = _Plan(tuple(faces), order, maps, taef2 if order.taef2 else None)
+        spec = replace(spec, pictures=_digest(faces, maps))
+        refuse_another(out, spec)
+        plan = _Plan(tuple(faces), spec, maps, taef2 if spec.taef2 else None)
         plan.check()
-        write_whole(out / "set.json", json.dumps(asdict(order), indent=1).encode())
-        rows = make_set(
+        write_specification(out, spec)
+        rows = write_set(
             out,
             TRACK.name,
             range(count or _PER_FACE * len(faces)),
             lambda left: _made(plan, left, workers),
             interruption,
-            lambda done, everything: told("editing", done, everything),
+            "editing",
+            progress,
         )
-    return made_set(out, TRACK.name, rows, len({face.person for face in faces}), skipped)
+    return summarise(out, TRACK.name, rows, len({face.person for face in faces}), skipped)
 
 
-def _told_apart(faces: Sequence[SourceFace], size: int, told: Progress) -> list[SourceFace]:
+def _with_people(faces: Sequence[SourceFace], size: int, progress: Progress) -> list[SourceFace]:
     """The faces with a name for each person: that of the first picture."""
     from unmask.faces.identity import FaceEmbedder, people_of
 
     embedder, vectors = FaceEmbedder(), []
     for done, face in enumerate(faces, start=1):
         vectors.append(embedder.embed(framed(face, size), face.landmarks))
-        told("telling people apart", done, len(faces))
+        progress.update("telling people apart", done, len(faces))
     return [replace(face, person=faces[first].name) for face, first in zip(faces, people_of(vectors), strict=True)]
 
 
 def _digest(faces: Sequence[SourceFace], maps: Path | None) -> str:
     """Of the pictures, the people in them and their label maps."""
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for face in faces:
-        told.update(f"{face.name}{face.sha256}{face.person}".encode())
+        digest.update(f"{face.name}{face.sha256}{face.person}".encode())
         if maps is not None:
-            told.update(_label_map(maps, face).read_bytes())
-    return told.hexdigest()
+            digest.update(_label_map(maps, face).read_bytes())
+    return digest.hexdigest()
 
 
 def _label_map(maps: Path, face: SourceFace) -> Path:
@@ -199,12 +199,12 @@ class _Plan:
     """What every worker knows."""
 
     faces: tuple[SourceFace, ...]
-    order: _Order
+    spec: _Specification
     maps: Path | None
     taef2: Path | None
 
     def split(self, face: SourceFace) -> str:
-        return LAYOUT_SPLITS[split_of(f"{self.order.source}/{face.person}", SHARES)]
+        return LAYOUT_SPLITS[split_of(f"{self.spec.source}/{face.person}", SHARES)]
 
     def check(self) -> None:
         """Raise DataError if some face has nobody to take features from."""
@@ -241,9 +241,9 @@ class _Maker:
     """Makes the pictures of a set, each from its own seed."""
 
     def __init__(self, plan: _Plan) -> None:
-        self._plan, self._order = plan, plan.order
-        self._held = held_out_orders(plan.order.held_out, plan.order.seed)
-        self._turn = np.random.default_rng(plan.order.seed).permutation(len(plan.faces))
+        self._plan, self._spec = plan, plan.spec
+        self._held = held_out_orders(plan.spec.held_out, plan.spec.seed)
+        self._turn = np.random.default_rng(plan.spec.seed).permutation(len(plan.faces))
         self._peers: dict[str, list[SourceFace]] = {}
         for face in plan.faces:
             self._peers.setdefault(plan.split(face), []).append(face)
@@ -253,18 +253,18 @@ class _Maker:
 
     def make(self, number: int) -> tuple[Files, Row]:
         """A picture: its files by name, and its line of the record."""
-        order, face = self._order, self._plan.faces[self._turn[number % len(self._plan.faces)]]
-        rng = np.random.default_rng([order.seed, crc32(f"sequence {number}".encode())])
+        spec, face = self._spec, self._plan.faces[self._turn[number % len(self._plan.faces)]]
+        rng = np.random.default_rng([spec.seed, crc32(f"sequence {number}".encode())])
         split, parted = self._plan.split(face), self._parted(face)
         held = frozenset[tuple[int, ...]]() if split == "test" else self._held
         label = draw_numbers(rng, [PARTS.index(part) + 1 for part in parted.parts()], held)
         edits = tuple(PARTS[number - 1] for number in label if number)
         # One tool a picture: whoever edits step by step stays with one program.
-        tool = draw_tool(rng, order.tools, self._network)
+        tool = draw_tool(rng, spec.tools, self._network)
         donors = self._alike(face) if edits else []
         pixels = parted.pixels
         steps: list[tuple[bytes, np.ndarray]] = []
-        told: list[dict[str, str]] = []
+        made: list[dict[str, str]] = []
         used = [face]
         for part in edits:
             donor = donors[int(rng.integers(len(donors)))]
@@ -272,7 +272,7 @@ class _Maker:
             pixels = tool(rng, edited.pixels)
             used += [donor] if edited.editor == "transplant" else []
             steps.append((banded(pixels, FORGED, "compositeSynthetic"), edited.mask))
-            told.append({"part": part, "editor": edited.editor})
+            made.append({"part": part, "editor": edited.editor})
         passes = passes_of(rng, len(edits), tool)
         for _ in range(0 if edits else passes):
             pixels = tool(rng, pixels)
@@ -280,15 +280,17 @@ class _Maker:
         row = row_of(TRACK, number, split, label, original, label in self._held, tool, passes)
         row |= {
             "person": face.person,
-            "edits": told,
+            "edits": made,
             "files": [{"path": one.name, "sha256": one.sha256, "window": one.window} for one in used],
         }
-        made: SourceType | None = "compositeSynthetic" if edits else "algorithmicallyEnhanced" if passes else None
-        picture = banded(pixels, REAL if made is None else FORGED, made)
+        source_type: SourceType | None = (
+            "compositeSynthetic" if edits else "algorithmicallyEnhanced" if passes else None
+        )
+        picture = banded(pixels, FORGED if source_type else REAL, source_type)
         return files_of(row, banded(parted.pixels, REAL), picture, steps), row
 
     def _read(self, face: SourceFace) -> PartedFace:
-        size, hair = self._order.size, None
+        size, hair = self._spec.size, None
         if self._plan.maps is not None:
             path = _label_map(self._plan.maps, face)
             upright = picture_size(face.path, f"{face.path}")

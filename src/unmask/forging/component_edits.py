@@ -36,7 +36,7 @@ _OUTLINES: dict[str, tuple[tuple[int, ...], ...]] = {
 }
 _LEAST_HAIR = 0.02  # of the picture: less is no hair to speak of
 
-Kind = Literal["autoencoder", "classical", "none"]
+ToolKind = Literal["autoencoder", "classical", "none"]
 Network = Callable[[np.ndarray, float, int], np.ndarray]
 """From a picture, a latent jitter and a seed to the picture redrawn."""
 
@@ -183,7 +183,7 @@ class Resynthesis:
     from pass to pass: one that only softens would soon find nothing more to soften, and the order would leave no trace.
     """
 
-    kind: Kind
+    kind: ToolKind
     scale: float = 1.0
     jitter: float = 0.0
     sharpness: float = 0.0
@@ -192,7 +192,7 @@ class Resynthesis:
     network: Network | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, kind: Kind, network: Network | None = None) -> "Resynthesis":
+    def draw(cls, rng: np.random.Generator, kind: ToolKind, network: Network | None = None) -> "Resynthesis":
         """A tool of a kind; an autoencoder needs its `network`."""
         if kind == "none":
             return cls(kind)
@@ -219,9 +219,9 @@ class Resynthesis:
 
     def parameters(self) -> Mapping[str, float | int | str]:
         """What it was, for the record."""
-        told: dict[str, float | int | str] = {"kind": self.kind}
+        kind: dict[str, float | int | str] = {"kind": self.kind}
         if self.kind == "none":
-            return told
+            return kind
         own = "jitter" if self.kind == "autoencoder" else "noise"
         numbers = {name: round(getattr(self, name), 4) for name in ("scale", own, "sharpness")}
-        return told | numbers | {"quality": self.quality}
+        return kind | numbers | {"quality": self.quality}

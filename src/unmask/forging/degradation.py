@@ -1,6 +1,6 @@
-"""What happens to a picture on its way: resampling, blur, noise, re-encoding, colour. The same for reals and forgeries.
+"""Degradation of published pictures: resampling, blur, noise, re-encoding, colour. The same for reals and forgeries.
 
-A `Degradation` is drawn once and applied to a forgery and its real twin alike, so that it cannot tell them apart.
+A `Degradation` is drawn once and applied to a forgery and its real twin alike, so that it says nothing of the class.
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ def sharpen(pixels: np.ndarray, amount: float) -> np.ndarray:
     return cv2.addWeighted(pixels, 1 + amount, soft, -amount, 0)
 
 
-def own_history(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """What a picture went through before a pair's common fate: half of the time a sharpness, at times a JPEG encoding.
+def independent_postprocessing(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    """Post-processing of one picture before a pair's common degradation: half of the time a sharpness, at times a JPEG.
 
     It is drawn for a forgery and for its real twin apart. Decoders and warps give smooth pictures without the traces of
     an encoder, the reals come from cameras and web sites: without this, "crisp" and "encoded before" would be enough to

@@ -187,14 +187,15 @@ def made_here() -> tuple[str, ...]:
     return tuple(record.name for record in known_families().values() if record.made_here)
 
 
-def to_make(wanted: Iterable[str], held: Iterable[str]) -> set[str]:
-    """Those of some families that are made from reals.
+def to_make(wanted: Iterable[str], held: Iterable[str]) -> tuple[str, ...]:
+    """Those of some families that are made from reals, in the records' order.
 
     Args:
         wanted: the families asked for.
         held: the families of the forged pictures that the split holds as files; these are read instead.
     """
-    return set(wanted) & set(made_here()) - set(held)
+    chosen = set(wanted) - set(held)
+    return tuple(name for name in made_here() if name in chosen)
 
 
 def draw_weights(names: Iterable[str]) -> dict[str, float]:

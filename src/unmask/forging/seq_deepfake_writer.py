@@ -7,13 +7,11 @@ OUT/TRACK/
   masks/SPLIT/N.png               grey, 255 where any step forged
   steps/SPLIT/N/1.png, 1-mask.png …  the picture after step 1, drawn anew, and where that step forged
 OUT/record.jsonl                  one line a picture: how it was made
-OUT/set.json                      what the set was asked to be: another order into the same folder is refused
+OUT/set.json                      what the set was asked to be: another set into the same folder is refused
 
 Lab only: needs the "lab" extra.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +24,13 @@ import numpy as np
 from unmask import __version__
 from unmask.edits.labels import LONGEST, Track, all_sequences
 from unmask.errors import DataError
-from unmask.forging.component_edits import Kind, Network, Resynthesis
-from unmask.forging.set_record import Record, png, write_whole
+from unmask.forging.component_edits import Network, Resynthesis, ToolKind
+from unmask.forging.set_record import open_record, png, write_whole
+from unmask.forging.taef2_weights import taef2_sha256
 from unmask.interruption import Interruption
 from unmask.media.synthetic_mark import SourceType, band_height, mark, with_band
+from unmask.progress import Progress
+from unmask.tables import write_csv
 
 Tools = Literal["both", "autoencoder", "classical", "none"]
 TOOLS: tuple[Tools, ...] = ("both", "autoencoder", "classical", "none")
@@ -40,18 +41,18 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class SequenceSet:
-    """What came of an order: pictures by split and length, sources passed over, and splits without a picture."""
+class EditSet:
+    """A set that was made: pictures by split and length, sources passed over, and splits without a picture."""
 
     folder: Path
     lengths: dict[str, dict[int, int]]
     skipped: tuple[tuple[str, str], ...]
     empty_splits: tuple[str, ...]
     people: int
-    """How many people were told apart."""
+    """How many different people there are."""
 
 
-def check_order(seed: int, size: int, tools: str, held_out: float) -> None:
+def check_parameters(seed: int, size: int, tools: str, held_out: float) -> None:
     """Refuse what no set can be made with.
 
     Raises:
@@ -67,13 +68,14 @@ def check_order(seed: int, size: int, tools: str, held_out: float) -> None:
         raise DataError(f"held out {held_out}: give a share from 0 to 0.9")
 
 
-def make_set(
+def write_set(
     out: Path,
     track: str,
     numbers: range,
     make: Callable[[Sequence[int]], Iterable[tuple[Files, Row]]],
     interruption: Interruption,
-    told: Callable[[int, int], None],
+    stage: str,
+    progress: Progress,
 ) -> list[Row]:
     """Make the pictures of a set that are not there yet, record them, and write the annotations, interrupted or not.
 
@@ -83,16 +85,17 @@ def make_set(
         numbers: of the pictures.
         make: from the numbers of some pictures to their files and their lines of the record.
         interruption: held back while a picture's files are written.
-        told: called with how many pictures there are, and how many there will be.
+        stage: what is being done, for `progress`.
+        progress: updated for every picture.
 
     Returns:
         The lines of the record.
     """
-    with Record(out, row_files) as record:
+    with open_record(out, row_files) as record:
         finished = {int(row["number"]) for row in record.rows.values()}
         left = [number for number in numbers if number not in finished]
         done = len(numbers) - len(left)
-        told(done, len(numbers))
+        progress.update(stage, done, len(numbers))
         try:
             for files, row in make(left):
                 with interruption.held_back():
@@ -100,7 +103,7 @@ def make_set(
                         write_whole(out / name, data)
                     record.add(row)
                 done += 1
-                told(done, len(numbers))
+                progress.update(stage, done, len(numbers))
         finally:
             with interruption.held_back():
                 rows = [row for row in record.rows.values() if row["number"] in numbers]
@@ -108,16 +111,16 @@ def make_set(
     return rows
 
 
-def made_set(
+def summarise(
     out: Path, track: str, rows: Sequence[Row], people: int, skipped: Iterable[tuple[str, str]] = ()
-) -> SequenceSet:
-    """What came of an order, from the lines of its record."""
+) -> EditSet:
+    """What was made, from the lines of a set's record."""
     lengths = {
         split: dict(sorted(Counter(sum(map(bool, row["label"])) for row in rows if row["split"] == split).items()))
         for split in ("train", "val", "test")
     }
-    empty = tuple(split for split, found in lengths.items() if not found)
-    return SequenceSet(out / track, lengths, tuple(skipped), empty, people)
+    empty = tuple(split for split, counts in lengths.items() if not counts)
+    return EditSet(out / track, lengths, tuple(skipped), empty, people)
 
 
 def passes_of(rng: np.random.Generator, edits: int, tool: Resynthesis) -> int:
@@ -192,23 +195,15 @@ def write_seq_deepfake(rows: Iterable[Mapping[str, str]], path: Path) -> None:
         rows: `file_path` and `label` as the layout has them, and ours: `original`, `mask`, `steps`, or "".
         path: the .csv file.
     """
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, COLUMNS, restval="", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, stream.getvalue().encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, COLUMNS, ([row.get(name, "") for name in COLUMNS] for row in rows))
 
 
 def weights_for(tools: Tools, folder: Path | None) -> str | None:
     """SHA-256 of TAEF2's weights if some tools need them."""
     if tools not in ("both", "autoencoder"):
         return None
-    from unmask.forging.forge_set import taef2_sha256
-
-    try:
-        return taef2_sha256(folder)
-    except DataError as error:
-        raise DataError(f"{error}; or take --tools classical") from None
+    return taef2_sha256(folder, f"--tools {tools}", "take --tools classical")
 
 
 def row_files(row: Mapping[str, Any]) -> list[str]:
@@ -231,7 +226,7 @@ def write_annotations(out: Path, track: str, rows: Iterable[Mapping[str, Any]]) 
 
 def draw_tool(rng: np.random.Generator, tools: Tools, network: Network | None) -> Resynthesis:
     """What draws one picture's face anew after every step."""
-    kinds: tuple[Kind, ...] = ("autoencoder", "classical") if tools == "both" else (tools,)
+    kinds: tuple[ToolKind, ...] = ("autoencoder", "classical") if tools == "both" else (tools,)
     return Resynthesis.draw(rng, kinds[int(rng.integers(len(kinds)))], network)
 
 

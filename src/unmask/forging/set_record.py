@@ -1,7 +1,8 @@
-"""Folders of made pictures: whole files or none, a record of what is finished, never two orders in one. Lab only."""
+"""Folders of made pictures: whole files or none, a record of what is finished, never two sets in one. Lab only."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import cv2
 import numpy as np
 
 from unmask.errors import DataError
+from unmask.files import whole
+from unmask.records import RecordFile, record_file
 
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 3]
 
@@ -21,26 +24,34 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file so that it is there whole or not at all, in a folder that is made if absent.
+
+    Raises:
+        DataError: it cannot be written there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(data)
-    part.replace(path)
+    with whole(path) as part:
+        part.write_bytes(data)
 
 
-def refuse_another(out: Path, order: Any) -> None:
-    """See that a folder, if it is there, holds a set of the same order or nothing.
+def write_specification(out: Path, specification: Any) -> None:
+    """Write what a set is asked to be, a dataclass, to its `set.json`."""
+    write_whole(out / "set.json", json.dumps(asdict(specification), indent=1).encode())
+
+
+def refuse_another(out: Path, specification: Any) -> None:
+    """See that a folder, if it is there, holds a set of the same specification or nothing.
 
     Args:
         out: the folder; its `set.json` says what it was asked to be.
-        order: a dataclass. A field `pictures` of None is not looked at yet.
+        specification: a dataclass. A field `pictures` of None is not looked at yet.
 
     Raises:
         DataError: it holds something else.
     """
-    assert is_dataclass(order) and not isinstance(order, type)
+    assert is_dataclass(specification) and not isinstance(specification, type)
     remedy = "name another folder or delete it"
-    asked = json.loads(json.dumps(asdict(order)))
+    asked = json.loads(json.dumps(asdict(specification)))
     try:
         old = json.loads((out / "set.json").read_text(encoding="utf-8"))
         differing = [name for name, value in asked.items() if old[name] != value]
@@ -60,43 +71,51 @@ def refuse_another(out: Path, order: Any) -> None:
 
 
 class Record:
-    """The record of a set, a line for each finished picture. What a kill left of a line is taken off."""
+    """The record of a set, a line for each finished picture, open for this writer alone.
 
-    def __init__(self, out: Path, files: Callable[[Mapping[str, Any]], Iterable[str]]) -> None:
-        """Open the record of a folder.
+    Attributes:
+        rows: finished ones by their `path`.
+    """
 
-        Args:
-            out: the set's folder; the record is its `record.jsonl`.
-            files: the files that a row speaks of, relative to the folder. A row whose files are not all there does not
-                count; one that lacks what this asks for (KeyError, TypeError) neither.
-        """
-        self._path = out / "record.jsonl"
+    def __init__(self, stream: RecordFile, finished: Callable[[Mapping[str, Any]], bool]) -> None:
+        self._stream = stream
         self.rows: dict[str, dict[str, Any]] = {}
-        """Finished rows by their `path`."""
-        lines = []
-        for line in (
-            self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.is_file() else ()
-        ):
+        kept, size = [], 0
+        for line in stream.lines():
+            size += len(line)
             try:
                 row = json.loads(line)
-                whole = all((out / name).is_file() for name in files(row))
-                path = row["path"]
-            except (json.JSONDecodeError, KeyError, TypeError):
+                if finished(row):
+                    self.rows[row["path"]] = row
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):  # no line of ours
                 continue
-            if whole:
-                self.rows[path] = row
-                lines.append(line + "\n")
-        write_whole(self._path, "".join(lines).encode())
-        self._stream = self._path.open("a", encoding="utf-8")
-
-    def __enter__(self) -> "Record":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        if sum(map(len, kept)) == size:
+            stream.cut(size)
+        else:
+            stream.cut(0)
+            for line in kept:
+                stream.append(line)
 
     def add(self, row: dict[str, Any]) -> None:
         """Note a picture that is in place."""
-        self._stream.write(json.dumps(row) + "\n")
-        self._stream.flush()
+        self._stream.append(json.dumps(row).encode() + b"\n")
         self.rows[row["path"]] = row
+
+
+@contextmanager
+def open_record(out: Path, files: Callable[[Mapping[str, Any]], Iterable[str]]) -> Iterator[Record]:
+    """Open the record of a set's folder, its `record.jsonl`; what a kill left of a line or a file is removed.
+
+    Args:
+        out: the folder.
+        files: the files that a row speaks of, relative to the folder. A row whose files are not all there does not
+            count; one that lacks what this asks for (KeyError, TypeError) neither.
+
+    Raises:
+        DataError: another process is making this set.
+    """
+    with record_file(out / "record.jsonl", "another process is making this set; wait for it to end") as stream:
+        for part in out.rglob(".*.part"):  # of files that a kill cut short; nobody else is writing now
+            part.unlink()
+        yield Record(stream, lambda row: all((out / name).is_file() for name in files(row)))

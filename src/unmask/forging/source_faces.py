@@ -7,15 +7,17 @@ crop about the face (`unmask.faces.alignment`), whatever its margin, then begins
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unmask.errors import DataError, Refused
 from unmask.faces.alignment import Box, resize
 from unmask.faces.mesh import FaceMesh
+from unmask.progress import Progress
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+if TYPE_CHECKING:
+    from unmask.media.sources import Source
 
 FFHQ_BOX = (0.22, 0.27, 0.56, 0.58)
 """Where a generator of FFHQ faces draws the face: x, y, width, height in sides of the picture."""
@@ -86,54 +88,68 @@ def find_faces(
         size: the set's.
         people: "file" or "folder": what one person is.
         finder: finds the faces.
-        progress: told of every file.
+        progress: updated for every file.
+
+    Returns:
+        faces: one for each picture that has one.
+        skipped: display path and reason, one plain sentence.
     """
-    from unmask.media.images import decode_image
-    from unmask.media.intake import take_in
-    from unmask.media.sources import RefusedSource, display_path, walk
+    from unmask.media.sources import RefusedSource, walk
 
     faces: list[SourceFace] = []
     skipped: list[tuple[str, str]] = []
     first: dict[str, str] = {}
     entries = list(walk([source]))
-    for done, entry in enumerate(entries, start=1):
-        progress("finding faces", done, len(entries))
-        if isinstance(entry, RefusedSource):
-            skipped.append((entry.path, entry.refusal.message))
-            continue
-        assert entry.file is not None  # as of all files of a folder
+    for number, entry in enumerate(entries, start=1):
         try:
-            media = take_in(entry)
-            if media.kind != "image":
-                skipped.append((entry.path, "It is no picture."))
-                continue
-            twin = first.setdefault(media.sha256, entry.path)
-            if twin != entry.path:
-                skipped.append((entry.path, f"It is the same file as {twin}."))
-                continue
-            pixels = decode_image(media).pixels
+            if isinstance(entry, RefusedSource):
+                raise entry.refusal
+            faces.append(_source_face(entry, source, size, people, finder, first))
         except Refused as refusal:
             skipped.append((entry.path, refusal.message))
-            continue
-        seen = finder(pixels)
-        window = None if seen is None else frame(pixels.shape, seen.box)
-        if seen is None or window is None:
-            skipped.append((entry.path, "No face was found." if seen is None else CRAMPED))
-            continue
-        left, top, side = window
-        name = PurePath(display_path(str(entry.file.relative_to(source))))
-        faces.append(
-            SourceFace(
-                path=entry.file,
-                name=name.as_posix(),
-                sha256=media.sha256,
-                person=name.parts[0] if people == "folder" else name.as_posix(),
-                window=window,
-                mesh=((seen.mesh - (left, top)) * (size / side)).astype(np.float32),
-                landmarks=((seen.landmarks - (left, top)) * (size / side)).astype(np.float32),
-            )
-        )
+        except _PassedOver as reason:
+            skipped.append((entry.path, str(reason)))
+        progress.update("finding faces", number, len(entries))
     return faces, skipped
+
+
+class _PassedOver(Exception):
+    """A file that gives the set no face; the message is the reason."""
+
+
+def _source_face(
+    entry: "Source", source: Path, size: int, people: str, finder: Finder, first: dict[str, str]
+) -> SourceFace:
+    """The face of one file; `first` names the file that was the first with a SHA-256."""
+    from unmask.media.images import decode_image
+    from unmask.media.intake import take_in
+    from unmask.media.sources import display_path
+
+    assert entry.file is not None  # as of all files of a folder
+    media = take_in(entry)
+    if media.kind != "image":
+        raise _PassedOver("It is no picture.")
+    same = first.setdefault(media.sha256, entry.path)
+    if same != entry.path:
+        raise _PassedOver(f"It is the same file as {same}.")
+    pixels = decode_image(media).pixels
+    face = finder(pixels)
+    if face is None:
+        raise _PassedOver("No face was found.")
+    window = frame(pixels.shape, face.box)
+    if window is None:
+        raise _PassedOver(CRAMPED)
+    left, top, side = window
+    name = PurePath(display_path(str(entry.file.relative_to(source))))
+    return SourceFace(
+        path=entry.file,
+        name=name.as_posix(),
+        sha256=media.sha256,
+        person=name.parts[0] if people == "folder" else name.as_posix(),
+        window=window,
+        mesh=((face.mesh - (left, top)) * (size / side)).astype(np.float32),
+        landmarks=((face.landmarks - (left, top)) * (size / side)).astype(np.float32),
+    )
 
 
 def frame(shape: tuple[int, ...], box: Box) -> tuple[int, int, int] | None:

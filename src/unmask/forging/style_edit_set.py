@@ -7,9 +7,8 @@ picture as it is by then, which is drawn anew after every step as in `forging.co
 passed through the tool more often. OUT/style_drift/ has the files of `unmask.forging.seq_deepfake_writer`. Lab only.
 """
 
-import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -24,39 +23,40 @@ from unmask.faces.alignment import resize
 from unmask.forging.component_edits import Network
 from unmask.forging.seq_deepfake_writer import (
     LAYOUT_SPLITS,
+    EditSet,
     Files,
     Row,
-    SequenceSet,
     Tools,
     banded,
-    check_order,
+    check_parameters,
     draw_numbers,
     draw_tool,
     files_of,
     held_out_orders,
-    made_set,
-    make_set,
     passes_of,
     row_of,
+    summarise,
     taef2_network,
     weights_for,
+    write_set,
 )
-from unmask.forging.set_record import refuse_another, write_whole
-from unmask.forging.source_faces import FFHQ_BOX, Progress, frame
+from unmask.forging.set_record import refuse_another, write_specification
+from unmask.forging.source_faces import FFHQ_BOX, frame
 from unmask.interruption import Interruption
 from unmask.media.synthetic_mark import FORGED
 from unmask.packs.assets import MOBILE_STYLEGAN, fetch
+from unmask.progress import SILENT, Progress
 
 TRACK = TRACKS["style_drift"]
 GROUPS = ((0, 3), (3, 6), (6, 9), (9, 13), (13, 23))
 """First layer and the one after the last, for each of the track's edits."""
 
-_MAKING = 1
+_PIPELINE_VERSION = 1
 _VISIBLE = 32.0  # grey values of change that count as fully edited
 
 
 @dataclass(frozen=True)
-class _Order:
+class _Specification:
     count: int
     seed: int
     size: int
@@ -64,7 +64,7 @@ class _Order:
     held_out: float
     taef2: str | None
     pictures: str = "drawn"
-    making: int = _MAKING
+    making: int = _PIPELINE_VERSION
 
 
 class LayeredGenerator:
@@ -120,11 +120,11 @@ class LayeredGenerator:
 def _number(target: Any) -> str:
     """The number in the name of a layer's multiplication; "" for another operation."""
     node = target.get_node()
-    found = re.search(r"Gemm_(\d+)", node.get_friendly_name()) if node.get_type_name() == "MatMul" else None
-    return found[1] if found else ""
+    name = re.search(r"Gemm_(\d+)", node.get_friendly_name()) if node.get_type_name() == "MatMul" else None
+    return name[1] if name else ""
 
 
-def forge_drifts(
+def forge_style_edits(
     out: Path,
     count: int,
     seed: int = 0,
@@ -134,78 +134,78 @@ def forge_drifts(
     held_out: float = 0.2,
     taef2: Path | None = None,
     generator: LayeredGenerator | None = None,
-    progress: Progress | None = None,
-) -> SequenceSet:
-    """Make a set, or finish one that was begun with the same order. Pictures that are there are kept.
+    progress: Progress = SILENT,
+) -> EditSet:
+    """Make a set, or finish one that was begun with the same specification. Pictures that are there are kept.
 
     Args:
         out: folder of the set; made if absent.
         count: pictures; each shows another face.
         seed: of everything random, 0 or more.
         size: side of the pictures without their band, in pixels: 64 to 1024, a multiple of 16.
-        tools: as of `forge_sequences`, and so are `held_out` and `taef2`.
+        tools: as of `forge_component_edits`, and so are `held_out` and `taef2`.
         generator: None for `LayeredGenerator()`.
-        progress: called with what is being done, how much of it is done, and how much there is.
+        progress: updated for every picture.
 
     Raises:
         DataError: a parameter out of range, weights missing, or `out` holds something else.
         MissingExtraError: a library of the "lab" extra is not installed.
         KeyboardInterrupt: interrupted, with the annotations written.
     """
-    check_order(seed, size, tools, held_out)
+    check_parameters(seed, size, tools, held_out)
     if count < 1:
         raise DataError(f"count {count}: give one or more")
-    order = _Order(count, seed, size, tools, held_out, weights_for(tools, taef2))
-    told = progress or (lambda _what, _done, _all: None)
-    refuse_another(out, order)
+    spec = _Specification(count, seed, size, tools, held_out, weights_for(tools, taef2))
+    refuse_another(out, spec)
     drawer = generator or LayeredGenerator()
-    network = taef2_network(taef2) if order.taef2 and taef2 is not None else None
+    network = taef2_network(taef2) if spec.taef2 and taef2 is not None else None
     held = held_out_orders(held_out, seed)
     with Interruption() as interruption:
-        write_whole(out / "set.json", json.dumps(asdict(order), indent=1).encode())
-        rows = make_set(
+        write_specification(out, spec)
+        rows = write_set(
             out,
             TRACK.name,
             range(count),
-            lambda left: (_make(drawer, order, held, network, number) for number in left),
+            lambda left: (_make(drawer, spec, held, network, number) for number in left),
             interruption,
-            lambda done, everything: told("drawing faces", done, everything),
+            "drawing faces",
+            progress,
         )
-    return made_set(out, TRACK.name, rows, len(rows))
+    return summarise(out, TRACK.name, rows, len(rows))
 
 
 def _make(
     generator: LayeredGenerator,
-    order: _Order,
+    spec: _Specification,
     held: frozenset[tuple[int, ...]],
     network: Network | None,
     number: int,
 ) -> tuple[Files, Row]:
-    rng = np.random.default_rng([order.seed, crc32(f"drift {number}".encode())])
-    split = LAYOUT_SPLITS[split_of(f"drawn/{order.seed}/{number:06d}", SHARES)]
+    rng = np.random.default_rng([spec.seed, crc32(f"drift {number}".encode())])
+    split = LAYOUT_SPLITS[split_of(f"drawn/{spec.seed}/{number:06d}", SHARES)]
     own, other = generator.style(rng), generator.style(rng)
     styles = np.repeat(own[None], generator.layers, axis=0)
     label = draw_numbers(rng, range(1, LONGEST + 1), frozenset() if split == "test" else held)
-    tool = draw_tool(rng, order.tools, network)
-    first = before = pixels = generator.draw(styles, order.size)
+    tool = draw_tool(rng, spec.tools, network)
+    first = before = pixels = generator.draw(styles, spec.size)
     steps: list[tuple[bytes, np.ndarray]] = []
-    told: list[dict[str, Any]] = []
+    made: list[dict[str, Any]] = []
     for edit in filter(None, label):
         low, high = GROUPS[edit - 1]
         drift = float(rng.uniform(0.6, 0.95))
         styles[low:high] += drift * (other - styles[low:high])
-        after = generator.draw(styles, order.size)
+        after = generator.draw(styles, spec.size)
         change = after.astype(np.int16) - before
         grey = np.abs(change).max(axis=2).astype(np.float32)
-        mask = np.clip(cv2.GaussianBlur(grey, (0, 0), order.size / 100) / _VISIBLE, 0, 1)
+        mask = np.clip(cv2.GaussianBlur(grey, (0, 0), spec.size / 100) / _VISIBLE, 0, 1)
         pixels = tool(rng, np.clip(pixels.astype(np.int16) + change, 0, 255).astype(np.uint8))
         before = after
         steps.append((_synthetic(pixels), mask))
-        told.append({"part": TRACK.edits[edit - 1], "drift": round(drift, 4)})
+        made.append({"part": TRACK.edits[edit - 1], "drift": round(drift, 4)})
     passes = passes_of(rng, len(steps), tool)
     for _ in range(0 if steps else passes):
         pixels = tool(rng, pixels)
-    row = row_of(TRACK, number, split, label, f"{number:06d}", label in held, tool, passes) | {"edits": told}
+    row = row_of(TRACK, number, split, label, f"{number:06d}", label in held, tool, passes) | {"edits": made}
     return files_of(row, _synthetic(first), _synthetic(pixels), steps), row
 
 

@@ -285,7 +285,7 @@ def test_histories_are_for_what_is_not_blended(
     family: str, calls: int, store: Path, twins: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(pool_module, "own_history", lambda _, pixels: (seen.append(1), pixels)[1])
+    monkeypatch.setattr(pool_module, "independent_postprocessing", lambda _, pixels: (seen.append(1), pixels)[1])
     faces = [face for face in read_store(store) if face.sample.split == "train"]
     PairMaker(faces, Twins.open(twins), replace(PLAN, families={family: 1.0})).make(np.random.default_rng(0))
     assert len(seen) == calls

@@ -6,7 +6,7 @@ import torch
 from fake_faces import make_face
 from torch import nn
 
-from unmask.forging.autoencoders import ZOO, Taef2
+from unmask.forging.autoencoders import AUTOENCODER_BANK, Taef2
 from unmask.lab.detection.pairs_pool import Twins
 from unmask.lab.detection.reconstructions import make_twins, square, train_zoo, zoo_and_taef2
 
@@ -80,7 +80,7 @@ def test_finished_twins_are_not_made_again(tmp_path: Path) -> None:
 
 def test_a_zoo_is_trained_once(tmp_path: Path) -> None:
     told: list[str] = []
-    recipes = ZOO[:1]
+    recipes = AUTOENCODER_BANK[:1]
     (trained,) = train_zoo(FACES[:2], tmp_path, 2, 0, CPU, recipes, told.append)
     assert len(told) == 1 and recipes[0].name in told[0] and "in 2 steps" in told[0]
     assert (tmp_path / f"{recipes[0].name}.safetensors").is_file()

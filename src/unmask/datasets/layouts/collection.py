@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 from unmask.datasets.layouts.listing import folder_names
 from unmask.datasets.manifest import SHARES, Sample, split_of
@@ -95,6 +94,8 @@ _DUPLICATE_BITS = 2  # linked at more, unlike faces of UTKFace chain into one la
 
 def _near_duplicates(paths: Sequence[Path]) -> dict[str, str]:
     """Name -> stem of its group's first picture; pictures close in a 64-bit difference hash are linked into groups."""
+    from scipy.sparse.csgraph import connected_components  # of the lab: other layouts go without
+
     bits = np.zeros((len(paths), 64), bool)
     for row, path in enumerate(paths):
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)

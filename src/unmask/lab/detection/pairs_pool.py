@@ -27,7 +27,7 @@ from unmask.errors import DataError
 from unmask.faces.alignment import context_region, scale_box
 from unmask.forgery.spectrum import match_spectrum
 from unmask.forging.blending import blend, blending_mask, pose_distance, self_blend, swap_face
-from unmask.forging.degradation import Degradation, downscale, own_history, publishing_scale
+from unmask.forging.degradation import Degradation, downscale, independent_postprocessing, publishing_scale
 
 MAKING = 4  # of pairs; raised whenever the code makes others from the same plan, so that no older pool is taken for new
 MASK = 28
@@ -183,7 +183,7 @@ class PairMaker:
             if family in self._read or family not in _BLENDED:
                 if slot and rng.random() < 0.5:
                     shown = match_spectrum(shown, pictures[0][0])
-                shown = own_history(rng, shown)
+                shown = independent_postprocessing(rng, shown)
             out[slot] = fate.apply(rng, shown[top : top + side, left : left + side], self._plan.size)
         if known:
             cells = cv2.resize(mask[top : top + side, left : left + side], (MASK, MASK), interpolation=cv2.INTER_AREA)

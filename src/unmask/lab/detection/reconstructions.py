@@ -12,7 +12,14 @@ from torch import nn
 
 from unmask.datasets.face_store import StoredFace
 from unmask.errors import DataError
-from unmask.forging.autoencoders import ZOO, Autoencoder, Recipe, Taef2, resynthesise, train_network
+from unmask.forging.autoencoders import (
+    AUTOENCODER_BANK,
+    Autoencoder,
+    AutoencoderSpec,
+    Taef2,
+    resynthesise,
+    train_network,
+)
 
 _SIDES = (96, 128, 160, 192, 256)
 _FULL = 256
@@ -32,7 +39,7 @@ def train_zoo(
     steps: int,
     seed: int,
     device: torch.device,
-    recipes: Sequence[Recipe] = ZOO,
+    recipes: Sequence[AutoencoderSpec] = AUTOENCODER_BANK,
     progress: Callable[[str], None] | None = None,
 ) -> list[nn.Module]:
     """Train the zoo's networks on real faces, or load those that are trained already.

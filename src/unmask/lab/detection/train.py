@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file
 
 from unmask.datasets.face_store import StoredFace, build_store, read_store
@@ -39,6 +39,7 @@ from unmask.lab.detection.scoring import family_aucs, logits_of
 from unmask.lab.engine import fit, make_fabric
 from unmask.lab.methods import build, options_of
 from unmask.lab.run import Protocol, Run
+from unmask.progress import SILENT
 from unmask.provenance import sha256_of
 
 _TWINNED_PER_SOURCE = 420
@@ -66,10 +67,24 @@ class Workshop:
         done = folder / "manifest.sha256"
         mark = manifest_sha256(samples)
         if not done.is_file() or done.read_text() != mark:
-            task = progress.add_task("finding faces", total=len(samples)) if progress else None
-            build_store(samples, folder, lambda n: progress.advance(task, n) if progress and task is not None else None)
+            build_store(samples, folder, _Shown(progress) if progress else SILENT)
             done.write_text(mark)
         return read_store(folder)
+
+
+class _Shown:
+    """One bar for each stage."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars, self._tasks = bars, dict[str, TaskID]()
+
+    def update(self, stage: str, done: int, total: int | None = None, detail: str = "") -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+
+    def note(self, text: str) -> None:
+        self._bars.console.print(text)
 
 
 def progress_bars(console: Console) -> Progress:
