@@ -19,12 +19,19 @@ class RecordFile:
 
     Attributes:
         path: its name.
-        piped: whether it is a pipe or a device: nothing can be read back, nothing cut off.
+        piped: whether it is a pipe or a device, or is taken for one: nothing can be read back, nothing cut off.
     """
 
-    def __init__(self, path: Path, stream: FileIO) -> None:
+    def __init__(self, path: Path, stream: FileIO, *, piped: bool = False) -> None:
         self.path, self._stream = path, stream
-        self.piped = not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+        self.piped = piped or not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+
+    def head(self, size: int) -> bytes:
+        """The first bytes, at most so many, whether their line is whole or not."""
+        if self.piped:
+            return b""
+        self._stream.seek(0)
+        return self._stream.read(size) or b""
 
     def lines(self, end: int | None = None) -> Iterator[bytes]:
         """The whole lines from the front, each with its line end; a torn last one is left out.

@@ -1,10 +1,13 @@
+import io
 import json
 import os
+from pathlib import Path
 
 import pytest
 from evidence_samples import make_report, refused_report
 
 from unmask.errors import DataError
+from unmask.evidence import jsonl
 from unmask.evidence.jsonl import JsonLines, place_of, settings_of
 from unmask.evidence.report import Report, restore_surrogates
 
@@ -164,3 +167,46 @@ def test_names_that_are_not_utf8(tmp_path):
     assert path.read_bytes().decode("utf-8")
     assert shown == place_of("\\udcff.jpg")
     assert restore_surrogates(shown) == place_of(name)
+
+
+def test_a_continued_file_is_read_through_the_handle_that_holds_the_lock(tmp_path, monkeypatch):
+    """A second one would meet the lock wherever locks are mandatory."""
+    path = tmp_path / "reports.jsonl"
+    with JsonLines(path) as lines:
+        lines.write(make_report("a.jpg"))
+    opened = []
+    file_open = io.open
+
+    def counted(file, *args, **how):
+        opened.append(Path(file))
+        return file_open(file, *args, **how)
+
+    monkeypatch.setattr(io, "open", counted)
+    with JsonLines(path, resume=True) as lines:
+        assert [report.path for report in lines.finished()] == ["a.jpg"]
+        lines.write(make_report("b.jpg"))
+    assert opened == [path]
+    assert [json.loads(line)["path"] for line in path.read_bytes().splitlines()] == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize(("every", "synced"), [(3600.0, 1), (0.0, 6)])
+def test_the_disk_has_the_reports_now_and_then_and_at_the_end(tmp_path, monkeypatch, every, synced):
+    calls = []
+    monkeypatch.setattr(jsonl, "SYNC_EVERY", every)
+    monkeypatch.setattr(os, "fsync", calls.append)
+    with JsonLines(tmp_path / "reports.jsonl") as lines:
+        for _ in range(5):
+            lines.write(make_report())
+    assert len(calls) == synced
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_disk_that_fails_at_the_end_is_told_but_hides_no_other_end(tmp_path, monkeypatch, interrupted):
+    def failing(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(KeyboardInterrupt if interrupted else DataError), JsonLines(tmp_path / "out.jsonl") as lines:
+        lines.write(make_report())
+        if interrupted:
+            raise KeyboardInterrupt

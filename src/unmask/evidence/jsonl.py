@@ -7,8 +7,9 @@ two runs never write into one file.
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -17,13 +18,17 @@ from typing import Any, Self
 
 from unmask.errors import DataError
 from unmask.evidence.report import PackUse, Report
-from unmask.files import lock
+from unmask.records import RecordFile, record_file
 
 # `schema_version` is the first field of every report, so every line begins like this.
 _BEGINNING = b'{"schema_version"'
 _OPTIONS = {"frames_per_second": "--fps"}
 # Which packs took part is compared by the packs themselves: a folder has many names.
 _NAMES_OF_PACKS = frozenset({"pack", "face_pack", "edit_pack"})
+
+# Seconds. What was written is safe from a kill at once; from a power cut, after this time. To wait for the disk after
+# every line would take longer than to inspect a small picture.
+SYNC_EVERY = 2.0
 
 Done = set[tuple[str, str | None]]
 Settings = dict[str, str]
@@ -75,50 +80,49 @@ class JsonLines:
         self.versions: set[str] = set()
         self._settings = settings
         self._intact = 0
-        self._stream: FileIO | None = None
+        self._record: RecordFile | None = None
+        self._resources = ExitStack()
+        self._synced = 0.0
 
     def __enter__(self) -> Self:
+        with ExitStack() as resources:
+            self._record = self._open(resources)
+            self._resources = resources.pop_all()
+        self._synced = time.monotonic()
+        return self
+
+    def _open(self, resources: ExitStack) -> RecordFile:
+        path = Path(self.target)
         if self.target == "-":
             if self.resume:
                 raise DataError("nothing to resume from on standard output: give --json a file")
             sys.stdout.flush()
-            self._stream = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
-            return self
-        path = Path(self.target)
+            stream = FileIO(sys.stdout.fileno(), "wb", closefd=False)
+            return RecordFile(path, stream, piped=True)  # what others wrote there before is not ours to cut
         try:
-            piped = path.exists() and not path.is_file()
-            # For a file not "wb": nothing is cut off before the lock is ours.
-            self._stream = path.open("wb" if piped else "ab", buffering=0)
-            if not lock(self._stream):
-                raise DataError(f"{path}: another run is writing this file; wait for it, or give another name")
+            busy = "another run is writing this file; wait for it, or give another name"
+            record = resources.enter_context(record_file(path, busy))
             if self.resume:
-                self._read_finished(path)
-            if not piped:
-                self._stream.truncate(self._intact)
+                self._read_finished(record)
+            record.cut(self._intact)
         except OSError as error:
-            self._close()
             raise DataError(f"{path}: cannot write the JSON lines ({error.strerror}): give a writable file") from error
-        except BaseException:
-            self._close()
-            raise
-        return self
+        return record
 
-    def _read_finished(self, path: Path) -> None:
-        for number, line in _lines(path):
-            finished = _parsed(path, number, line)
+    def _read_finished(self, record: RecordFile) -> None:
+        if not _BEGINNING.startswith(record.head(len(_BEGINNING))):
+            raise _not_ours(record.path, 1)
+        for number, line in enumerate(record.lines(), start=1):
+            finished = _parsed(record.path, number, line)
             if self._settings not in (None, finished.settings):
-                raise DataError(_difference(path, number, finished.settings, self._settings or {}))
+                raise DataError(_difference(record.path, number, finished.settings, self._settings or {}))
             self.done.add((finished.place, finished.sha256))
             self.versions.add(finished.version)
             self._intact += len(line)
 
     def finished(self) -> Iterator[Report]:
-        """The reports that a continued file held when it was opened, in their order."""
-        size = 0
-        for _, line in _lines(Path(self.target)):
-            size += len(line)
-            if size > self._intact:
-                return
+        """The reports that a continued file held when it was opened, in their order; before any is written."""
+        for line in self._open_record().lines(self._intact):
             yield Report.model_validate_json(line)
 
     def write(self, report: Report) -> None:
@@ -127,49 +131,39 @@ class JsonLines:
         Raises:
             DataError: it cannot be written, say because the disk is full. The file then ends with the last whole line.
         """
-        if self._stream is None:
-            raise RuntimeError("JsonLines is written to inside its with block")
-        line = memoryview(report.model_dump_json().encode("utf-8") + b"\n")
-        done = 0
+        record = self._open_record()
         try:
-            while done < len(line):
-                done += self._stream.write(line[done:]) or 0
+            record.append(report.model_dump_json().encode("utf-8") + b"\n")
+            if time.monotonic() - self._synced > SYNC_EVERY:
+                record.sync()
+                self._synced = time.monotonic()
         except BrokenPipeError:  # whoever read our output has seen enough
             raise
         except OSError as error:
-            if done and self.target != "-":
-                with suppress(OSError):  # at worst the last line stays torn, which --resume mends
-                    self._stream.truncate(self._stream.tell() - done)
-            raise DataError(
-                f"standard output: cannot write the JSON lines ({error.strerror}): make room and run again"
-                if self.target == "-"
-                else f"{self.target}: cannot write the JSON lines ({error.strerror}): make room and run again with "
-                "--resume, which keeps what is finished"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _open_record(self) -> RecordFile:
+        if self._record is None:
+            raise RuntimeError("JsonLines is used inside its with block")
+        return self._record
+
+    def _unwritable(self, error: OSError) -> DataError:
+        place, remedy = self.target, "make room and run again with --resume, which keeps what is finished"
+        if self.target == "-":
+            place, remedy = "standard output", "make room and run again"
+        return DataError(f"{place}: cannot write the JSON lines ({error.strerror}): {remedy}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()  # but for standard output, which is not ours to close
-        self._stream = None
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The complete lines of a file with their numbers, from 1."""
-    with path.open("rb") as stream:
-        beginning = stream.read(len(_BEGINNING))
-        if not _BEGINNING.startswith(beginning):
-            raise _not_ours(path, 1)
-        stream.seek(0)
-        for number, line in enumerate(stream, start=1):
-            # Every line that we finished ends in a newline, so only the last can lack it.
-            if not line.endswith(b"\n"):
-                return
-            yield number, line
+        record, self._record = self._record, None
+        with self._resources:
+            try:
+                if record is not None:
+                    record.sync()
+            except OSError as failure:
+                if kind is None:  # else there is an error to tell already
+                    raise self._unwritable(failure) from failure
 
 
 @dataclass(frozen=True)
