@@ -5,7 +5,7 @@ The band must not teach a detector to read. So forged and real pictures of a set
 over it, and `forging.forge_set` places faces so that no crop about the face reaches the text; `without_band` takes it
 off. (Above rather than below: in the aligned pictures of most collections the face lies a little below the middle.)
 
-The source type stands in an XMP packet (an APP1 segment in JPEG, an iTXt chunk in PNG), which no reader of pixels sees.
+The source type stands in an XMP packet (an APP1 segment in JPEG, an iTXt chunk in PNG), unseen by decoders.
 Terms and their definitions: http://cv.iptc.org/newscodes/digitalsourcetype
 """
 
@@ -16,6 +16,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from unmask.media import jpeg, png
+
 SourceType = Literal[
     "trainedAlgorithmicMedia",  # created using generative AI
     "compositeWithTrainedAlgorithmicMedia",  # a part was changed using generative AI
@@ -23,17 +25,25 @@ SourceType = Literal[
     "algorithmicallyEnhanced",  # altered by an algorithm, the main content being the same
 ]
 FORGED, REAL = "SYNTHETIC", "ORIGINAL"
+SYNTHETIC_TERMS = frozenset(
+    {
+        *("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "compositeSynthetic"),
+        *("algorithmicallyEnhanced", "algorithmicMedia", "virtualRecording"),
+    }
+)
+"""The terms by which software made or changed the picture; others, such as "digitalCapture", speak of cameras, scans
+and people at work."""
 
 _PACKET = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     b'<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:DigitalSourceType='
     b'"http://cv.iptc.org/newscodes/digitalsourcetype/%s"/></rdf:RDF></x:xmpmeta>'
 )
-_TERM = re.compile(rb"DigitalSourceType\b[^<]{0,80}?https?://cv\.iptc\.org/newscodes/digitalsourcetype/(\w+)")
+_TERM = re.compile(rb"DigitalSourceType\b[^<]{0,80}?https?://cv\.iptc\.org/newscodes/digitalsourcetype/(\w{1,64})")
 _JPEG, _JPEG_XMP = b"\xff\xd8", b"http://ns.adobe.com/xap/1.0/\x00"
 _PNG, _PNG_XMP = b"\x89PNG\r\n\x1a\n", b"XML:com.adobe.xmp\x00"
 _PNG_HEADER = len(_PNG) + 25  # the signature and the IHDR chunk, which must come first
-_MOST = 1 << 20  # bytes of a packed packet that are unpacked
+_MOST = 1 << 20  # bytes of a packet that are looked at
 
 
 def mark(encoded: bytes, source_type: SourceType) -> bytes:
@@ -61,8 +71,14 @@ def mark(encoded: bytes, source_type: SourceType) -> bytes:
 
 def read_mark(encoded: bytes) -> str | None:
     """The digital source type of a JPEG or PNG file, whoever wrote it, as a term without its address; None if none."""
-    found = _TERM.search(_xmp(encoded) or b"")
-    return found[1].decode() if found else None
+    term = _TERM.search(_xmp(encoded) or b"")
+    return term[1].decode() if term else None
+
+
+def read_synthetic_mark(encoded: bytes) -> str | None:
+    """The digital source type of a JPEG or PNG file if it is one of `SYNTHETIC_TERMS`; else None."""
+    term = read_mark(encoded)
+    return term if term in SYNTHETIC_TERMS else None
 
 
 def text_height(size: int) -> int:
@@ -100,41 +116,30 @@ def without_band(pixels: np.ndarray) -> np.ndarray:
 
 
 def _xmp(encoded: bytes) -> bytes | None:
-    """The XMP packet of a JPEG or PNG file; what is cut short or neither has none."""
+    """The beginning of the XMP packet of a JPEG or PNG file; what is cut short or neither has none."""
     if encoded.startswith(_JPEG):
         return _jpeg_xmp(encoded)
     return _png_xmp(encoded) if encoded.startswith(_PNG) else None
 
 
 def _jpeg_xmp(encoded: bytes) -> bytes | None:
-    at = 2
-    while at + 4 <= len(encoded) and encoded[at] == 0xFF:
-        kind, length = encoded[at + 1], int.from_bytes(encoded[at + 2 : at + 4], "big")
-        if kind == 0xFF:  # a fill byte
-            at += 1
-            continue
-        if kind in (0xD9, 0xDA):  # the end, or the first scan: no segments of this kind behind it
-            return None
-        body = encoded[at + 4 : at + 2 + length]
-        if kind == 0xE1 and body.startswith(_JPEG_XMP):
-            return body[len(_JPEG_XMP) :]
-        at += 2 + max(length, 2)
+    for marker, start, end in jpeg.segments(encoded):
+        if marker == 0xE1 and encoded.startswith(_JPEG_XMP, start + 4, end):
+            return encoded[start + 4 + len(_JPEG_XMP) : end]
     return None
 
 
 def _png_xmp(encoded: bytes) -> bytes | None:
-    at = len(_PNG)
-    while at + 8 <= len(encoded):
-        length, kind = int.from_bytes(encoded[at : at + 4], "big"), encoded[at + 4 : at + 8]
-        body = encoded[at + 8 : at + 8 + length]
-        if kind == b"iTXt" and body.startswith(_PNG_XMP) and len(body) > len(_PNG_XMP) + 2:
-            packed = body[len(_PNG_XMP)] == 1
-            text = body[len(_PNG_XMP) + 2 :].split(b"\x00", 2)[-1]  # behind the language and the translated keyword
-            if not packed:
-                return text
-            try:
-                return zlib.decompressobj().decompress(text, _MOST)
-            except zlib.error:
-                return None
-        at += 12 + length
+    for chunk in png.chunks(encoded):
+        start = chunk.start + 8 + len(_PNG_XMP)
+        if chunk.name != b"iTXt" or not encoded.startswith(_PNG_XMP, chunk.start + 8, chunk.end - 4):
+            continue
+        head = encoded[start : min(start + _MOST, chunk.end - 4)]
+        text = head[2:].split(b"\x00", 2)[-1]  # behind the language and the translated keyword
+        if head[:1] != b"\x01":  # not packed
+            return text
+        try:
+            return zlib.decompressobj().decompress(text, _MOST)
+        except zlib.error:
+            return None
     return None
