@@ -27,14 +27,14 @@ def terminal(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str |
     """A table for rich's console; cells are shown as they are, without markup, and long ones are folded.
 
     Args:
-        columns: the heads, at least one.
+        columns: the heads, at least one; if all are empty, no row of heads is shown.
         rows: as many cells each as there are heads.
         title: above it, at the left.
     """
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=None if title is None else escape(title), title_justify="left")
+    table = Table(title=None if title is None else escape(title), title_justify="left", show_header=any(columns))
     for column in columns:
         table.add_column(escape(column), overflow="fold")
     for row in rows:

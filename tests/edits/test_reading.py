@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_reader import GAIN, band, make_reading, other_scores
 
 from unmask.edits.labels import all_sequences, place_of
-from unmask.edits.reading import EditReader, EditView, FaceReading, posterior
+from unmask.edits.reading import EditPrediction, EditPredictor, EditView, posterior
 from unmask.errors import PackError
 from unmask.evidence.report import SequenceFinding
 from unmask.packs import Pack, load_pack
@@ -25,8 +25,8 @@ WARM, NEUTRAL, COLD = 25, 0, -25
 
 
 @pytest.fixture(scope="module")
-def reader(tiny_reader: Path) -> EditReader:
-    return EditReader(load_pack(tiny_reader))
+def reader(tiny_reader: Path) -> EditPredictor:
+    return EditPredictor(load_pack(tiny_reader))
 
 
 @pytest.fixture
@@ -63,21 +63,21 @@ def view_of(crop: np.ndarray, **changes: Any) -> EditView:
     return replace(view, **changes)
 
 
-def spread(seed: int, sharpness: float) -> FaceReading:
+def spread(seed: int, sharpness: float) -> EditPrediction:
     """A reading with a posterior drawn at random, the sharper the smaller."""
     shares = np.random.default_rng(seed).dirichlet(np.full(len(ROWS), sharpness))
-    return FaceReading(shares, np.zeros((5, 2, 2), np.float32), np.zeros((4, 4, 3), np.uint8))
+    return EditPrediction(shares, np.zeros((5, 2, 2), np.float32), np.zeros((4, 4, 3), np.uint8))
 
 
 random_readings = st.builds(spread, st.integers(0, 2**32 - 1), st.sampled_from([0.003, 0.1, 1.0, 100.0]))
 
 
-def test_the_reader_takes_size_and_margin_and_name_from_the_card(reader: EditReader) -> None:
+def test_the_reader_takes_size_and_margin_and_name_from_the_card(reader: EditPredictor) -> None:
     assert (reader.name, reader.size, reader.margin, reader.reading) == ("tiny-reader", SIZE, 2.0, make_reading())
 
 
 @pytest.mark.parametrize("warmth", [WARM, NEUTRAL, COLD, 3, -7])
-def test_the_posterior_is_that_of_the_linear_model(reader: EditReader, warmth: int) -> None:
+def test_the_posterior_is_that_of_the_linear_model(reader: EditPredictor, warmth: int) -> None:
     (told,) = reader.read([crop_of(warmth)])
     expected = shares_of(warmth)
     assert told.posterior.dtype == np.float64 and told.posterior.shape == (326,)
@@ -85,7 +85,7 @@ def test_the_posterior_is_that_of_the_linear_model(reader: EditReader, warmth: i
     assert told.edited == pytest.approx(1 - expected[()], rel=1e-4)
 
 
-def test_areas_and_recovered_face_come_as_the_network_gives_them(reader: EditReader) -> None:
+def test_areas_and_recovered_face_come_as_the_network_gives_them(reader: EditPredictor) -> None:
     crop = crop_of(WARM)
     (told,) = reader.read([crop])
     assert told.areas.shape == (5, SIZE // 4, SIZE // 4) and told.areas.dtype == np.float32
@@ -98,7 +98,7 @@ def test_areas_and_recovered_face_come_as_the_network_gives_them(reader: EditRea
 
 
 def test_areas_are_held_within_zero_and_one_and_the_recovered_face_within_its_bytes(
-    reader: EditReader, monkeypatch: pytest.MonkeyPatch
+    reader: EditPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def beyond(pack: Pack, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         areas = np.linspace(-1, 2, 20, dtype=np.float32).reshape(1, 5, 2, 2)
@@ -111,7 +111,7 @@ def test_areas_are_held_within_zero_and_one_and_the_recovered_face_within_its_by
     assert np.array_equal(told.recovered, np.where(crop > 127, 255, 0))
 
 
-def test_the_size_of_the_batch_does_not_matter(reader: EditReader) -> None:
+def test_the_size_of_the_batch_does_not_matter(reader: EditPredictor) -> None:
     crops = [crop_of(warmth, seed) for seed, warmth in enumerate((WARM, COLD, NEUTRAL, 3, -7))]
     together = reader.read(crops)
     assert len(together) == 5
@@ -121,7 +121,7 @@ def test_the_size_of_the_batch_does_not_matter(reader: EditReader) -> None:
         assert np.array_equal(told.areas, alone.areas) and np.array_equal(told.recovered, alone.recovered)
 
 
-def test_no_crops_no_readings(reader: EditReader, runs: list[int]) -> None:
+def test_no_crops_no_readings(reader: EditPredictor, runs: list[int]) -> None:
     assert reader.read([]) == [] and runs == []
 
 
@@ -137,14 +137,14 @@ def test_no_crops_no_readings(reader: EditReader, runs: list[int]) -> None:
     ],
     ids=["grey", "four channels", "narrow", "large", "channels first", "float"],
 )
-def test_a_crop_of_another_shape_or_type_is_an_error(reader: EditReader, crop: np.ndarray) -> None:
+def test_a_crop_of_another_shape_or_type_is_an_error(reader: EditPredictor, crop: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"a crop is uint8 \(64, 64, 3\), not"):
         reader.read([crop])
 
 
 def test_a_pack_that_detects_forgeries_does_not_read(tiny_pack: Path) -> None:
     with pytest.raises(PackError, match="pack 'tiny' does not read edits: give one made by `unmask export`"):
-        EditReader(load_pack(tiny_pack))
+        EditPredictor(load_pack(tiny_pack))
 
 
 @pytest.mark.parametrize(
@@ -166,10 +166,10 @@ def test_a_pack_that_detects_forgeries_does_not_read(tiny_pack: Path) -> None:
 def test_a_card_that_is_not_a_readers_is_refused(tiny_reader: Path, changes: dict[str, Any]) -> None:
     pack = load_pack(tiny_reader)
     with pytest.raises(PackError, match="'tiny-reader' does not read edits"):
-        EditReader(Pack(pack.folder, replace(pack.card, **changes)))
+        EditPredictor(Pack(pack.folder, replace(pack.card, **changes)))
 
 
-def test_a_warm_face_is_said_to_be_edited_in_order(reader: EditReader, runs: list[int]) -> None:
+def test_a_warm_face_is_said_to_be_edited_in_order(reader: EditPredictor, runs: list[int]) -> None:
     crop, shares = crop_of(WARM), shares_of(WARM)
     finding, pictures = reader.explain(view_of(crop))
     assert (finding.pack, finding.outcome, finding.reason) == ("tiny-reader", "edits", None)
@@ -193,7 +193,7 @@ def test_a_warm_face_is_said_to_be_edited_in_order(reader: EditReader, runs: lis
 
 
 def test_every_step_of_a_long_sequence_has_its_own_edit_and_area(
-    reader: EditReader, monkeypatch: pytest.MonkeyPatch
+    reader: EditPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edits = (5, 3, 1, 4)
 
@@ -212,7 +212,7 @@ def test_every_step_of_a_long_sequence_has_its_own_edit_and_area(
     assert len(pictures) == 5
 
 
-def test_a_cold_face_has_no_local_edit(reader: EditReader) -> None:
+def test_a_cold_face_has_no_local_edit(reader: EditPredictor) -> None:
     finding, pictures = reader.explain(view_of(crop_of(COLD)))
     shares = shares_of(COLD)
     assert (finding.pack, finding.outcome, finding.reason) == ("tiny-reader", "no_local_edit", None)
@@ -223,7 +223,7 @@ def test_a_cold_face_has_no_local_edit(reader: EditReader) -> None:
     assert [other.posterior for other in finding.alternatives] == pytest.approx(told, abs=1e-4)
 
 
-def test_of_a_neutral_face_nothing_can_be_told(reader: EditReader) -> None:
+def test_of_a_neutral_face_nothing_can_be_told(reader: EditPredictor) -> None:
     finding, pictures = reader.explain(view_of(crop_of(NEUTRAL)))
     shares = shares_of(NEUTRAL)
     assert (finding.pack, finding.outcome) == ("tiny-reader", "cannot_tell")
@@ -251,10 +251,10 @@ def explained(folder: Path, warmth: int, **limits: Any) -> SequenceFinding:
     pack = load_pack(folder)
     assert pack.card.reading is not None
     card = replace(pack.card, reading=replace(pack.card.reading, **limits))
-    return EditReader(Pack(pack.folder, card)).explain(view_of(crop_of(warmth)))[0]
+    return EditPredictor(Pack(pack.folder, card)).explain(view_of(crop_of(warmth)))[0]
 
 
-def test_the_limits_themselves_still_count(tiny_reader: Path, reader: EditReader) -> None:
+def test_the_limits_themselves_still_count(tiny_reader: Path, reader: EditPredictor) -> None:
     exact = reader.read([crop_of(NEUTRAL)])[0].edited
     assert explained(tiny_reader, NEUTRAL, edited_at=exact).outcome == "edits"
     assert explained(tiny_reader, NEUTRAL, edited_at=1.0, untouched_at=exact).outcome == "no_local_edit"
@@ -310,7 +310,7 @@ def test_edits_are_named_where_any_is_all_but_certain_though_the_untouched_face_
     ids=["narrow", "poor", "turned", "cropped", "left", "top", "right", "bottom"],
 )
 def test_a_face_that_cannot_be_read_gets_the_reason_and_the_network_is_not_run(
-    reader: EditReader, runs: list[int], changes: dict[str, Any], reason: str
+    reader: EditPredictor, runs: list[int], changes: dict[str, Any], reason: str
 ) -> None:
     finding, pictures = reader.explain(view_of(crop_of(WARM), **changes))
     assert runs == [] and pictures == []
@@ -337,13 +337,15 @@ def test_a_face_that_cannot_be_read_gets_the_reason_and_the_network_is_not_run(
     ],
     ids=["narrow", "poor", "turned", "cropped", "left and top", "right and bottom"],
 )
-def test_a_face_just_within_the_limits_is_read(reader: EditReader, changes: dict[str, Any]) -> None:
+def test_a_face_just_within_the_limits_is_read(reader: EditPredictor, changes: dict[str, Any]) -> None:
     """A crop's corner is rounded to whole pixels: what is less than one outside is not cropped."""
     assert reader.explain(view_of(crop_of(WARM), **changes))[0].outcome == "edits"
 
 
 @given(random_readings, st.integers(0, 326))
-def test_the_best_come_by_falling_posterior_and_with_the_rest_they_are_certain(told: FaceReading, count: int) -> None:
+def test_the_best_come_by_falling_posterior_and_with_the_rest_they_are_certain(
+    told: EditPrediction, count: int
+) -> None:
     best = told.best(count)
     shares = [share for _, share in best]
     assert len(best) == count and shares == sorted(shares, reverse=True)
@@ -355,12 +357,12 @@ def test_the_best_come_by_falling_posterior_and_with_the_rest_they_are_certain(t
 
 
 def test_of_equals_the_first_in_the_table_comes_first() -> None:
-    told = FaceReading(np.full(326, 1 / 326), np.zeros((5, 2, 2), np.float32), np.zeros((4, 4, 3), np.uint8))
+    told = EditPrediction(np.full(326, 1 / 326), np.zeros((5, 2, 2), np.float32), np.zeros((4, 4, 3), np.uint8))
     assert [edits for edits, _ in told.best(326)] == ROWS
 
 
 @given(random_readings)
-def test_what_each_step_and_each_edit_get_is_summed_over_all_sequences(told: FaceReading) -> None:
+def test_what_each_step_and_each_edit_get_is_summed_over_all_sequences(told: EditPrediction) -> None:
     shares = told.posterior.tolist()
     for edit in range(1, 6):
         made = math.fsum(share for edits, share in zip(ROWS, shares, strict=True) if edit in edits)
@@ -375,7 +377,7 @@ def test_what_each_step_and_each_edit_get_is_summed_over_all_sequences(told: Fac
 
 
 @given(random_readings)
-def test_what_is_told_are_probabilities(told: FaceReading) -> None:
+def test_what_is_told_are_probabilities(told: EditPrediction) -> None:
     numbers = [told.edited, *(told.made(edit) for edit in range(1, 6))]
     numbers += [told.at_step(step, edit) for step in range(5) for edit in range(1, 6)]
     assert all(type(number) is float and 0 <= number <= 1 for number in numbers)
@@ -386,14 +388,14 @@ def test_what_is_told_are_probabilities(told: FaceReading) -> None:
 def test_sums_that_round_beyond_one_are_held_at_one() -> None:
     over = np.zeros(326)
     over[[place_of((1, 2)), place_of((1, 3))]] = 0.5, 0.5000001
-    told = FaceReading(over, np.zeros((5, 2, 2), np.float32), np.zeros((4, 4, 3), np.uint8))
+    told = EditPrediction(over, np.zeros((5, 2, 2), np.float32), np.zeros((4, 4, 3), np.uint8))
     assert told.made(1) == told.at_step(0, 1) == told.edited == 1.0
-    assert FaceReading(np.eye(326)[0] * 1.0000001, told.areas, told.recovered).edited == 0.0
+    assert EditPrediction(np.eye(326)[0] * 1.0000001, told.areas, told.recovered).edited == 0.0
 
 
 @pytest.mark.parametrize("edits", [(3,), (1, 2), (4, 1, 5), (5, 4, 3, 2, 1)])
 def test_the_way_back_goes_from_the_crop_to_the_recovered_face_in_as_many_steps_as_there_are_edits(
-    reader: EditReader, edits: tuple[int, ...]
+    reader: EditPredictor, edits: tuple[int, ...]
 ) -> None:
     crop = crop_of(WARM)
     (told,) = reader.read([crop])
@@ -418,7 +420,7 @@ def test_each_picture_mixes_by_the_largest_area_of_the_edits_undone() -> None:
     shades = (0.6, 0.75, 0.25, 0.1, 0.0)
     areas = np.stack([np.full((2, 2), shade, np.float32) for shade in shades])
     crop, recovered = np.full((8, 8, 3), 100, np.uint8), np.full((8, 8, 3), 200, np.uint8)
-    told = FaceReading(np.eye(326)[0], areas, recovered)
+    told = EditPrediction(np.eye(326)[0], areas, recovered)
 
     def greys(edits: Sequence[int]) -> list[int]:
         pictures = told.undone(crop, edits)
@@ -472,7 +474,7 @@ def test_temperature_flattens_the_posterior_and_keeps_its_order() -> None:
 
 
 def test_a_network_that_gives_no_numbers_cannot_tell(tiny_reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = EditReader(load_pack(tiny_reader))
+    reader = EditPredictor(load_pack(tiny_reader))
     run = Pack.run
     monkeypatch.setattr(Pack, "run", lambda self, pixels: (run(self, pixels)[0] * np.nan, *run(self, pixels)[1:]))
     crop = np.full((reader.size, reader.size, 3), 128, np.uint8)

@@ -478,3 +478,16 @@ def test_the_part_stays_if_the_page_cannot_be_finished(tmp_path):
         page.add(make_report("first.jpg"))
         path.mkdir()
     assert "first.jpg" in (tmp_path / "report.html.part").read_text(encoding="utf-8")
+
+
+def test_a_synthetic_mark_and_the_head_pose_are_shown_where_they_are_known(tmp_path, crop):
+    _, page = write(tmp_path, (make_report(), [crop]))
+    assert "Marked as synthetic" not in page.text and "Head pose in degrees" not in page.text
+    report = make_report(faces=[make_face(quality=80.0)])
+    face = report.faces[0].model_copy(
+        update={"quality": report.faces[0].quality.model_copy(update={"yaw": -31.4, "pitch": 2.6, "roll": 0.2})}
+    )
+    media = report.media.model_copy(update={"synthetic_mark": "<b>"})
+    text, page = write(tmp_path, (make_report(faces=[face], media=media), [crop]))
+    assert "Marked as synthetic" in page.text and "&lt;b&gt;" in text
+    assert "yaw -31, pitch +3, roll +0" in page.text

@@ -140,18 +140,21 @@ def test_what_is_said_of_edits_is_well_formed(changes, where):
     assert ".".join(str(part) for part in refused.value.errors()[0]["loc"]) == where
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
 def test_reports_written_before_edits_were_read_can_be_read(version):
-    face = make_face(opinions=make_opinions(make_face(), other=-0.7) if version == "1.1" else None)
+    face = make_face(opinions=make_opinions(make_face(), other=-0.7) if version != "1.0" else None)
     new = make_report(faces=[face, refused_face(1)])
     old = json.loads(new.model_dump_json()) | {"schema_version": version}
     assert all(face["sequence"] is None for face in old["faces"])
+    assert old["media"].pop("synthetic_mark") is None
+    for face in old["faces"]:
+        assert [face["quality"].pop(name) for name in ("yaw", "pitch", "roll")] == [None] * 3
     if version == "1.0":
         for face in old["faces"]:
             assert face.pop("opinions") is None
     jsonschema.Draft202012Validator(report_schema()).validate(old)
     assert Report.model_validate(old).faces == new.faces and Report.model_validate(old).schema_version == version
-    assert new.schema_version == "1.2"
+    assert new.schema_version == "1.3"
 
 
 def test_reports_written_before_there_were_opinions_can_be_read():

@@ -167,3 +167,12 @@ def test_no_color_is_heeded(monkeypatch):
     assert "\x1b[1;35m" in show(make_report(), terminal=True)
     monkeypatch.setenv("NO_COLOR", "1")
     assert "35m" not in show(make_report(), terminal=True)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_a_synthetic_mark_stands_under_its_file(compact):
+    media = make_report().media.model_copy(update={"synthetic_mark": "compositeSynthetic"})
+    lines = show(make_report("marked.png", media=media), make_report("plain.png"), width=120, compact=compact)
+    marked, plain = lines.split("plain.png")
+    assert "marked as synthetic" in marked and "compositeSynthetic" in marked
+    assert "synthetic" not in plain.split("2 files")[0]

@@ -2,22 +2,24 @@
 
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unmask._version import __version__
-from unmask.cli.options import PackOption, command_line
-from unmask.errors import DataError, Refused
+from unmask.cli.options import PackOption, command_line, progress_bars
+from unmask.errors import DataError
+from unmask.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from unmask.evidence.jsonl import Done
     from unmask.inspection import Inspection, Inspector
+    from unmask.inspection.inspector import TakenIn
     from unmask.media.sources import RefusedSource, Source
 
 
@@ -43,7 +45,7 @@ def inspect(
         str | None,
         typer.Option(
             metavar="NAME|FOLDER|none",
-            help="Reader of edits for faces that are not judged authentic; mmnet if left out.",
+            help="Edit predictor for faces that are not judged authentic; mmnet if left out.",
         ),
     ] = None,
     fps: Annotated[float, typer.Option(min=0.01, max=1000.0, help="Sampled frames per second of video.")] = 5.0,
@@ -62,25 +64,21 @@ def inspect(
     from unmask.interruption import Interruption
     from unmask.media.sources import walk
 
-    options: dict[str, Any] = {
-        "forgery_pack": pack or ["plain"],
-        "frames_per_second": fps,
-        "edit_pack": EDIT_PACK if edits is None else None if edits == "none" else edits,
-    }
-    inspector = Inspector(**options)
+    edit_pack = EDIT_PACK if edits is None else None if edits == "none" else edits
+    inspector = Inspector(pack or "plain", fps, edit_pack=edit_pack)
     finished = refused = 0
     with ExitStack() as stack:
         interruption = stack.enter_context(Interruption())
         writers: list[Callable[[Inspection], None]] = []
-        sources: Iterator[Source | RefusedSource] = walk(paths)
+        sources: Iterator[Source | TakenIn | RefusedSource] = walk(paths)
         if json is not None:
             from unmask.evidence.jsonl import JsonLines, settings_of
 
-            settings = settings_of(inspector.options, inspector.packs)
+            settings = settings_of(inspector.options.recorded(), inspector.packs)
             lines = stack.enter_context(JsonLines(json, resume=resume, settings=settings))
             writers.append(lambda done: lines.write(done.report))
             if resume:
-                sources = _not_done(sources, lines.done)
+                sources = _not_done(walk(paths), lines.done)
                 others = ", ".join(sorted(lines.versions - {__version__}))
                 if others:
                     print(f"unmask: {json} was begun by version {others}; this is {__version__}", file=sys.stderr)
@@ -99,8 +97,13 @@ def inspect(
 
             table = stack.enter_context(TerminalReport(console))
             writers.append(lambda done: table.add(done.report))
-        report_progress = stack.enter_context(_progress(progress_console, paths))
-        results = _examine(sources, inspector, options, jobs, html is not None, report_progress)
+        progress = SILENT
+        if progress_console is not None:
+            progress = stack.enter_context(progress_bars(progress_console, transient=True))
+        # Folders are walked as the work goes on; how many files they hold is not known before the end.
+        total = None if any(Path(path).is_dir() for path in paths) else len(paths)
+        progress.update("files", 0, total)
+        results = _examine(sources, inspector, jobs, html is not None, progress)
         try:
             for done in stack.enter_context(closing(results)):
                 with interruption.held_back():
@@ -108,7 +111,7 @@ def inspect(
                         write(done)
                     finished += 1
                     refused += done.report.verdict is Verdict.REFUSED
-                    report_progress(float(finished))
+                    progress.update("files", finished, total)
         except KeyboardInterrupt:
             results.close()
             print(f"unmask: interrupted; files finished: {finished}", file=sys.stderr)
@@ -139,30 +142,23 @@ def packs(
     import json as serialiser
 
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     from unmask.packs import embedded_packs, load_pack
+    from unmask.tables import terminal
 
     cards = [load_pack(name).card for name in embedded_packs()]
     if json:
         print(serialiser.dumps([dataclasses.asdict(card) for card in cards], indent=1, ensure_ascii=False))
         return
     for card in cards:
-        table = Table(title=escape(f"{card.name} {card.version}"), title_justify="left", show_header=False)
-        table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
-        for name in ("task", "description", "licence", "origin", "training_data"):
-            table.add_row(name.replace("_", " "), escape(getattr(card, name)))
-        for limit in card.limits:
-            table.add_row("limit", escape(limit))
+        names = ("task", "description", "licence", "origin", "training_data")
+        rows = [(name.replace("_", " "), getattr(card, name)) for name in names]
+        rows += [("limit", limit) for limit in card.limits]
         for metric in card.metrics:
             interval = "" if metric.low is None or metric.high is None else f" [{metric.low:.3f}, {metric.high:.3f}]"
-            table.add_row(
-                f"{metric.name}, {metric.condition}", escape(f"{metric.value:.3f}{interval} on {metric.dataset}")
-            )
-        table.add_row("sha256", card.sha256)
-        Console().print(table)
+            rows.append((f"{metric.name}, {metric.condition}", f"{metric.value:.3f}{interval} on {metric.dataset}"))
+        rows.append(("sha256", card.sha256))
+        Console().print(terminal(("", ""), rows, title=f"{card.name} {card.version}"))
 
 
 def _check_outputs(paths: list[str], json: str | None, html: Path | None, resume: bool) -> None:
@@ -187,46 +183,49 @@ def _check_outputs(paths: list[str], json: str | None, html: Path | None, resume
 
 
 def _examine(
-    sources: "Iterable[Source | RefusedSource]",
+    sources: "Iterable[Source | TakenIn | RefusedSource]",
     inspector: "Inspector",
-    options: dict[str, Any],
     jobs: int,
     pictures: bool,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> "Generator[Inspection, None, None]":
     """One file is inspected right here; many go to worker processes, so that a crash costs no more than its file."""
-    from unmask.batch import Batch, examine_safely
-    from unmask.media.sources import Source
+    from unmask.inspection.batch import Batch, examine_safely
+    from unmask.media.sources import RefusedSource
 
     remaining = iter(sources)
     first = list(islice(remaining, 2))
-    if len(first) == 1 and isinstance(first[0], Source):
-        yield examine_safely(inspector, first[0], pictures=pictures, progress=progress)
+    if len(first) == 1 and not isinstance(first[0], RefusedSource):
+
+        def report(share: float) -> None:
+            progress.update("per cent of the video", round(100 * share), 100)
+
+        yield examine_safely(inspector, first[0], pictures=pictures, progress=report)
     elif first:
-        batch = Batch(inspector, options, jobs, pictures)
+        batch = Batch(inspector, jobs, pictures)
         with closing(batch.run(chain(first, remaining))) as results:
             yield from results
 
 
-def _not_done(sources: "Iterable[Source | RefusedSource]", done: "Done") -> "Iterator[Source | RefusedSource]":
+def _not_done(
+    sources: "Iterable[Source | RefusedSource]", done: "Done"
+) -> "Iterator[Source | TakenIn | RefusedSource]":
     """The sources that no finished report speaks of; a file that has changed since is inspected again."""
     from unmask.evidence.jsonl import place_of
-    from unmask.media.intake import take_in
+    from unmask.inspection.inspector import take_in_source
     from unmask.media.sources import Source
 
     places = {place for place, _ in done}
     for source in sources:
         place = place_of(source.path)
-        if place in places:
-            sha256 = None
-            if isinstance(source, Source):
-                try:
-                    sha256 = take_in(source).sha256
-                except Refused:
-                    sha256 = None
-            if (place, sha256) in done:
-                continue
-        yield source
+        if place not in places:
+            yield source
+        elif isinstance(source, Source):
+            taken = take_in_source(source)
+            if (place, taken.sha256) not in done:
+                yield taken
+        elif (place, None) not in done:
+            yield source
 
 
 def _consoles(table: bool, progress: bool) -> "tuple[Console | None, Console | None]":
@@ -241,26 +240,3 @@ def _consoles(table: bool, progress: bool) -> "tuple[Console | None, Console | N
         return out, None
     # On one terminal the table must scroll above the bar, which only works through one console.
     return out, out if table and out.is_terminal else Console(stderr=True)
-
-
-@contextmanager
-def _progress(console: "Console | None", paths: list[str]) -> Iterator[Callable[[float], None]]:
-    """A progress bar: of the files if there are several, of the video if there is but one."""
-    if console is None:
-        yield lambda _: None
-        return
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    # Folders are walked as the work goes on; how many files they hold is not known before the end.
-    total = None if any(Path(path).is_dir() for path in paths) else len(paths)
-    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.fields[shown]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=total, shown="")
-
-        def update(finished: float) -> None:
-            shown = (
-                f"{finished:.0%}" if total == 1 else f"{finished:.0f}" + (f" of {total} files" if total else " files")
-            )
-            bar.update(task, completed=finished, shown=shown)
-
-        yield update

@@ -13,6 +13,8 @@ from unmask.files import Output, check_outputs
 from unmask.provenance import shell_line
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from unmask.progress import Progress
 
 PackOption = Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Forgery detector: an embedded pack or a folder.")]
@@ -46,14 +48,19 @@ def command_line() -> str:
 
 
 @contextmanager
-def progress_bars() -> "Iterator[Progress]":
-    """Bars on standard error, one for each stage, with counts, the time that is left, and notes above them."""
-    from rich.console import Console
+def progress_bars(console: "Console | None" = None, *, transient: bool = False) -> "Iterator[Progress]":
+    """Bars, one for each stage, with counts, the time that is left, and notes above them.
+
+    Args:
+        console: where to; standard error if left out.
+        transient: whether the bars vanish at the end.
+    """
+    from rich.console import Console as ErrorConsole
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with Bars(*columns, console=console or ErrorConsole(stderr=True), transient=transient) as bars:
         tasks: dict[str, TaskID] = {}
 
         class Shown:

@@ -1,4 +1,4 @@
-"""From a face crop to what was edited, in which order, and how the face may have looked: with a pack that reads edits.
+"""From a face to what was edited, in which order, and how it may have looked before: with a pack that predicts edits.
 
 A pack gives the score of every sequence of edits (`labels.all_sequences()`), where each edit was made, and a face
 recovered as it may have been before. What is said of them, or that nothing is said, follows from the card.
@@ -13,18 +13,18 @@ import numpy as np
 
 from unmask.edits.labels import LONGEST, all_sequences
 from unmask.errors import PackError
-from unmask.evidence.report import EditSequence, EditStep, SequenceFinding, as_map
+from unmask.evidence.report import EditSequence, EditStep, Quality, SequenceFinding, as_map
+from unmask.faces.alignment import Box, context_crop
 from unmask.packs import Pack
 from unmask.packs.card import Reading
 
 OUTPUTS = ("scores", "areas", "recovered")
-Box = tuple[float, float, float, float]
 _ALTERNATIVES = 4
 
 
 @dataclass(frozen=True)
-class FaceReading:
-    """What a reader says of one crop.
+class EditPrediction:
+    """What an edit predictor says of one crop.
 
     `posterior` float64 (326,) over `all_sequences()`; `areas` float32 (5, h, w) in [0, 1] over the crop, for each edit;
     `recovered` uint8 (S, S, 3) RGB: how the face may have looked, which nobody can know.
@@ -70,7 +70,7 @@ class FaceReading:
 
 @dataclass(frozen=True)
 class EditView:
-    """A face as it is read.
+    """A face as edits are read from it.
 
     `crop` uint8 (S, S, 3) RGB and its `region` (x, y, width, height) in the picture, the face's `box` there, its
     unified `quality` (0-100), and the largest angle by which it is `turned`, in degrees.
@@ -83,8 +83,8 @@ class EditView:
     turned: float
 
 
-class EditReader:
-    """Reads face crops with a pack of task "edit_reading"."""
+class EditPredictor:
+    """Predicts the edits of face crops with a pack of task "edit_reading"."""
 
     def __init__(self, pack: Pack) -> None:
         """Take a pack.
@@ -103,44 +103,56 @@ class EditReader:
         self._pack = pack
         self.name, self.size, self.margin, self.reading = card.name, height, card.crop_margin, card.reading
 
-    def read(self, crops: Sequence[np.ndarray]) -> list[FaceReading]:
+    def read(self, crops: Sequence[np.ndarray]) -> list[EditPrediction]:
         """Read crops uint8 (S, S, 3) RGB, S as `size`, in order; none for none."""
-        found = []
+        predictions = []
         for crop in crops:  # one by one: the memory of a picture with many faces stays small
             if crop.dtype != np.uint8 or crop.shape != (self.size, self.size, 3):
                 raise ValueError(f"a crop is uint8 ({self.size}, {self.size}, 3), not {crop.dtype} {crop.shape}")
             scores, areas, recovered = self._pack.run(crop.transpose(2, 0, 1)[None].astype(np.float32) / 255)
             pixels = np.clip(recovered[0].transpose(1, 2, 0) * 255 + 0.5, 0, 255).astype(np.uint8)
-            found.append(FaceReading(posterior(scores, self.reading)[0], np.clip(areas[0], 0, 1), pixels))
-        return found
+            predictions.append(EditPrediction(posterior(scores, self.reading)[0], np.clip(areas[0], 0, 1), pixels))
+        return predictions
+
+    def view(self, pixels: np.ndarray, box: Box, quality: Quality) -> EditView:
+        """Cut out what edits are read from.
+
+        Args:
+            pixels: uint8 (H, W, 3) RGB, the picture.
+            box: the face's (x, y, width, height) in it.
+            quality: the face's, with its pose.
+        """
+        crop, region = context_crop(pixels, box, self.margin, self.size)
+        angles = [abs(angle) for angle in (quality.yaw, quality.pitch, quality.roll) if angle is not None]
+        return EditView(crop, region, box, quality.unified, max(angles))
 
     def explain(self, view: EditView) -> tuple[SequenceFinding, list[np.ndarray]]:
         """What is said of a face, and, if edits are named, the pictures of the way back from them (`undone`)."""
         reason = self._unreadable(view)
         if reason is not None:
             return self._silent("cannot_tell", reason), []
-        (told,) = self.read([view.crop])
-        if not np.isfinite(told.posterior).all():
+        (prediction,) = self.read([view.crop])
+        if not np.isfinite(prediction.posterior).all():
             return self._silent("cannot_tell", "The reader's network gave no numbers for this face."), []
-        ranked = told.best(_ALTERNATIVES + 1)
+        ranked = prediction.best(_ALTERNATIVES + 1)
         sequences = [
             EditSequence(edits=[self.reading.edits[edit - 1] for edit in edits], posterior=round(share, 6))
             for edits, share in ranked
         ]
-        if told.edited <= self.reading.untouched_at:
-            return self._silent("no_local_edit", None, told.edited, sequences[:_ALTERNATIVES]), []
-        if told.edited < self.reading.edited_at:
+        if prediction.edited <= self.reading.untouched_at:
+            return self._silent("no_local_edit", None, prediction.edited, sequences[:_ALTERNATIVES]), []
+        if prediction.edited < self.reading.edited_at:
             undecided = "The reader is undecided whether any part was edited."
-            return self._silent("cannot_tell", undecided, told.edited, sequences[:_ALTERNATIVES]), []
+            return self._silent("cannot_tell", undecided, prediction.edited, sequences[:_ALTERNATIVES]), []
         # Some edit was made: of the sequences that hold one, the likeliest.
         place = next(number for number, (edits, _) in enumerate(ranked) if edits)
         edits = ranked[place][0]
         steps = [
             EditStep(
                 edit=self.reading.edits[edit - 1],
-                posterior=round(told.at_step(step, edit), 6),
-                present=round(told.made(edit), 6),
-                area=as_map(view.region, told.areas[edit - 1]),
+                posterior=round(prediction.at_step(step, edit), 6),
+                present=round(prediction.made(edit), 6),
+                area=as_map(view.region, prediction.areas[edit - 1]),
             )
             for step, edit in enumerate(edits)
         ]
@@ -148,12 +160,12 @@ class EditReader:
             pack=self.name,
             outcome="edits",
             reason=None,
-            edited=round(told.edited, 6),
+            edited=round(prediction.edited, 6),
             best=sequences[place],
             steps=steps,
             alternatives=[*sequences[:place], *sequences[place + 1 :]],
         )
-        return finding, told.undone(view.crop, edits)
+        return finding, prediction.undone(view.crop, edits)
 
     def _unreadable(self, view: EditView) -> str | None:
         limits, (x, y, width, height), (left, top, side, _) = self.reading, view.box, view.region

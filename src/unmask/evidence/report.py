@@ -16,10 +16,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from unmask.errors import RefusalCode
 
-SCHEMA_VERSION: Literal["1.2"] = "1.2"
+SCHEMA_VERSION: Literal["1.3"] = "1.3"
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+Degrees = Annotated[float, Field(ge=-180.0, le=180.0)]
 
 
 def escape_surrogates(text: str) -> str:
@@ -80,10 +81,17 @@ def percent(share: float) -> str:
 
 
 class Quality(_Part):
-    """Face image quality. `unified` is 0-100, 100 best; `components` are 0-100 too, named after ISO/IEC 29794-5."""
+    """Face image quality. `unified` is 0-100, 100 best; `components` are 0-100 too, named after ISO/IEC 29794-5.
+
+    The head pose in degrees, zero being frontal and upright: positive `yaw` turns the nose to the picture's right,
+    positive `pitch` down, positive `roll` the head clockwise in the picture. Null in reports from before schema 1.3.
+    """
 
     unified: Percent
     components: dict[str, Percent]
+    yaw: Degrees | None = None  # since 1.3
+    pitch: Degrees | None = None  # since 1.3
+    roll: Degrees | None = None  # since 1.3
 
 
 class ForgeryMap(_Part):
@@ -197,7 +205,8 @@ class FaceFinding(_Part):
     """One face of a picture, or one person's track of a video.
 
     `box` is (x, y, width, height); `landmarks` are right eye, left eye, nose tip, right and left mouth corner, the
-    subject's right. For a track, box, landmarks, quality and map are those of the frame at `time`, the most telling.
+    subject's right. For a track, box, landmarks, quality and map are those of the frame at `time`, which
+    represents it.
     `support` is the verbal expression of `log10_lr` on the ENFSI scale. `sequence` is what a reader of edits says; null
     for faces judged authentic or refused, and without a reader.
     `opinions`, the leading pack's first, are null if one pack ran or the face was refused. They are never combined.
@@ -247,7 +256,12 @@ class Tool(_Part):
 
 
 class Media(_Part):
-    """Facts about the file: format, size in bytes and pixels; for videos the duration (s) and the frames sampled."""
+    """Facts about the file: format, size in bytes and pixels; for videos the duration (s) and the frames sampled.
+
+    `synthetic_mark` is the IPTC digital source type by which a picture's metadata say that it was made or changed by
+    software, such as "compositeSynthetic"; null where they say no such thing. Anybody can write or strip it: it takes
+    no part in the verdict.
+    """
 
     format: str
     bytes: Annotated[int, Field(ge=0)]
@@ -256,12 +270,13 @@ class Media(_Part):
     duration: float | None
     frames_sampled: int | None
     warnings: list[Quoting]
+    synthetic_mark: str | None = None  # since 1.3
 
 
 class Report(_Part):
     """The answer for one media file."""
 
-    schema_version: Literal["1.0", "1.1", "1.2"] = SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1", "1.2", "1.3"] = SCHEMA_VERSION
     path: Quoting
     sha256: str | None
     kind: Literal["image", "video"] | None

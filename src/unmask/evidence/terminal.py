@@ -92,6 +92,9 @@ class TerminalReport:
         # A face's own refusal stands under that face; the file's stands here.
         if report.refusal is not None and (self.compact or not report.faces):
             self._print_reason(report.refusal.code, report.refusal.message)
+        if report.media is not None and report.media.synthetic_mark is not None:
+            mark = f"{report.media.synthetic_mark} (IPTC digital source type)"
+            self._print_note(f"marked as synthetic: the metadata say {mark}; it takes no part in the verdict")
         for warning in () if self.compact or report.media is None else report.media.warnings:
             self._print_note(f"note: {warning}")
 
@@ -194,15 +197,15 @@ def _supported(log10_lr: float) -> str:
     return "neither" if word is None else f"{word} {'H1' if log10_lr > 0 else 'H2'}"
 
 
-def _edits(found: SequenceFinding) -> str:
-    if found.outcome == "no_local_edit":
+def _edits(sequence: SequenceFinding) -> str:
+    if sequence.outcome == "no_local_edit":
         return "edits: no local edit found"
-    if found.best is None:
-        return f"edits: cannot tell. {found.reason}"
+    if sequence.best is None:
+        return f"edits: cannot tell. {sequence.reason}"
     # That a part was edited is surer than when: the sequence's own share alone would undersell it.
-    steps = ", then ".join(f"{step.edit} ({percent(step.present)})" for step in found.steps)
-    assert found.edited is not None  # as wherever edits are named
-    shares = f"exactly this {percent(found.best.posterior)}, any edit {percent(found.edited)}"
+    steps = ", then ".join(f"{step.edit} ({percent(step.present)})" for step in sequence.steps)
+    assert sequence.edited is not None  # as wherever edits are named
+    shares = f"exactly this {percent(sequence.best.posterior)}, any edit {percent(sequence.edited)}"
     return f"edits: {steps}; {shares}; a hypothesis, not evidence"
 
 

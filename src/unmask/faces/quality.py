@@ -55,7 +55,7 @@ def assess_quality(pixels: np.ndarray, face: FoundFace) -> Quality:
         face: one of `FaceFinder.find(pixels)`.
 
     Returns:
-        Components and unified value, each 0-100, 100 best.
+        Components and unified value, each 0-100, 100 best; the head pose in degrees.
     """
     box = _grey_region(pixels, face.box, 1.0)
     yaw, pitch, roll = head_pose(face.landmarks)
@@ -74,7 +74,13 @@ def assess_quality(pixels: np.ndarray, face: FoundFace) -> Quality:
         "HeadPosePitch": _pose_score(pitch),
         "HeadPoseRoll": _pose_score(roll),
     }
-    return Quality(unified=unify(components), components={name: round(value, 1) for name, value in components.items()})
+    return Quality(
+        unified=unify(components),
+        components={name: round(value, 1) for name, value in components.items()},
+        yaw=round(yaw, 2),
+        pitch=round(pitch, 2),
+        roll=round(roll, 2),
+    )
 
 
 def unify(components: dict[str, float]) -> float:

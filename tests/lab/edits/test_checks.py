@@ -13,7 +13,7 @@ from tiny_reader import make_reading
 
 from unmask.datasets.face_store import StoredFace
 from unmask.edits.labels import TRACKS, all_sequences, place_of
-from unmask.edits.reading import FaceReading
+from unmask.edits.reading import EditPrediction
 from unmask.errors import DataError
 from unmask.lab.detection.evaluate import Evaluation
 from unmask.lab.detection.held_out import Face
@@ -153,7 +153,7 @@ def test_a_part_was_edited_in_every_sequence_that_holds_it() -> None:
 def test_the_share_of_a_part_is_the_one_that_is_told_of_a_face() -> None:
     drawn = np.random.default_rng(0).dirichlet(np.ones(len(all_sequences())), 3)
     blank = np.zeros((8, 8, 3), np.uint8)
-    told = [FaceReading(shares, np.zeros((5, 2, 2), np.float32), blank) for shares in drawn]
+    told = [EditPrediction(shares, np.zeros((5, 2, 2), np.float32), blank) for shares in drawn]
     expected = np.array([[one.made(edit) for edit in range(1, 6)] for one in told])
     np.testing.assert_allclose(made_by_part(drawn), expected)
 

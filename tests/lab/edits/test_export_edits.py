@@ -23,7 +23,7 @@ from unmask.datasets.layouts import read_layout
 from unmask.datasets.manifest import manifest_sha256
 from unmask.edits.labels import LONGEST, TRACKS, all_sequences, place_of
 from unmask.edits.reader import SequenceReader
-from unmask.edits.reading import OUTPUTS, EditReader, posterior
+from unmask.edits.reading import OUTPUTS, EditPredictor, posterior
 from unmask.errors import DataError, PackError
 from unmask.lab.edits import export as sequence_shipping
 from unmask.lab.edits.checks import check_others, check_own, other_faces, others_table, own_table
@@ -216,7 +216,7 @@ def test_the_pack_stands_in_its_folder_alone_and_loads_as_a_reader_of_edits(ship
     assert {path.name for path in folder.parent.rglob("*")} == {"mine", "model.onnx", "card.json"}
     pack = load_pack(folder, "edit_reading")
     assert pack.card == shipped.pack.card
-    told = EditReader(pack).read(list(crops(shipped, "test")))
+    told = EditPredictor(pack).read(list(crops(shipped, "test")))
     assert len(told) == 6
     for one in told:
         assert one.posterior.sum() == pytest.approx(1) and one.recovered.shape == (SMALL.size, SMALL.size, 3)

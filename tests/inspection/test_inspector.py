@@ -3,6 +3,7 @@ import math
 import re
 import shlex
 import subprocess
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,6 @@ from tiny_pack import make_card, write_pack
 from tiny_reader import GAIN, other_scores
 
 import unmask
-from unmask import inspection
 from unmask.edits.labels import place_of
 from unmask.errors import PackError, RefusalCode
 from unmask.evidence.likelihood import PROPOSITIONS
@@ -24,8 +24,9 @@ from unmask.evidence.report import FaceFinding, Report, SequenceFinding, Verdict
 from unmask.evidence.schema import report_schema
 from unmask.faces.alignment import context_crop
 from unmask.forgery.scoring import probability
-from unmask.inspection import Inspector
+from unmask.inspection import EDIT_PACK, Inspector, options
 from unmask.media.sources import Source
+from unmask.media.synthetic_mark import mark
 from unmask.packs import Pack, load_pack
 from unmask.provenance import shell_line
 
@@ -89,6 +90,53 @@ def test_the_report_says_what_made_it(inspector: Inspector, portrait: Path, tiny
     assert set(report.timings) == {"read", "find", "quality", "score", "total"}
     assert sum(report.timings.values()) <= 2 * report.timings["total"]
     assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_synthetic_mark_is_reported_and_changes_no_verdict(
+    inspector: Inspector, pixels: np.ndarray, tmp_path: Path, kind: str
+) -> None:
+    plain = tmp_path / "plain"
+    Image.fromarray(pixels).save(plain, kind)
+    marked, printed = tmp_path / "marked", tmp_path / "printed"
+    marked.write_bytes(mark(plain.read_bytes(), "trainedAlgorithmicMedia"))
+    printed.write_bytes(mark(plain.read_bytes(), "print"))  # type: ignore[arg-type]
+    reports = [inspector.inspect(path) for path in (plain, marked, printed)]
+    assert [report.media and report.media.synthetic_mark for report in reports] == [
+        None,
+        "trainedAlgorithmicMedia",
+        None,
+    ]
+    assert reports[0].faces == reports[1].faces and reports[0].verdict == reports[1].verdict
+    assert reports[0].log10_lr == reports[1].log10_lr
+    assert_fits_the_schema(reports[1])
+
+
+def test_metadata_that_are_bad_or_huge_leave_the_report_as_it_is(
+    inspector: Inspector, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    address = b"http://cv.iptc.org/newscodes/digitalsourcetype/compositeSynthetic"
+    term = b'DigitalSourceType="' + address + b'"'
+    plain = tmp_path / "plain.png"
+    Image.fromarray(pixels).save(plain)
+    expected = inspector.inspect(plain)
+    packets = {
+        "huge": b"\x00\x00\x00\x00" + b"<" * 30_000_000 + term,
+        "bomb": b"\x01\x00\x00\x00" + zlib.compress(bytes(100_000_000) + term, 9),
+        "packed wrong": b"\x01\x00\x00\x00" + bytes(range(256)),
+        "endless": b"\x00\x00\x00\x00" + b"DigitalSourceType http://cv.iptc.org/" * 20_000,
+        "empty": b"",
+        "binary": b"\x00\x00\x00\x00" + bytes(range(256)) * 100,
+        "unknown term": b"\x00\x00\x00\x00" + term.replace(b"compositeSynthetic", b"x" * 5000),
+    }
+    for name, packet in packets.items():
+        body = b"iTXtXML:com.adobe.xmp\x00" + packet
+        chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(plain.read_bytes()[:33] + chunk + plain.read_bytes()[33:])
+        report = inspector.inspect(path)
+        assert report.media is not None and report.media.synthetic_mark is None, name
+        assert report.faces == expected.faces and report.verdict == expected.verdict, name
 
 
 def test_every_face_of_a_group_is_judged_by_itself(inspector: Inspector, pixels: np.ndarray, tmp_path: Path) -> None:
@@ -646,7 +694,7 @@ def test_the_command_given_repeats_the_reading(
 def test_the_command_given_says_that_there_was_no_reader_where_one_is_embedded(
     tiny_pack: Path, tiny_reader: Path, portrait: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "EDIT_PACK", str(tiny_reader))
+    monkeypatch.setattr(options, "EDIT_PACK", str(tiny_reader))
     none, embedded = (Inspector(tiny_pack, edit_pack=pack).inspect(portrait) for pack in (None, str(tiny_reader)))
     assert shlex.split(none.tool.command)[-3:-1] == ["--edits", "none"]
     assert "--edits" not in embedded.tool.command
@@ -654,9 +702,9 @@ def test_the_command_given_says_that_there_was_no_reader_where_one_is_embedded(
 
 def test_a_reader_is_embedded_and_reads_unless_it_is_turned_off(tiny_pack: Path, portrait: Path) -> None:
     report = unmask.inspect(portrait, forgery_pack=tiny_pack)
-    assert report.packs[-1].name == inspection.EDIT_PACK == read_of(report.faces[0]).pack
+    assert report.packs[-1].name == EDIT_PACK == read_of(report.faces[0]).pack
     assert "--edits" not in report.tool.command
-    assert load_pack(inspection.EDIT_PACK).card.task == "edit_reading"
+    assert load_pack(EDIT_PACK).card.task == "edit_reading"
 
 
 def test_the_module_function_takes_a_reader(tiny_pack: Path, tiny_reader: Path, portrait: Path) -> None:

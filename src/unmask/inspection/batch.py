@@ -10,9 +10,9 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,8 +21,9 @@ from typing import Any
 import cv2
 
 from unmask.errors import RefusalCode, Refused, UnmaskError
-from unmask.inspection import Inspection, Inspector
-from unmask.media.intake import take_in
+from unmask.inspection.inspector import Inspection, Inspector, TakenIn, take_in_source
+from unmask.inspection.options import InspectorOptions
+from unmask.media.intake import MediaFile
 from unmask.media.sources import RefusedSource, Source
 
 # Finished reports per worker that may wait for a slow file before them.
@@ -30,34 +31,49 @@ _WINDOW = 32
 
 
 @dataclass
+class _Task:
+    """A file in a worker's hands; `media` is what is known of it, once it was taken in."""
+
+    number: int
+    item: Source | TakenIn
+    media: MediaFile | None = None
+
+    @property
+    def source(self) -> Source:
+        return self.item.source if isinstance(self.item, TakenIn) else self.item
+
+
+@dataclass
 class _Worker:
     process: BaseProcess
     pipe: Connection
     ready: bool = False
-    task: tuple[int, Source] | None = None
+    task: _Task | None = None
 
 
 @dataclass
 class Batch:
-    """How to inspect many files: `inspector` for the report on a file whose worker died, `options` to make its like.
+    """How to inspect many files: as `inspector` would, in `jobs` >= 1 worker processes.
 
-    `options` are the arguments of `Inspector`; `pictures` as in `Inspector.examine`; `jobs` >= 1 worker processes.
+    `pictures` as in `Inspector.examine`.
     """
 
     inspector: Inspector
-    options: dict[str, Any]
     jobs: int = 1
     pictures: bool = False
     _workers: list[_Worker] = field(default_factory=list)
 
-    def run(self, sources: Iterable[Source | RefusedSource]) -> Generator[Inspection, None, None]:
+    def run(self, sources: Iterable[Source | TakenIn | RefusedSource]) -> Generator[Inspection, None, None]:
         """Inspect the sources, which are read no further ahead than needed. Close the iterator to end the workers.
+
+        Args:
+            sources: items of `media.sources.walk`; what was taken in before is not read and hashed again.
 
         Raises:
             UnmaskError: a worker cannot start.
         """
         numbered = enumerate(sources)
-        waiting: deque[tuple[int, Source]] = deque()
+        waiting: deque[_Task] = deque()
         finished: dict[int, Inspection] = {}
         taken = given = 0
         more = True
@@ -72,8 +88,10 @@ class Batch:
                     taken = number + 1
                     if isinstance(source, RefusedSource):
                         finished[number] = Inspection(self.inspector.refuse(source, source.refusal))
+                    elif isinstance(source, TakenIn) and isinstance(source.media, Refused):
+                        finished[number] = self.inspector.examine_taken_in(source)
                     else:
-                        waiting.append((number, source))
+                        waiting.append(_Task(number, source))
                 self._hand_out(waiting)
                 while given in finished:
                     yield finished.pop(given)
@@ -85,20 +103,20 @@ class Batch:
         finally:
             self._end()
 
-    def _hand_out(self, waiting: "deque[tuple[int, Source]]") -> None:
+    def _hand_out(self, waiting: deque[_Task]) -> None:
         idle = [worker for worker in self._workers if worker.ready and worker.task is None]
         for worker in idle:
             if not waiting:
                 break
             try:
-                worker.pipe.send((waiting[0][1], self.pictures))
+                worker.pipe.send((waiting[0].item, self.pictures))
             except OSError:  # it died while it had nothing to do; that is no file's fault
                 self._drop(worker)
                 continue
             worker.task = waiting.popleft()
         starting = sum(not worker.ready for worker in self._workers)
         while len(waiting) > starting and len(self._workers) < self.jobs:
-            self._workers.append(_start(self.options))
+            self._workers.append(_start(self.inspector.options))
             starting += 1
 
     def _collect(self, finished: dict[int, Inspection]) -> None:
@@ -112,14 +130,17 @@ class Batch:
                 exit_code = self._drop(worker)
                 if not worker.ready:
                     raise UnmaskError(f"a worker process could not start (exit code {exit_code})") from None
-                if worker.task:
-                    number, source = worker.task
-                    finished[number] = _refuse(self.inspector, source, _crash(exit_code))
+                if task := worker.task:
+                    media = task.media or take_in_source(task.source).media
+                    known = media if isinstance(media, MediaFile) else None
+                    finished[task.number] = Inspection(self.inspector.refuse(task.source, _crash(exit_code), known))
                 continue
             if worker.task is None:
                 worker.ready = True
+            elif isinstance(answer, MediaFile):
+                worker.task.media = answer
             else:
-                finished[worker.task[0]] = answer
+                finished[worker.task.number] = answer
                 worker.task = None
 
     def _drop(self, worker: _Worker) -> int | None:
@@ -140,22 +161,30 @@ class Batch:
         self._workers.clear()
 
 
-def examine_safely(inspector: Inspector, source: Source, **how: Any) -> Inspection:
-    """`Inspector.examine`, but a defect in our own code refuses this one file and lets the batch go on."""
+def examine_safely(
+    inspector: Inspector, item: Source | TakenIn, *, on_media: Callable[[MediaFile], None] | None = None, **how: Any
+) -> Inspection:
+    """`Inspector.examine`, but a defect in our own code refuses this one file and lets the batch go on.
+
+    Args:
+        inspector: who inspects.
+        item: the file; one that was taken in is not read and hashed again.
+        on_media: called when the file is taken in, before anything of it is decoded.
+        how: as for `Inspector.examine`.
+    """
+    source, media = (item.source, item.media) if isinstance(item, TakenIn) else (item, None)
     try:
-        return inspector.examine(source, **how)
+        taken = item if isinstance(item, TakenIn) else take_in_source(item)
+        media = taken.media
+        if on_media is not None and isinstance(media, MediaFile):
+            on_media(media)
+        return inspector.examine_taken_in(taken, **how)
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
         message = f"A defect in unmask: {type(error).__name__}: {error} ({where}). Please report it."
-        return _refuse(inspector, source, Refused(RefusalCode.UNREADABLE, message))
-
-
-def _refuse(inspector: Inspector, source: Source, refused: Refused) -> Inspection:
-    media = None
-    with suppress(Refused):  # only hashes and looks at the first bytes: the report should say which file it speaks of
-        media = take_in(source)
-    return Inspection(inspector.refuse(source, refused, media))
+        known = media if isinstance(media, MediaFile) else None
+        return Inspection(inspector.refuse(source, Refused(RefusalCode.UNREADABLE, message), known))
 
 
 def _crash(exit_code: int | None) -> Refused:
@@ -166,7 +195,7 @@ def _crash(exit_code: int | None) -> Refused:
     return Refused(RefusalCode.CORRUPT, f"The process that read this file died ({reason}).")
 
 
-def _start(options: dict[str, Any]) -> _Worker:
+def _start(options: InspectorOptions) -> _Worker:
     # "spawn": a fork would copy our threads' locks in whatever state they are.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -190,19 +219,24 @@ def _interrupt_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(pipe: Connection, options: dict[str, Any]) -> None:
+def _work(pipe: Connection, options: InspectorOptions) -> None:
     """A worker's life: load the packs, say so, then one file after the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores already
-    inspector = Inspector(**options)
+    inspector = Inspector(**asdict(options))
     pipe.send(None)
+
+    def announce(media: MediaFile) -> None:
+        # Should the file be the end of this process, its report can still say which file it was.
+        pipe.send(replace(media, data=None))
+
     while True:
         try:
-            source, pictures = pipe.recv()
+            item, pictures = pipe.recv()
         except EOFError:
             return
-        pipe.send(examine_safely(inspector, source, pictures=pictures))
+        pipe.send(examine_safely(inspector, item, on_media=announce, pictures=pictures))
 
 
 def _follow_parent() -> None:

@@ -1,0 +1,288 @@
+"""What becomes of a face, stage by stage: measured, cropped, scored, and then released from its pixels.
+
+Each stage is a frozen record that holds the one before, or what is still needed of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from unmask.edits.reading import EditPredictor, EditView
+from unmask.errors import PackError, RefusalCode
+from unmask.evidence.likelihood import decide, likelihood_ratio, support
+from unmask.evidence.report import (
+    FaceFinding,
+    Opinion,
+    Quality,
+    Refusal,
+    SequenceFinding,
+    TrackPoint,
+    Verdict,
+    as_map,
+    in_words,
+)
+from unmask.faces.alignment import Box, context_crop
+from unmask.faces.finding import FoundFace
+from unmask.forgery.scoring import FaceScore, ForgeryScorer, probability
+from unmask.packs import Card, Pack
+
+_JPEG_QUALITY = 90
+
+
+class PackAnswer(NamedTuple):
+    """A pack's logit for a face and the unified quality (0-100) that goes with it: one frame's, or a track's means."""
+
+    logit: float
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredFace:
+    """A face in a picture or a sampled frame, with its quality; `time` of the frame in seconds, None in a picture."""
+
+    time: float | None
+    face: FoundFace
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True)
+class FaceCrop:
+    """A face as one pack sees it: uint8 (S, S, 3) RGB, and the (x, y, width, height) in the picture that it covers."""
+
+    pixels: np.ndarray
+    region: Box
+
+
+@dataclass(frozen=True, slots=True)
+class CroppedFace:
+    """A measured face with all that is needed of its picture.
+
+    Attributes:
+        measured: the stage before.
+        refusal: why the leading pack does not judge it, if so; then no other pack does.
+        crops: one per pack, the leading one's first; None where that pack does not judge it.
+        picture: the leading pack's crop, also of a refused face if pictures are wanted.
+        edit_view: what edits are read from; None without an edit predictor and for a refused face.
+    """
+
+    measured: MeasuredFace
+    refusal: Refusal | None
+    crops: tuple[FaceCrop | None, ...]
+    picture: FaceCrop | None
+    edit_view: EditView | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredFace:
+    """A cropped face with the packs' scores, the leading one's first; None from a pack that does not judge it."""
+
+    cropped: CroppedFace
+    scores: tuple[FaceScore | None, ...]
+
+    @property
+    def answers(self) -> tuple[PackAnswer | None, ...]:
+        """The packs' answers, in the order of `scores`."""
+        quality = self.cropped.measured.quality.unified
+        return tuple(None if score is None else PackAnswer(score.logit, quality) for score in self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class FaceObservation:
+    """A scored face without the pixels that the packs looked at: what is kept until the report is written.
+
+    Attributes:
+        measured: box, landmarks and quality.
+        refusal: the leading pack's, if it does not judge the face.
+        map: what the leading pack's map covers, (x, y, width, height) in the picture, and the map, float32 (h, w) in
+            [0, 1]; None for a refused face.
+        picture: the leading pack's crop as a JPEG file; empty if it is not wanted.
+        edit_view: what edits are read from, if they may be.
+    """
+
+    measured: MeasuredFace
+    refusal: Refusal | None
+    map: tuple[Box, np.ndarray] | None
+    picture: bytes
+    edit_view: EditView | None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedFace:
+    """A face of a picture, or a person's track: the observation that shows it and the opinions of all packs."""
+
+    observation: FaceObservation
+    opinions: tuple[Opinion, ...]
+    points: tuple[TrackPoint, ...] | None = None
+
+    @property
+    def may_be_edited(self) -> bool:
+        """Whether edits are read: of faces judged, and not judged authentic."""
+        return self.opinions[0].verdict in (Verdict.FORGED, Verdict.INCONCLUSIVE)
+
+    def finding(self, index: int, sequence: SequenceFinding | None) -> FaceFinding:
+        """The report's entry, `sequence` being what is said of edits."""
+        leading, shown = self.opinions[0], self.observation
+        face = shown.measured.face
+        return FaceFinding(
+            index=index,
+            box=face.box,
+            landmarks=[(float(x), float(y)) for x, y in face.landmarks],
+            detection_confidence=face.confidence,
+            quality=shown.measured.quality,
+            verdict=leading.verdict,
+            refusal=shown.refusal,
+            score=leading.score,
+            log10_lr=leading.log10_lr,
+            support=leading.support,
+            map=None if shown.map is None else as_map(*shown.map),
+            sequence=sequence,
+            time=shown.measured.time,
+            track=None if self.points is None else list(self.points),
+            opinions=list(self.opinions) if len(self.opinions) > 1 and shown.refusal is None else None,
+        )
+
+
+class PackScorer:
+    """One forgery pack at work: how it sees a face, which faces it refuses, and what its logits mean."""
+
+    def __init__(self, pack: Pack, name: str) -> None:
+        """Take a pack.
+
+        Args:
+            pack: of task "forgery_detection".
+            name: what opinions call it.
+
+        Raises:
+            PackError: the pack is not one that judges faces in visible light.
+        """
+        card = pack.card
+        if card.calibration is None or card.crop_margin is None:
+            raise PackError(f"card of pack {card.name!r} has no calibration or crop margin: export the pack anew")
+        if "visible" not in card.spectra:
+            spectra = ", ".join(card.spectra)
+            raise PackError(f"pack {card.name!r} was trained for {spectra}; give one trained for visible light")
+        try:
+            self._scorer = ForgeryScorer(pack)
+        except ValueError as error:
+            raise PackError(f"{error}: give another pack") from error
+        self.name = name
+        self.calibration = card.calibration
+        self._margin = card.crop_margin
+
+    def refusal(self, face: FoundFace, quality: Quality) -> Refusal | None:
+        """Why this pack does not judge a face, by its own limits of size and quality; None if it does."""
+        limits = self.calibration
+        if face.box[2] < limits.min_face_px:
+            message = f"The face is {face.box[2]:.0f} pixels wide; {limits.min_face_px:.0f} are needed."
+            return Refusal(code=RefusalCode.TOO_SMALL, message=message)
+        if quality.unified < limits.min_quality:
+            worst = min(quality.components, key=lambda name: quality.components[name])
+            message = (
+                f"The quality of the face is {quality.unified:.0f} of 100; {limits.min_quality:.0f} are needed. "
+                f"Weakest: {in_words(worst).lower()}."
+            )
+            return Refusal(code=RefusalCode.POOR_QUALITY, message=message)
+        return None
+
+    def crop(self, pixels: np.ndarray, face: FoundFace) -> FaceCrop:
+        """The face in a picture, uint8 (H, W, 3) RGB, as this pack sees it."""
+        return FaceCrop(*context_crop(pixels, face.box, self._margin, self._scorer.size))
+
+    def score(self, crops: Sequence[FaceCrop]) -> list[FaceScore]:
+        """The scores of crops of its own, in order."""
+        return self._scorer.score([crop.pixels for crop in crops])
+
+    def opinion(self, answer: PackAnswer | None) -> Opinion:
+        """What an answer means by this pack's calibration; a refusal if there is none."""
+        if answer is None:
+            return Opinion(pack=self.name, verdict=Verdict.REFUSED, score=None, log10_lr=None, support=None)
+        log10_lr = likelihood_ratio(self.calibration, answer.logit, answer.quality)
+        return Opinion(
+            pack=self.name,
+            verdict=decide(log10_lr, self.calibration),
+            score=probability(answer.logit),
+            log10_lr=log10_lr,
+            support=support(log10_lr),
+        )
+
+
+def crop_face(
+    pixels: np.ndarray,
+    measured: MeasuredFace,
+    scorers: Sequence[PackScorer],
+    predictor: EditPredictor | None,
+    *,
+    pictures: bool,
+) -> CroppedFace:
+    """Cut a face out as each pack that judges it sees it.
+
+    Args:
+        pixels: uint8 (H, W, 3) RGB, the picture or frame.
+        measured: the face.
+        scorers: the packs, the leading one first.
+        predictor: for the crop that edits are read from.
+        pictures: whether a refused face is cut out as well, to be shown.
+    """
+    face, quality = measured.face, measured.quality
+    leader, *others = scorers
+    refusal = leader.refusal(face, quality)
+    leading = leader.crop(pixels, face) if refusal is None or pictures else None
+    if refusal is not None:
+        return CroppedFace(measured, refusal, (None,) * len(scorers), leading, None)
+    more = [None if other.refusal(face, quality) is not None else other.crop(pixels, face) for other in others]
+    edit_view = None if predictor is None else predictor.view(pixels, face.box, quality)
+    return CroppedFace(measured, None, (leading, *more), leading, edit_view)
+
+
+def score_faces(faces: Sequence[CroppedFace], scorers: Sequence[PackScorer]) -> list[ScoredFace]:
+    """Have every pack score the faces that it judges, all of them in one run."""
+    columns: list[list[FaceScore | None]] = []
+    for number, scorer in enumerate(scorers):
+        crops = [face.crops[number] for face in faces]
+        scores = iter(scorer.score([crop for crop in crops if crop is not None]))
+        columns.append([None if crop is None else next(scores) for crop in crops])
+    return [ScoredFace(face, scores) for face, scores in zip(faces, zip(*columns, strict=True), strict=True)]
+
+
+def release_pixels(face: ScoredFace, *, pictures: bool) -> FaceObservation:
+    """What is kept of a scored face; the picture, if wanted, as a small JPEG file."""
+    cropped, leading = face.cropped, face.scores[0]
+    shown = cropped.picture
+    return FaceObservation(
+        measured=cropped.measured,
+        refusal=cropped.refusal,
+        map=None if leading is None or shown is None else (shown.region, leading.map),
+        picture=jpeg(shown.pixels) if pictures and shown is not None else b"",
+        edit_view=cropped.edit_view,
+    )
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """A picture, uint8 (H, W, 3) RGB, as a JPEG file."""
+    _, encoded = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return encoded.tobytes()
+
+
+def pack_names(cards: Sequence[Card], given: Sequence[str]) -> list[str]:
+    """What to call each pack: by its name; if that is shared, with its version; if that is too, as it was given.
+
+    Args:
+        cards: of the packs.
+        given: how each was asked for.
+
+    Raises:
+        PackError: a pack is given twice.
+    """
+    names = [card.name for card in cards]
+    versions = [f"{card.name} {card.version}" for card in cards]
+    models = [(version, card.sha256) for version, card in zip(versions, cards, strict=True)]
+    for number, model in enumerate(models):
+        if model in models[:number]:
+            raise PackError(f"pack {given[number]!r} is {versions[number]}, which is given twice: give each pack once")
+    return [
+        name if names.count(name) == 1 else version if versions.count(version) == 1 else as_given
+        for name, version, as_given in zip(names, versions, given, strict=True)
+    ]
