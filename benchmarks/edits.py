@@ -7,7 +7,7 @@ from common import finish, parser, portrait, spread
 from PIL import Image
 
 from unmask import Inspector
-from unmask.demo.forging import forge
+from unmask.demo.mirror_swap import mirror_swap
 from unmask.faces.finding import FaceFinder
 from unmask.inspection import EDIT_PACK
 from unmask.media.sources import Source
@@ -19,7 +19,7 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=50)
     chosen = arguments.parse_args()
     pixels = portrait()
-    forged, _ = forge(pixels, FaceFinder().find(pixels)[0].landmarks)
+    forged, _ = mirror_swap(pixels, FaceFinder().find(pixels)[0].landmarks)
     stream = io.BytesIO()
     Image.fromarray(forged).save(stream, "PNG")
     source = Source("-", None, stream.getvalue())

@@ -1,18 +1,23 @@
 """The demonstration: a real photograph, a forgery made from it on the spot, and what is said of both."""
 
+import io
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from unmask.demo.forging import forge, is_marked, save_marked
+from unmask.demo.mirror_swap import mirror_swap
 from unmask.errors import UnmaskError
 from unmask.evidence.html import HtmlReport, is_html_report
 from unmask.evidence.report import Report
 from unmask.evidence.terminal import TerminalReport
-from unmask.files import Output, check_outputs
+from unmask.files import Output, begins_with, check_outputs
 from unmask.inspection import Inspector
+from unmask.media.synthetic_mark import FORGED, mark, with_band
+
+DESCRIPTION = "FORGED FOR DEMONSTRATION BY UNMASK"
 
 
 def run_demo(out: Path, pack: str | Path = "plain") -> tuple[Report, Report]:
@@ -33,7 +38,7 @@ def run_demo(out: Path, pack: str | Path = "plain") -> tuple[Report, Report]:
     check_outputs(
         [
             Output("--out", photograph, lambda path: path.read_bytes() == packaged),
-            Output("--out", forgery, is_marked),
+            Output("--out", forgery, is_forgery),
             Output("--out", page, is_html_report),
         ]
     )
@@ -46,8 +51,8 @@ def run_demo(out: Path, pack: str | Path = "plain") -> tuple[Report, Report]:
             raise UnmaskError("no face was found in the demonstration photograph: the installation is damaged")
         with Image.open(photograph) as picture:
             pixels = np.asarray(picture.convert("RGB"))
-        forged, _ = forge(pixels, np.array(real.report.faces[0].landmarks, np.float32))
-        save_marked(forged, forgery)
+        forged, _ = mirror_swap(pixels, np.array(real.report.faces[0].landmarks, np.float32))
+        forgery.write_bytes(marked_png(forged))
         fake = inspector.examine(forgery, pictures=True)
         title = "Unmask demonstration: a photograph and a forgery made from it"
         with HtmlReport(page, inspector.cards, title=title) as html, TerminalReport() as table:
@@ -60,3 +65,24 @@ def run_demo(out: Path, pack: str | Path = "plain") -> tuple[Report, Report]:
         ) from error
     print(f"\nPhotograph: NASA portrait of Eileen Collins, public domain. Report with maps: {page}")
     return real.report, fake.report
+
+
+def marked_png(pixels: np.ndarray) -> bytes:
+    """A forgery, uint8 (S, S, 3) RGB, as a PNG file that is marked for people and for software.
+
+    The band of text and the source type are those of `media.synthetic_mark`; the description says whose work it is.
+    """
+    info = PngInfo()
+    info.add_text("Description", DESCRIPTION)
+    stream = io.BytesIO()
+    Image.fromarray(with_band(pixels, FORGED)).save(stream, "PNG", pnginfo=info)
+    return mark(stream.getvalue(), "compositeSynthetic")
+
+
+def is_forgery(path: Path) -> bool:
+    """Whether a file is a forgery of an earlier demonstration.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return begins_with(path, DESCRIPTION.encode())

@@ -3,31 +3,14 @@
 This is what a face swap does (warp, match colours, blend with a soft mask), with the same person as donor.
 """
 
-from pathlib import Path
-
 import cv2
 import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-
-from unmask.files import begins_with
-
-MARK = "FORGED FOR DEMONSTRATION BY UNMASK"
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeSynthetic"
-
-_XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
- xmlns:dc="http://purl.org/dc/elements/1.1/" Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}">
-<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{MARK}</rdf:li></rdf:Alt></dc:description>
-</rdf:Description></rdf:RDF></x:xmpmeta>
-<?xpacket end="r"?>"""
 
 # Mirrored, the subject's right eye and mouth corner become the left ones.
 _MIRRORED = [1, 0, 2, 4, 3]
 
 
-def forge(pixels: np.ndarray, landmarks: np.ndarray, scale: float = 1.03) -> tuple[np.ndarray, np.ndarray]:
+def mirror_swap(pixels: np.ndarray, landmarks: np.ndarray, scale: float = 1.03) -> tuple[np.ndarray, np.ndarray]:
     """Replace the inner face by its mirror image.
 
     Args:
@@ -51,29 +34,6 @@ def forge(pixels: np.ndarray, landmarks: np.ndarray, scale: float = 1.03) -> tup
     donor = _match_colours(donor, pixels, mask > 0.5)
     forged = pixels + (donor - pixels) * mask[:, :, None]
     return np.clip(np.round(forged), 0, 255).astype(np.uint8), mask
-
-
-def save_marked(pixels: np.ndarray, path: Path) -> None:
-    """Save a forgery as PNG, marked for people (a line below) and for software (IPTC source type in XMP)."""
-    marked = pixels.copy()
-    height, width = marked.shape[:2]
-    size = width / 900
-    (text_width, text_height), _ = cv2.getTextSize(MARK, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
-    marked[height - 2 * text_height :] = 0
-    where = ((width - text_width) // 2, height - text_height // 2)
-    cv2.putText(marked, MARK, where, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
-    info = PngInfo()
-    info.add_itxt("XML:com.adobe.xmp", _XMP)
-    Image.fromarray(marked).save(path, pnginfo=info)
-
-
-def is_marked(path: Path) -> bool:
-    """Whether a file is a PNG that `save_marked` wrote.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    return begins_with(path, _XMP.encode())
 
 
 def _inner_face(points: np.ndarray, height: int, width: int) -> np.ndarray:
