@@ -118,14 +118,14 @@ class Timeline:
 
 
 def timeline(
-    track: Sequence[TrackPoint], duration: float | None, telling: float | None, calibration: Calibration | None
+    track: Sequence[TrackPoint], duration: float | None, representative: float | None, calibration: Calibration | None
 ) -> Timeline:
     """Lay out the timeline of one track.
 
     Args:
         track: the sampled frames, in order of time.
         duration: seconds that the axis spans; the track's end if None or shorter.
-        telling: time (s) of the frame that speaks for the track.
+        representative: time (s) of the frame that speaks for the track.
         calibration: for the zone without a verdict.
     """
     end = max(duration or 0.0, track[-1].time if track else 0.0, 0.1)
@@ -162,7 +162,7 @@ def timeline(
         dots=tuple((x(time), y(value)) for time, value in kept) if len(kept) <= 150 else (),
         gaps=tuple(dict.fromkeys(round(x(time)) for time in refused)),
         zone=None if edge is None else (y(min(edge, reach)), y(-min(edge, reach)) - y(min(edge, reach))),
-        marker=None if telling is None else x(telling) / 10.0,
+        marker=None if representative is None else x(representative) / 10.0,
         ticks=_time_ticks(end),
         judged=len(judged),
         refused=len(refused),

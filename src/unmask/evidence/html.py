@@ -34,7 +34,7 @@ from unmask.evidence.terminal import safe_text
 from unmask.files import begins_with, lock
 from unmask.packs.card import Calibration, Card
 
-Picture = np.ndarray | bytes | None
+CropPicture = np.ndarray | bytes | None
 
 # From this many files on, only pictures of forged and refused files are put into the page. With all of them, a thousand
 # files with a face each make some 50 MB, which browsers are slow to open.
@@ -109,7 +109,7 @@ class HtmlReport:
             ) from error
         return self
 
-    def add(self, report: Report, pictures: Sequence[Picture] = (), strips: Sequence[Sequence[bytes]] = ()) -> None:
+    def add(self, report: Report, pictures: Sequence[CropPicture] = (), strips: Sequence[Sequence[bytes]] = ()) -> None:
         """Append the findings on one file.
 
         Args:
@@ -282,7 +282,7 @@ def _strip(face: FaceFinding, way: Sequence[bytes]) -> tuple[list[tuple[Markup, 
 def _face(
     report: Report,
     face: FaceFinding,
-    picture: Picture,
+    picture: CropPicture,
     way: Sequence[bytes],
     calibration: Calibration | None,
     uid: str,

@@ -33,7 +33,7 @@ VERBAL_SCALE: tuple[tuple[float, str], ...] = (
 )
 
 _SUPPORTED = ("a forged face", "an unaltered photograph")
-_MOST_TELLING = (RefusalCode.POOR_QUALITY, RefusalCode.TOO_SMALL, RefusalCode.NO_FACE)
+_CLOSEST_FIRST = (RefusalCode.POOR_QUALITY, RefusalCode.TOO_SMALL, RefusalCode.NO_FACE)
 
 
 def likelihood_ratio(calibration: Calibration, logit: float, quality: float) -> float:
@@ -118,7 +118,7 @@ ENOUGH_FRAMES = 3
 
 
 @dataclass(frozen=True)
-class Conclusion:
+class FileConclusion:
     """What the faces of a file say together; the fields are those of `Report`."""
 
     verdict: Verdict
@@ -137,7 +137,7 @@ def is_brief(face: FaceFinding, frames_sampled: int | None) -> bool:
     return 0 < judged < min(ENOUGH_FRAMES, frames_sampled or ENOUGH_FRAMES)
 
 
-def conclude(faces: Sequence[FaceFinding], frames_sampled: int | None = None) -> Conclusion:
+def conclude(faces: Sequence[FaceFinding], frames_sampled: int | None = None) -> FileConclusion:
     """Combine the faces of one file.
 
     The judged face with the highest log10 LR speaks for the file. Forged if any face is; authentic if every judged face
@@ -152,7 +152,7 @@ def conclude(faces: Sequence[FaceFinding], frames_sampled: int | None = None) ->
     """
     judged = [face for face in faces if face.log10_lr is not None]
     if not judged:
-        return Conclusion(Verdict.REFUSED, _refusal_of(faces), None, None, None)
+        return FileConclusion(Verdict.REFUSED, _refusal_of(faces), None, None, None)
     judged = [face for face in judged if not is_brief(face, frames_sampled)] or judged
     speaker = max(judged, key=lambda face: face.log10_lr or 0.0)
     verdicts = {face.verdict for face in judged}
@@ -162,14 +162,16 @@ def conclude(faces: Sequence[FaceFinding], frames_sampled: int | None = None) ->
         verdict = Verdict.AUTHENTIC
     else:
         verdict = Verdict.INCONCLUSIVE
-    return Conclusion(verdict, None, speaker.score, speaker.log10_lr, speaker.support)
+    return FileConclusion(verdict, None, speaker.score, speaker.log10_lr, speaker.support)
 
 
 def _refusal_of(faces: Sequence[FaceFinding]) -> Refusal:
     refusals = [face.refusal for face in faces if face.refusal is not None]
     if not refusals:
         return Refusal(code=RefusalCode.NO_FACE, message="No face was found.")
-    told = min(refusals, key=lambda r: _MOST_TELLING.index(r.code) if r.code in _MOST_TELLING else len(_MOST_TELLING))
+    closest = min(
+        refusals, key=lambda r: _CLOSEST_FIRST.index(r.code) if r.code in _CLOSEST_FIRST else len(_CLOSEST_FIRST)
+    )
     if len(refusals) == 1:
-        return told
-    return Refusal(code=told.code, message=f"None of the {len(refusals)} faces could be judged. {told.message}")
+        return closest
+    return Refusal(code=closest.code, message=f"None of the {len(refusals)} faces could be judged. {closest.message}")

@@ -133,10 +133,10 @@ class FaceFinder:
                 return None  # the picture has another size
             rows = self._look(pixels, _Look((start_x, start_y, end_x - start_x, end_y - start_y), CLOSE / longer))
             looks.append(rows[rows[:, 14] >= SURE])
-        found = _merge(looks)
-        if len(found) < len(faces) or not all(map(len, looks)):
+        merged = _merge(looks)
+        if len(merged) < len(faces) or not all(map(len, looks)):
             return None
-        return _faces(list(found), *pixels.shape[:2])
+        return _faces(list(merged), *pixels.shape[:2])
 
     def _close(self, pixels: np.ndarray, row: np.ndarray) -> np.ndarray:
         """A face not yet sure, looked at again at a good size and in the quarter turn in which it stands upright."""

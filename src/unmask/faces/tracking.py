@@ -26,7 +26,7 @@ CUT = 30.0  # mean change of luminance (0-255) between frames from which a scene
 
 
 @dataclass
-class _Track:
+class _FollowedFace:
     """What is remembered of a person: last seen when and where, heading where, looking how."""
 
     number: int
@@ -70,7 +70,7 @@ class Tracker:
             patience: how long a person may be out of sight and keep the track, seconds.
         """
         self._patience = patience
-        self._tracks: list[_Track] = []
+        self._tracks: list[_FollowedFace] = []
         self._next = 0
         self._scenes = SceneWatch()
         self._scene = 0
@@ -113,7 +113,7 @@ class Tracker:
                 numbers[index] = self._begin(time, face, looks[index])
         return [numbers[index] for index in range(len(faces))]
 
-    def _fit(self, track: _Track, time: float, face: FoundFace, looks: np.ndarray | None) -> float | None:
+    def _fit(self, track: _FollowedFace, time: float, face: FoundFace, looks: np.ndarray | None) -> float | None:
         """How well a face continues a track, higher is better; None if it cannot be the same person."""
         gap = time - track.time
         centre, sides = _place(face)
@@ -133,7 +133,7 @@ class Tracker:
             return None
         return likeness + overlap - 0.2 * jump
 
-    def _continue(self, track: _Track, time: float, face: FoundFace, looks: np.ndarray | None) -> None:
+    def _continue(self, track: _FollowedFace, time: float, face: FoundFace, looks: np.ndarray | None) -> None:
         centre, sides = _place(face)
         gap = time - track.time
         if track.scene != self._scene or gap <= 0:
@@ -146,7 +146,7 @@ class Tracker:
 
     def _begin(self, time: float, face: FoundFace, looks: np.ndarray | None) -> int:
         centre, sides = _place(face)
-        self._tracks.append(_Track(self._next, time, centre, sides, np.zeros(2), looks, self._scene))
+        self._tracks.append(_FollowedFace(self._next, time, centre, sides, np.zeros(2), looks, self._scene))
         self._next += 1
         return self._next - 1
 
