@@ -36,6 +36,19 @@ def zeros(count: int) -> bytes:
     return b"".join(packer.compress(block) for _ in range(count >> 20)) + packer.flush()
 
 
+def turned_head(pixels: np.ndarray, degrees: float) -> np.ndarray:
+    """The portrait with its head turned to the picture's right, as if painted on an ellipsoid."""
+    height, width = pixels.shape[:2]
+    v, u = np.mgrid[:height, :width].astype(np.float32)
+    x, y = (u - 159) / 62, (v - 115) / 85  # about the head, in half axes
+    depth = np.sqrt(np.clip(1 - x * x - y * y, 0, 1))
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    from_x, from_depth = x * cos - depth * sin, x * sin + depth * cos
+    rim = np.sign(from_x) * np.sqrt(np.clip(1 - y * y, 0, 1))  # stands for what the portrait does not show
+    source = np.where(x * x + y * y < 1, 159 + 62 * np.where(from_depth > 0, from_x, rim), u)
+    return cv2.remap(pixels, source.astype(np.float32), v, cv2.INTER_LINEAR)
+
+
 def sound(path: Path) -> None:
     with av.open(str(path), "w", format="mp4") as output:
         track = output.add_stream("aac", rate=16000)
@@ -98,7 +111,8 @@ def reports(
     save("forty faces.png", np.vstack([np.hstack(forty[row * 8 : row * 8 + 8]) for row in range(5)]))
     save("upside down.png", np.ascontiguousarray(pixels[::-1, ::-1]))
     save("on its side.png", np.ascontiguousarray(np.rot90(pixels)))
-    save("profile.png", cv2.resize(pixels[:, 60:170], (40, 384), interpolation=cv2.INTER_AREA))
+    save("profile.png", turned_head(pixels, 70))
+    save("other profile.png", np.ascontiguousarray(turned_head(pixels, 70)[:, ::-1]))
     save("the end.png", pixels)
     command = [*with_a_closed_file(), *UNMASK, str(folder), "--pack", str(tiny_pack), "--json", "-"]
     done = subprocess.run(command, capture_output=True, timeout=120)
@@ -170,10 +184,15 @@ def test_a_turned_face_is_refused_for_its_pose(reports: dict[str, Report], name:
     assert face.refusal is not None and "head pose roll" in face.refusal.message
 
 
-def test_a_face_in_profile_has_a_typed_result(reports: dict[str, Report]) -> None:
-    """Half a face, squeezed as a turned head is: found or not, it must not pass for a good frontal one."""
-    report = reports["profile.png"]
-    assert report.refusal is not None or report.faces[0].quality.unified < 60
+def test_a_face_in_profile_does_not_pass_for_a_frontal_one(reports: dict[str, Report]) -> None:
+    (frontal,), (right,), (left,) = (
+        reports[name].faces for name in ("the end.png", "profile.png", "other profile.png")
+    )
+    assert frontal.quality.yaw is not None and right.quality.yaw is not None and left.quality.yaw is not None
+    assert abs(frontal.quality.yaw) < 10 and right.quality.yaw > 45 and left.quality.yaw < -45
+    for face in (right, left):
+        assert face.quality.components["HeadPoseYaw"] < 60 < 90 < frontal.quality.components["HeadPoseYaw"]
+        assert face.quality.unified < 60 < frontal.quality.unified
 
 
 def test_a_folder_that_changes_while_it_is_read(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
