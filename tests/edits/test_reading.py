@@ -32,15 +32,15 @@ def reader(tiny_reader: Path) -> EditPredictor:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many crops each run of a network was given, as they come."""
-    told: list[int] = []
+    sizes: list[int] = []
     run = Pack.run
 
     def counted(pack: Pack, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        told.append(len(pixels))
+        sizes.append(len(pixels))
         return run(pack, pixels)
 
     monkeypatch.setattr(Pack, "run", counted)
-    return told
+    return sizes
 
 
 def crop_of(warmth: int, seed: int = 0) -> np.ndarray:
@@ -78,23 +78,23 @@ def test_the_reader_takes_size_and_margin_and_name_from_the_card(reader: EditPre
 
 @pytest.mark.parametrize("warmth", [WARM, NEUTRAL, COLD, 3, -7])
 def test_the_posterior_is_that_of_the_linear_model(reader: EditPredictor, warmth: int) -> None:
-    (told,) = reader.read([crop_of(warmth)])
+    (prediction,) = reader.predict([crop_of(warmth)])
     expected = shares_of(warmth)
-    assert told.posterior.dtype == np.float64 and told.posterior.shape == (326,)
-    np.testing.assert_allclose(told.posterior, [expected[edits] for edits in ROWS], rtol=1e-4)
-    assert told.edited == pytest.approx(1 - expected[()], rel=1e-4)
+    assert prediction.posterior.dtype == np.float64 and prediction.posterior.shape == (326,)
+    np.testing.assert_allclose(prediction.posterior, [expected[edits] for edits in ROWS], rtol=1e-4)
+    assert prediction.edited == pytest.approx(1 - expected[()], rel=1e-4)
 
 
 def test_areas_and_recovered_face_come_as_the_network_gives_them(reader: EditPredictor) -> None:
     crop = crop_of(WARM)
-    (told,) = reader.read([crop])
-    assert told.areas.shape == (5, SIZE // 4, SIZE // 4) and told.areas.dtype == np.float32
+    (prediction,) = reader.predict([crop])
+    assert prediction.areas.shape == (5, SIZE // 4, SIZE // 4) and prediction.areas.dtype == np.float32
     for edit in range(1, 6):
         inside = np.zeros((SIZE // 4, SIZE // 4))
         inside[band(edit, SIZE // 4)] = 1
-        assert np.array_equal(told.areas[edit - 1], inside)
-    assert told.recovered.dtype == np.uint8
-    assert np.array_equal(told.recovered, 255 - crop)
+        assert np.array_equal(prediction.areas[edit - 1], inside)
+    assert prediction.recovered.dtype == np.uint8
+    assert np.array_equal(prediction.recovered, 255 - crop)
 
 
 def test_areas_are_held_within_zero_and_one_and_the_recovered_face_within_its_bytes(
@@ -106,23 +106,23 @@ def test_areas_are_held_within_zero_and_one_and_the_recovered_face_within_its_by
 
     monkeypatch.setattr(Pack, "run", beyond)
     crop = crop_of(0)
-    (told,) = reader.read([crop])
-    assert told.areas.min() == 0 and told.areas.max() == 1
-    assert np.array_equal(told.recovered, np.where(crop > 127, 255, 0))
+    (prediction,) = reader.predict([crop])
+    assert prediction.areas.min() == 0 and prediction.areas.max() == 1
+    assert np.array_equal(prediction.recovered, np.where(crop > 127, 255, 0))
 
 
 def test_the_size_of_the_batch_does_not_matter(reader: EditPredictor) -> None:
     crops = [crop_of(warmth, seed) for seed, warmth in enumerate((WARM, COLD, NEUTRAL, 3, -7))]
-    together = reader.read(crops)
+    together = reader.predict(crops)
     assert len(together) == 5
-    for crop, told in zip(crops, together, strict=True):
-        (alone,) = reader.read([crop])
-        assert np.array_equal(told.posterior, alone.posterior)
-        assert np.array_equal(told.areas, alone.areas) and np.array_equal(told.recovered, alone.recovered)
+    for crop, prediction in zip(crops, together, strict=True):
+        (alone,) = reader.predict([crop])
+        assert np.array_equal(prediction.posterior, alone.posterior)
+        assert np.array_equal(prediction.areas, alone.areas) and np.array_equal(prediction.recovered, alone.recovered)
 
 
-def test_no_crops_no_readings(reader: EditPredictor, runs: list[int]) -> None:
-    assert reader.read([]) == [] and runs == []
+def test_no_crops_no_predictions(reader: EditPredictor, runs: list[int]) -> None:
+    assert reader.predict([]) == [] and runs == []
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_no_crops_no_readings(reader: EditPredictor, runs: list[int]) -> None:
 )
 def test_a_crop_of_another_shape_or_type_is_an_error(reader: EditPredictor, crop: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"a crop is uint8 \(64, 64, 3\), not"):
-        reader.read([crop])
+        reader.predict([crop])
 
 
 def test_a_pack_that_detects_forgeries_does_not_read(tiny_pack: Path) -> None:
@@ -186,8 +186,8 @@ def test_a_warm_face_is_said_to_be_edited_in_order(reader: EditPredictor, runs: 
         rows = np.asarray(step.area.values)
         assert rows.shape == (16, 16) and rows[band(edit, 16)].min() == 1 and rows.sum() == rows[band(edit, 16)].sum()
     assert [other.edits for other in finding.alternatives] == [[], ["nose"], ["eye"], ["eyebrow"]]
-    told = [shares[edits] for edits in [(), (1,), (2,), (3,)]]
-    assert [other.posterior for other in finding.alternatives] == pytest.approx(told, abs=1e-4)
+    expected = [shares[edits] for edits in [(), (1,), (2,), (3,)]]
+    assert [other.posterior for other in finding.alternatives] == pytest.approx(expected, abs=1e-4)
     assert len(pictures) == 3 and np.array_equal(pictures[0], crop) and np.array_equal(pictures[2], 255 - crop)
     assert runs == [1]
 
@@ -219,8 +219,8 @@ def test_a_cold_face_has_no_local_edit(reader: EditPredictor) -> None:
     assert finding.edited == pytest.approx(1 - shares[()], abs=1e-4) and finding.edited <= 0.1
     assert finding.best is None and finding.steps == [] and pictures == []
     assert [other.edits for other in finding.alternatives] == [[], ["nose", "eye"], ["nose"], ["eye"]]
-    told = [shares[edits] for edits in [(), (1, 2), (1,), (2,)]]
-    assert [other.posterior for other in finding.alternatives] == pytest.approx(told, abs=1e-4)
+    expected = [shares[edits] for edits in [(), (1, 2), (1,), (2,)]]
+    assert [other.posterior for other in finding.alternatives] == pytest.approx(expected, abs=1e-4)
 
 
 def test_of_a_neutral_face_nothing_can_be_told(reader: EditPredictor) -> None:
@@ -255,7 +255,7 @@ def explained(folder: Path, warmth: int, **limits: Any) -> SequenceFinding:
 
 
 def test_the_limits_themselves_still_count(tiny_reader: Path, reader: EditPredictor) -> None:
-    exact = reader.read([crop_of(NEUTRAL)])[0].edited
+    exact = reader.predict([crop_of(NEUTRAL)])[0].edited
     assert explained(tiny_reader, NEUTRAL, edited_at=exact).outcome == "edits"
     assert explained(tiny_reader, NEUTRAL, edited_at=1.0, untouched_at=exact).outcome == "no_local_edit"
 
@@ -344,53 +344,53 @@ def test_a_face_just_within_the_limits_is_read(reader: EditPredictor, changes: d
 
 @given(random_readings, st.integers(0, 326))
 def test_the_best_come_by_falling_posterior_and_with_the_rest_they_are_certain(
-    told: EditPrediction, count: int
+    prediction: EditPrediction, count: int
 ) -> None:
-    best = told.best(count)
+    best = prediction.best(count)
     shares = [share for _, share in best]
     assert len(best) == count and shares == sorted(shares, reverse=True)
     named = [place_of(edits) for edits, _ in best]
-    assert len(set(named)) == count and shares == told.posterior[named].tolist()
-    rest = np.delete(told.posterior, named)
+    assert len(set(named)) == count and shares == prediction.posterior[named].tolist()
+    rest = np.delete(prediction.posterior, named)
     assert math.fsum([*shares, *rest.tolist()]) == pytest.approx(1)
     assert not count or not len(rest) or rest.max() <= shares[-1]
 
 
 def test_of_equals_the_first_in_the_table_comes_first() -> None:
-    told = EditPrediction(np.full(326, 1 / 326), np.zeros((5, 2, 2), np.float32), np.zeros((4, 4, 3), np.uint8))
-    assert [edits for edits, _ in told.best(326)] == ROWS
+    prediction = EditPrediction(np.full(326, 1 / 326), np.zeros((5, 2, 2), np.float32), np.zeros((4, 4, 3), np.uint8))
+    assert [edits for edits, _ in prediction.best(326)] == ROWS
 
 
 @given(random_readings)
-def test_what_each_step_and_each_edit_get_is_summed_over_all_sequences(told: EditPrediction) -> None:
-    shares = told.posterior.tolist()
+def test_what_each_step_and_each_edit_get_is_summed_over_all_sequences(prediction: EditPrediction) -> None:
+    shares = prediction.posterior.tolist()
     for edit in range(1, 6):
         made = math.fsum(share for edits, share in zip(ROWS, shares, strict=True) if edit in edits)
-        assert told.made(edit) == pytest.approx(made, abs=1e-12)
+        assert prediction.made(edit) == pytest.approx(made, abs=1e-12)
         for step in range(5):
             at = math.fsum(
                 share for edits, share in zip(ROWS, shares, strict=True) if len(edits) > step and edits[step] == edit
             )
-            assert told.at_step(step, edit) == pytest.approx(at, abs=1e-12)
+            assert prediction.at_step(step, edit) == pytest.approx(at, abs=1e-12)
         # An edit is made at one step or at none.
-        assert math.fsum(told.at_step(step, edit) for step in range(5)) == pytest.approx(made, abs=1e-12)
+        assert math.fsum(prediction.at_step(step, edit) for step in range(5)) == pytest.approx(made, abs=1e-12)
 
 
 @given(random_readings)
-def test_what_is_told_are_probabilities(told: EditPrediction) -> None:
-    numbers = [told.edited, *(told.made(edit) for edit in range(1, 6))]
-    numbers += [told.at_step(step, edit) for step in range(5) for edit in range(1, 6)]
+def test_what_is_told_are_probabilities(prediction: EditPrediction) -> None:
+    numbers = [prediction.edited, *(prediction.made(edit) for edit in range(1, 6))]
+    numbers += [prediction.at_step(step, edit) for step in range(5) for edit in range(1, 6)]
     assert all(type(number) is float and 0 <= number <= 1 for number in numbers)
-    assert told.edited == pytest.approx(math.fsum(told.posterior[1:].tolist()), abs=1e-12)
-    assert max(numbers) <= told.edited + 1e-12
+    assert prediction.edited == pytest.approx(math.fsum(prediction.posterior[1:].tolist()), abs=1e-12)
+    assert max(numbers) <= prediction.edited + 1e-12
 
 
 def test_sums_that_round_beyond_one_are_held_at_one() -> None:
     over = np.zeros(326)
     over[[place_of((1, 2)), place_of((1, 3))]] = 0.5, 0.5000001
-    told = EditPrediction(over, np.zeros((5, 2, 2), np.float32), np.zeros((4, 4, 3), np.uint8))
-    assert told.made(1) == told.at_step(0, 1) == told.edited == 1.0
-    assert EditPrediction(np.eye(326)[0] * 1.0000001, told.areas, told.recovered).edited == 0.0
+    prediction = EditPrediction(over, np.zeros((5, 2, 2), np.float32), np.zeros((4, 4, 3), np.uint8))
+    assert prediction.made(1) == prediction.at_step(0, 1) == prediction.edited == 1.0
+    assert EditPrediction(np.eye(326)[0] * 1.0000001, prediction.areas, prediction.recovered).edited == 0.0
 
 
 @pytest.mark.parametrize("edits", [(3,), (1, 2), (4, 1, 5), (5, 4, 3, 2, 1)])
@@ -398,11 +398,11 @@ def test_the_way_back_goes_from_the_crop_to_the_recovered_face_in_as_many_steps_
     reader: EditPredictor, edits: tuple[int, ...]
 ) -> None:
     crop = crop_of(WARM)
-    (told,) = reader.read([crop])
-    pictures = told.undone(crop, edits)
+    (prediction,) = reader.predict([crop])
+    pictures = prediction.undone(crop, edits)
     assert len(pictures) == len(edits) + 1
     assert all(picture.dtype == np.uint8 and picture.shape == crop.shape for picture in pictures)
-    assert np.array_equal(pictures[0], crop) and np.array_equal(pictures[-1], told.recovered)
+    assert np.array_equal(pictures[0], crop) and np.array_equal(pictures[-1], prediction.recovered)
     for count, picture in enumerate(pictures[1:-1], start=1):
         undone = edits[len(edits) - count :]
         taken, kept = np.zeros(SIZE, bool), np.ones(SIZE, bool)
@@ -412,7 +412,7 @@ def test_the_way_back_goes_from_the_crop_to_the_recovered_face_in_as_many_steps_
             taken[4 * rows.start + 4 : 4 * rows.stop - 4] = True
             kept[max(0, 4 * rows.start - 8) : 4 * rows.stop + 8] = False
         assert taken.any() and (kept.any() or count > 2)
-        assert np.array_equal(picture[taken], told.recovered[taken])
+        assert np.array_equal(picture[taken], prediction.recovered[taken])
         assert np.array_equal(picture[kept], crop[kept])
 
 
@@ -420,10 +420,10 @@ def test_each_picture_mixes_by_the_largest_area_of_the_edits_undone() -> None:
     shades = (0.6, 0.75, 0.25, 0.1, 0.0)
     areas = np.stack([np.full((2, 2), shade, np.float32) for shade in shades])
     crop, recovered = np.full((8, 8, 3), 100, np.uint8), np.full((8, 8, 3), 200, np.uint8)
-    told = EditPrediction(np.eye(326)[0], areas, recovered)
+    prediction = EditPrediction(np.eye(326)[0], areas, recovered)
 
     def greys(edits: Sequence[int]) -> list[int]:
-        pictures = told.undone(crop, edits)
+        pictures = prediction.undone(crop, edits)
         assert all(picture.min() == picture.max() for picture in pictures)
         return [int(picture[0, 0, 0]) for picture in pictures]
 
@@ -445,19 +445,19 @@ def test_the_rows_of_a_posterior_are_certain_together_however_large_the_scores(
 ) -> None:
     scores = np.stack([np.random.default_rng(seed).uniform(-scale, scale, 326) for seed in seeds]).astype(np.float32)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        told = posterior(scores, make_reading(temperature=temperature))
-    assert told.shape == scores.shape and told.dtype == np.float64
-    assert np.isfinite(told).all() and told.min() >= 0
-    np.testing.assert_allclose(told.sum(axis=1), 1)
-    assert np.array_equal(told.argmax(axis=1), scores.argmax(axis=1))
+        shares = posterior(scores, make_reading(temperature=temperature))
+    assert shares.shape == scores.shape and shares.dtype == np.float64
+    assert np.isfinite(shares).all() and shares.min() >= 0
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert np.array_equal(shares.argmax(axis=1), scores.argmax(axis=1))
 
 
 def test_a_posterior_is_the_softmax_and_a_constant_changes_nothing() -> None:
     scores = np.full((1, 326), -1e30, np.float32)
     scores[0, [0, 7, 9]] = 0, math.log(2), math.log(5)
-    told = posterior(scores, make_reading())
-    assert told[0, [0, 7, 9]] == pytest.approx([1 / 8, 2 / 8, 5 / 8]) and told.sum() == pytest.approx(1)
-    np.testing.assert_allclose(posterior(scores + 64, make_reading())[0, [0, 7, 9]], told[0, [0, 7, 9]], rtol=1e-5)
+    shares = posterior(scores, make_reading())
+    assert shares[0, [0, 7, 9]] == pytest.approx([1 / 8, 2 / 8, 5 / 8]) and shares.sum() == pytest.approx(1)
+    np.testing.assert_allclose(posterior(scores + 64, make_reading())[0, [0, 7, 9]], shares[0, [0, 7, 9]], rtol=1e-5)
 
 
 def test_temperature_flattens_the_posterior_and_keeps_its_order() -> None:
@@ -479,6 +479,6 @@ def test_a_network_that_gives_no_numbers_cannot_tell(tiny_reader: Path, monkeypa
     monkeypatch.setattr(Pack, "run", lambda self, pixels: (run(self, pixels)[0] * np.nan, *run(self, pixels)[1:]))
     crop = np.full((reader.size, reader.size, 3), 128, np.uint8)
     view = EditView(crop, (0.0, 0.0, 200.0, 200.0), (50.0, 50.0, 100.0, 100.0), 90.0, 0.0)
-    found, strip = reader.explain(view)
-    assert (found.outcome, found.reason) == ("cannot_tell", "The reader's network gave no numbers for this face.")
+    finding, strip = reader.explain(view)
+    assert (finding.outcome, finding.reason) == ("cannot_tell", "The reader's network gave no numbers for this face.")
     assert not strip

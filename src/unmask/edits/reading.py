@@ -96,15 +96,17 @@ class EditPredictor:
         height, width = card.input_size
         right = card.task == "edit_reading" and card.outputs == OUTPUTS and height == width > 0
         if not right or card.reading is None or card.crop_margin is None or len(card.reading.edits) != LONGEST:
-            raise PackError(f"pack {card.name!r} does not read edits: give one made by `unmask export` from a reader")
+            raise PackError(
+                f"pack {card.name!r} does not read edits: give one made by `unmask export` from an edit sequence model"
+            )
         if "visible" not in card.spectra:
             spectra = ", ".join(card.spectra)
             raise PackError(f"pack {card.name!r} was trained for {spectra}; give one trained for visible light")
         self._pack = pack
         self.name, self.size, self.margin, self.reading = card.name, height, card.crop_margin, card.reading
 
-    def read(self, crops: Sequence[np.ndarray]) -> list[EditPrediction]:
-        """Read crops uint8 (S, S, 3) RGB, S as `size`, in order; none for none."""
+    def predict(self, crops: Sequence[np.ndarray]) -> list[EditPrediction]:
+        """The predictions for crops uint8 (S, S, 3) RGB, S as `size`, in order; none for none."""
         predictions = []
         for crop in crops:  # one by one: the memory of a picture with many faces stays small
             if crop.dtype != np.uint8 or crop.shape != (self.size, self.size, 3):
@@ -131,7 +133,7 @@ class EditPredictor:
         reason = self._unreadable(view)
         if reason is not None:
             return self._silent("cannot_tell", reason), []
-        (prediction,) = self.read([view.crop])
+        (prediction,) = self.predict([view.crop])
         if not np.isfinite(prediction.posterior).all():
             return self._silent("cannot_tell", "The reader's network gave no numbers for this face."), []
         ranked = prediction.best(_ALTERNATIVES + 1)
@@ -199,7 +201,7 @@ class EditPredictor:
 
 
 def posterior(scores: np.ndarray, reading: Reading) -> np.ndarray:
-    """The posterior of the sequences, float64 (N, 326), for a reader's scores (N, 326)."""
+    """The posterior of the sequences, float64 (N, 326), for the network's scores (N, 326)."""
     sharp = scores.astype(np.float64) / reading.temperature
     weights = np.exp(sharp - sharp.max(axis=1, keepdims=True))
     return weights / weights.sum(axis=1, keepdims=True)

@@ -216,7 +216,7 @@ def test_the_pack_stands_in_its_folder_alone_and_loads_as_a_reader_of_edits(ship
     assert {path.name for path in folder.parent.rglob("*")} == {"mine", "model.onnx", "card.json"}
     pack = load_pack(folder, "edit_reading")
     assert pack.card == shipped.pack.card
-    told = EditPredictor(pack).read(list(crops(shipped, "test")))
+    told = EditPredictor(pack).predict(list(crops(shipped, "test")))
     assert len(told) == 6
     for one in told:
         assert one.posterior.sum() == pytest.approx(1) and one.recovered.shape == (SMALL.size, SMALL.size, 3)
