@@ -70,7 +70,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, str | None, bool]]:
 
 def own_imports(path: Path) -> list[tuple[str, str | None, bool]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return [found for found in imports(tree) if found[0].split(".")[0] == "unmask"]
+    return [one for one in imports(tree) if one[0].split(".")[0] == "unmask"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

@@ -118,10 +118,10 @@ def reports(
     done = subprocess.run(command, capture_output=True, timeout=120)
     assert done.returncode == 1, done.stderr
     assert done.stderr == b""
-    found = [Report.model_validate_json(line) for line in done.stdout.splitlines()]
-    by_name = {Path(report.path).name: report for report in found}
+    reports = [Report.model_validate_json(line) for line in done.stdout.splitlines()]
+    by_name = {Path(report.path).name: report for report in reports}
     names = {path.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for path in folder.iterdir()}
-    assert by_name.keys() == names - {"inner"} and len(found) == len(by_name)
+    assert by_name.keys() == names - {"inner"} and len(reports) == len(by_name)
     return by_name
 
 
@@ -214,10 +214,10 @@ def test_a_folder_that_changes_while_it_is_read(tiny_pack: Path, portrait: Path,
     (folder / "z later" / "new.jpg").write_bytes(jpeg)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, b"")
-    found = {
+    codes = {
         Path(report["path"]).name: (report["refusal"] or {}).get("code")
         for report in map(json.loads, out.read_bytes().splitlines())
     }
     expected = {f"{number:02}.jpg": None for number in range(34)} | {"34.jpg": "empty"}
     expected |= {f"{number:02}.jpg": "not_found" for number in range(35, 40)}
-    assert found == expected | {"new.jpg": None, "old.jpg": None}
+    assert codes == expected | {"new.jpg": None, "old.jpg": None}

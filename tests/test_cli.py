@@ -93,13 +93,13 @@ def test_a_mixed_folder_goes_on_to_its_end(tiny_pack: Path, mixed: Path, tmp_pat
     done = run("inspect", mixed, "--pack", tiny_pack, "--json", "-", "--html", page)
     assert done.returncode == 1 and b"Traceback" not in done.stderr
     reports = lines_of(done.stdout)
-    found = {Path(report["path"]).relative_to(mixed).as_posix(): report for report in reports}
-    assert {name: (report["refusal"] or {}).get("code") for name, report in found.items()} == EXPECTED
-    assert list(found) == sorted(EXPECTED)
+    by_name = {Path(report["path"]).relative_to(mixed).as_posix(): report for report in reports}
+    assert {name: (report["refusal"] or {}).get("code") for name, report in by_name.items()} == EXPECTED
+    assert list(by_name) == sorted(EXPECTED)
     html = page.read_text(encoding="utf-8")
     assert html.rstrip().endswith("</html>") and html.count("data:image/jpeg") >= 3
     # The command given in the report repeats it, even where the name is not UTF-8.
-    odd = found["z \ufffd\ufffd.jpg"]
+    odd = by_name["z \ufffd\ufffd.jpg"]
     command = odd["tool"]["command"].replace("unmask", f"{sys.executable} -m unmask.cli", 1) + " --json -"
     again = subprocess.run(["bash", "-c", command], capture_output=True)
     assert steady(lines_of(again.stdout)[0]) == steady(odd)
@@ -163,12 +163,12 @@ def test_edits_are_printed_and_written(tiny_pack: Path, tiny_reader: Path, sever
     done = run("inspect", several, *packs, "--json", out, "--html", page, env=wide)
     assert done.returncode == 0 and done.stderr == b""
     reports = lines_of(out.read_bytes())
-    found = [report["faces"][0]["sequence"] for report in reports]
-    assert [sequence and sequence["outcome"] for sequence in found] == ["edits", None, "cannot_tell"]
-    assert found[0]["best"]["edits"] == ["nose", "eye"] and found[0]["pack"] == "tiny-reader"
+    sequences = [report["faces"][0]["sequence"] for report in reports]
+    assert [sequence and sequence["outcome"] for sequence in sequences] == ["edits", None, "cannot_tell"]
+    assert sequences[0]["best"]["edits"] == ["nose", "eye"] and sequences[0]["pack"] == "tiny-reader"
     assert [report["schema_version"] for report in reports] == ["1.3"] * 3
-    nose, eye = (percent(step["present"]) for step in found[0]["steps"])
-    numbers = f"exactly this {percent(found[0]['best']['posterior'])}, any edit {percent(found[0]['edited'])}"
+    nose, eye = (percent(step["present"]) for step in sequences[0]["steps"])
+    numbers = f"exactly this {percent(sequences[0]['best']['posterior'])}, any edit {percent(sequences[0]['edited'])}"
     table = done.stdout.decode()
     assert [line.strip() for line in table.splitlines() if "edits:" in line] == [
         f"edits: nose ({nose}), then eye ({eye}); {numbers}; a hypothesis, not evidence",
@@ -218,13 +218,13 @@ def test_a_pack_that_does_not_read_edits_is_one_line(
         (altered, "model.onnx differs from the sha256 on its card"),
         (tmp_path / "nothing", "no model pack"),
     ]
-    for pack, told in cases:
+    for pack, message in cases:
         out = tmp_path / "out.jsonl"
         code, error = say(
             ["inspect", str(portrait), "--pack", str(tiny_pack), "--edits", str(pack), "--json", str(out)]
         )
         (line,) = error.splitlines()
-        assert code == 2 and line.startswith("unmask: ") and told in line
+        assert code == 2 and line.startswith("unmask: ") and message in line
         assert not out.exists()
 
 
@@ -251,7 +251,7 @@ def test_a_name_that_looks_like_an_option(tiny_pack: Path, portrait: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         ((), "Missing argument"),
         (("x.jpg", "--jobs", "0"), "--jobs"),
@@ -264,10 +264,10 @@ def test_a_name_that_looks_like_an_option(tiny_pack: Path, portrait: Path, tmp_p
         (("x.jpg", "--edits", "no-such-reader"), "no model pack 'no-such-reader'"),
     ],
 )
-def test_wrong_usage(args: tuple[str, ...], told: str) -> None:
+def test_wrong_usage(args: tuple[str, ...], message: str) -> None:
     done = run("inspect", *args, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 2 and done.stdout == b""
-    assert told in done.stderr.decode() and "Traceback" not in done.stderr.decode()
+    assert message in done.stderr.decode() and "Traceback" not in done.stderr.decode()
 
 
 def test_a_report_that_cannot_be_written(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:

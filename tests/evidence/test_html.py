@@ -165,7 +165,7 @@ class Figures(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.inside = False
-        self.found = []
+        self.figures = []
         self.feed(text)
         self.close()
 
@@ -174,17 +174,17 @@ class Figures(HTMLParser):
         if tag == "div":
             self.inside = attributes.get("class") == "strip"
         if self.inside and tag == "figure":
-            self.found.append([attributes.get("class"), "", "", ""])
+            self.figures.append([attributes.get("class"), "", "", ""])
         if self.inside and tag == "img":
-            self.found[-1][1:3] = attributes["src"], attributes["alt"]
+            self.figures[-1][1:3] = attributes["src"], attributes["alt"]
 
     def handle_endtag(self, tag):
         if tag == "div":
             self.inside = False
 
     def handle_data(self, data):
-        if self.inside and self.found:
-            self.found[-1][3] += data
+        if self.inside and self.figures:
+            self.figures[-1][3] += data
 
 
 def pixels_of(url):
@@ -204,7 +204,7 @@ def test_edits_are_shown_step_by_step_with_their_alternatives(tmp_path, crop, wa
 def test_every_recovered_picture_is_called_a_hypothesis_and_what_was_read_is_not(tmp_path, crop, way):
     faces = [make_face(sequence=make_sequence()), make_face(1, sequence=make_sequence("hair"))]
     text, page = write(tmp_path, (make_report(faces=faces), [crop, crop], [way, [way[0], way[2]]]))
-    figures = Figures(text).found
+    figures = Figures(text).figures
     captions = [caption for _, _, _, caption in figures]
     assert captions == [
         *("1. nose", "2. eye"),
@@ -224,27 +224,27 @@ def test_every_recovered_picture_is_called_a_hypothesis_and_what_was_read_is_not
 def test_the_last_edit_is_the_first_to_be_undone(tmp_path, crop, way):
     face = make_face(sequence=make_sequence("nose", "eye", "lip"))
     text, _ = write(tmp_path, (make_report(faces=[face]), [crop], [[way[0], *way]]))
-    told = [alt for _, _, alt, _ in Figures(text).found]
+    texts = [alt for _, _, alt, _ in Figures(text).figures]
     areas = ["Where: 1. nose", "Where: 2. eye", "Where: 3. lip"]
-    assert told == [*areas, "as read", "lip undone", "eye undone", "recovered"]
+    assert texts == [*areas, "as read", "lip undone", "eye undone", "recovered"]
 
 
 def test_every_recovered_picture_is_outlined_and_what_was_read_is_not(tmp_path, crop, way):
     text, _ = write(tmp_path, (make_report(faces=[make_face(sequence=make_sequence())]), [crop], [way]))
-    assert [kind for kind, _, _, _ in Figures(text).found] == [None, None, None, "guess", "guess"]
+    assert [kind for kind, _, _, _ in Figures(text).figures] == [None, None, None, "guess", "guess"]
 
 
 def test_the_area_of_each_edit_is_laid_over_what_was_read(tmp_path, crop, way):
     text, _ = write(tmp_path, (make_report(faces=[make_face(sequence=make_sequence())]), [crop], [way]))
     grey = np.full((64, 64, 3), 40, np.uint8)
-    for (_, url, _, _), step in zip(Figures(text).found[:2], make_sequence().steps, strict=True):
+    for (_, url, _, _), step in zip(Figures(text).figures[:2], make_sequence().steps, strict=True):
         assert np.abs(pixels_of(url).astype(int) - overlay(grey, step.area)).mean() < 6
 
 
 def test_edits_without_pictures_are_told_in_words_alone(tmp_path, crop):
     text, page = write(tmp_path, (make_report(faces=[make_face(sequence=make_sequence())]), [crop]))
     assert "nose → eye" in page.text and "1 nose 81 % 93 %" in page.text
-    assert Figures(text).found == [] and "hypothesis, not evidence" not in page.text
+    assert Figures(text).figures == [] and "hypothesis, not evidence" not in page.text
 
 
 def test_that_no_local_edit_was_found_is_said_and_that_it_is_no_proof(tmp_path, crop, way):
@@ -252,10 +252,10 @@ def test_that_no_local_edit_was_found_is_said_and_that_it_is_no_proof(tmp_path, 
     text, page = write(tmp_path, (report, [crop], [()]))
     assert "No local edit found: the reader gives 4 % to any. The face may still be forged as a whole." in page.text
     assert "Likeliest: no edit 96 %; hair 2 %. Reader: mmnet." in page.text
-    assert Figures(text).found == []
+    assert Figures(text).figures == []
     # A strip has no place where no edits are named.
     text, _ = write(tmp_path, (report, [crop], [way]))
-    assert Figures(text).found == []
+    assert Figures(text).figures == []
 
 
 def test_that_nothing_can_be_told_is_said_with_the_reason(tmp_path, crop):
@@ -295,7 +295,7 @@ def test_a_page_of_many_files_leaves_out_the_strips_with_the_pictures(tmp_path, 
     assert [report.verdict.value for report in reports] == ["inconclusive", "inconclusive", "forged"]
     text, page = write(tmp_path, *((report, [crop], [way]) for report in reports))
     files = text.split('<section class="card file"')[1:]
-    assert [len(Figures(section).found) for section in files] == [5, 0, 5]
+    assert [len(Figures(section).figures) for section in files] == [5, 0, 5]
     assert page.text.count("nose → eye") == 3
 
 

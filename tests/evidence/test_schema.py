@@ -189,8 +189,8 @@ def test_edits_are_not_read_of_faces_judged_authentic_or_refused(verdict):
 
 
 @pytest.mark.parametrize(
-    ("share", "told"),
+    ("share", "words"),
     [(0, "0 %"), (0.0001, "<1 %"), (0.01, "1 %"), (0.374, "37 %"), (0.99, "99 %"), (0.997, ">99 %"), (1, "100 %")],
 )
-def test_what_is_not_quite_certain_is_not_shown_as_certain(share, told):
-    assert percent(share) == told
+def test_what_is_not_quite_certain_is_not_shown_as_certain(share, words):
+    assert percent(share) == words

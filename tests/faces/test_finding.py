@@ -49,7 +49,7 @@ def portrait(data_dir: Path) -> np.ndarray:
 def test_finds_the_face_of_tight_pictures(finder: FaceFinder, data_dir: Path, folder: str) -> None:
     faces = [finder.find(pixels) for pixels in sample(data_dir / folder, 40)]
     assert sum(map(bool, faces)) >= 39
-    assert sum(max(0, len(found) - 1) for found in faces) <= 3
+    assert sum(max(0, len(several) - 1) for several in faces) <= 3
 
 
 @pytest.mark.data
@@ -78,27 +78,27 @@ def test_finds_forty_small_faces_in_a_large_picture(finder: FaceFinder, data_dir
         left, top = index % 8 * 500 + int(rng.integers(380)), index // 8 * 600 + int(rng.integers(480))
         picture[top : top + small.shape[0], left : left + small.shape[1]] = small
         centres.append((left + (x + w / 2) * scale, top + (y + h / 2) * scale))
-    found = [(face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2) for face in finder.find(picture)]
-    missed = [c for c in centres if min(np.hypot(c[0] - x, c[1] - y) for x, y in found) > 20]
+    positions = [(face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2) for face in finder.find(picture)]
+    missed = [c for c in centres if min(np.hypot(c[0] - x, c[1] - y) for x, y in positions) > 20]
     assert len(missed) <= 1
-    assert len(found) <= 41
+    assert len(positions) <= 41
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
 def test_turned_faces_have_turned_landmarks(finder: FaceFinder, data_dir: Path, quarter_turns: int) -> None:
-    found = 0
+    count = 0
     for pixels in sample(data_dir / "faces" / "celebamask_256", 12):
         upright = finder.find(pixels)[0].landmarks
         turned = finder.find(np.ascontiguousarray(np.rot90(pixels, quarter_turns)))
         if not turned:
             continue
-        found += 1
+        count += 1
         expected = upright.copy()
         for _ in range(quarter_turns):
             expected = np.stack([expected[:, 1], 256 - expected[:, 0]], axis=1)
         assert np.abs(turned[0].landmarks - expected).mean() < 0.12 * turned[0].box[2]
-    assert found >= 8
+    assert count >= 8
 
 
 @pytest.mark.data

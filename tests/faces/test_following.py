@@ -43,10 +43,10 @@ def follow(frames: list[np.ndarray], step: float = 0.2) -> tuple[list[list[tuple
 
 def test_a_moving_face_is_where_a_search_finds_it(face: np.ndarray) -> None:
     frames = [frame(120, (face, 40 + 30 * i, 20 + 8 * i)) for i in range(12)]
-    found, searches = follow(frames)
+    followed, searches = follow(frames)
     assert searches == 4  # every 0.6 s
     finder = FaceFinder()
-    for pixels, numbered in zip(frames, found, strict=True):
+    for pixels, numbered in zip(frames, followed, strict=True):
         ((number, seen),) = numbered
         (expected,) = finder.find(pixels)
         assert number == 0
@@ -61,22 +61,22 @@ def test_every_frame_is_searched_when_they_are_far_apart(face: np.ndarray) -> No
 def test_a_newcomer_is_seen_at_the_next_search(face: np.ndarray) -> None:
     small = cv2.resize(face, (200, 200), interpolation=cv2.INTER_AREA)
     alone, both = frame(120, (face, 40, 20)), frame(120, (face, 40, 20), (small, 600, 100))
-    found, _ = follow([alone, both, both, both, both])
-    assert [len(numbered) for numbered in found] == [1, 1, 1, 2, 2]
+    followed, _ = follow([alone, both, both, both, both])
+    assert [len(numbered) for numbered in followed] == [1, 1, 1, 2, 2]
 
 
 def test_a_face_that_is_gone_or_has_jumped_is_searched_for(face: np.ndarray) -> None:
     here, there, nobody = frame(120, (face, 40, 20)), frame(120, (face, 640, 200)), frame(120)
-    found, searches = follow([here, there, nobody, nobody, here])
-    assert [len(numbered) for numbered in found] == [1, 1, 0, 0, 1]
+    followed, searches = follow([here, there, nobody, nobody, here])
+    assert [len(numbered) for numbered in followed] == [1, 1, 0, 0, 1]
     assert searches == 5
 
 
 def test_a_cut_is_searched(face: np.ndarray) -> None:
     """The same face in the same place must not hide a second one that the new scene shows."""
     small = cv2.resize(face, (200, 200), interpolation=cv2.INTER_AREA)
-    found, searches = follow([frame(20, (face, 40, 20)), frame(230, (face, 40, 20), (small, 600, 100))])
-    assert [len(numbered) for numbered in found] == [1, 2] and searches == 2
+    followed, searches = follow([frame(20, (face, 40, 20)), frame(230, (face, 40, 20), (small, 600, 100))])
+    assert [len(numbered) for numbered in followed] == [1, 2] and searches == 2
 
 
 def test_looking_again_for_many_faces_or_in_a_smaller_picture_is_left_to_a_search(face: np.ndarray) -> None:

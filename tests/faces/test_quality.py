@@ -18,11 +18,11 @@ pytestmark = pytest.mark.data
 @pytest.fixture(scope="module")
 def portraits(data_dir: Path) -> list[tuple[np.ndarray, FoundFace]]:
     files = sorted((data_dir / "forensics" / "ffhq_stylegan_256").rglob("*.jpg"))
-    finder, found = FaceFinder(), []
+    finder, faces = FaceFinder(), []
     for path in random.Random(2).sample(files, 12):
         pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        found.append((pixels, finder.find(pixels)[0]))
-    return found
+        faces.append((pixels, finder.find(pixels)[0]))
+    return faces
 
 
 def jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:

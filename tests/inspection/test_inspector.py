@@ -436,15 +436,15 @@ def reading(tiny_pack: Path, tiny_reader: Path) -> Inspector:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The packs whose networks are run, as they come."""
-    told: list[str] = []
+    packs: list[str] = []
     run = Pack.run
 
     def noted(pack: Pack, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        told.append(pack.card.name)
+        packs.append(pack.card.name)
         return run(pack, pixels)
 
     monkeypatch.setattr(Pack, "run", noted)
-    return told
+    return packs
 
 
 def save(pixels: np.ndarray, path: Path) -> Path:
@@ -486,19 +486,20 @@ def test_a_forged_face_is_read_for_edits_and_shown_on_the_way_back(
 ) -> None:
     picture = warm(pixels, EDITED)
     path = save(picture, tmp_path / "warm.png")
-    found = reading.examine(path, pictures=True)
-    report = found.report
+    inspection = reading.examine(path, pictures=True)
+    report = inspection.report
     (face,) = report.faces
-    told = read_of(face)
-    assert face.verdict is Verdict.FORGED and told.outcome == "edits" and told.pack == "tiny-reader"
-    assert told.best is not None and told.best.edits == [step.edit for step in told.steps] == ["nose", "eye"]
+    sequence = read_of(face)
+    assert face.verdict is Verdict.FORGED and sequence.outcome == "edits" and sequence.pack == "tiny-reader"
+    assert sequence.best is not None
+    assert sequence.best.edits == [step.edit for step in sequence.steps] == ["nose", "eye"]
     crop, region = context_crop(picture, face.box, 2.0, 64)
-    assert told.edited == pytest.approx(edited_share(crop), abs=1e-4)
-    assert all(step.area.region == region and np.shape(step.area.values) == (16, 16) for step in told.steps)
+    assert sequence.edited == pytest.approx(edited_share(crop), abs=1e-4)
+    assert all(step.area.region == region and np.shape(step.area.values) == (16, 16) for step in sequence.steps)
     assert face.map is not None and region[2] > face.map.region[2]  # it sees more of the picture than the pack
 
-    (strip,) = found.strips
-    assert len(strip) == len(told.steps) + 1 == 3
+    (strip,) = inspection.strips
+    assert len(strip) == len(sequence.steps) + 1 == 3
     first, between, last = (decoded(jpeg).astype(int) for jpeg in strip)
     assert np.abs(first - crop).mean() < 5 and np.abs(last - (255 - crop.astype(int))).mean() < 5
     # The nose's rows are the crop's still, the eye's are the recovered face's already.
@@ -522,57 +523,59 @@ def test_a_face_of_which_nothing_is_concluded_is_read_too(
     reading: Inspector, pixels: np.ndarray, tmp_path: Path, amount: int, verdict: Verdict, outcome: str
 ) -> None:
     picture = warm(pixels, amount)
-    found = reading.examine(save(picture, tmp_path / "picture.png"), pictures=True)
-    (face,) = found.report.faces
-    told = read_of(face)
-    assert face.verdict is verdict and told.outcome == outcome
+    inspection = reading.examine(save(picture, tmp_path / "picture.png"), pictures=True)
+    (face,) = inspection.report.faces
+    sequence = read_of(face)
+    assert face.verdict is verdict and sequence.outcome == outcome
     crop, _ = context_crop(picture, face.box, 2.0, 64)
-    assert told.edited == pytest.approx(edited_share(crop), abs=1e-4)
-    assert told.reason == ("The reader is undecided whether any part was edited." if outcome == "cannot_tell" else None)
-    assert found.strips == ((),) and len(told.alternatives) == 4
-    assert "edits" in found.report.timings
-    assert_fits_the_schema(found.report)
+    assert sequence.edited == pytest.approx(edited_share(crop), abs=1e-4)
+    assert sequence.reason == (
+        "The reader is undecided whether any part was edited." if outcome == "cannot_tell" else None
+    )
+    assert inspection.strips == ((),) and len(sequence.alternatives) == 4
+    assert "edits" in inspection.report.timings
+    assert_fits_the_schema(inspection.report)
 
 
 def test_a_face_judged_authentic_is_not_read(
     reading: Inspector, pixels: np.ndarray, tmp_path: Path, runs: list[str]
 ) -> None:
-    found = reading.examine(save(warm(pixels, AUTHENTIC), tmp_path / "cold.png"), pictures=True)
-    (face,) = found.report.faces
-    assert face.verdict is Verdict.AUTHENTIC and face.sequence is None and found.strips == ((),)
+    inspection = reading.examine(save(warm(pixels, AUTHENTIC), tmp_path / "cold.png"), pictures=True)
+    (face,) = inspection.report.faces
+    assert face.verdict is Verdict.AUTHENTIC and face.sequence is None and inspection.strips == ((),)
     assert "tiny" in runs and "tiny-reader" not in runs
-    assert "edits" not in found.report.timings
-    assert [pack.name for pack in found.report.packs] == ["yunet", "tiny", "tiny-reader"]
+    assert "edits" not in inspection.report.timings
+    assert [pack.name for pack in inspection.report.packs] == ["yunet", "tiny", "tiny-reader"]
 
 
 @pytest.mark.parametrize("limits", [{"min_face_px": 200.0}, {"min_quality": 99.9}])
 def test_a_face_that_is_refused_is_not_read(
     make_pack: MakePack, tiny_reader: Path, portrait: Path, runs: list[str], limits: dict[str, float]
 ) -> None:
-    found = Inspector(make_pack(**limits), edit_pack=tiny_reader).examine(portrait, pictures=True)
-    (face,) = found.report.faces
-    assert face.verdict is Verdict.REFUSED and face.sequence is None and found.strips == ((),)
-    assert "tiny-reader" not in runs and "edits" not in found.report.timings
+    inspection = Inspector(make_pack(**limits), edit_pack=tiny_reader).examine(portrait, pictures=True)
+    (face,) = inspection.report.faces
+    assert face.verdict is Verdict.REFUSED and face.sequence is None and inspection.strips == ((),)
+    assert "tiny-reader" not in runs and "edits" not in inspection.report.timings
 
 
 def test_without_a_reader_nothing_is_read(tiny_pack: Path, pixels: np.ndarray, tmp_path: Path, runs: list[str]) -> None:
     alone = Inspector(tiny_pack, edit_pack=None)
-    found = alone.examine(save(warm(pixels, EDITED), tmp_path / "warm.png"), pictures=True)
-    (face,) = found.report.faces
-    assert face.verdict is Verdict.FORGED and face.sequence is None and found.strips == ((),)
+    inspection = alone.examine(save(warm(pixels, EDITED), tmp_path / "warm.png"), pictures=True)
+    (face,) = inspection.report.faces
+    assert face.verdict is Verdict.FORGED and face.sequence is None and inspection.strips == ((),)
     assert set(runs) <= {"yunet", "tiny"}
-    assert [pack.name for pack in found.report.packs] == ["yunet", "tiny"]
-    assert set(found.report.timings) == {"read", "find", "quality", "score", "total"}
-    assert found.report.tool.options["edit_pack"] is None
+    assert [pack.name for pack in inspection.report.packs] == ["yunet", "tiny"]
+    assert set(inspection.report.timings) == {"read", "find", "quality", "score", "total"}
+    assert inspection.report.tool.options["edit_pack"] is None
 
 
 def test_strips_are_made_with_the_pictures_alone(reading: Inspector, portrait: Path) -> None:
-    found = reading.examine(portrait)
-    assert found.pictures == () and found.strips == ()
+    inspection = reading.examine(portrait)
+    assert inspection.pictures == () and inspection.strips == ()
     shown = reading.examine(portrait, pictures=True)
     assert len(shown.pictures) == 1 and [len(strip) for strip in shown.strips] == [3]
     blank = {"timings": {}}
-    assert found.report.model_copy(update=blank) == shown.report.model_copy(update=blank)
+    assert inspection.report.model_copy(update=blank) == shown.report.model_copy(update=blank)
 
 
 def test_each_face_of_a_group_is_read_by_itself(
@@ -580,21 +583,21 @@ def test_each_face_of_a_group_is_read_by_itself(
 ) -> None:
     amounts = (EDITED, AUTHENTIC, WHOLE, 20)
     group = np.hstack([warm(pixels, amount) for amount in amounts])
-    found = reading.examine(save(group, tmp_path / "group.png"), pictures=True)
-    order = sorted(range(4), key=lambda index: found.report.faces[index].box[0])
-    faces, strips = [found.report.faces[index] for index in order], [found.strips[index] for index in order]
+    inspection = reading.examine(save(group, tmp_path / "group.png"), pictures=True)
+    order = sorted(range(4), key=lambda index: inspection.report.faces[index].box[0])
+    faces, strips = [inspection.report.faces[index] for index in order], [inspection.strips[index] for index in order]
     assert [face.sequence and face.sequence.outcome for face in faces] == ["edits", None, "no_local_edit", "edits"]
     assert [len(strip) for strip in strips] == [3, 0, 0, 3]
     assert runs.count("tiny-reader") == 3
     for number in (0, 2, 3):
-        told = read_of(faces[number])
+        sequence = read_of(faces[number])
         crop, region = context_crop(group, faces[number].box, 2.0, 64)
-        assert told.edited == pytest.approx(edited_share(crop), abs=1e-4)
-        assert all(step.area.region == region for step in told.steps)
+        assert sequence.edited == pytest.approx(edited_share(crop), abs=1e-4)
+        assert all(step.area.region == region for step in sequence.steps)
         if strips[number]:
             assert np.abs(decoded(strips[number][0]).astype(int) - crop).mean() < 5
     assert read_of(faces[0]).edited != read_of(faces[3]).edited
-    assert_fits_the_schema(found.report)
+    assert_fits_the_schema(inspection.report)
 
 
 @pytest.mark.parametrize(
@@ -618,9 +621,9 @@ def test_a_reader_keeps_to_its_own_limits_and_the_verdict_stays(
 ) -> None:
     strict = Inspector(tiny_pack, edit_pack=make_reader(**limits))
     report = strict.inspect(portrait)
-    told = read_of(report.faces[0])
-    assert told.outcome == "cannot_tell" and told.edited is None and told.reason is not None
-    assert re.fullmatch(reason, told.reason)
+    sequence = read_of(report.faces[0])
+    assert sequence.outcome == "cannot_tell" and sequence.edited is None and sequence.reason is not None
+    assert re.fullmatch(reason, sequence.reason)
     assert "tiny-reader" not in runs
     assert without_edits(report) == without_edits(inspector.inspect(portrait))
     assert_fits_the_schema(report)
@@ -638,34 +641,34 @@ def test_a_track_is_read_in_its_telling_frame(
 ) -> None:
     """It grows warmer: in the first frames the reader would be undecided, in the last, the most suspect, it is not."""
     path = make_video(lambda moment: warm(pixels, 20 * moment - 15), seconds=2.0)
-    found = reading.examine(path, pictures=True)
-    (face,) = found.report.faces
+    inspection = reading.examine(path, pictures=True)
+    (face,) = inspection.report.faces
     assert face.verdict is Verdict.FORGED and face.track is not None and len(face.track) == 10
     assert face.time == max(face.track, key=lambda point: point.score or 0.0).time
-    told = read_of(face)
-    assert told.outcome == "edits" and runs.count("tiny-reader") == 1
+    sequence = read_of(face)
+    assert sequence.outcome == "edits" and runs.count("tiny-reader") == 1
     frame = warm(pixels, 20 * face.time - 15)
     crop, region = context_crop(frame, face.box, 2.0, 64)
-    assert all(step.area.region == region for step in told.steps)
+    assert all(step.area.region == region for step in sequence.steps)
     assert edited_share(context_crop(warm(pixels, -15), face.box, 2.0, 64)[0]) < 0.9
-    assert told.edited == pytest.approx(edited_share(crop), abs=0.02)
-    (strip,) = found.strips
+    assert sequence.edited == pytest.approx(edited_share(crop), abs=0.02)
+    (strip,) = inspection.strips
     assert len(strip) == 3 and np.abs(decoded(strip[0]).astype(int) - crop).mean() < 6
-    assert "edits" in found.report.timings
-    assert without_edits(found.report) == without_edits(inspector.inspect(path))
-    assert_fits_the_schema(found.report)
+    assert "edits" in inspection.report.timings
+    assert without_edits(inspection.report) == without_edits(inspector.inspect(path))
+    assert_fits_the_schema(inspection.report)
 
 
 def test_of_two_people_in_a_video_the_one_judged_authentic_is_not_read(
     reading: Inspector, pixels: np.ndarray, make_video: Callable[..., Path], runs: list[str]
 ) -> None:
     still = np.hstack([warm(pixels, AUTHENTIC), warm(pixels, EDITED)])
-    found = reading.examine(make_video(lambda _: still, seconds=1.0), pictures=True)
-    order = sorted(range(2), key=lambda index: found.report.faces[index].box[0])
-    left, right = (found.report.faces[index] for index in order)
+    inspection = reading.examine(make_video(lambda _: still, seconds=1.0), pictures=True)
+    order = sorted(range(2), key=lambda index: inspection.report.faces[index].box[0])
+    left, right = (inspection.report.faces[index] for index in order)
     assert left.verdict is Verdict.AUTHENTIC and left.sequence is None
     assert right.verdict is Verdict.FORGED and read_of(right).outcome == "edits"
-    assert [len(found.strips[index]) for index in order] == [0, 3]
+    assert [len(inspection.strips[index]) for index in order] == [0, 3]
     assert runs.count("tiny-reader") == 1
 
 

@@ -22,8 +22,8 @@ def leader(tiny_pack: Path) -> PackScorer:
 
 def face_at(time: float, logit: float | None, quality: float) -> ScoredFace:
     """A face at a time that the leading pack scores with a logit, or refuses; a second pack judges from 80 on."""
-    found = FoundFace((10.0, 20.0, 60.0, 70.0), np.zeros((5, 2), np.float32), 0.9)
-    measured = MeasuredFace(time, found, Quality(unified=quality, components={}))
+    face = FoundFace((10.0, 20.0, 60.0, 70.0), np.zeros((5, 2), np.float32), 0.9)
+    measured = MeasuredFace(time, face, Quality(unified=quality, components={}))
     crop = FaceCrop(np.full((64, 64, 3), round(100 * time) % 256, np.uint8), (0.0, 0.0, 90.0, 90.0))
     if logit is None:
         refusal = Refusal(code="too_small", message="Too small.")

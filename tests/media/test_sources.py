@@ -16,8 +16,8 @@ from unmask.media.kinds import FileType, sniff
 from unmask.media.sources import RefusedSource, Source, walk
 
 
-def names(found: Iterator[Source | RefusedSource], top: Path) -> list[str]:
-    return [os.path.relpath(source.path, top) for source in found]
+def names(sources: Iterator[Source | RefusedSource], top: Path) -> list[str]:
+    return [os.path.relpath(source.path, top) for source in sources]
 
 
 def outcome(source: Source | RefusedSource) -> str:
@@ -50,29 +50,29 @@ def test_folder_in_order_and_only_media(tmp_path: Path) -> None:
     (tmp_path / "no extension").write_bytes(picture)
     (tmp_path / "notes.txt").write_text("Get free pictures at the BMW shop.")
     (tmp_path / "drawing.psd").write_bytes(b"8BPS\0\1")
-    found = list(walk([tmp_path]))
-    assert names(iter(found), tmp_path) == ["a.png", "b/y.mp4", "b/z.webp", "c.JPG", "drawing.psd", "no extension"]
-    assert [outcome(source) for source in found] == ["image"] * 4 + ["unsupported", "image"]
+    sources = list(walk([tmp_path]))
+    assert names(iter(sources), tmp_path) == ["a.png", "b/y.mp4", "b/z.webp", "c.JPG", "drawing.psd", "no extension"]
+    assert [outcome(source) for source in sources] == ["image"] * 4 + ["unsupported", "image"]
 
 
 def test_a_named_file_is_always_yielded_in_the_order_given(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("words")
-    found = list(walk([str(tmp_path / "missing.jpg"), text]))
-    assert names(iter(found), tmp_path) == ["missing.jpg", "notes.txt"]
-    assert [outcome(source) for source in found] == ["not_found", "unsupported"]
+    sources = list(walk([str(tmp_path / "missing.jpg"), text]))
+    assert names(iter(sources), tmp_path) == ["missing.jpg", "notes.txt"]
+    assert [outcome(source) for source in sources] == ["not_found", "unsupported"]
 
 
 def test_folders_are_read_when_their_turn_comes(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "later/c.png", "later/d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(samples.pictures()["png"])
-    found = walk([tmp_path])
-    assert outcome(next(found)) == "image"
+    sources = walk([tmp_path])
+    assert outcome(next(sources)) == "image"
     (tmp_path / "b.png").unlink()  # between listing and reading
     (tmp_path / "later" / "c.png").unlink()  # before its folder is listed
     (tmp_path / "later" / "e.png").write_bytes(b"")
-    rest = list(found)
+    rest = list(sources)
     assert names(iter(rest), tmp_path) == ["b.png", "later/d.png", "later/e.png"]
     assert [outcome(source) for source in rest] == ["not_found", "image", "empty"]
 
@@ -81,10 +81,10 @@ def test_a_folder_that_goes_away_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "gone").mkdir()
     (tmp_path / "z.png").write_bytes(b"")
-    found = walk([tmp_path])
-    next(found)
+    sources = walk([tmp_path])
+    next(sources)
     (tmp_path / "gone").rmdir()
-    assert [outcome(source) for source in found] == ["not_found", "empty"]
+    assert [outcome(source) for source in sources] == ["not_found", "empty"]
 
 
 def test_link_loops_end_and_broken_links_are_told(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_link_loops_end_and_broken_links_are_told(tmp_path: Path) -> None:
     (tmp_path / "self.png").symlink_to("self.png")
     (tmp_path / "self").symlink_to("self")
     (tmp_path / "link.png").symlink_to("inner/a.png")
-    found = list(walk([tmp_path]))
-    assert names(iter(found), tmp_path) == ["again/a.png", "broken.png", "link.png", "self.png"]
-    assert [outcome(source) for source in found] == ["image", "not_found", "image", "not_found"]
+    sources = list(walk([tmp_path]))
+    assert names(iter(sources), tmp_path) == ["again/a.png", "broken.png", "link.png", "self.png"]
+    assert [outcome(source) for source in sources] == ["image", "not_found", "image", "not_found"]
 
 
 def test_links_to_the_same_folders_do_not_multiply(tmp_path: Path) -> None:
@@ -143,9 +143,9 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 def test_pipes_and_devices_do_not_hold_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     os.mkfifo(tmp_path / "pipe")
-    found = list(walk([tmp_path, "/dev/zero", tmp_path / "pipe"]))
-    assert [Path(source.path).name for source in found] == ["pipe.jpg", "zero", "pipe"]
-    assert [outcome(source) for source in found] == ["unreadable"] * 3
+    sources = list(walk([tmp_path, "/dev/zero", tmp_path / "pipe"]))
+    assert [Path(source.path).name for source in sources] == ["pipe.jpg", "zero", "pipe"]
+    assert [outcome(source) for source in sources] == ["unreadable"] * 3
 
 
 def test_no_permission() -> None:
@@ -159,9 +159,9 @@ def test_no_permission() -> None:
         for closed in (top / "a.png", top / "folder"):
             closed.chmod(0)
         with unprivileged():
-            found = [(source.path, type(source), outcome(source)) for source in walk([top])]
+            sources = [(source.path, type(source), outcome(source)) for source in walk([top])]
         (top / "folder").chmod(0o700)
-        assert found == [
+        assert sources == [
             (f"{top}/a.png", Source, "unreadable"),
             (f"{top}/folder", RefusedSource, "unreadable"),
             (f"{top}/z.png", Source, "image"),
