@@ -45,7 +45,7 @@ def inspect(
         str | None,
         typer.Option(
             metavar="NAME|FOLDER|none",
-            help="Edit predictor for faces that are not judged authentic; mmnet if left out.",
+            help="Edit-sequence model for faces that are not judged authentic; mmnet if left out.",
         ),
     ] = None,
     fps: Annotated[float, typer.Option(min=0.01, max=1000.0, help="Sampled frames per second of video.")] = 5.0,

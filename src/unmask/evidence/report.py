@@ -154,7 +154,7 @@ class Opinion(_Part):
 class EditStep(_Part):
     """One edit of a face: which, the posterior that it was made at this step, and that it was made at all; where.
 
-    `area` covers the edit predictor's own crop, which is wider than the forgery map's.
+    `area` covers the edit-sequence model's own crop, which is wider than the forgery map's.
     """
 
     edit: str
@@ -176,7 +176,7 @@ class SequenceFinding(_Part):
     `outcome` is "edits", "no_local_edit" (none was found; the face may be forged as a whole) or "cannot_tell", with a
     `reason`. `edited` is the posterior probability of any edit; `best` the likeliest sequence of edits, with its
     `steps` in order, and `alternatives` the next ones, the untouched face (no edits) among them. All posteriors are
-    those of the edit predictor named `pack`, for which every length is as likely as any other beforehand.
+    those of the edit-sequence model named `pack`, for which every length is as likely as any other beforehand.
     """
 
     pack: Quoting
@@ -205,10 +205,9 @@ class FaceFinding(_Part):
     """One face of a picture, or one person's track of a video.
 
     `box` is (x, y, width, height); `landmarks` are right eye, left eye, nose tip, right and left mouth corner, the
-    subject's right. For a track, box, landmarks, quality and map are those of the frame at `time`, which
-    represents it.
-    `support` is the verbal expression of `log10_lr` on the ENFSI scale. `sequence` is what an edit predictor says;
-    null for faces judged authentic or refused, and without a predictor.
+    subject's right. For a track, box, landmarks, quality and map are those of the frame at `time`, which represents
+    it. `support` is the verbal expression of `log10_lr` on the ENFSI scale. `sequence` is what an edit-sequence model
+    says; null for faces judged authentic or refused, and without a model.
     `opinions`, the leading pack's first, are null if one pack ran or the face was refused. They are never combined.
     """
 
