@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -404,6 +405,34 @@ def test_a_full_disk_behind_standard_output_is_one_line(
         )
     assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"File too large" in done.stderr
     assert (tmp_path / "out").stat().st_size == 100
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_progress_counts_to_the_end(
+    resume: bool, tiny_pack: Path, portrait: Path, tmp_path: Path, say: Callable[..., Any], monkeypatch: Any
+) -> None:
+    """Also where a folder does not say how many files it holds, or some of them are done."""
+    updates: list[tuple[str, int, int | None]] = []
+
+    class Recorder:
+        def update(self, stage: str, done: int, total: int | None = None, detail: str = "") -> None:
+            updates.append((stage, done, total))
+
+        def note(self, text: str) -> None: ...
+
+    monkeypatch.setattr("unmask.cli.inspect._consoles", lambda *_, **__: (None, object()))
+    monkeypatch.setattr("unmask.cli.inspect.progress_bars", lambda *_, **__: nullcontext(Recorder()))
+    folder, out = tmp_path / "folder", tmp_path / "out.jsonl"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (folder / name).write_bytes(portrait.read_bytes())
+    if resume:
+        say(["inspect", str(folder / "a.jpg"), "--pack", str(tiny_pack), "--json", str(out), "--quiet"])
+        updates.clear()
+    options = ["--pack", str(tiny_pack), "--json", str(out), "--quiet", *(["--resume"] if resume else [])]
+    assert say(["inspect", str(folder), *options])[0] == 0
+    count = 2 if resume else 3
+    assert updates == [("files", done, None) for done in range(count + 1)] + [("files", count, count)]
 
 
 def test_an_empty_folder_says_so(tiny_pack: Path, tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def inspect(
                     finished += 1
                     refused += done.report.verdict is Verdict.REFUSED
                     progress.update("files", finished, total)
+            progress.update("files", finished, finished)  # only now is it known how many there are to do
         except KeyboardInterrupt:
             results.close()
             print(f"unmask: interrupted; files finished: {finished}", file=sys.stderr)
@@ -204,6 +205,7 @@ def _examine(
     elif first:
         batch = Batch(inspector, jobs, pictures)
         with closing(batch.run(chain(first, remaining))) as results:
+            del first  # what was taken in holds its picture
             yield from results
 
 
