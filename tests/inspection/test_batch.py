@@ -17,8 +17,8 @@ import pytest
 from unmask.errors import RefusalCode, Refused
 from unmask.evidence.report import Verdict
 from unmask.inspection import Inspector, inspector
-from unmask.inspection.batch import Batch, examine_safely
-from unmask.inspection.inspector import TakenIn, take_in_source
+from unmask.inspection.batch import Batch
+from unmask.inspection.inspector import TakenIn, examine_safely, take_in_source
 from unmask.media import intake
 from unmask.media.intake import MediaFile
 from unmask.media.sources import RefusedSource, Source, walk

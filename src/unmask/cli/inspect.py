@@ -191,7 +191,7 @@ def _examine(
     progress: Progress,
 ) -> "Generator[Inspection, None, None]":
     """One file is inspected right here; many go to worker processes, so that a crash costs no more than its file."""
-    from unmask.inspection.batch import Batch, examine_safely
+    from unmask.inspection.inspector import examine_safely
     from unmask.media.sources import RefusedSource
 
     remaining = iter(sources)
@@ -203,6 +203,8 @@ def _examine(
 
         yield examine_safely(inspector, first[0], pictures=pictures, progress=report)
     elif first:
+        from unmask.inspection.batch import Batch  # loads multiprocessing
+
         batch = Batch(inspector, jobs, pictures)
         with closing(batch.run(chain(first, remaining))) as results:
             del first  # what was taken in holds its picture

@@ -8,20 +8,17 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any
 
 import cv2
 
 from unmask.errors import RefusalCode, Refused, UnmaskError
-from unmask.inspection.inspector import Inspection, Inspector, TakenIn, take_in_source
+from unmask.inspection.inspector import Inspection, Inspector, TakenIn, examine_safely, take_in_source
 from unmask.inspection.options import InspectorOptions
 from unmask.media.intake import MediaFile
 from unmask.media.sources import RefusedSource, Source
@@ -159,32 +156,6 @@ class Batch:
                 worker.process.join()
             worker.pipe.close()
         self._workers.clear()
-
-
-def examine_safely(
-    inspector: Inspector, item: Source | TakenIn, *, on_media: Callable[[MediaFile], None] | None = None, **how: Any
-) -> Inspection:
-    """`Inspector.examine`, but a defect in our own code refuses this one file and lets the batch go on.
-
-    Args:
-        inspector: who inspects.
-        item: the file; one that was taken in is not read and hashed again.
-        on_media: called when the file is taken in, before anything of it is decoded.
-        how: as for `Inspector.examine`.
-    """
-    source, media = (item.source, item.media) if isinstance(item, TakenIn) else (item, None)
-    try:
-        taken = item if isinstance(item, TakenIn) else take_in_source(item)
-        media = taken.media
-        if on_media is not None and isinstance(media, MediaFile):
-            on_media(media)
-        return inspector.examine_taken_in(taken, **how)
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}, line {place.lineno}"
-        message = f"A defect in unmask: {type(error).__name__}: {error} ({where}). Please report it."
-        known = media if isinstance(media, MediaFile) else None
-        return Inspection(inspector.refuse(source, Refused(RefusalCode.UNREADABLE, message), known))
 
 
 def _crash(exit_code: int | None) -> Refused:

@@ -1,5 +1,6 @@
 """Loads the packs once and takes one file after the other from its bytes to its report."""
 
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ import numpy as np
 
 from unmask._version import __version__
 from unmask.edits.reading import EditPredictor
-from unmask.errors import Refused
+from unmask.errors import RefusalCode, Refused
 from unmask.evidence.likelihood import PROPOSITIONS, conclude, is_brief
 from unmask.evidence.report import FaceFinding, Media, PackUse, Refusal, Report, SequenceFinding, Tool, Verdict
 from unmask.faces.finding import FaceFinder, FoundFace
@@ -378,6 +379,32 @@ def _left_out(findings: Sequence[FaceFinding], frames_sampled: int | None) -> li
     if 0 < brief < len(findings) - refusals:
         sentences.append(f"{brief} of {len(findings)} faces were seen too briefly to speak for the video")
     return sentences
+
+
+def examine_safely(
+    inspector: Inspector, item: Source | TakenIn, *, on_media: Callable[[MediaFile], None] | None = None, **how: Any
+) -> Inspection:
+    """`Inspector.examine`, but a defect in our own code refuses this one file and lets the batch go on.
+
+    Args:
+        inspector: who inspects.
+        item: the file; one that was taken in is not read and hashed again.
+        on_media: called when the file is taken in, before anything of it is decoded.
+        how: as for `Inspector.examine`.
+    """
+    source, media = (item.source, item.media) if isinstance(item, TakenIn) else (item, None)
+    try:
+        taken = item if isinstance(item, TakenIn) else take_in_source(item)
+        media = taken.media
+        if on_media is not None and isinstance(media, MediaFile):
+            on_media(media)
+        return inspector.examine_taken_in(taken, **how)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        message = f"A defect in unmask: {type(error).__name__}: {error} ({where}). Please report it."
+        known = media if isinstance(media, MediaFile) else None
+        return Inspection(inspector.refuse(source, Refused(RefusalCode.UNREADABLE, message), known))
 
 
 @cache
