@@ -22,12 +22,12 @@ import psutil
 import pyarrow.parquet as pq
 from common import finish, parser, spread
 
-from unmask.tracing.belief import Answer, Belief, begin
-from unmask.tracing.dictionary import Dictionary
-from unmask.tracing.memory import MemoryRegister, read_register
-from unmask.tracing.queried import over_parquet
-from unmask.tracing.questions import ranked
-from unmask.tracing.synthetic import Recipe, dictionary_of, names_of, write_register
+from unmask.tracing.attributes.dictionary import Dictionary
+from unmask.tracing.inference.belief import Answer, Belief, begin
+from unmask.tracing.inference.questions import ranked
+from unmask.tracing.registers.memory import MemoryRegister, read_register
+from unmask.tracing.registers.sql import over_parquet
+from unmask.tracing.simulation.synthetic import Recipe, dictionary_of, names_of, write_register
 
 PEOPLE = 5
 SPLINK_MOST = 5_000_000  # records; with ten million it was killed for memory on a machine with 24 GB

@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from unmask.tracing.dictionary import Dictionary
-from unmask.tracing.memory import MemoryRegister, coded
+from unmask.tracing.attributes.dictionary import Dictionary
+from unmask.tracing.registers.memory import MemoryRegister, coded
 
 
 def dictionary_of(attributes: Mapping[str, Mapping[str, Any]], absent: float = 0.0, **more: Any) -> Dictionary:

@@ -20,6 +20,8 @@ HOUSE = (
     "provenance",
     *("errors", "_version", ""),
 )
+# Within tracing too imports point down.
+TRACING = ("case", "report", "simulation", "tools", "inference", "registers", "attributes")
 # Rooms that need torch, or that other extras serve: the runtime goes without.
 LAB = ("tracing", "retrieval", "redteam", "federation", "prompting", "lab", "forging", "datasets")
 HEAVY = ("torch", "torchvision", "timm", "lightning_fabric", "sklearn", "scipy", "lir", "onnx", "onnxscript", "pandas")
@@ -35,6 +37,11 @@ def module_name(path: Path) -> str:
 def room_of(module: str) -> str:
     """ "unmask.media.images" -> "media"; the package itself -> ""."""
     return [*module.split("."), ""][1]
+
+
+def part_of(module: str) -> str:
+    """ "unmask.tracing.registers.memory" -> "registers"; the room's own module -> ""."""
+    return [*module.split("."), "", ""][2]
 
 
 NAMES = {module_name(path) for path in MODULES}
@@ -110,6 +117,22 @@ def test_private_names_stay_in_their_room(path: Path) -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in foreign:
             private = node.attr.startswith("_") and not node.attr.startswith("__")
             assert not private, f"{path}:{node.lineno} reaches into {foreign[node.value.id]}: {node.attr}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room_of(module_name(path)) == "tracing"], ids=module_name)
+def test_within_tracing_imports_point_down(path: Path) -> None:
+    part = part_of(module_name(path))
+    for module, name, _ in own_imports(path):
+        if room_of(module) != "tracing":
+            continue
+        target = part_of(module)
+        assert TRACING.index(target) >= TRACING.index(part), f"{path}: {module} is above {part}"
+        if target != part:
+            assert name is None or not name.startswith("_"), f"{path} reaches into {module}: {name}"
+
+
+def test_every_part_of_tracing_is_known() -> None:
+    assert {part_of(name) for name in NAMES if room_of(name) == "tracing"} == {*TRACING, ""}
 
 
 def test_every_room_is_known() -> None:

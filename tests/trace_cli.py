@@ -6,8 +6,8 @@ from typer.testing import CliRunner, Result
 
 from unmask import cli
 from unmask.errors import UnmaskError
-from unmask.tracing.dictionary import dictionary_text
-from unmask.tracing.synthetic import Recipe, dictionary_of, write_register
+from unmask.tracing.attributes.dictionary import dictionary_text
+from unmask.tracing.simulation.synthetic import Recipe, dictionary_of, write_register
 
 
 def run(*words: object, input: str | None = None) -> Result:

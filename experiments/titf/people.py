@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from unmask.tracing.case import Event, Opened, case_file, now
-from unmask.tracing.dictionary import dictionary_digest, read_dictionary
-from unmask.tracing.investigation import Investigation, shown
-from unmask.tracing.memory import read_register
-from unmask.tracing.page import write_page
+from unmask.tracing.attributes.dictionary import dictionary_digest, read_dictionary
+from unmask.tracing.case.case_file import Event, Opened, case_file, now
+from unmask.tracing.case.investigation import Investigation, shown
+from unmask.tracing.registers.memory import read_register
+from unmask.tracing.report.page import write_page
 
 RECORDS = 20_000
 MEANT = "P04711"

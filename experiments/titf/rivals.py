@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from sklearn.tree import DecisionTreeClassifier
 
-from unmask.tracing.channels import entropy
-from unmask.tracing.simulation import Bench, Trial, World, answers_of
+from unmask.tracing.attributes.channels import entropy
+from unmask.tracing.simulation.trials import Bench, Trial, World, answers_of
 
 Told = dict[str, str | None]
 

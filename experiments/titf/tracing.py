@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common import Record
 from titf.rivals import RIVALS
 
-from unmask.tracing.audit import audit, exact_core, greedy_core
-from unmask.tracing.conclusion import StopRule
-from unmask.tracing.memory import coded
-from unmask.tracing.simulation import Trial, World, bench_of, run, summary
-from unmask.tracing.synthetic import Recipe, dictionary_of, table_of
+from unmask.tracing.inference.conclusion import StopRule
+from unmask.tracing.registers.memory import coded
+from unmask.tracing.simulation.synthetic import Recipe, dictionary_of, table_of
+from unmask.tracing.simulation.trials import Trial, World, bench_of, run, summary
+from unmask.tracing.tools.audit import audit, exact_core, greedy_core
 
 CLUSTERS, INSIDE = 4, 8
 RIGHT, RULE = World(), StopRule()

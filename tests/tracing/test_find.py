@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from unmask import cli
 from unmask.cli import trace as commands
-from unmask.tracing.report import TraceReport
-from unmask.tracing.synthetic import Recipe, table_of
+from unmask.tracing.report.trace_report import TraceReport
+from unmask.tracing.simulation.synthetic import Recipe, table_of
 
 RECIPE = Recipe(records=300, seed=5, twins=0.0, missing=0.0)
 

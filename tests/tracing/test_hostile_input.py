@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from unmask import cli
 from unmask.cli import trace as commands
 from unmask.files import whole
-from unmask.tracing.report import TraceReport
+from unmask.tracing.report.trace_report import TraceReport
 
 DICTIONARY = """id = "id"
 [attributes.eyes]

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from trace_cli import run
 
 from unmask.errors import DataError
-from unmask.tracing.dictionary import Attribute, Dictionary, dictionary_text, read_dictionary
-from unmask.tracing.memory import MemoryRegister, coded
-from unmask.tracing.profiling import Profile, profile
-from unmask.tracing.queried import QueriedRegister, over_duckdb, over_parquet
-from unmask.tracing.tables import read_table, reading_notes
+from unmask.tracing.attributes.dictionary import Attribute, Dictionary, dictionary_text, read_dictionary
+from unmask.tracing.registers.memory import MemoryRegister, coded
+from unmask.tracing.registers.sql import QueriedRegister, over_duckdb, over_parquet
+from unmask.tracing.registers.tables import read_table, reading_notes
+from unmask.tracing.tools.profiling import Profile, profile
 
 PEOPLE = 60
 TOWNS = ("Zürich", "São Paulo", "New York", "Köln")

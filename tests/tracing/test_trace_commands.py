@@ -16,14 +16,14 @@ from trace_cli import refusal, run, write_people
 from typer.testing import Result
 
 from unmask.errors import UnmaskError
-from unmask.tracing import audit as auditing
-from unmask.tracing import profiling
-from unmask.tracing.dictionary import Attribute, Dictionary, dictionary_text, read_dictionary
-from unmask.tracing.memory import read_register
-from unmask.tracing.report import TraceReport
-from unmask.tracing.simulation import Summary
-from unmask.tracing.synthetic import Recipe, dictionary_of, table_of
-from unmask.tracing.tables import read_table
+from unmask.tracing.attributes.dictionary import Attribute, Dictionary, dictionary_text, read_dictionary
+from unmask.tracing.registers.memory import read_register
+from unmask.tracing.registers.tables import read_table
+from unmask.tracing.report.trace_report import TraceReport
+from unmask.tracing.simulation.synthetic import Recipe, dictionary_of, table_of
+from unmask.tracing.simulation.trials import Summary
+from unmask.tracing.tools import audit as auditing
+from unmask.tracing.tools import profiling
 
 RECIPE = Recipe(records=240, seed=5, missing=0.02, cardinalities=(2, 3, 5, 8, 12, 20))
 

@@ -15,7 +15,7 @@ from unmask.files import Output, check_outputs, whole
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from unmask.tracing.dictionary import Dictionary
+    from unmask.tracing.attributes.dictionary import Dictionary
 
 app = typer.Typer(no_args_is_help=True, help="Who is it? Traces a person in a lawful register by attributes.")
 
@@ -80,14 +80,14 @@ def find(
     """
     with extra("trace", "unmask trace"):
         from unmask.interruption import Interruption
-        from unmask.tracing.case import Opened, case_file, now
-        from unmask.tracing.conclusion import StopRule
-        from unmask.tracing.conversation import check_text, converse, recorder, refuse_unused, tell
-        from unmask.tracing.dictionary import dictionary_digest
-        from unmask.tracing.investigation import Investigation
-        from unmask.tracing.page import is_page
-        from unmask.tracing.report import is_report
-        from unmask.tracing.terminal import print_report
+        from unmask.tracing.attributes.dictionary import dictionary_digest
+        from unmask.tracing.case.case_file import Opened, case_file, now
+        from unmask.tracing.case.conversation import check_text, converse, recorder, refuse_unused, tell
+        from unmask.tracing.case.investigation import Investigation
+        from unmask.tracing.inference.conclusion import StopRule
+        from unmask.tracing.report.console import print_report
+        from unmask.tracing.report.page import is_page
+        from unmask.tracing.report.trace_report import is_report
 
         if (ask is None) == (policy == "fixed"):
             raise typer.BadParameter("--ask and --policy fixed go together")
@@ -132,7 +132,7 @@ def find(
         with console.status("looking for what it rests on") if console.is_terminal else nullcontext():
             report = inquiry.report(register, mark, command_line(), purpose)
         if html is not None:
-            from unmask.tracing.page import write_page
+            from unmask.tracing.report.page import write_page
 
             write_page(report, html)
         if json is not None:
@@ -140,7 +140,7 @@ def find(
         if json != "-":
             print_report(console, report)
             if report.status == "open":
-                from unmask.tracing.terminal import print_questions
+                from unmask.tracing.report.console import print_questions
 
                 print_questions(console, inquiry.questions())
         raise typer.Exit(1 if report.status in ("open", "undetermined") else 0)
@@ -162,10 +162,10 @@ def profile(
 ) -> None:
     """Guess what the columns are and how often answers err, or learn the latter; write a data dictionary to edit."""
     with extra("trace", "unmask trace"):
-        from unmask.tracing import profiling
-        from unmask.tracing.dictionary import dictionary_text, read_dictionary
-        from unmask.tracing.memory import coded
-        from unmask.tracing.tables import fingerprint, read_table
+        from unmask.tracing.attributes.dictionary import dictionary_text, read_dictionary
+        from unmask.tracing.registers.memory import coded
+        from unmask.tracing.registers.tables import fingerprint, read_table
+        from unmask.tracing.tools import profiling
 
         if dictionary is not None and observed is None:
             raise typer.BadParameter("--dictionary is what --observed learns into: give both")
@@ -209,7 +209,7 @@ def audit(
     with extra("trace", "unmask trace"):
         from dataclasses import asdict
 
-        from unmask.tracing import audit as auditing
+        from unmask.tracing.tools import audit as auditing
 
         _check_outputs((register, dictionary), _output("--json", json))
         console = _console(json == "-")
@@ -263,9 +263,9 @@ def simulate(
     with extra("trace", "unmask trace"):
         from dataclasses import asdict
 
-        from unmask.tracing import simulation
-        from unmask.tracing.conclusion import StopRule
-        from unmask.tracing.tables import read_table
+        from unmask.tracing.inference.conclusion import StopRule
+        from unmask.tracing.registers.tables import read_table
+        from unmask.tracing.simulation import trials as simulation
 
         policies: list[Any] = list(policy or ["info_gain", "static", "random"])
         unknown = [one for one in policies if one not in get_args(PolicyName)]
@@ -313,9 +313,9 @@ def deduplicate(
 ) -> None:
     """Find records of the same person, which would share the belief and never be told apart, and keep one of each."""
     with extra("trace", "unmask trace"):
-        from unmask.tracing import deduplication
-        from unmask.tracing.dictionary import dictionary_text
-        from unmask.tracing.tables import read_table
+        from unmask.tracing.attributes.dictionary import dictionary_text
+        from unmask.tracing.registers.tables import read_table
+        from unmask.tracing.tools import linkage as deduplication
 
         console = _console()
         place = merged or out.with_name(f"{out.stem}.merged.csv")
@@ -347,8 +347,8 @@ def generate(
 ) -> None:
     """Make a register of people who do not exist (tit1000), for trials: 20 attributes that depend on one another."""
     with extra("trace", "unmask trace"):
-        from unmask.tracing import synthetic
-        from unmask.tracing.dictionary import dictionary_text
+        from unmask.tracing.attributes.dictionary import dictionary_text
+        from unmask.tracing.simulation import synthetic
 
         recipe = synthetic.Recipe(records, seed, dependence, twins, missing)
         if out.suffix != ".parquet":
@@ -364,8 +364,8 @@ def _dictionary(
     register: str, dictionary: Path | None, absent: float | None, table: Any, console: "Console"
 ) -> "Dictionary":
     """The data dictionary, read or guessed."""
-    from unmask.tracing.dictionary import read_dictionary
-    from unmask.tracing.profiling import profile as guess
+    from unmask.tracing.attributes.dictionary import read_dictionary
+    from unmask.tracing.tools.profiling import profile as guess
 
     if dictionary is not None:
         found = read_dictionary(dictionary)
@@ -379,14 +379,14 @@ def _dictionary(
 
 def _register(register: str, dictionary: Path | None, absent: float | None, engine: Engine, console: "Console") -> Any:
     """The register in the engine asked for."""
-    from unmask.tracing.tables import fingerprint, read_table
+    from unmask.tracing.registers.tables import fingerprint, read_table
 
     if engine == "memory":
-        from unmask.tracing.memory import coded
+        from unmask.tracing.registers.memory import coded
 
         table = read_table(register)
         return coded(table, _dictionary(register, dictionary, absent, table, console), fingerprint(register))
-    from unmask.tracing.queried import open_queried
+    from unmask.tracing.registers.sql import open_queried
 
     if dictionary is None:
         raise DataError(
@@ -423,7 +423,7 @@ def _as_json(found: Any) -> str:
 
 def _pictures(given: Sequence[str], dictionary: "Dictionary") -> dict[str, Any]:
     """The picture that each attribute's answer comes from."""
-    from unmask.tracing.answers import parse_answer, picture_of
+    from unmask.tracing.case.answers import parse_answer, picture_of
 
     found = {}
     for one in given:
@@ -434,7 +434,7 @@ def _pictures(given: Sequence[str], dictionary: "Dictionary") -> dict[str, Any]:
 
 def _as_text(dictionary: "Dictionary") -> dict[str, Any]:
     """The attributes as if all were text, so that NAME=FILE can be read for any."""
-    from unmask.tracing.dictionary import Attribute
+    from unmask.tracing.attributes.dictionary import Attribute
 
     return {name: Attribute(kind="string") for name in dictionary.used}
 
@@ -463,7 +463,7 @@ def _files_in(answers: Sequence[str] | None, pictures: Sequence[str] | None) -> 
 
 def _check_outputs(inputs: Sequence[Path | str | None], *outputs: Output | None) -> None:
     """Refuse outputs that would overwrite an input (the first is the register), one another, or what is not ours."""
-    from unmask.tracing.tables import split_table
+    from unmask.tracing.registers.tables import split_table
 
     read = [split_table(str(path))[0] if place == 0 else path for place, path in enumerate(inputs) if path is not None]
     check_outputs([output for output in outputs if output is not None], read)
