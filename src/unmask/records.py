@@ -52,6 +52,13 @@ class RecordFile:
             for line in whole:
                 yield line + b"\n"
 
+    def rest(self, place: int) -> bytes:
+        """What stands behind a place, in bytes from the front: behind the whole lines, what is left of a torn one."""
+        if self.piped:
+            return b""
+        self._stream.seek(place)
+        return self._stream.readall()
+
     def cut(self, size: int) -> None:
         """Cut the file to `size` bytes: 0 to begin anew, the sum of its whole lines to mend a torn one."""
         if not self.piped:

@@ -1,7 +1,7 @@
 """Tables of text cells: as Markdown, for the terminal, and as CSV."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,22 +23,27 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def terminal(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> "Table":
+def terminal(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None, right: Container[str] = ()
+) -> "Table":
     """A table for rich's console; cells are shown as they are, without markup, and long ones are folded.
 
     Args:
         columns: the heads, at least one; if all are empty, no row of heads is shown.
         rows: as many cells each as there are heads.
         title: above it, at the left.
+        right: heads of the columns whose cells stand at the right, as numbers do.
     """
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=None if title is None else escape(title), title_justify="left", show_header=any(columns))
+    # Escaping the markup of a string would leave its emoji codes (":cat:").
+    heading = None if title is None else Text(title, style="table.title")
+    table = Table(title=heading, title_justify="left", show_header=any(columns))
     for column in columns:
-        table.add_column(escape(column), overflow="fold")
+        table.add_column(Text(column), overflow="fold", justify="right" if column in right else "left")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(Text, row))
     return table
 
 

@@ -1,6 +1,7 @@
 """What several commands share: options, the guard of the extras, progress bars, checks of what is written."""
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,10 @@ Taef2Option = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder wi
 WorkersOption = Annotated[int, typer.Option(min=1, max=256, help="Processes that prepare faces.")]
 
 
+_WIDEST = 44  # characters of what stands before a progress bar
+_LOGGED_EVERY = 30.0  # seconds
+
+
 @contextmanager
 def extra(name: str, needed_for: str) -> Iterator[None]:
     """Turn a missing library into one line that names the extra to install."""
@@ -51,6 +56,8 @@ def command_line() -> str:
 def progress_bars(console: "Console | None" = None, *, transient: bool = False) -> "Iterator[Progress]":
     """Bars, one for each stage, with counts, the time that is left, and notes above them.
 
+    Where it is no terminal, the notes are shown, and of what takes long a line every half minute: for a log.
+
     Args:
         console: where to; standard error if left out.
         transient: whether the bars vanish at the end.
@@ -60,15 +67,22 @@ def progress_bars(console: "Console | None" = None, *, transient: bool = False) 
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=console or ErrorConsole(stderr=True), transient=transient) as bars:
+    console = console or ErrorConsole(stderr=True)
+    with Bars(*columns, console=console, transient=transient, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         class Shown:
+            said = time.monotonic()
+
             def update(self, stage: str, done: int, total: int | None = None, detail: str = "") -> None:
                 if stage not in tasks:
                     tasks[stage] = bars.add_task(stage, total=total)
                 text = f"{stage} ({detail})" if detail else stage
+                text = text if len(text) <= _WIDEST else f"{text[: _WIDEST - 2]}…)"  # the bar needs the line's rest
                 bars.update(tasks[stage], completed=done, total=total, description=text)
+                if not console.is_terminal and time.monotonic() - self.said >= _LOGGED_EVERY:
+                    self.said = time.monotonic()
+                    self.note(f"{text}: {done}" + ("" if total is None else f" of {total}"))
 
             def note(self, text: str) -> None:
                 bars.console.print(text, markup=False, highlight=False)
