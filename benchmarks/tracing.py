@@ -27,7 +27,7 @@ from unmask.tracing.inference.belief import Answer, Belief, begin
 from unmask.tracing.inference.questions import ranked
 from unmask.tracing.registers.memory import MemoryRegister, read_register
 from unmask.tracing.registers.sql import over_parquet
-from unmask.tracing.simulation.synthetic import Recipe, dictionary_of, names_of, write_register
+from unmask.tracing.simulation.synthetic import RegisterSpec, dictionary_of, names_of, write_register
 
 PEOPLE = 5
 SPLINK_MOST = 5_000_000  # records; with ten million it was killed for memory on a machine with 24 GB
@@ -36,33 +36,33 @@ ANSWERS = 6
 
 def answered(register: MemoryRegister, row: int, belief: Belief, steps: list[float]) -> list[tuple[str, str | None]]:
     """Trace one person who answers rightly; seconds of every step are added to `steps`."""
-    told: list[tuple[str, str | None]] = []
+    answers: list[tuple[str, str | None]] = []
     questions = ranked(belief)
-    while len(told) < ANSWERS:
+    while len(answers) < ANSWERS:
         name = questions[0].attribute
         code = int(register.codes(np.array([row]), [name])[0, 0])
-        told.append((name, register.models[name].values[code - 1] if code else None))
+        answers.append((name, register.models[name].values[code - 1] if code else None))
         begun = time.perf_counter()
-        belief = belief.told(Answer(*told[-1]))
+        belief = belief.update(Answer(*answers[-1]))
         questions = ranked(belief)
         steps.append(time.perf_counter() - begun)
-    return told
+    return answers
 
 
-def repeated(belief: Belief, told: list[tuple[str, str | None]], steps: list[float]) -> None:
+def repeated(belief: Belief, answers: list[tuple[str, str | None]], steps: list[float]) -> None:
     """The same answers in another register, or once more."""
-    for answer in told:
+    for answer in answers:
         begun = time.perf_counter()
-        belief = belief.told(Answer(*answer))
+        belief = belief.update(Answer(*answer))
         ranked(belief)
         steps.append(time.perf_counter() - begun)
 
 
-def filtered(database: duckdb.DuckDBPyConnection, told: list[tuple[str, str | None]], steps: list[float]) -> None:
+def filtered(database: duckdb.DuckDBPyConnection, answers: list[tuple[str, str | None]], steps: list[float]) -> None:
     """The loop without errors: filter, count, entropy of every column that is left."""
     clauses: list[str] = []
-    left = list(names_of(Recipe()))
-    for name, value in told:
+    left = list(names_of(RegisterSpec()))
+    for name, value in answers:
         begun = time.perf_counter()
         left.remove(name)
         if value is not None:
@@ -80,7 +80,7 @@ class Splink:
         import splink.comparison_library as comparisons
         from splink import DuckDBAPI, Linker, SettingsCreator
 
-        names = names_of(Recipe())
+        names = names_of(RegisterSpec())
         settings = SettingsCreator(
             link_type="dedupe_only",
             comparisons=[
@@ -95,8 +95,8 @@ class Splink:
     def score(self, person: dict[str, Any]) -> float:
         """Seconds."""
         begun = time.perf_counter()
-        found = self.linker.inference.score_pairs([{**person, "id": "asked"}], self.register)
-        found.as_duckdbpyrelation().order("match_weight desc").limit(10).fetchall()
+        scored = self.linker.inference.score_pairs([{**person, "id": "asked"}], self.register)
+        scored.as_duckdbpyrelation().order("match_weight desc").limit(10).fetchall()
         return time.perf_counter() - begun
 
 
@@ -110,7 +110,7 @@ def measure(place: Path, dictionary: Dictionary) -> dict[str, Any]:
     first: list[float] = []
     rows = np.random.default_rng(0).choice(register.size, PEOPLE + 1, replace=False).tolist()
     answered(register, rows[0], start, first)  # the dependencies of the absent are fitted now, once
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "records": register.size,
         "read": round(seconds, 3),
         "first step": round(first[0], 4),
@@ -126,8 +126,8 @@ def measure(place: Path, dictionary: Dictionary) -> dict[str, Any]:
     for row in rows[1:]:
         ours: list[float] = []
         theirs: list[float] = []
-        told = answered(register, row, start, ours)
-        filtered(database, told, theirs)
+        answers = answered(register, row, start, ours)
+        filtered(database, answers, theirs)
         steps["soft step"] += ours
         steps["filter and count"] += theirs
         ratios["filter and count"].append(sum(theirs) / sum(ours))
@@ -135,13 +135,13 @@ def measure(place: Path, dictionary: Dictionary) -> dict[str, Any]:
             shot = splink.score(table.slice(row, 1).to_pylist()[0])
             steps.setdefault("Splink, one shot", []).append(shot)
             ratios.setdefault("Splink, one shot", []).append(shot / sum(ours))
-        traces.append(told)
-    found["seconds"] = {name: spread(some) for name, some in steps.items()}
-    found["times ours"] = {name: spread(some) for name, some in ratios.items()}
+        traces.append(answers)
+    figures["seconds"] = {name: spread(some) for name, some in steps.items()}
+    figures["times ours"] = {name: spread(some) for name, some in ratios.items()}
     slow: list[float] = []
     repeated(begin(over_parquet(place, dictionary)), traces[0], slow)
-    found["seconds"]["soft step, from disk"] = spread(slow)
-    return found
+    figures["seconds"]["soft step, from disk"] = spread(slow)
+    return figures
 
 
 def peak_mb() -> float:
@@ -154,7 +154,7 @@ def main() -> None:
     arguments.add_argument("--sizes", type=int, nargs="+", default=[10**3, 10**5, 10**6, 5 * 10**6, 10**7])
     arguments.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     chosen = arguments.parse_args()
-    dictionary = dictionary_of(Recipe())
+    dictionary = dictionary_of(RegisterSpec())
     if chosen.worker is not None:
         print(json.dumps(measure(chosen.worker, dictionary)))
         return
@@ -162,7 +162,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for size in chosen.sizes:
             place = Path(folder) / f"{size}.parquet"
-            write_register(place, Recipe(size, chosen.seed))
+            write_register(place, RegisterSpec(size, chosen.seed))
             done = subprocess.run(
                 [sys.executable, __file__, "--worker", str(place)], check=True, stdout=subprocess.PIPE, text=True
             )

@@ -131,6 +131,12 @@ def test_within_tracing_imports_point_down(path: Path) -> None:
             assert name is None or not name.startswith("_"), f"{path} reaches into {module}: {name}"
 
 
+@pytest.mark.parametrize("path", [path for path in MODULES if room_of(module_name(path)) == "tracing"], ids=module_name)
+def test_within_tracing_only_reports_know_the_terminal(path: Path) -> None:
+    imported = {name.split(".")[0] for name, _, _ in imports(ast.parse(path.read_text(encoding="utf-8")))}
+    assert "rich" not in imported or part_of(module_name(path)) == "report"
+
+
 def test_every_part_of_tracing_is_known() -> None:
     assert {part_of(name) for name in NAMES if room_of(name) == "tracing"} == {*TRACING, ""}
 

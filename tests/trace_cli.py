@@ -7,7 +7,7 @@ from typer.testing import CliRunner, Result
 from unmask import cli
 from unmask.errors import UnmaskError
 from unmask.tracing.attributes.dictionary import dictionary_text
-from unmask.tracing.simulation.synthetic import Recipe, dictionary_of, write_register
+from unmask.tracing.simulation.synthetic import RegisterSpec, dictionary_of, write_register
 
 
 def run(*words: object, input: str | None = None) -> Result:
@@ -25,7 +25,7 @@ def refused(result: Result) -> str:
     return str(result.exception)
 
 
-def write_people(folder: Path, recipe: Recipe) -> Path:
+def write_people(folder: Path, recipe: RegisterSpec) -> Path:
     """people.parquet, and people.toml beside it."""
     path = folder / "people.parquet"
     write_register(path, recipe)

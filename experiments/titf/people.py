@@ -121,13 +121,13 @@ def main() -> None:
     digest, purpose = dictionary_digest(register.dictionary), "next of kin of a lost traveller"
     opened = Opened("people.csv", register.fingerprint, digest, purpose, now())
     with case_file(folder / "traveller.case", opened) as case:
-        while (found := inquiry.conclusion()) is None:
+        while (conclusion := inquiry.conclusion()) is None:
             questions = inquiry.questions()
             name = questions[0].attribute
             event = Event("answer", now(), name, TOLD[name], shown=shown(questions))
-            inquiry.happened(event)
+            inquiry.apply(event)
             case.add(event)
-    print(found)
+    print(conclusion)
     command = "unmask trace find people.csv --dictionary people.toml --case traveller.case --html case.html"
     report = inquiry.report("people.csv", digest, command, purpose)
     write_page(report, folder / "case.html")

@@ -25,17 +25,17 @@ from titf.rivals import RIVALS
 
 from unmask.tracing.inference.conclusion import StopRule
 from unmask.tracing.registers.memory import coded
-from unmask.tracing.simulation.synthetic import Recipe, dictionary_of, table_of
-from unmask.tracing.simulation.trials import Trial, World, bench_of, run, summary
+from unmask.tracing.simulation.synthetic import RegisterSpec, dictionary_of, table_of
+from unmask.tracing.simulation.trials import AnswerNoise, Trial, benchmark_of, run, summary
 from unmask.tracing.tools.audit import audit, exact_core, greedy_core
 
 CLUSTERS, INSIDE = 4, 8
-RIGHT, RULE = World(), StopRule()
+RIGHT, RULE = AnswerNoise(), StopRule()
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What an arm is run in.
+    """What an arm is run in. The names are those of the records: a record of other settings is refused.
 
     Attributes:
         recipe: of the register; its seed is the arm's. None: `clustered`.
@@ -46,9 +46,9 @@ class Setting:
         rule: when to stop.
     """
 
-    recipe: Recipe | None
+    recipe: RegisterSpec | None
     stated: float = 0.05
-    world: World = RIGHT
+    world: AnswerNoise = RIGHT
     absent: float = 0.2
     absentees: str = "tree"
     rule: StopRule = RULE
@@ -56,11 +56,11 @@ class Setting:
     held_out: int = 200
 
 
-PLAIN = Recipe(twins=0.0, missing=0.0)
-EXACT = Setting(PLAIN, stated=1e-6, world=World(error=0.0), absent=0.0, held_out=0)
+PLAIN = RegisterSpec(twins=0.0, missing=0.0)
+EXACT = Setting(PLAIN, stated=1e-6, world=AnswerNoise(error=0.0), absent=0.0, held_out=0)
 NOISES = {
     "5 % wrong": Setting(PLAIN),
-    "10 % wrong, 30 % not to be had": Setting(PLAIN, stated=0.1, world=World(missing=0.3)),
+    "10 % wrong, 30 % not to be had": Setting(PLAIN, stated=0.1, world=AnswerNoise(missing=0.3)),
 }
 POLICIES = ("info_gain", "ec2", "two_step", "static", "random")
 
@@ -85,17 +85,17 @@ def errors() -> Iterator[Arm]:
         for missing in (0.0, 0.2, 0.4):
             # Never an error of 0: with 1,000 trials behind it, 1 / 1002 is what may be stated.
             stated = error or 0.001
-            setting = Setting(PLAIN, stated, World(error=1.0 if error else 0.0, missing=missing))
+            setting = Setting(PLAIN, stated, AnswerNoise(error=1.0 if error else 0.0, missing=missing))
             yield "sweep", f"{100 * error:.0f} % wrong, {100 * missing:.0f} % not to be had", setting, "info_gain"
     for factor in (0.5, 1.0, 2.0):
         for stated in (0.05, 0.1):
-            told = f"stated {100 * stated:.0f} %, really {100 * stated * factor:g} %"
-            yield "misspecified", told, Setting(PLAIN, stated, World(error=factor)), "info_gain"
-            robust = Setting(PLAIN, stated, World(error=factor), rule=StopRule(robust=True))
-            yield "misspecified", f"{told}, robust", robust, "info_gain"
+            arm = f"stated {100 * stated:.0f} %, really {100 * stated * factor:g} %"
+            yield "misspecified", arm, Setting(PLAIN, stated, AnswerNoise(error=factor)), "info_gain"
+            robust = Setting(PLAIN, stated, AnswerNoise(error=factor), rule=StopRule(robust=True))
+            yield "misspecified", f"{arm}, robust", robust, "info_gain"
     for lies in (0, 1, 2):
         for robustly in (False, True):
-            setting = Setting(PLAIN, world=World(adversarial=lies), rule=StopRule(robust=robustly))
+            setting = Setting(PLAIN, world=AnswerNoise(adversarial=lies), rule=StopRule(robust=robustly))
             yield "lies", f"{lies} lies" + (", robust" if robustly else ""), setting, "info_gain"
 
 
@@ -135,13 +135,13 @@ def clustered(seed: int) -> tuple[pa.Table, Any]:
     names = [f"b{place}" for place in range(20)]
     order = randomness.permutation(1000)
     columns = {name: [str(bit) for bit in column] for name, column in zip(names, codes[order].T, strict=True)}
-    dictionary = dictionary_of(Recipe(cardinalities=(2,) * 20))
+    dictionary = dictionary_of(RegisterSpec(cardinalities=(2,) * 20))
     attributes = dict(zip(names, dictionary.attributes.values(), strict=True))
     table = pa.table({"id": [f"p{number}" for number in range(1000)], **columns})
     return table, dictionary.model_copy(update={"attributes": attributes})
 
 
-def bench(setting: Setting, seed: int) -> Any:
+def benchmark(setting: Setting, seed: int) -> Any:
     """The register and its people."""
     if setting.recipe is None:
         table, dictionary = clustered(seed)
@@ -149,14 +149,14 @@ def bench(setting: Setting, seed: int) -> Any:
         recipe = replace(setting.recipe, seed=seed)
         table, dictionary = table_of(recipe), dictionary_of(recipe)
     attributes = {name: one.model_copy(update={"error": setting.stated}) for name, one in dictionary.attributes.items()}
-    changed = {"attributes": attributes, "absent": setting.absent, "absentees": setting.absentees}
+    changed = {"attributes": attributes, "absent": setting.absent, "absentees": setting.absent_model}
     believed = dictionary.model_copy(update=changed)
-    return bench_of(table, believed, setting.targets, setting.held_out, setting.world, seed)
+    return benchmark_of(table, believed, setting.targets, setting.held_out, setting.world, seed)
 
 
 def traced(setting: Setting, policy: str, seed: int) -> list[Trial]:
     """What came of everybody."""
-    made = bench(setting, seed)
+    made = benchmark(setting, seed)
     if policy in RIVALS:
         return RIVALS[policy](made, setting.world, seed)
     return run(made, policy, setting.rule, setting.world, seed)  # type: ignore[arg-type]
@@ -164,11 +164,11 @@ def traced(setting: Setting, policy: str, seed: int) -> list[Trial]:
 
 def figures(trials: list[Trial], setting: Setting) -> dict[str, float]:
     """A row's numbers."""
-    found = summary(trials, setting.absent)
+    line = summary(trials, setting.absent)
     shares = ("top1", "decided", "right_if_decided", "false_identified", "found_absent", "missed")
-    row = {name: getattr(found, name)[0] for name in shares if getattr(found, name) is not None}
+    row = {name: getattr(line, name)[0] for name in shares if getattr(line, name) is not None}
     more = ("answers", "cost", "core", "entropy_area", "calibration_error")
-    row |= {name: getattr(found, name) for name in more if getattr(found, name) is not None}
+    row |= {name: getattr(line, name) for name in more if getattr(line, name) is not None}
     decided = [trial for trial in trials if trial.row >= 0 and trial.status == "identified"]
     if decided:
         row["confidence"] = float(np.mean([trial.probability for trial in decided]))
@@ -184,16 +184,16 @@ def cores(seed: int) -> dict[str, float]:
     least = [len(exact_core(register, row) or ()) for row in rows]
     greedy = [len(greedy_core(register, row) or ()) for row in rows]
     asked = [trial.asked for trial in traced(EXACT, "info_gain", seed)]
-    found = audit(register, depth=3)
+    audited = audit(register, depth=3)
     return {
         "least": float(np.mean(least)),
         "greedy": float(np.mean(greedy)),
         "greedy as small": float(np.mean([one == other for one, other in zip(least, greedy, strict=True)])),
         "asked": float(np.mean(asked)),
-        "unique on some 2": found.sizes[1].anyhow,
-        "unique on some 3": found.sizes[2].anyhow,
-        "unique on the best 3": found.sizes[2].best_share,
-        "attributes that tell as much as all": float(len(found.core)),
+        "unique on some 2": audited.sizes[1].anyhow,
+        "unique on some 3": audited.sizes[2].anyhow,
+        "unique on the best 3": audited.sizes[2].best_share,
+        "attributes that tell as much as all": float(len(audited.core)),
     }
 
 
@@ -205,8 +205,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     chosen = parser.parse_args()
     arms = list(ABOUT[chosen.about]())
-    told = {f"{table}: {arm}": asdict(setting) for table, arm, setting, _ in arms}
-    record = Record(chosen.record, told, "synthetic: made from the seed of each row", ("scipy", "pyarrow", "splink"))
+    settings = {f"{table}: {arm}": asdict(setting) for table, arm, setting, _ in arms}
+    record = Record(
+        chosen.record, settings, "synthetic: made from the seed of each row", ("scipy", "pyarrow", "splink")
+    )
     for seed in range(chosen.seeds):
         if chosen.about == "policies" and not record.has(table="cores", seed=seed):
             record.add(table="cores", arm="cores", seed=seed, **cores(seed))

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from unmask import cli
 from unmask.cli import trace as commands
 from unmask.tracing.report.trace_report import TraceReport
-from unmask.tracing.simulation.synthetic import Recipe, table_of
+from unmask.tracing.simulation.synthetic import RegisterSpec, table_of
 
-RECIPE = Recipe(records=300, seed=5, twins=0.0, missing=0.0)
+RECIPE = RegisterSpec(records=300, seed=5, twins=0.0, missing=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,12 @@ def answers(person: dict[str, str], *names: str) -> list[str]:
 
 def test_a_person_is_found_and_the_report_says_why(register: Path, person: dict[str, str], tmp_path: Path) -> None:
     names = ("a20_40", "a19_30", "a18_24", "a17_20", "a16_18", "a15_15")
-    found = run(
+    result = run(
         "find", register, "--dictionary", register.with_suffix(".toml"), *answers(person, *names),
         "--json", tmp_path / "r.json", "--html", tmp_path / "r.html",
     )  # fmt: skip
-    assert found.exit_code == 0, found.output
-    assert "identified" in found.output
+    assert result.exit_code == 0, result.output
+    assert "identified" in result.output
     report = TraceReport.model_validate_json((tmp_path / "r.json").read_text())
     assert (report.status, report.candidates[0].id) == ("identified", person["id"])
     assert report.core_set is not None
@@ -57,9 +57,9 @@ def test_a_person_is_found_and_the_report_says_why(register: Path, person: dict[
 
 def test_without_enough_it_says_what_to_ask_next(register: Path, person: dict[str, str]) -> None:
     words = ("find", register, "--dictionary", register.with_suffix(".toml"))
-    found = run(*words, *answers(person, "a01_2"), "--json", "-")
-    assert found.exit_code == 1
-    report = TraceReport.model_validate_json(found.stdout)
+    result = run(*words, *answers(person, "a01_2"), "--json", "-")
+    assert result.exit_code == 1
+    report = TraceReport.model_validate_json(result.stdout)
     assert report.status == "open"
     assert report.next[0].attribute == "a20_40"
 
@@ -87,14 +87,14 @@ def test_it_asks_and_keeps_what_it_is_told(
 
 def test_going_on_is_the_same_as_never_having_stopped(register: Path, person: dict[str, str], tmp_path: Path) -> None:
     words = ("find", register, "--dictionary", register.with_suffix(".toml"), "--json", "-")
-    told = answers(person, "a20_40", "a19_30", "a18_24")
-    at_once = TraceReport.model_validate_json(run(*words, *told).stdout)
+    given = answers(person, "a20_40", "a19_30", "a18_24")
+    at_once = TraceReport.model_validate_json(run(*words, *given).stdout)
     for number in range(0, 6, 2):
-        parts = run(*words, *told[number : number + 2], "--case", tmp_path / "a.case")
+        parts = run(*words, *given[number : number + 2], "--case", tmp_path / "a.case")
     in_parts = TraceReport.model_validate_json(parts.stdout)
     assert in_parts.candidates[0].probability == pytest.approx(at_once.candidates[0].probability, abs=1e-6)
     # The same answers given again are those of the case, not new ones.
-    again = TraceReport.model_validate_json(run(*words, *told, "--case", tmp_path / "a.case").stdout)
+    again = TraceReport.model_validate_json(run(*words, *given, "--case", tmp_path / "a.case").stdout)
     assert len(again.steps) == 3
     assert "answered before" in refusal(*words, "--answer", "a20_40=v00", "--case", tmp_path / "a.case")
 
@@ -113,8 +113,8 @@ def test_a_killed_case_goes_on(register: Path, person: dict[str, str], tmp_path:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    found = run("find", register, "--dictionary", register.with_suffix(".toml"), "--case", case, "--json", "-")
-    report = TraceReport.model_validate_json(found.stdout)
+    result = run("find", register, "--dictionary", register.with_suffix(".toml"), "--case", case, "--json", "-")
+    report = TraceReport.model_validate_json(result.stdout)
     assert [step.told for step in report.steps] == [person["a20_40"]]
 
 
@@ -145,8 +145,8 @@ def test_scores_of_another_method_are_an_answer(tmp_path: Path) -> None:
     )
     (tmp_path / "scores.csv").write_text("id,score\nb,0.9\nc,0.4\n")
     words = ("find", tmp_path / "r.csv", "--dictionary", tmp_path / "r.toml", "--json", "-")
-    found = run(*words, "--answer", f"sketch=@{tmp_path / 'scores.csv'}")
-    report = TraceReport.model_validate_json(found.stdout)
+    result = run(*words, "--answer", f"sketch=@{tmp_path / 'scores.csv'}")
+    report = TraceReport.model_validate_json(result.stdout)
     assert [one.id for one in report.candidates] == ["b", "c", "a"]
     assert [one.log10_lr for one in report.candidates] == pytest.approx([2.5, 0.0, -2.0], abs=1e-5)
     (tmp_path / "twice.csv").write_text("id,score\nb,0.9\nb,0.4\n")
@@ -250,8 +250,8 @@ def test_a_national_id_is_never_asked_for_but_heard(tmp_path: Path) -> None:
     words = ("find", tmp_path / "r.csv", "--json", "-")
     report = TraceReport.model_validate_json(run(*words, "--answer", "x=1").stdout)
     assert "national_id" not in [question.attribute for question in report.next]
-    found = TraceReport.model_validate_json(run(*words, "--answer", "national_id=X00017", "--no-robust").stdout)
-    assert found.candidates[0].id == "p17"
+    report = TraceReport.model_validate_json(run(*words, "--answer", "national_id=X00017", "--no-robust").stdout)
+    assert report.candidates[0].id == "p17"
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "arrow", "duckdb"])

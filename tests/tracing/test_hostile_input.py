@@ -100,9 +100,9 @@ def test_a_file_of_a_like_name_is_left_alone(tmp_path: Path) -> None:
 
 
 def _umask() -> int:
-    found = os.umask(0)
-    os.umask(found)
-    return found
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @pytest.mark.parametrize("option", ["--json", "--html", "--case"])
@@ -181,8 +181,8 @@ def test_a_seed_is_not_negative(desk: Path, command: str) -> None:
 @pytest.mark.parametrize("sign", [";", "\t", "|"])
 def test_another_separator_is_read_and_named(desk: Path, sign: str) -> None:
     (desk / "other.csv").write_text(f"id{sign}eyes\na{sign}blue\nb{sign}brown\n")
-    told = run("profile", desk / "other.csv").output
-    assert "values are separated by" in told and "[attributes.eyes]" in told
+    message = run("profile", desk / "other.csv").output
+    assert "values are separated by" in message and "[attributes.eyes]" in message
 
 
 def test_a_picture_counts_only_with_its_answer(desk: Path, portrait: Path, tiny_pack: Path) -> None:
@@ -236,7 +236,7 @@ def test_ratios_that_no_number_holds_are_refused(desk: Path, change: str, why: s
     assert why in refused(find(desk))
 
 
-def test_nobody_is_concluded_only_if_it_does_not_hang_on_one_answer(desk: Path) -> None:
+def test_not_in_register_is_concluded_only_if_it_does_not_hang_on_one_answer(desk: Path) -> None:
     rows = "".join(f"p{number},{'abcd'[number % 4]},{'uv'[number % 2]}\n" for number in range(40))
     (desk / "n.csv").write_text("id,x,y\n" + rows)
     (desk / "n.toml").write_text(
@@ -255,8 +255,8 @@ def test_nobody_is_concluded_only_if_it_does_not_hang_on_one_answer(desk: Path) 
         "--json",
         "-",
     )
-    frail = json.loads(run(*words).stdout)
-    assert frail["absent"] > 0.95
-    assert frail["status"] == "undetermined"
-    assert "nobody in the register, but without the answer about x" in frail["reason"]
+    report = json.loads(run(*words).stdout)
+    assert report["absent"] > 0.95
+    assert report["status"] == "undetermined"
+    assert "without the answer about x" in report["reason"]
     assert json.loads(run(*words, "--no-robust").stdout)["status"] == "not_in_register"

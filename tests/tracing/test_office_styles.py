@@ -21,7 +21,7 @@ from trace_cli import run
 from unmask.errors import DataError
 from unmask.tracing.attributes.dictionary import Attribute, Dictionary, dictionary_text, read_dictionary
 from unmask.tracing.registers.memory import MemoryRegister, coded
-from unmask.tracing.registers.sql import QueriedRegister, over_duckdb, over_parquet
+from unmask.tracing.registers.sql import SqlRegister, over_duckdb, over_parquet
 from unmask.tracing.registers.tables import read_table, reading_notes
 from unmask.tracing.tools.profiling import Profile, profile
 
@@ -109,7 +109,7 @@ def write(path: Path, style: Style) -> Path:
     return path
 
 
-def values_of(register: MemoryRegister | QueriedRegister, ids: list[str]) -> dict[str, list[str | None]]:
+def values_of(register: MemoryRegister | SqlRegister, ids: list[str]) -> dict[str, list[str | None]]:
     """What each record has, by attribute."""
     names = list(register.models)
     rows = np.array([register.row(one) for one in ids])

@@ -20,12 +20,12 @@ from unmask.tracing.attributes.dictionary import Attribute, Dictionary, dictiona
 from unmask.tracing.registers.memory import read_register
 from unmask.tracing.registers.tables import read_table
 from unmask.tracing.report.trace_report import TraceReport
-from unmask.tracing.simulation.synthetic import Recipe, dictionary_of, table_of
-from unmask.tracing.simulation.trials import Summary
+from unmask.tracing.simulation.synthetic import RegisterSpec, dictionary_of, table_of
+from unmask.tracing.simulation.trials import TrialSummary
 from unmask.tracing.tools import audit as auditing
 from unmask.tracing.tools import profiling
 
-RECIPE = Recipe(records=240, seed=5, missing=0.02, cardinalities=(2, 3, 5, 8, 12, 20))
+RECIPE = RegisterSpec(records=240, seed=5, missing=0.02, cardinalities=(2, 3, 5, 8, 12, 20))
 
 
 def done(*words: object) -> Result:
@@ -42,7 +42,7 @@ def usage(*words: object) -> str:
     return " ".join(result.stderr.replace("│", " ").split())
 
 
-def found(*words: object) -> TraceReport:
+def report_of(*words: object) -> TraceReport:
     result = run("find", *words, "--json", "-")
     assert result.exit_code in (0, 1), result.output
     return TraceReport.model_validate_json(result.stdout)
@@ -112,7 +112,7 @@ def test_a_profile_is_a_data_dictionary_that_can_be_read(register: Path, tmp_pat
     printed = done("profile", register)
     assert Dictionary.model_validate(tomllib.loads(printed.stdout)) == guessed
     assert "240 records" in printed.stderr
-    assert found(register, "--dictionary", tmp_path / "p.toml", "--answer", "a01_2=v00").status == "open"
+    assert report_of(register, "--dictionary", tmp_path / "p.toml", "--answer", "a01_2=v00").status == "open"
 
 
 def observed(register: Path, path: Path, wrong: str) -> Path:
@@ -134,15 +134,15 @@ def test_a_profile_learns_from_observed_answers(register: Path, known: tuple[obj
     answers = observed(register, tmp_path / "answers.csv", "v19")
     words = ("profile", register, "--observed", answers)
     people = read_table(str(register)).to_pylist()
-    told = {name: sum(person[name] is not None for person in people) for name in ("a05_12", "a06_20")}
+    answered = {name: sum(person[name] is not None for person in people) for name in ("a05_12", "a06_20")}
     wrong = sum(row % 4 == 0 and person["a06_20"] not in (None, "v19") for row, person in enumerate(people))
     guessed, given = read_dictionary(register.with_suffix(".toml")), tmp_path / "given.toml"
     given.write_text(dictionary_text(guessed.model_copy(update={"absent": 0.4})))
     shown = done(*words, "--dictionary", given, "--out", tmp_path / "learned.toml")
     learned = read_dictionary(tmp_path / "learned.toml")
     assert learned.absent == 0.4
-    assert learned.attributes["a05_12"].error == pytest.approx(1 / (told["a05_12"] + 2), abs=1e-6)
-    assert learned.attributes["a06_20"].error == pytest.approx((wrong + 1) / (told["a06_20"] + 2), abs=1e-6)
+    assert learned.attributes["a05_12"].error == pytest.approx(1 / (answered["a05_12"] + 2), abs=1e-6)
+    assert learned.attributes["a06_20"].error == pytest.approx((wrong + 1) / (answered["a06_20"] + 2), abs=1e-6)
     assert learned.attributes["a01_2"] == guessed.attributes["a01_2"]
     assert "Learned from observed answers" in shown.output
     # Without a dictionary it learns into what is guessed.
@@ -158,7 +158,7 @@ def test_simulated_trials_are_summed_up_by_policy(known: tuple[object, ...], tmp
     written = json.loads((tmp_path / "s.json").read_text())
     assert list(written) == ["ec2", "fixed"]
     for line in written.values():
-        assert set(line) == {field.name for field in fields(Summary)}
+        assert set(line) == {field.name for field in fields(TrialSummary)}
         assert len(line["top1"]) == len(line["false_identified"]) == 3
     assert written["fixed"]["answers"] <= 3
     assert "false ID of absent" in shown.output
@@ -186,7 +186,7 @@ def test_a_simulation_of_what_cannot_be_is_refused(known: tuple[object, ...]) ->
 def test_a_register_is_generated_with_its_dictionary(tmp_path: Path) -> None:
     words = ("--records", 120, "--seed", 7, "--dependence", 0, "--twins", 0.1, "--missing", 0.3)
     shown = done("generate", tmp_path / "r.parquet", *words)
-    recipe = Recipe(120, 7, 0.0, 0.1, 0.3)
+    recipe = RegisterSpec(120, 7, 0.0, 0.1, 0.3)
     assert read_table(str(tmp_path / "r.parquet")).to_pylist() == table_of(recipe).to_pylist()
     assert read_dictionary(tmp_path / "r.toml") == dictionary_of(recipe)
     assert "120 synthetic records" in shown.output
@@ -259,9 +259,9 @@ def test_planted_duplicates_are_taken_out_and_told_of(doubled: tuple[Path, dict[
     before = path.read_bytes()
     out, learned = tmp_path / "clean.parquet", tmp_path / "learned.toml"
     shown = done("deduplicate", path, "--dictionary", path.with_suffix(".toml"), "--out", out, "--learned", learned)
-    told = read_table(str(tmp_path / "clean.merged.csv")).to_pylist()
+    merged = read_table(str(tmp_path / "clean.merged.csv")).to_pylist()
     pairs: dict[str, set[str]] = {}
-    for row in told:
+    for row in merged:
         pairs.setdefault(row["cluster"], set()).add(row["identifier"])
     planted = {frozenset(pair) for pair in twice.items()}
     merged = {frozenset(pair) for pair in pairs.values()}
@@ -271,7 +271,7 @@ def test_planted_duplicates_are_taken_out_and_told_of(doubled: tuple[Path, dict[
     assert len(kept) == PEOPLE + TWICE - sum(len(pair) - 1 for pair in merged)
     assert all(len(kept & pair) == 1 for pair in merged)
     # Of those with a gap the other record stays.
-    assert all(row["kept_as"].startswith("p") for row in told if int(row["identifier"][1:]) % 2 == 0)
+    assert all(row["kept_as"].startswith("p") for row in merged if int(row["identifier"][1:]) % 2 == 0)
     assert "Records of one person" in shown.output
     believed, now = read_dictionary(path.with_suffix(".toml")), read_dictionary(learned)
     assert now.attributes["name"].error == pytest.approx(0.5, abs=0.3)
@@ -335,10 +335,10 @@ def test_duplicates_are_written_to_csv_or_parquet_only(doubled: tuple[Path, dict
 
 def test_duckdb_reports_the_same_as_memory(register: Path, known: tuple[object, ...]) -> None:
     person = table_of(RECIPE).to_pylist()[42]
-    told: list[str] = []
+    given: list[str] = []
     for name in ("a06_20", "a05_12", "a04_8"):
-        told += ["--answer", f"{name}={person[name]}"]
-        here, there = (found(*known, *told, "--engine", engine) for engine in ("memory", "duckdb"))
+        given += ["--answer", f"{name}={person[name]}"]
+        here, there = (report_of(*known, *given, "--engine", engine) for engine in ("memory", "duckdb"))
         assert (there.status, there.candidate_count) == (here.status, here.candidate_count)
         mine, theirs = ({one.id: one.probability for one in report.candidates} for report in (here, there))
         least = min(mine.values())
@@ -391,9 +391,9 @@ def test_a_missing_library_is_one_line_that_names_the_extra(
     places = {"register": register, "dictionary": register.with_suffix(".toml"), "out": tmp_path / "out.csv"}
     result = python(f"sys.modules[{library!r}] = None", *(word.format(**places) for word in words))
     assert result.returncode == 2
-    told = [line for line in result.stderr.splitlines() if line.startswith("unmask:")]
-    assert len(told) == 1
-    assert f'needs the "{extra}" extra: pip install "unmask[{extra}]"' in told[0]
+    lines = [line for line in result.stderr.splitlines() if line.startswith("unmask:")]
+    assert len(lines) == 1
+    assert f'needs the "{extra}" extra: pip install "unmask[{extra}]"' in lines[0]
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -433,7 +433,7 @@ def test_a_million_distinct_texts_can_be_profiled_and_found_in(many_texts: Path,
     guessed = read_dictionary(tmp_path / "p.toml")
     assert (guessed.id, guessed.attributes["name"].kind, guessed.attributes["name"].use) == ("id", "string", "verify")
     person = pq.read_table(many_texts).slice(654_321, 1).to_pylist()[0]
-    report = found(many_texts, "--dictionary", tmp_path / "p.toml", "--answer", f"name={person['name']}",
+    report = report_of(many_texts, "--dictionary", tmp_path / "p.toml", "--answer", f"name={person['name']}",
                    "--answer", f"town={person['town']}", "--no-robust")  # fmt: skip
     assert (report.status, report.candidates[0].id) == ("identified", person["id"])
     assert report.searched.records == DISTINCT
@@ -448,13 +448,13 @@ def test_a_column_of_numbers_dates_and_words_is_taken_as_texts(tmp_path: Path) -
     words = (tmp_path / "r.csv", "--dictionary", tmp_path / "p.toml")
     for place, value in enumerate(values):
         if value:
-            report = found(*words, "--answer", f"mixed={value}", "--answer", "x=0")
+            report = report_of(*words, "--answer", f"mixed={value}", "--answer", "x=0")
             assert int(report.candidates[0].id[1:]) % 24 == next(n for n in range(24) if n % 8 == place and n % 3 == 0)
     # With leading zeros it is another text.
     assert "no record has '7'" in refusal("find", *words, "--answer", "mixed=7")
     (tmp_path / "n.toml").write_text('id = "id"\n[attributes.mixed]\nkind = "numeric"\nspread = 1\n')
-    told = refusal("find", tmp_path / "r.csv", "--dictionary", tmp_path / "n.toml", "--answer", "mixed=12")
-    assert "mixed: record 3 has what is not a number" in told
+    message = refusal("find", tmp_path / "r.csv", "--dictionary", tmp_path / "n.toml", "--answer", "mixed=12")
+    assert "mixed: record 3 has what is not a number" in message
 
 
 def test_columns_that_are_no_texts_are_left_out_of_what_is_guessed(tmp_path: Path) -> None:
@@ -468,14 +468,14 @@ def test_columns_that_are_no_texts_are_left_out_of_what_is_guessed(tmp_path: Pat
     shown = " ".join(done("profile", tmp_path / "r.parquet", "--out", tmp_path / "p.toml").output.split())
     assert "list: values of type" in shown
     assert list(read_dictionary(tmp_path / "p.toml").attributes) == ["x"]
-    assert len(found(tmp_path / "r.parquet", "--answer", "x=1").candidates) == 10
+    assert len(report_of(tmp_path / "r.parquet", "--answer", "x=1").candidates) == 10
 
 
 def test_a_register_of_one_record_goes_through_every_command(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("id,x\na,1\n")
     (tmp_path / "r.toml").write_text('id = "id"\n[attributes.x]\nkind = "categorical"\n')
     words = (tmp_path / "r.csv", "--dictionary", tmp_path / "r.toml")
-    report = found(*words, "--answer", "x=1")
+    report = report_of(*words, "--answer", "x=1")
     assert [one.id for one in report.candidates] == ["a"]
     assert report.candidates[0].probability + report.absent == pytest.approx(1.0)
     assert report.candidates[0].probability > 0.8
@@ -511,7 +511,7 @@ def test_a_column_in_which_nothing_is_recorded_does_no_harm(engine: str, tmp_pat
         + '[attributes.nan]\nkind = "numeric"\nspread = 1.0\n'
     )
     words = (tmp_path / "r.parquet", "--dictionary", tmp_path / "r.toml")
-    report = found(*words, "--answer", "x=3", "--answer", "y=2", "--engine", engine)
+    report = report_of(*words, "--answer", "x=3", "--answer", "y=2", "--engine", engine)
     assert report.candidates[0].id == "p21"
     assert [note.split(":")[0] for note in report.notes] == ["empty", "nothing", "nan"]
     if engine == "memory":

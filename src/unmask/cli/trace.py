@@ -1,14 +1,14 @@
 """`unmask trace`: one command per question about who it is. What a command needs is imported only when it runs."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from unmask.cli.options import command_line, extra
+from unmask.cli.options import command_line, extra, progress_bars
 from unmask.errors import DataError
 from unmask.files import Output, check_outputs, whole
 
@@ -82,10 +82,10 @@ def find(
         from unmask.interruption import Interruption
         from unmask.tracing.attributes.dictionary import dictionary_digest
         from unmask.tracing.case.case_file import Opened, case_file, now
-        from unmask.tracing.case.conversation import check_text, converse, recorder, refuse_unused, tell
+        from unmask.tracing.case.conversation import apply_answers, check_text, converse, recorder, refuse_unused
         from unmask.tracing.case.investigation import Investigation
         from unmask.tracing.inference.conclusion import StopRule
-        from unmask.tracing.report.console import print_report
+        from unmask.tracing.report.console import ConsoleDialogue, print_report
         from unmask.tracing.report.page import is_page
         from unmask.tracing.report.trace_report import is_report
 
@@ -113,20 +113,21 @@ def find(
                 with file as kept:
                     if kept is not None:
                         for event in kept.events:
-                            inquiry.happened(event)
+                            inquiry.apply(event)
                         if kept.mended:
                             console.print("note: the last line of the case was cut short and is dropped", style="dim")
                         if purpose and purpose != kept.opened.purpose:
                             console.print(f"note: the case keeps its purpose: {kept.opened.purpose!a}", style="dim")
-                    happen = recorder(inquiry, kept, interruption.held_back)
-                    tell(inquiry, answer or [], pictures, happen)
+                    apply = recorder(inquiry, kept, interruption.held_back)
+                    apply_answers(inquiry, answer or [], pictures, apply)
                     if answer or not _at_a_terminal():
                         refuse_unused(inquiry, pictures)
                     if not answer and _at_a_terminal() and json != "-" and not quiet:
-                        converse(inquiry, pictures, happen, console if console.is_terminal else _console(stderr=True))
+                        shown_on = console if console.is_terminal else _console(stderr=True)
+                        converse(inquiry, pictures, apply, ConsoleDialogue(shown_on))
             except KeyboardInterrupt:
-                told = f"; go on with --case {case}" if case is not None else ""
-                print(f"unmask: interrupted{told}", file=sys.stderr)
+                remedy = f"; go on with --case {case}" if case is not None else ""
+                print(f"unmask: interrupted{remedy}", file=sys.stderr)
                 raise typer.Exit(130) from None
             purpose = kept.opened.purpose if kept is not None else purpose
         with console.status("looking for what it rests on") if console.is_terminal else nullcontext():
@@ -165,6 +166,7 @@ def profile(
         from unmask.tracing.attributes.dictionary import dictionary_text, read_dictionary
         from unmask.tracing.registers.memory import coded
         from unmask.tracing.registers.tables import fingerprint, read_table
+        from unmask.tracing.report.tool_results import print_learned, print_profile
         from unmask.tracing.tools import profiling
 
         if dictionary is not None and observed is None:
@@ -174,18 +176,19 @@ def profile(
         table = read_table(register)
         if dictionary is None:
             guessed = profiling.profile(table, register)
-            found = guessed.dictionary
-            profiling.print_profile(console, guessed)
+            described = guessed.dictionary
+            print_profile(console, guessed)
         else:
-            found = read_dictionary(dictionary)
+            described = read_dictionary(dictionary)
         if observed is not None:
-            learned = profiling.learn(found, coded(table, found, fingerprint(register)), read_table(observed))
-            profiling.print_learned(console, found, learned)
-            found = learned
+            searched = coded(table, described, fingerprint(register))
+            learned = profiling.learn(described, searched, read_table(observed))
+            print_learned(console, described, learned)
+            described = learned
         if out is None:
-            print(dictionary_text(found), end="")
+            print(dictionary_text(described), end="")
         else:
-            _write_text(dictionary_text(found), out)
+            _write_text(dictionary_text(described), out)
             console.print(
                 f"written: {out}; edit it, then: unmask trace find {register} --dictionary {out}", markup=False
             )
@@ -209,6 +212,7 @@ def audit(
     with extra("trace", "unmask trace"):
         from dataclasses import asdict
 
+        from unmask.tracing.report.tool_results import print_audit, print_exposure
         from unmask.tracing.tools import audit as auditing
 
         _check_outputs((register, dictionary), _output("--json", json))
@@ -219,16 +223,16 @@ def audit(
             exposed = auditing.exposure(searched, person)
             document = asdict(exposed)
         else:
-            with _progress(console, "subsets") as progress:
-                found = auditing.audit(searched, depth, sample, seed, progress)
-            document = found.document()
+            with progress_bars() as progress:
+                audited = auditing.audit(searched, depth, sample, seed, progress)
+            document = audited.document()
         if json is not None:
             _write_json(_as_json(document), json)
         if json != "-":
             if person is not None:
-                auditing.print_exposure(console, exposed)
+                print_exposure(console, exposed)
             else:
-                auditing.print_audit(console, found)
+                print_audit(console, audited)
 
 
 @app.command()
@@ -265,7 +269,8 @@ def simulate(
 
         from unmask.tracing.inference.conclusion import StopRule
         from unmask.tracing.registers.tables import read_table
-        from unmask.tracing.simulation import trials as simulation
+        from unmask.tracing.report.tool_results import print_summaries
+        from unmask.tracing.simulation import trials
 
         policies: list[Any] = list(policy or ["info_gain", "static", "random"])
         unknown = [one for one in policies if one not in get_args(PolicyName)]
@@ -277,21 +282,21 @@ def simulate(
         console = _console(json == "-")
         table = read_table(register)
         believed = _dictionary(register, dictionary, absent, table, console)
-        world = simulation.World(error, missing, adversarial)
+        noise = trials.AnswerNoise(error, missing, adversarial)
         traced = min(200, max(1, table.num_rows // 2)) if targets is None else targets
         held_out = min(50, table.num_rows // 8) if absentees is None else absentees
-        bench = simulation.bench_of(table, believed, traced, held_out, world, seed)
-        _print_notes(bench.register.notes, console)
+        benchmark = trials.benchmark_of(table, believed, traced, held_out, noise, seed)
+        _print_notes(benchmark.register.notes, console)
         order = [name.strip() for name in (ask or "").split(",") if name.strip()]
-        lines = {}
-        for one in policies:
-            with _progress(console, one) as progress:
-                trials = simulation.run(bench, one, StopRule(robust=robust), world, seed, order, progress)
-            lines[one] = simulation.summary(trials, believed.absent)
+        summaries = {}
+        with progress_bars() as progress:
+            for one in policies:
+                traces = trials.run(benchmark, one, StopRule(robust=robust), noise, seed, order, progress)
+                summaries[one] = trials.summary(traces, believed.absent)
         if json is not None:
-            _write_json(_as_json({name: asdict(line) for name, line in lines.items()}), json)
+            _write_json(_as_json({name: asdict(summary) for name, summary in summaries.items()}), json)
         if json != "-":
-            simulation.print_summaries(console, lines)
+            print_summaries(console, summaries)
 
 
 @app.command()
@@ -315,22 +320,23 @@ def deduplicate(
     with extra("trace", "unmask trace"):
         from unmask.tracing.attributes.dictionary import dictionary_text
         from unmask.tracing.registers.tables import read_table
-        from unmask.tracing.tools import linkage as deduplication
+        from unmask.tracing.report.tool_results import print_duplicates
+        from unmask.tracing.tools import linkage
 
         console = _console()
         place = merged or out.with_name(f"{out.stem}.merged.csv")
-        deduplication.check_places(out, place)
+        linkage.check_places(out, place)
         _check_outputs(
             (register, dictionary), _output("--out", out), _output("--merged", place), _output("--learned", learned)
         )
         table = read_table(register)
         believed = _dictionary(register, dictionary, None, table, console)
         with console.status("comparing records") if console.is_terminal else nullcontext():
-            found = deduplication.deduplicate(table, believed, threshold, seed)
-        deduplication.print_duplicates(console, found)
-        deduplication.write_without_duplicates(table, found, out, place)
+            duplicates = linkage.deduplicate(table, believed, threshold, seed)
+        print_duplicates(console, duplicates)
+        linkage.write_without_duplicates(table, duplicates, out, place)
         if learned is not None:
-            _write_text(dictionary_text(deduplication.with_errors(believed, found)), learned)
+            _write_text(dictionary_text(linkage.with_errors(believed, duplicates)), learned)
         console.print(f"written: {out}, and what was merged: {place}", markup=False)
 
 
@@ -350,13 +356,13 @@ def generate(
         from unmask.tracing.attributes.dictionary import dictionary_text
         from unmask.tracing.simulation import synthetic
 
-        recipe = synthetic.Recipe(records, seed, dependence, twins, missing)
+        spec = synthetic.RegisterSpec(records, seed, dependence, twins, missing)
         if out.suffix != ".parquet":
             raise typer.BadParameter("the register is a Parquet file: name it FILE.parquet")
         _check_outputs((), _output("FILE", out), _output("FILE", out.with_suffix(".toml")))
-        with _progress(_console(), "records") as progress:
-            synthetic.write_register(out, recipe, progress)
-        _write_text(dictionary_text(synthetic.dictionary_of(recipe)), out.with_suffix(".toml"))
+        with progress_bars() as progress:
+            synthetic.write_register(out, spec, progress)
+        _write_text(dictionary_text(synthetic.dictionary_of(spec)), out.with_suffix(".toml"))
         print(f"{records:,} synthetic records: {out}; data dictionary: {out.with_suffix('.toml')}")
 
 
@@ -368,13 +374,13 @@ def _dictionary(
     from unmask.tracing.tools.profiling import profile as guess
 
     if dictionary is not None:
-        found = read_dictionary(dictionary)
+        described = read_dictionary(dictionary)
     else:
         # How values are written is guessed again where they are read, and then said of the register.
-        found = guess(table, register).dictionary.without_reading()
-        told = "note: no data dictionary; kinds and errors are guessed. `unmask trace profile` writes one to edit"
-        console.print(told, style="dim")
-    return found if absent is None else found.model_copy(update={"absent": absent})
+        described = guess(table, register).dictionary.without_reading()
+        note = "note: no data dictionary; kinds and errors are guessed. `unmask trace profile` writes one to edit"
+        console.print(note, style="dim")
+    return described if absent is None else described.model_copy(update={"absent": absent})
 
 
 def _register(register: str, dictionary: Path | None, absent: float | None, engine: Engine, console: "Console") -> Any:
@@ -386,13 +392,13 @@ def _register(register: str, dictionary: Path | None, absent: float | None, engi
 
         table = read_table(register)
         return coded(table, _dictionary(register, dictionary, absent, table, console), fingerprint(register))
-    from unmask.tracing.registers.sql import open_queried
+    from unmask.tracing.registers.sql import open_sql
 
     if dictionary is None:
         raise DataError(
             f"--engine {engine} needs --dictionary: `unmask trace profile` on a part of the register writes one"
         )
-    return open_queried(register, _dictionary(register, dictionary, absent, None, console), engine)
+    return open_sql(register, _dictionary(register, dictionary, absent, None, console), engine)
 
 
 def _print_notes(notes: Sequence[str], console: "Console") -> None:
@@ -405,31 +411,21 @@ def _print_notes(notes: Sequence[str], console: "Console") -> None:
         console.print(Text(safe_text(f"note: {note}"), style="dim"))
 
 
-@contextmanager
-def _progress(console: "Console", what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar, where there is a terminal to show it."""
-    from rich.progress import Progress
-
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _as_json(found: Any) -> str:
+def _as_json(content: Any) -> str:
     import json
 
-    return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _pictures(given: Sequence[str], dictionary: "Dictionary") -> dict[str, Any]:
     """The picture that each attribute's answer comes from."""
     from unmask.tracing.case.answers import parse_answer, picture_of
 
-    found = {}
+    pictures = {}
     for one in given:
         typed = parse_answer(one, dictionary.model_copy(update={"attributes": _as_text(dictionary)}))
-        found[typed.attribute] = picture_of(Path(str(typed.told)))
-    return found
+        pictures[typed.attribute] = picture_of(Path(str(typed.value)))
+    return pictures
 
 
 def _as_text(dictionary: "Dictionary") -> dict[str, Any]:

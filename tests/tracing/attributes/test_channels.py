@@ -61,12 +61,12 @@ def mutual_information(joint: np.ndarray) -> float:
 @given(errors, counts_of_values)
 def test_an_answer_is_right_or_another_value_as_frequent_as_it_is(error, counts) -> None:
     base = smoothed(counts)
-    found = EqualChannel(error, base).table()
-    assert found[0] == pytest.approx(base)
+    computed = EqualChannel(error, base).table()
+    assert computed[0] == pytest.approx(base)
     for value in range(len(counts)):
         for answer in range(len(base)):
             wrong = error * base[answer] / (1.0 - base[value])
-            assert found[value + 1, answer] == pytest.approx(1.0 - error if answer == value else wrong)
+            assert computed[value + 1, answer] == pytest.approx(1.0 - error if answer == value else wrong)
 
 
 @settings(max_examples=100, deadline=None)
@@ -84,8 +84,8 @@ def test_equal_or_not_says_in_linear_time_what_its_table_says(data, error, count
         assert equal.log_ratios(outcome) == pytest.approx(table.log_ratios(outcome), abs=1e-9)
     others = data.draw(shares_of(len(equal.base)))
     for spread in (None, others):
-        found, expected = (channel.gain(masses[0], absent, spread) for channel in (equal, table))
-        assert found == pytest.approx(expected, abs=1e-9)
+        computed, expected = (channel.gain(masses[0], absent, spread) for channel in (equal, table))
+        assert computed == pytest.approx(expected, abs=1e-9)
 
 
 @settings(max_examples=100, deadline=None)
@@ -117,9 +117,9 @@ def test_the_gain_is_the_mutual_information_of_person_and_answer(data, channel) 
     for spread in (None, data.draw(shares_of(len(channel.base)))):
         of_absent = channel.base if spread is None else spread
         joint = np.vstack([masses[:, None] * channel.table(), absent * of_absent[None]])
-        found = float(channel.gain(masses, absent, spread))
-        assert found == pytest.approx(mutual_information(joint), abs=1e-9)
-        assert found >= 0.0
+        computed = float(channel.gain(masses, absent, spread))
+        assert computed == pytest.approx(mutual_information(joint), abs=1e-9)
+        assert computed >= 0.0
 
 
 @settings(max_examples=50, deadline=None)
@@ -139,9 +139,9 @@ def test_the_gain_is_0_when_everybody_answers_alike() -> None:
 def test_the_gain_of_many_is_that_of_each() -> None:
     channel = EqualChannel(0.1, smoothed(np.array([4, 1, 0])))
     masses = np.array([[0.1, 0.5, 0.1, 0.1], [0.0, 0.8, 0.0, 0.0], [0.2, 0.2, 0.2, 0.2]])
-    found = channel.gain(masses, 0.2)
-    assert found.shape == (3,)
-    assert found == pytest.approx([channel.gain(one, 0.2) for one in masses])
+    computed = channel.gain(masses, 0.2)
+    assert computed.shape == (3,)
+    assert computed == pytest.approx([channel.gain(one, 0.2) for one in masses])
 
 
 @pytest.mark.parametrize("error", [1e-15, 1e-6, 1.0 - 1e-15])
@@ -190,10 +190,10 @@ def test_a_kernel_is_normal_about_the_value_and_mixed_with_anybodys_answers() ->
 @settings(max_examples=50, deadline=None)
 @given(errors, counts_of_values, st.integers(0, 4), st.floats(0.1, 5.0))
 def test_a_kernel_over_mirrored_counts_is_the_mirrored_kernel(error, counts, padding, spread) -> None:
-    found = kernel_channel(error, counts, padding, spread).table()
+    computed = kernel_channel(error, counts, padding, spread).table()
     mirrored = kernel_channel(error, counts[::-1], padding, spread).table()
-    assert mirrored[0] == pytest.approx(found[0, ::-1])
-    assert mirrored[1:] == pytest.approx(found[1:][::-1, ::-1])
+    assert mirrored[0] == pytest.approx(computed[0, ::-1])
+    assert mirrored[1:] == pytest.approx(computed[1:][::-1, ::-1])
 
 
 def test_the_farther_an_answer_the_less_likely_it_is() -> None:
@@ -223,8 +223,8 @@ def test_entropy_counts_0_log_0_as_0() -> None:
 @settings(max_examples=50, deadline=None)
 @given(counts_of_values)
 def test_smoothed_frequencies_sum_to_1_with_one_that_no_record_has(counts) -> None:
-    found = smoothed(counts)
-    assert found.sum() == pytest.approx(1.0)
-    assert found[-1] == found.min() > 0.0
+    computed = smoothed(counts)
+    assert computed.sum() == pytest.approx(1.0)
+    assert computed[-1] == computed.min() > 0.0
     total = sum(counts) + len(counts) + 1
-    assert found == pytest.approx([*((count + 1) / total for count in counts), 1 / total])
+    assert computed == pytest.approx([*((count + 1) / total for count in counts), 1 / total])

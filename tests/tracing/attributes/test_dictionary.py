@@ -103,9 +103,9 @@ def test_the_example_of_the_module_is_one(path: Path) -> None:
 
     assert module.__doc__ is not None
     lines = [line[4:] for line in module.__doc__.splitlines() if line.startswith("    ")]
-    found = write(path, "\n".join(lines))
-    assert found.attributes["eyes"].group == "photo"
-    assert found.groups["photo"].error == 0.02
+    table = write(path, "\n".join(lines))
+    assert table.attributes["eyes"].group == "photo"
+    assert table.groups["photo"].error == 0.02
 
 
 def test_what_is_ignored_is_not_used() -> None:
@@ -128,17 +128,17 @@ def write(path: Path, text: str) -> Dictionary:
 def refusal(path: Path, text: str) -> str:
     with pytest.raises(DataError) as caught:
         write(path, text)
-    told = str(caught.value)
-    assert told.startswith(f"{path}: ")
-    assert "\n" not in told
-    return told.removeprefix(f"{path}: ")
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
 
 
 ONE_SLIP = "because one slip must not be final: after n trials without an error state 1 / (n + 2)"
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "message"),
     [
         ("kind = 'categorical'\nerror = 0", f"x.error: Input should be greater than 0, {ONE_SLIP}"),
         ("kind = 'categorical'\nerror = 1.0", f"x.error: Input should be less than 1, {ONE_SLIP}"),
@@ -176,8 +176,8 @@ ONE_SLIP = "because one slip must not be final: after n trials without an error 
         ("error = 0.1", "x.kind: Field required"),
     ],
 )
-def test_an_attribute_that_cannot_be_is_refused_with_its_entry(entry: str, told: str, path: Path) -> None:
-    assert refusal(path, f"id = 'id'\n[attributes.x]\n{entry}\n").startswith(f"attributes.{told}")
+def test_an_attribute_that_cannot_be_is_refused_with_its_entry(entry: str, message: str, path: Path) -> None:
+    assert refusal(path, f"id = 'id'\n[attributes.x]\n{entry}\n").startswith(f"attributes.{message}")
 
 
 @pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
@@ -196,7 +196,7 @@ def test_what_is_not_finite_is_no_evidence(entry: str, number: str, path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[attributes]", "id: Field required"),
         ("id = 'id'", "attributes: Field required"),
@@ -218,14 +218,14 @@ def test_what_is_not_finite_is_no_evidence(entry: str, number: str, path: Path) 
         ),
     ],
 )
-def test_a_dictionary_that_cannot_be_is_refused_with_its_entry(text: str, told: str, path: Path) -> None:
-    assert refusal(path, text).startswith(told)
+def test_a_dictionary_that_cannot_be_is_refused_with_its_entry(text: str, message: str, path: Path) -> None:
+    assert refusal(path, text).startswith(message)
 
 
 def test_the_first_of_several_complaints_is_told(path: Path) -> None:
-    told = refusal(path, "id = 'id'\n[attributes.x]\nkind = 'string'\nerror = 2\n[attributes.y]\nkind = 'colour'\n")
-    assert "attributes.x.error" in told
-    assert "attributes.y" not in told
+    message = refusal(path, "id = 'id'\n[attributes.x]\nkind = 'string'\nerror = 2\n[attributes.y]\nkind = 'colour'\n")
+    assert "attributes.x.error" in message
+    assert "attributes.y" not in message
 
 
 def test_what_is_no_toml_is_refused_with_its_line(path: Path) -> None:

@@ -21,20 +21,20 @@ from unmask.tracing.registers.columns import Column, code_column
 
 def column_of(kind: str, values: Sequence[Any], **more: Any) -> Column:
     attribute = Attribute.model_validate({"kind": kind, **more})
-    found = code_column("x", attribute, pa.chunked_array([pa.array(values)]))
-    assert found is not None
-    return found
+    column = code_column("x", attribute, pa.chunked_array([pa.array(values)]))
+    assert column is not None
+    return column
 
 
 def model_of(kind: str, values: Sequence[Any], **more: Any) -> Model:
     return column_of(kind, values, **more).model
 
 
-def weights(model: Model, told: str) -> dict[str, float]:
-    """P(told | value) / P(told | anybody) of each value."""
-    found = np.exp(model.log_ratios(told))
-    assert found[0] == 1.0  # not recorded
-    return dict(zip(model.values, found[1:].tolist(), strict=True))
+def weights(model: Model, answer: str) -> dict[str, float]:
+    """P(answer | value) / P(answer | anybody) of each value."""
+    ratios = np.exp(model.log_ratios(answer))
+    assert ratios[0] == 1.0  # not recorded
+    return dict(zip(model.values, ratios[1:].tolist(), strict=True))
 
 
 COLOURS = ["blue"] * 4 + ["brown"] * 3 + ["green", None]
@@ -63,8 +63,8 @@ every_kind = pytest.mark.parametrize("kind", MODELS)
 
 @every_kind
 def test_what_is_not_recorded_is_as_likely_as_anybody(kind: str) -> None:
-    model, told = MODELS[kind]
-    ratios = model.log_ratios(told)
+    model, answer = MODELS[kind]
+    ratios = model.log_ratios(answer)
     assert ratios.shape == model.counts.shape == (len(model.values) + 1,)
     assert ratios[0] == 0.0
     assert np.isfinite(ratios).all()
@@ -73,10 +73,10 @@ def test_what_is_not_recorded_is_as_likely_as_anybody(kind: str) -> None:
 @pytest.mark.parametrize("kind", TABLED)
 def test_an_answer_weighs_what_the_channel_says(kind: str) -> None:
     model, some = MODELS[kind]
-    for told in {some, *model.values}:
-        outcome = model.outcome(told)
+    for answer in {some, *model.values}:
+        outcome = model.outcome(answer)
         expected = model.channel.table()[:, outcome] / model.channel.base[outcome]
-        assert np.exp(model.log_ratios(told)) == pytest.approx(expected)
+        assert np.exp(model.log_ratios(answer)) == pytest.approx(expected)
 
 
 @every_kind
@@ -90,13 +90,13 @@ def test_the_true_value_is_the_likeliest(kind: str) -> None:
 
 @every_kind
 def test_an_uncertain_answer_is_the_mixture_of_its_values(kind: str) -> None:
-    model, told = MODELS[kind]
-    other = next(value for value in model.values if value != told)
-    found = np.exp(model.soft_log_ratios({told: 0.5, other: 0.3}))
-    expected = 0.5 * np.exp(model.log_ratios(told)) + 0.3 * np.exp(model.log_ratios(other)) + 0.2
-    assert found == pytest.approx(expected)
-    assert model.soft_log_ratios({told: 1.0}) == pytest.approx(model.log_ratios(told))
-    assert model.soft_log_ratios({told: 0.0}) == pytest.approx(np.zeros(len(model.counts)))
+    model, answer = MODELS[kind]
+    other = next(value for value in model.values if value != answer)
+    ratios = np.exp(model.soft_log_ratios({answer: 0.5, other: 0.3}))
+    expected = 0.5 * np.exp(model.log_ratios(answer)) + 0.3 * np.exp(model.log_ratios(other)) + 0.2
+    assert ratios == pytest.approx(expected)
+    assert model.soft_log_ratios({answer: 1.0}) == pytest.approx(model.log_ratios(answer))
+    assert model.soft_log_ratios({answer: 0.0}) == pytest.approx(np.zeros(len(model.counts)))
 
 
 @pytest.mark.parametrize("shares", [{}, {"32": float("nan")}, {"32": 0.6, "33": 0.6}, {"32": -0.1, "33": 0.5}])
@@ -141,13 +141,13 @@ def test_answers_are_drawn_as_often_as_they_are_likely(kind: str) -> None:
     for code in range(len(model.counts)):
         drawn = [model.draw(code, randomness) for _ in range(times)]
         if isinstance(model, Numeric):
-            drawn = [str(model.outcome(told)) for told in drawn]
+            drawn = [str(model.outcome(answer)) for answer in drawn]
         expected = chances(model, code)
         assert sum(expected.values()) == pytest.approx(1.0)
         assert set(drawn) <= set(expected)
-        for told, share in expected.items():
+        for answer, share in expected.items():
             low, high = binom.interval(1.0 - 1e-7, times, share)
-            assert low <= drawn.count(told) <= high, (code, told)
+            assert low <= drawn.count(answer) <= high, (code, answer)
 
 
 @every_kind
@@ -166,7 +166,7 @@ def test_large_numbers_are_drawn_as_near_as_small_ones(values: list[float], spre
     model, randomness = model_of("numeric", values, error=1e-6, spread=spread), np.random.default_rng(0)
     assert isinstance(model, Numeric)
     drawn = [float(model.draw(1, randomness)) for _ in range(200)]
-    assert max(abs(told - values[0]) for told in drawn) <= 6 * spread + model.step
+    assert max(abs(answer - values[0]) for answer in drawn) <= 6 * spread + model.step
 
 
 def test_drawing_an_answer_about_many_values_needs_no_table_of_them_all() -> None:
@@ -203,8 +203,8 @@ def test_another_error_leaves_the_rest_as_it_is(kind: str) -> None:
 
 @every_kind
 def test_another_error_and_back_is_as_before(kind: str) -> None:
-    model, told = MODELS[kind]
-    assert model.with_error(0.4).with_error(0.2).log_ratios(told) == pytest.approx(model.log_ratios(told))
+    model, answer = MODELS[kind]
+    assert model.with_error(0.4).with_error(0.2).log_ratios(answer) == pytest.approx(model.log_ratios(answer))
 
 
 @pytest.mark.parametrize(
@@ -278,9 +278,9 @@ def test_an_open_ordinal_hears_of_a_value_that_no_record_has() -> None:
     assert 0.0 < min(weights(model, "XXL").values()) <= max(weights(model, "XXL").values()) <= 1.0
 
 
-@pytest.mark.parametrize("told", ["blue", "BLUE", " blue ", "Blue"])
-def test_values_are_told_without_regard_to_case_and_spaces(told: str) -> None:
-    assert weights(MODELS["categorical"][0], told) == weights(MODELS["categorical"][0], "blue")
+@pytest.mark.parametrize("answer", ["blue", "BLUE", " blue ", "Blue"])
+def test_values_are_told_without_regard_to_case_and_spaces(answer: str) -> None:
+    assert weights(MODELS["categorical"][0], answer) == weights(MODELS["categorical"][0], "blue")
 
 
 def test_a_value_told_as_it_is_recorded_is_that_value_and_not_one_in_another_case() -> None:
@@ -295,8 +295,8 @@ def test_steps_off_weigh_as_a_normal_kernel_about_the_value() -> None:
     kernel = heights / heights.sum(axis=1, keepdims=True)
     base = (np.array([1, 1, 2]) @ kernel + 1 / 3) / 5
     expected = (0.9 * kernel + 0.1 * base) / base
-    for place, told in enumerate("SML"):
-        assert weights(model, told) == pytest.approx(dict(zip("SML", expected[:, place], strict=True)))
+    for place, answer in enumerate("SML"):
+        assert weights(model, answer) == pytest.approx(dict(zip("SML", expected[:, place], strict=True)))
 
 
 def test_an_ordinal_is_in_its_order_and_may_be_told_what_nobody_has() -> None:
@@ -305,8 +305,8 @@ def test_an_ordinal_is_in_its_order_and_may_be_told_what_nobody_has() -> None:
     assert isinstance(model, Ordinal)
     assert list(model.values) == order
     assert model.counts.tolist() == [0, 0, 2, 0, 1]
-    found = weights(model, "tiny")
-    assert found["small"] > found["big"] > found["huge"]
+    ratios = weights(model, "tiny")
+    assert ratios["small"] > ratios["big"] > ratios["huge"]
 
 
 def test_half_a_step_is_the_spread_of_an_ordinal_unless_said_otherwise() -> None:
@@ -329,23 +329,23 @@ def test_numbers_weigh_as_a_normal_kernel_about_the_middle_of_their_step() -> No
     heights = np.exp(-0.5 * (np.subtract.outer(np.arange(30, 34), answers) / 2.0) ** 2)
     kernel = heights / heights.sum(axis=1, keepdims=True)
     base = (np.array([1, 2, 0, 1]) @ kernel + 1 / len(answers)) / 5
-    for told in (25, 30, 31, 40):
-        place = told - answers[0]
+    for answer in (25, 30, 31, 40):
+        place = answer - answers[0]
         expected = (0.9 * kernel[:, place] + 0.1 * base[place]) / base[place]
-        assert list(weights(model, str(told)).values()) == pytest.approx(expected.tolist())
+        assert list(weights(model, str(answer)).values()) == pytest.approx(expected.tolist())
 
 
-@pytest.mark.parametrize("told", ["30.4", "30.49", "29.5", "3e1", " 30 "])
-def test_an_answer_between_steps_is_of_the_step_it_is_in(told: str) -> None:
+@pytest.mark.parametrize("answer", ["30.4", "30.49", "29.5", "3e1", " 30 "])
+def test_an_answer_between_steps_is_of_the_step_it_is_in(answer: str) -> None:
     model = model_of("numeric", [28, 30, 33], spread=1.0)
-    assert weights(model, told) == weights(model, "30")
+    assert weights(model, answer) == weights(model, "30")
 
 
 def test_the_nearer_an_answer_the_more_it_weighs() -> None:
     model, _ = MODELS["numbers"]
-    for told in ("-1.5", "0.3", "1.1"):
-        distances = np.abs(np.array([float(value) for value in model.values]) - float(told))
-        ratios = model.log_ratios(told)[1:]
+    for answer in ("-1.5", "0.3", "1.1"):
+        distances = np.abs(np.array([float(value) for value in model.values]) - float(answer))
+        ratios = model.log_ratios(answer)[1:]
         near = np.flatnonzero(distances < 1.5)  # farther off all are wrong answers, and weigh the same
         ordered = ratios[near][np.argsort(distances[near], kind="stable")]
         assert (np.diff(ordered) < 1e-9).all()
@@ -355,17 +355,17 @@ def test_the_nearer_an_answer_the_more_it_weighs() -> None:
 def test_answers_far_off_are_numbers_however_far(sign: str) -> None:
     for kind in ("whole numbers", "numbers"):
         model, _ = MODELS[kind]
-        far = [model.log_ratios(sign + told) for told in ("1e3", "1e9", "1.7e308")]
+        far = [model.log_ratios(sign + answer) for answer in ("1e3", "1e9", "1.7e308")]
         assert np.isfinite(far).all()
         assert (far[0] == far[1]).all() and (far[1] == far[2]).all()
 
 
-@pytest.mark.parametrize("told", ["1000000", "-1000000"])
-def test_an_answer_far_from_all_values_speaks_for_none_of_them(told: str) -> None:
+@pytest.mark.parametrize("answer", ["1000000", "-1000000"])
+def test_an_answer_far_from_all_values_speaks_for_none_of_them(answer: str) -> None:
     # Ages: as many of each, but of the oldest and the youngest there is one.
     counts = np.array([0, 1, *[1000] * 109, 1])
     model = Numeric("age", Attribute(kind="numeric", error=0.05, spread=1.0), counts, -0.5, 1.0)
-    assert max(weights(model, told).values()) <= 1.0
+    assert max(weights(model, answer).values()) <= 1.0
 
 
 def test_a_step_holds_its_lower_edge_and_not_its_upper() -> None:
@@ -411,10 +411,10 @@ def test_values_of_large_numbers_are_told_apart(numbers: list[float], spread: fl
         assert abs(float(model.values[code - 1]) - number) <= model.step
 
 
-@pytest.mark.parametrize("told", ["tall", "", "nan", "inf", "-inf", "1,5,0", "10 00", "5 cm", "1e400"])
-def test_what_is_no_number_is_refused(told: str) -> None:
+@pytest.mark.parametrize("answer", ["tall", "", "nan", "inf", "-inf", "1,5,0", "10 00", "5 cm", "1e400"])
+def test_what_is_no_number_is_refused(answer: str) -> None:
     with pytest.raises(DataError, match=r"^x: .* is not a number$"):
-        MODELS["numbers"][0].log_ratios(told)
+        MODELS["numbers"][0].log_ratios(answer)
 
 
 # Texts
@@ -423,7 +423,7 @@ JOSE = unicodedata.normalize("NFC", "José")
 
 
 @pytest.mark.parametrize(
-    ("recorded", "told"),
+    ("recorded", "answer"),
     [
         (JOSE, unicodedata.normalize("NFD", JOSE)),
         (unicodedata.normalize("NFD", JOSE), JOSE),
@@ -434,16 +434,16 @@ JOSE = unicodedata.normalize("NFC", "José")
         ("ＡＮＮＡ", "anna"),  # full width
     ],
 )
-def test_case_spaces_and_the_encoding_of_accents_make_no_difference(recorded: str, told: str) -> None:
+def test_case_spaces_and_the_encoding_of_accents_make_no_difference(recorded: str, answer: str) -> None:
     model = model_of("string", [recorded, "somebody else"])
     assert isinstance(model, Text)
-    assert model.levels(told)[list(model.values).index(recorded)] == 0
-    assert model.values[model.outcome(told)] == recorded
+    assert model.levels(answer)[list(model.values).index(recorded)] == 0
+    assert model.values[model.outcome(answer)] == recorded
 
 
 # Similarities as published with the method by Winkler: .961, .84 and .813.
 @pytest.mark.parametrize(
-    ("recorded", "told", "level"),
+    ("recorded", "answer", "level"),
     [
         ("martha", "martha", 0),
         ("martha", "marhta", 1),
@@ -454,10 +454,10 @@ def test_case_spaces_and_the_encoding_of_accents_make_no_difference(recorded: st
         ("anna", "bob", 3),
     ],
 )
-def test_texts_are_the_same_nearly_the_same_similar_or_others(recorded: str, told: str, level: int) -> None:
+def test_texts_are_the_same_nearly_the_same_similar_or_others(recorded: str, answer: str, level: int) -> None:
     model = model_of("string", [recorded])
     assert isinstance(model, Text)
-    assert model.levels(told).tolist() == [level]
+    assert model.levels(answer).tolist() == [level]
 
 
 def test_texts_weigh_as_m_over_u_of_their_level() -> None:
@@ -483,17 +483,17 @@ def test_a_text_that_nobody_has_is_the_outcome_after_all_values() -> None:
     assert model.code_of("xerxes") == -1
 
 
-@pytest.mark.parametrize("told", ["", "  ", "\t"])
-def test_an_empty_text_is_refused_with_the_remedy(told: str) -> None:
+@pytest.mark.parametrize("answer", ["", "  ", "\t"])
+def test_an_empty_text_is_refused_with_the_remedy(answer: str) -> None:
     with pytest.raises(DataError, match=r"x: an empty answer; say that it is unavailable with \?"):
-        MODELS["string"][0].log_ratios(told)
+        MODELS["string"][0].log_ratios(answer)
 
 
 # Dates
 
 
 @pytest.mark.parametrize(
-    ("recorded", "told", "level"),
+    ("recorded", "answer", "level"),
     [
         ("1990-01-02", "1990-01-02", 0),
         ("1990-01-02", " 1990-01-02 ", 0),
@@ -512,8 +512,8 @@ def test_an_empty_text_is_refused_with_the_remedy(told: str) -> None:
         ("1990-01-02", "2011-07-26", 3),
     ],
 )
-def test_dates_are_the_same_one_slip_apart_similar_or_others(recorded: str, told: str, level: int) -> None:
-    for one, other in ((recorded, told), (told, recorded)):
+def test_dates_are_the_same_one_slip_apart_similar_or_others(recorded: str, answer: str, level: int) -> None:
+    for one, other in ((recorded, answer), (answer, recorded)):
         model = model_of("date", [one])
         assert isinstance(model, Day)
         assert model.levels(other).tolist() == [level]
@@ -527,10 +527,10 @@ def test_dates_weigh_as_m_over_u_of_their_level() -> None:
     assert weights(model_of("date", days, error=0.1), "1990-03-04") == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("told", ["2023-02-29", "1990-13-01", "13.13.13", "31/04/1990", "yesterday", "1990", ""])
-def test_what_is_no_date_is_refused_with_the_way_to_write_one(told: str) -> None:
+@pytest.mark.parametrize("answer", ["2023-02-29", "1990-13-01", "13.13.13", "31/04/1990", "yesterday", "1990", ""])
+def test_what_is_no_date_is_refused_with_the_way_to_write_one(answer: str) -> None:
     with pytest.raises(DataError, match=r"^x: .* is not a date; write YYYY-MM-DD$"):
-        MODELS["date"][0].log_ratios(told)
+        MODELS["date"][0].log_ratios(answer)
 
 
 def test_a_leap_day_is_a_date() -> None:
@@ -548,8 +548,8 @@ def score_of(points: list[list[float]], **more: Any) -> Score:
 
 def test_scores_are_read_off_the_table_and_no_farther_than_its_ends() -> None:
     model = score_of([[0.0, -2.0], [0.5, 0.0], [1.0, 3.0]])
-    found = model.of_scores(np.array([-7.0, 0.0, 0.25, 0.5, 0.75, 1.0, 99.0])) / np.log(10.0)
-    assert found == pytest.approx([-2.0, -2.0, -1.0, 0.0, 1.5, 3.0, 3.0])
+    log10_ratios = model.of_scores(np.array([-7.0, 0.0, 0.25, 0.5, 0.75, 1.0, 99.0])) / np.log(10.0)
+    assert log10_ratios == pytest.approx([-2.0, -2.0, -1.0, 0.0, 1.5, 3.0, 3.0])
 
 
 def test_records_without_a_score_have_the_lowest_ratio_unless_said_otherwise() -> None:
@@ -561,7 +561,7 @@ def test_records_without_a_score_have_the_lowest_ratio_unless_said_otherwise() -
 
 def test_a_score_is_no_word() -> None:
     model = score_of([[0.0, -1.0], [1.0, 1.0]])
-    for ask in (model.log_ratios, model.outcome, lambda told: model.soft_log_ratios({told: 1.0})):
+    for ask in (model.log_ratios, model.outcome, lambda answer: model.soft_log_ratios({answer: 1.0})):
         with pytest.raises(DataError, match=r"its answer is a file with a score per record, @FILE\.csv"):
             ask("0.7")
     with pytest.raises(DataError, match="scores cannot be simulated"):

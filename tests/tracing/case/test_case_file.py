@@ -1,4 +1,4 @@
-"""A case file keeps what happened, whatever happens."""
+"""A case file keeps every event, whatever happens."""
 
 import json
 import subprocess
@@ -67,11 +67,33 @@ with case_file(Path({str(path)!r}), OPENED) as case:
         process.stdout.readline()
     time.sleep(0.05)
     process.kill()
-    told = [int(line) for line in process.stdout.read().splitlines() if line.strip()] or [5]
+    counts = [int(line) for line in process.stdout.read().splitlines() if line.strip()] or [5]
     process.wait()
     with case_file(path, OPENED) as case:
-        assert len(case.events) >= told[-1]
+        assert len(case.events) >= counts[-1]
         assert set(map(repr, case.events)) == {repr(EVENTS[0])}
+
+
+OLD = b"""\
+{"register": "people.csv", "fingerprint": "register", "dictionary": "dictionary", "purpose": "", "time": "t", "case": 1}
+{"event": "answer", "time": "t1", "attribute": "eyes", "told": "brown", "trust": 1.0, "shown": [["hair", 1.5]], \
+"picture": null}
+{"event": "answer", "time": "t2", "attribute": "hair", "told": {"red": 0.7}, "trust": 0.4, "shown": [], "picture": "a"}
+{"event": "undo", "time": "t3", "attribute": "", "told": null, "trust": 1.0, "shown": [], "picture": null}
+"""
+
+
+def test_a_case_of_an_earlier_release_goes_on_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "old.case"
+    path.write_bytes(OLD)
+    with case_file(path, OPENED) as case:
+        assert [event.value for event in case.events] == ["brown", {"red": 0.7}, None]
+        assert case.events[0].shown == (("hair", 1.5),) and case.events[0].overrode
+        assert case.events[1] == Event("answer", "t2", "hair", {"red": 0.7}, 0.4, (), "a")
+        for event in list(case.events):
+            case.add(event)
+    # What is written today is, byte for byte, what was written then.
+    assert path.read_bytes() == OLD + OLD[OLD.index(b"\n") + 1 :]
 
 
 @pytest.mark.parametrize(

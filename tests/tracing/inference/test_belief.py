@@ -60,18 +60,18 @@ def entropy(shares: np.ndarray) -> float:
 
 
 def posterior_of(belief: Belief) -> np.ndarray:
-    found = np.zeros(belief.register.size + 1)
+    shares = np.zeros(belief.register.size + 1)
     for candidate in belief.candidates:
-        found[candidate.row] = candidate.probability
-    found[-1] = belief.absent
-    return found
+        shares[candidate.row] = candidate.probability
+    shares[-1] = belief.absent
+    return shares
 
 
 def test_the_entropy_of_a_cube_falls_bit_by_bit() -> None:
     belief = begin(cube())
     path = [belief.entropy]
     for name in ("b0", "b1", "b2"):
-        belief = belief.told(Answer(name, "1"))
+        belief = belief.update(Answer(name, "1"))
         path.append(belief.entropy)
     assert path == pytest.approx([3, 2, 1, 0], abs=1e-6)
     assert belief.register.ids(np.array([belief.candidates[0].row])) == ["p7"]
@@ -83,10 +83,10 @@ def test_the_posterior_is_that_of_enumeration(columns, absent, data) -> None:
     register = register_of(columns, absent, error=0.1)
     belief, outcomes = begin(register), {}
     for name in columns:
-        told = data.draw(st.sampled_from([*register.models[name].values, None]))
-        belief = belief.told(Answer(name, told))
-        if told is not None:
-            outcomes[name] = register.models[name].outcome(told)
+        answer = data.draw(st.sampled_from([*register.models[name].values, None]))
+        belief = belief.update(Answer(name, answer))
+        if answer is not None:
+            outcomes[name] = register.models[name].outcome(answer)
     expected = posterior_by_hand(belief, outcomes, absent)
     assert posterior_of(belief) == pytest.approx(expected, abs=1e-6)
     assert belief.entropy == pytest.approx(entropy(expected), abs=1e-5)
@@ -99,8 +99,8 @@ def test_expected_bits_are_the_expected_fall_of_the_entropy(columns, absent, dat
     belief, outcomes = begin(register), {}
     first, *others = columns
     if others:
-        told = data.draw(st.sampled_from(register.models[first].values))
-        belief, outcomes = belief.told(Answer(first, told)), {first: register.models[first].outcome(told)}
+        answer = data.draw(st.sampled_from(register.models[first].values))
+        belief, outcomes = belief.update(Answer(first, answer)), {first: register.models[first].outcome(answer)}
     now = posterior_by_hand(belief, outcomes, absent)
     for name in others or [first]:
         table, base = channel_by_hand(belief, name)
@@ -115,7 +115,7 @@ def test_expected_bits_of_exact_answers_are_the_entropy_of_the_counts() -> None:
     values = ["a"] * 4 + ["b"] * 3 + ["c"]
     belief = begin(register_of({"x": values, "y": ["u", "v"] * 4}, error=1e-9))
     assert expected_bits(belief, ["x"])["x"] == pytest.approx(entropy(np.array([4, 3, 1]) / 8), abs=1e-6)
-    belief = belief.told(Answer("y", "u"))  # leaves a, a, b, b
+    belief = belief.update(Answer("y", "u"))  # leaves a, a, b, b
     assert expected_bits(belief, ["x"])["x"] == pytest.approx(1.0, abs=1e-6)
 
 
@@ -124,23 +124,23 @@ def test_expected_bits_of_exact_answers_are_the_entropy_of_the_counts() -> None:
 def test_the_order_of_answers_does_not_matter_nor_whether_they_come_at_once(columns, absentees, data) -> None:
     register = register_of(columns, 0.2, absentees=absentees)
     answers = [Answer(name, data.draw(st.sampled_from(register.models[name].values))) for name in columns]
-    at_once = begin(register).told(*answers)
+    at_once = begin(register).update(*answers)
     for order in itertools.permutations(answers):
         belief = begin(register)
         for answer in order:
-            belief = belief.told(answer)
+            belief = belief.update(answer)
         assert posterior_of(belief) == pytest.approx(posterior_of(at_once), abs=1e-6)
 
 
 def test_what_is_not_recorded_and_what_is_not_to_be_had_says_nothing() -> None:
     register = register_of({"x": ["a", None, "b", None], "y": ["u", "u", "u", "u"]}, 0.2)
-    before = begin(register).told(Answer("y", "u"))
-    after = before.told(Answer("x", None))
+    before = begin(register).update(Answer("y", "u"))
+    after = before.update(Answer("x", None))
     assert posterior_of(after) == pytest.approx(posterior_of(before), abs=1e-9)
-    told = begin(register).told(Answer("x", "a"))
-    assert posterior_of(told)[1] == pytest.approx(posterior_of(told)[3])
+    belief = begin(register).update(Answer("x", "a"))
+    assert posterior_of(belief)[1] == pytest.approx(posterior_of(belief)[3])
     # Of a record whose value is not recorded the answer is as likely as of anybody: their ratio stays.
-    assert posterior_of(told)[1] / told.absent == pytest.approx((0.8 / 4) / 0.2)
+    assert posterior_of(belief)[1] / belief.absent == pytest.approx((0.8 / 4) / 0.2)
 
 
 @given(small(records=(2, 6)), st.data())
@@ -150,8 +150,8 @@ def test_nobody_leaves_the_ratios_within_the_register_as_they_are(columns, data)
     for name, column in columns.items():
         known = [value for value in column if value is not None]
         answers.append(Answer(name, data.draw(st.sampled_from(known))))
-    closed = posterior_of(begin(register_of(columns, 0.0)).told(*answers))[:-1]
-    opened = posterior_of(begin(register_of(columns, 0.3)).told(*answers))[:-1]
+    closed = posterior_of(begin(register_of(columns, 0.0)).update(*answers))[:-1]
+    opened = posterior_of(begin(register_of(columns, 0.3)).update(*answers))[:-1]
     assert opened / opened.sum() == pytest.approx(closed, abs=1e-6)
 
 
@@ -169,14 +169,14 @@ def test_an_uncertain_answer_is_the_mixture_of_its_values() -> None:
     mixed = np.exp(model.soft_log_ratios({"a": 0.7, "b": 0.2}))
     expected = 0.7 * np.exp(model.log_ratios("a")) + 0.2 * np.exp(model.log_ratios("b")) + 0.1
     assert mixed == pytest.approx(expected)
-    sure = begin(register).told(Answer("x", {"a": 1.0}))
-    assert posterior_of(sure) == pytest.approx(posterior_of(begin(register).told(Answer("x", "a"))))
+    sure = begin(register).update(Answer("x", {"a": 1.0}))
+    assert posterior_of(sure) == pytest.approx(posterior_of(begin(register).update(Answer("x", "a"))))
 
 
 @pytest.mark.parametrize("shares", [{}, {"a": 1.2}, {"a": -0.1}, {"a": 0.7, "b": 0.7}])
 def test_shares_that_are_none_are_refused(shares) -> None:
     with pytest.raises(DataError, match=r"shares in \[0, 1\]"):
-        begin(register_of({"x": ["a", "b"]})).told(Answer("x", shares))
+        begin(register_of({"x": ["a", "b"]})).update(Answer("x", shares))
 
 
 def test_answers_of_a_group_are_right_or_wrong_together() -> None:
@@ -184,8 +184,8 @@ def test_answers_of_a_group_are_right_or_wrong_together() -> None:
     attributes = {name: {"kind": "categorical", "error": 0.1, "group": "photo"} for name in columns}
     dictionary = dictionary_of(attributes, groups={"photo": {"error": 0.25}}, absentees="independent")
     register = coded(table_of(columns), dictionary, "grouped")
-    belief = begin(register).told(Answer("x", "a"), Answer("y", "u"))
-    x, y = (np.exp(register.models[name].log_ratios(told)) for name, told in (("x", "a"), ("y", "u")))
+    belief = begin(register).update(Answer("x", "a"), Answer("y", "u"))
+    x, y = (np.exp(register.models[name].log_ratios(answer)) for name, answer in (("x", "a"), ("y", "u")))
     codes = register.codes(np.arange(3), ["x", "y"])
     weights = 0.75 * x[codes[:, 0]] * y[codes[:, 1]] + 0.25
     assert posterior_of(belief)[:3] == pytest.approx(weights / weights.sum(), abs=1e-6)
@@ -193,7 +193,7 @@ def test_answers_of_a_group_are_right_or_wrong_together() -> None:
 
 def test_evidence_from_a_suspicious_picture_weighs_less() -> None:
     register = register_of({"x": ["a", "b", "b", "b"]}, 0.2)
-    sure, suspicious = (begin(register).told(Answer("x", "a", trust)) for trust in (1.0, 0.3))
+    sure, suspicious = (begin(register).update(Answer("x", "a", trust)) for trust in (1.0, 0.3))
     assert begin(register).candidates[0].probability < suspicious.candidates[0].probability
     assert suspicious.candidates[0].probability < sure.candidates[0].probability
 
@@ -201,12 +201,12 @@ def test_evidence_from_a_suspicious_picture_weighs_less() -> None:
 @pytest.mark.parametrize("trust", [0.0, -1.0, 1.5, float("nan")])
 def test_a_trust_that_is_none_is_refused(trust) -> None:
     with pytest.raises(DataError, match="trust"):
-        begin(register_of({"x": ["a", "b"]})).told(Answer("x", "a", trust))
+        begin(register_of({"x": ["a", "b"]})).update(Answer("x", "a", trust))
 
 
 def test_contradicting_answers_at_a_tiny_error_give_figures_and_nobody() -> None:
     columns = {"x": ["a"] * 5 + ["b"] * 5, "y": ["u"] * 5 + ["v"] * 5}
-    belief = begin(register_of(columns, 0.2, error=1e-12)).told(Answer("x", "a"), Answer("y", "v"))
+    belief = begin(register_of(columns, 0.2, error=1e-12)).update(Answer("x", "a"), Answer("y", "v"))
     assert np.isfinite([belief.entropy, belief.absent, *(one.probability for one in belief.candidates)]).all()
     assert belief.absent > 0.99
 
@@ -216,7 +216,7 @@ def test_one_record_is_this_person_or_nobody() -> None:
     assert "one record" in register.notes[0]
     belief = begin(register)
     assert belief.entropy == pytest.approx(entropy(np.array([0.8, 0.2])))
-    assert belief.told(Answer("x", "a")).candidates[0].probability > 0.8
+    assert belief.update(Answer("x", "a")).candidates[0].probability > 0.8
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -224,15 +224,15 @@ def test_no_question_is_asked_twice(policy) -> None:
     belief, seen = begin(cube(0.1, 0.2)), []
     while questions := ranked(belief, policy, ("b2", "b0", "b1"), np.random.default_rng(0)):
         seen.append(questions[0].attribute)
-        belief = belief.told(Answer(seen[-1], "1"))
+        belief = belief.update(Answer(seen[-1], "1"))
     assert sorted(seen) == ["b0", "b1", "b2"]
     assert policy != "fixed" or seen == ["b2", "b0", "b1"]
 
 
 def test_an_answer_is_not_taken_twice() -> None:
-    belief = begin(cube()).told(Answer("b0", "1"))
+    belief = begin(cube()).update(Answer("b0", "1"))
     with pytest.raises(DataError, match="answered before; undo"):
-        belief.told(Answer("b0", "0"))
+        belief.update(Answer("b0", "0"))
 
 
 def test_cost_and_availability_decide_between_equal_questions() -> None:
@@ -260,9 +260,9 @@ def test_two_steps_are_the_bits_of_a_question_and_of_the_best_one_after_each_ans
         table, base = channel_by_hand(belief, name)
         chances = posterior_by_hand(belief, {}, absent) @ np.vstack([table, base[None]])
         after = 0.0
-        for chance, told in zip(chances, [*belief.register.models[name].values, "another"], strict=True):
+        for chance, answer in zip(chances, [*belief.register.models[name].values, "another"], strict=True):
             others = [other for other in columns if other != name]
-            after += chance * max(expected_bits(belief.told(Answer(name, told)), others).values())
+            after += chance * max(expected_bits(belief.update(Answer(name, answer)), others).values())
         # All three are looked beyond, and lifted above those that would not be.
         assert question.score - max(bits.values()) == pytest.approx(bits[name] + 0.99 * after, abs=1e-5)
 
@@ -279,11 +279,11 @@ def test_edges_cut_are_those_of_the_definition() -> None:
     shares = posterior_by_hand(belief, {}, 0.2)
     for question in ranked(belief, "ec2"):
         table, base = channel_by_hand(belief, question.attribute)
-        told = np.vstack([table, base[None]])
+        channel_table = np.vstack([table, base[None]])
         edges = 1 - (shares**2).sum()
         left = 0.0
         for outcome in range(len(base)):
-            kept = shares * told[:, outcome]
+            kept = shares * channel_table[:, outcome]
             left += kept.sum() * (kept.sum() ** 2 - (kept**2).sum())
         assert question.score == pytest.approx(edges - left, abs=1e-6)
 
@@ -311,16 +311,16 @@ def test_a_source_whose_answers_fit_nobody_is_trusted_less() -> None:
         name: {"kind": "categorical", "error": 0.02, "group": "photo" if name != "z" else None} for name in "xyz"
     }
     dictionary = dictionary_of(attributes, 0.0, groups={"photo": {"error": 0.2}}, absentees="independent")
-    belief = begin(coded(table_of(columns), dictionary, "grouped")).told(Answer("z", "a"))
+    belief = begin(coded(table_of(columns), dictionary, "grouped")).update(Answer("z", "a"))
     assert belief.trust_in("photo") == pytest.approx(0.8)
     # By hand: P(z, x | sound) and P(z, x | not) over twenty records, x and z always alike.
-    fitting, other = belief.told(Answer("x", "a")), belief.told(Answer("x", "b"))
+    fitting, other = belief.update(Answer("x", "a")), belief.update(Answer("x", "b"))
     z, x = (
         np.exp(belief.register.models["z"].log_ratios("a"))[1:],
         np.exp(belief.register.models["x"].log_ratios("a"))[1:],
     )
     against = np.exp(belief.register.models["x"].log_ratios("b"))[1:]
-    for told, ratios in ((fitting, x), (other, against)):
+    for belief, ratios in ((fitting, x), (other, against)):
         sound = 0.8 * (z * ratios).mean()
-        assert told.trust_in("photo") == pytest.approx(sound / (sound + 0.2 * z.mean()), abs=1e-6)
+        assert belief.trust_in("photo") == pytest.approx(sound / (sound + 0.2 * z.mean()), abs=1e-6)
     assert other.trust_in("photo") < 0.8 < fitting.trust_in("photo")

@@ -9,14 +9,22 @@ from hypothesis import strategies as st
 from small_registers import cube, register_of
 
 from unmask.tracing.inference.belief import Answer, begin
-from unmask.tracing.inference.conclusion import StopRule, Subsets, conclude, core_set, percent, settles, without_each
+from unmask.tracing.inference.conclusion import (
+    StopRule,
+    Subsets,
+    conclude,
+    core_identification_set,
+    criterion,
+    percent,
+    without_each,
+)
 from unmask.tracing.inference.questions import ranked
 from unmask.tracing.registers.memory import coded
-from unmask.tracing.simulation.synthetic import Recipe, dictionary_of, table_of
+from unmask.tracing.simulation.synthetic import RegisterSpec, dictionary_of, table_of
 
 
-def told(register, **answers):
-    return begin(register).told(*(Answer(name, value) for name, value in answers.items()))
+def believed(register, **answers):
+    return begin(register).update(*(Answer(name, value) for name, value in answers.items()))
 
 
 def verdict(belief, rule=None, spent=0.0):
@@ -24,27 +32,27 @@ def verdict(belief, rule=None, spent=0.0):
 
 
 def test_three_bits_identify_one_of_eight() -> None:
-    found = verdict(told(cube(1e-4, 0.01), b0="1", b1="0", b2="1"))
-    assert found is not None
-    assert (found.status, found.rows) == ("identified", (5,))
+    conclusion = verdict(believed(cube(1e-4, 0.01), b0="1", b1="0", b2="1"))
+    assert conclusion is not None
+    assert (conclusion.status, conclusion.rows) == ("identified", (5,))
 
 
 def test_two_bits_are_not_enough_and_more_is_worth_asking() -> None:
-    assert verdict(told(cube(1e-4, 0.2), b0="1", b1="0")) is None
+    assert verdict(believed(cube(1e-4, 0.2), b0="1", b1="0")) is None
 
 
 def test_identical_records_are_a_set_of_candidates_and_never_identified() -> None:
     register = register_of({"x": list("aaabbb"), "y": list("uuuuvv")}, 0.0, error=1e-4)
-    found = verdict(told(register, x="a", y="u"))
-    assert found is not None
-    assert (found.status, found.count, found.rows) == ("candidate_set", 3, (0, 1, 2))
+    conclusion = verdict(believed(register, x="a", y="u"))
+    assert conclusion is not None
+    assert (conclusion.status, conclusion.count, conclusion.rows) == ("candidate_set", 3, (0, 1, 2))
 
 
 def test_records_that_only_an_unavailable_answer_would_tell_apart_are_a_set_of_candidates() -> None:
     register = register_of({"x": list("aabb"), "y": list("uvuv")}, 0.0, error=1e-4)
-    found = verdict(begin(register).told(Answer("x", "a"), Answer("y", None)))
-    assert found is not None
-    assert (found.status, found.count) == ("candidate_set", 2)
+    conclusion = verdict(begin(register).update(Answer("x", "a"), Answer("y", None)))
+    assert conclusion is not None
+    assert (conclusion.status, conclusion.count) == ("candidate_set", 2)
 
 
 def test_whom_nobody_fits_is_not_in_the_register() -> None:
@@ -52,35 +60,35 @@ def test_whom_nobody_fits_is_not_in_the_register() -> None:
     columns["y"] = ["u"] * 6 + ["v"] * 2
     register = register_of(columns, 0.2, error=0.01)
     answers = {f"x{place}": "ab"[place % 2] for place in range(6)}
-    found = verdict(told(register, **answers))
-    assert found is not None
-    assert (found.status, found.rows) == ("not_in_register", ())
+    conclusion = verdict(believed(register, **answers))
+    assert conclusion is not None
+    assert (conclusion.status, conclusion.rows) == ("not_in_register", ())
 
 
 def test_a_spent_budget_leaves_it_undetermined() -> None:
-    found = verdict(told(cube(1e-4, 0.2), b0="1"), StopRule(budget=1.0), spent=1.0)
-    assert found is not None
-    assert found.status == "undetermined"
-    assert "budget" in found.reason
+    conclusion = verdict(believed(cube(1e-4, 0.2), b0="1"), StopRule(budget=1.0), spent=1.0)
+    assert conclusion is not None
+    assert conclusion.status == "undetermined"
+    assert "budget" in conclusion.reason
 
 
 def test_nothing_left_to_ask_leaves_it_undetermined() -> None:
-    found = verdict(told(cube(0.3, 0.2), b0="1", b1="0", b2="1"))
-    assert found is not None
-    assert found.status == "undetermined"
-    assert "nothing left" in found.reason
+    conclusion = verdict(believed(cube(0.3, 0.2), b0="1", b1="0", b2="1"))
+    assert conclusion is not None
+    assert conclusion.status == "undetermined"
+    assert "nothing left" in conclusion.reason
 
 
 def test_a_robust_conclusion_does_not_hang_on_one_answer() -> None:
     register = cube(1e-4, 0.01)
-    belief = told(register, b0="1", b1="0", b2="1")
+    belief = believed(register, b0="1", b1="0", b2="1")
     robust = verdict(belief, StopRule(robust=True))
     assert robust is not None
     assert robust.status == "undetermined"
     assert "without the answer about" in robust.reason
     # With every bit recorded twice, no single answer is needed.
     columns = {f"{copy}{bit}": [str(n >> bit & 1) for n in range(8)] for bit in range(3) for copy in "bc"}
-    twice = told(register_of(columns, 0.2, 1e-4), **{name: str(5 >> int(name[1]) & 1) for name in columns})
+    twice = believed(register_of(columns, 0.2, 1e-4), **{name: str(5 >> int(name[1]) & 1) for name in columns})
     robust = verdict(twice, StopRule(robust=True))
     assert robust is not None
     assert robust.status == "identified"
@@ -105,12 +113,12 @@ def case(draw):
 @given(case())
 def test_a_part_of_the_answers_stands_as_if_only_it_had_been_told(drawn) -> None:
     register, answers = drawn
-    subsets = Subsets(whole := told(register, **answers))
+    subsets = Subsets(whole := believed(register, **answers))
     leader = whole.candidates[0].row
     for size in range(len(answers) + 1):
         for names in itertools.combinations(answers, size):
-            part = told(register, **{name: answers[name] for name in names})
-            standing = subsets.standing(names)
+            part = believed(register, **{name: answers[name] for name in names})
+            standing = subsets.posterior(names)
             of_row = {one.row: one.probability for one in part.candidates}
             assert standing.probability == pytest.approx(of_row.pop(leader), abs=1e-6)
             assert standing.second == pytest.approx(max(of_row.values(), default=0.0), abs=1e-6)
@@ -121,23 +129,23 @@ def test_a_part_of_the_answers_stands_as_if_only_it_had_been_told(drawn) -> None
 @given(case())
 def test_the_core_set_settles_it_and_no_smaller_one_does(drawn) -> None:
     register, answers = drawn
-    subsets, enough = Subsets(told(register, **answers)), settles(StopRule(), "identified")
-    found = core_set(subsets, enough)
+    subsets, enough = Subsets(believed(register, **answers)), criterion(StopRule(), "identified")
+    core = core_identification_set(subsets, enough)
     sizes = [
         size
         for size in range(len(answers) + 1)
-        if any(enough(subsets.standing(names)) for names in itertools.combinations(answers, size))
+        if any(enough(subsets.posterior(names)) for names in itertools.combinations(answers, size))
     ]
-    if not enough(subsets.standing(answers)):
-        assert found is None
+    if not enough(subsets.posterior(answers)):
+        assert core is None
         return
-    assert found is not None
-    assert found.exact
-    assert enough(subsets.standing(found.names))
-    assert len(found.names) == min(sizes)
+    assert core is not None
+    assert core.exact
+    assert enough(subsets.posterior(core.names))
+    assert len(core.names) == min(sizes)
     # An answer may be indispensable among all and yet not in the smallest set, where one of the others misleads.
-    assert set(found.indispensable) == {
-        name for name in answers if not enough(subsets.standing(one for one in answers if one != name))
+    assert set(core.indispensable) == {
+        name for name in answers if not enough(subsets.posterior(one for one in answers if one != name))
     }
 
 
@@ -145,51 +153,51 @@ def test_of_many_answers_the_core_set_is_one_from_which_none_can_go() -> None:
     columns = {f"x{place}": [str(n >> (place % 5) & 1) for n in range(32)] for place in range(15)}
     register = register_of(columns, 0.2, 0.02)
     answers = {name: values[21] for name, values in columns.items()}
-    subsets, enough = Subsets(told(register, **answers)), settles(StopRule(), "identified")
-    found = core_set(subsets, enough)
-    assert found is not None
-    assert not found.exact
-    assert enough(subsets.standing(found.names))
-    assert not any(enough(subsets.standing(one for one in found.names if one != name)) for name in found.names)
-    assert len(found.names) < 15
-    assert found.indispensable == ()
+    subsets, enough = Subsets(believed(register, **answers)), criterion(StopRule(), "identified")
+    core = core_identification_set(subsets, enough)
+    assert core is not None
+    assert not core.exact
+    assert enough(subsets.posterior(core.names))
+    assert not any(enough(subsets.posterior(one for one in core.names if one != name)) for name in core.names)
+    assert len(core.names) < 15
+    assert core.indispensable == ()
 
 
 def test_what_settles_that_it_is_nobody_has_a_core_set_too() -> None:
     columns = {f"x{place}": ["a"] * 6 + ["b"] * 2 for place in range(8)}
-    belief = told(register_of(columns, 0.2, 0.01), **{f"x{place}": "ab"[place % 2] for place in range(8)})
-    found = core_set(Subsets(belief), settles(StopRule(), "not_in_register"), absent=True)
-    assert found is not None
-    assert 2 <= len(found.names) < 8
+    belief = believed(register_of(columns, 0.2, 0.01), **{f"x{place}": "ab"[place % 2] for place in range(8)})
+    core = core_identification_set(Subsets(belief), criterion(StopRule(), "not_in_register"), absent=True)
+    assert core is not None
+    assert 2 <= len(core.names) < 8
 
 
 def test_counterfactuals_say_what_each_answer_carries() -> None:
-    belief = told(cube(1e-4, 0.0), b0="1", b1="0", b2="1")
-    found = without_each(Subsets(belief))
-    assert [one.probability for one in found.values()] == pytest.approx([0.5] * 3, abs=1e-3)
-    assert found["b0"].second == pytest.approx(found["b0"].probability)
+    belief = believed(cube(1e-4, 0.0), b0="1", b1="0", b2="1")
+    posteriors = without_each(Subsets(belief))
+    assert [one.probability for one in posteriors.values()] == pytest.approx([0.5] * 3, abs=1e-3)
+    assert posteriors["b0"].second == pytest.approx(posteriors["b0"].probability)
 
 
 def test_the_rule_is_asked_of_the_next_record_too() -> None:
     rule = StopRule(identified=0.5, ratio=100.0)
-    belief = told(cube(0.1, 0.0), b0="1", b1="0", b2="1")
+    belief = believed(cube(0.1, 0.0), b0="1", b1="0", b2="1")
     first, second = (one.probability for one in belief.candidates[:2])
     assert first > 0.5
     assert first < 100.0 * second
-    found = verdict(belief, rule)
-    assert found is not None
-    assert found.status == "undetermined"
-    assert np.isfinite(found.probability)
+    conclusion = verdict(belief, rule)
+    assert conclusion is not None
+    assert conclusion.status == "undetermined"
+    assert np.isfinite(conclusion.probability)
 
 
 def test_leaving_one_answer_out_needs_only_the_records_that_may_matter() -> None:
-    recipe = Recipe(records=3000, seed=2)
+    recipe = RegisterSpec(records=3000, seed=2)
     register = coded(table_of(recipe), dictionary_of(recipe), "synthetic")
     names, fewer = list(register.models), 0
     for row in range(0, 3000, 150):
         codes = register.codes(np.array([row]), names)[0]
         values = {name: register.models[name].values[code - 1] for name, code in zip(names, codes, strict=True) if code}
-        belief = told(register, **dict(list(values.items())[-6:]))
+        belief = believed(register, **dict(list(values.items())[-6:]))
         every, some = Subsets(belief), Subsets(belief, one_left_out=True)
         fewer += some.work < every.work
         for name, standing in without_each(every).items():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from small_registers import register_of
 
 from unmask.tracing.inference.belief import Answer, begin
-from unmask.tracing.inference.not_in_register import Absentees
+from unmask.tracing.inference.not_in_register import NotInRegisterModel
 
 
 @st.composite
@@ -27,7 +27,7 @@ def dependent(draw):
     return register_of(columns, 0.2, absentees="tree")
 
 
-def enumerated(absentees: Absentees, ratios: dict[str, np.ndarray]) -> float:
+def enumerated(absentees: NotInRegisterModel, ratios: dict[str, np.ndarray]) -> float:
     """log of the tree's expectation of the product of ratios, beside the product of expectations."""
     order, parent, given_parent, marginals = absentees.tree
     tables = [ratios.get(name, np.ones(len(marginals[node]))) for node, name in enumerate(absentees.names)]
@@ -44,23 +44,23 @@ def enumerated(absentees: Absentees, ratios: dict[str, np.ndarray]) -> float:
 @settings(max_examples=60, deadline=None)
 @given(dependent(), st.data())
 def test_the_tree_says_what_enumeration_does(register, data) -> None:
-    absentees = Absentees(register)
-    told = [name for name in register.models if data.draw(st.booleans())]
+    absentees = NotInRegisterModel(register)
+    answered = [name for name in register.models if data.draw(st.booleans())]
     ratios = {
         name: np.exp(register.models[name].log_ratios(data.draw(st.sampled_from(register.models[name].values))))
-        for name in told
+        for name in answered
     }
-    found = absentees.given(ratios)
-    assert found.log_ratio == pytest.approx(enumerated(absentees, ratios), abs=1e-9)
+    predictive = absentees.given(ratios)
+    assert predictive.log_ratio == pytest.approx(enumerated(absentees, ratios), abs=1e-9)
     for name in absentees.names:
-        if name in told:
+        if name in answered:
             continue
         # P(next answer) is the ratio of the evidence with it to the evidence without, times its frequency.
         channel = register.models[name].channel
         tables = [np.exp(channel.log_ratios(outcome)) for outcome in range(len(channel.base))]
         logs = np.array([enumerated(absentees, {**ratios, name: table}) for table in tables])
-        expected = channel.base * np.exp(logs - found.log_ratio)
-        assert found.answers(name) == pytest.approx(expected / expected.sum(), abs=1e-9)
+        expected = channel.base * np.exp(logs - predictive.log_ratio)
+        assert predictive.answers(name) == pytest.approx(expected / expected.sum(), abs=1e-9)
 
 
 def test_an_absent_person_with_usual_dependent_values_is_not_taken_for_somebody() -> None:
@@ -68,9 +68,9 @@ def test_an_absent_person_with_usual_dependent_values_is_not_taken_for_somebody(
     values = [f"v{number % 4}" for number in range(40)]
     columns = {"x": values, "y": values, "z": [f"w{number % 5}" for number in range(40)]}
     answers = [Answer("x", "v1"), Answer("y", "v1")]
-    apart = begin(register_of(columns, 0.2, absentees="independent")).told(*answers).absent
-    together = begin(register_of(columns, 0.2, absentees="tree")).told(*answers).absent
-    once = begin(register_of(columns, 0.2)).told(answers[0]).absent
+    apart = begin(register_of(columns, 0.2, absentees="independent")).update(*answers).absent
+    together = begin(register_of(columns, 0.2, absentees="tree")).update(*answers).absent
+    once = begin(register_of(columns, 0.2)).update(answers[0]).absent
     assert apart < 0.1
     assert together == pytest.approx(once, abs=0.03)
 
@@ -79,8 +79,8 @@ def test_one_answer_and_values_of_nobody_leave_the_absent_as_by_frequencies() ->
     columns = {"x": ["a", "b"] * 5, "y": ["u", "v"] * 5, "z": [None] * 9 + ["w"]}
     for names in (("x",), ("x", "z")):
         answers = [Answer(name, {"x": "a", "z": "w"}[name]) for name in names]
-        independent = begin(register_of(columns, 0.2)).told(*answers).absent
-        tree = begin(register_of(columns, 0.2, absentees="tree")).told(*answers).absent
+        independent = begin(register_of(columns, 0.2)).update(*answers).absent
+        tree = begin(register_of(columns, 0.2, absentees="tree")).update(*answers).absent
         assert tree == pytest.approx(independent, abs=0.02)
 
 
@@ -89,7 +89,7 @@ def test_what_only_one_person_has_in_common_is_no_dependence() -> None:
     drawn = np.random.default_rng(0).integers(0, 30, (200, 3))
     columns = {f"x{place}": [f"v{value}" for value in drawn[:, place]] for place in range(3)}
     answers = [Answer(name, values[7]) for name, values in columns.items()]
-    tree = begin(register_of(columns, 0.2, absentees="tree")).told(*answers)
-    independent = begin(register_of(columns, 0.2)).told(*answers)
+    tree = begin(register_of(columns, 0.2, absentees="tree")).update(*answers)
+    independent = begin(register_of(columns, 0.2)).update(*answers)
     assert tree.absent == pytest.approx(independent.absent, abs=0.05)
     assert tree.candidates[0].row == 7

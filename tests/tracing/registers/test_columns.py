@@ -37,9 +37,9 @@ def chunked(*chunks: Sequence[Any] | pa.Array, type: pa.DataType | None = None) 
 
 
 def coded(attribute: Attribute, column: pa.ChunkedArray) -> Column:
-    found = code_column("x", attribute, column)
-    assert found is not None
-    return found
+    result = code_column("x", attribute, column)
+    assert result is not None
+    return result
 
 
 def read_back(column: Column) -> list[str | None]:
@@ -77,36 +77,36 @@ def text_columns(draw) -> tuple[list[str | None], pa.ChunkedArray]:
 def test_texts_can_be_told_again_from_their_codes(drawn) -> None:
     values, column = drawn
     expected = [value or None for value in values]
-    found = code_column("x", CATEGORICAL, column)
+    result = code_column("x", CATEGORICAL, column)
     if not any(expected):
-        assert found is None
+        assert result is None
         return
-    assert found is not None
-    assert read_back(found) == expected
-    assert list(found.model.values) == sorted(set(filter(None, expected)))
-    assert found.model.counts.tolist() == np.bincount(found.codes, minlength=len(found.model.values) + 1).tolist()
+    assert result is not None
+    assert read_back(result) == expected
+    assert list(result.model.values) == sorted(set(filter(None, expected)))
+    assert result.model.counts.tolist() == np.bincount(result.codes, minlength=len(result.model.values) + 1).tolist()
     for value in filter(None, expected):
-        assert found.model.values[found.model.code_of(value) - 1] == value
+        assert result.model.values[result.model.code_of(value) - 1] == value
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
 def test_texts_of_every_type_are_coded_alike(kind: pa.DataType) -> None:
-    found = coded(CATEGORICAL, chunked(["b", None], ["a", ""], type=kind))
-    assert read_back(found) == ["b", None, "a", None]
+    column = coded(CATEGORICAL, chunked(["b", None], ["a", ""], type=kind))
+    assert read_back(column) == ["b", None, "a", None]
 
 
 def test_values_that_a_dictionary_lists_and_no_record_has_are_none() -> None:
     encoded = pa.DictionaryArray.from_arrays(pa.array([2, 0, None, 2], pa.int8()), pa.array(["a", "unused", "c", ""]))
-    found = coded(CATEGORICAL, chunked(encoded))
-    assert read_back(found) == ["c", "a", None, "c"]
-    assert list(found.model.values) == ["a", "c"]
+    column = coded(CATEGORICAL, chunked(encoded))
+    assert read_back(column) == ["c", "a", None, "c"]
+    assert list(column.model.values) == ["a", "c"]
 
 
 def test_values_that_no_record_has_do_not_have_to_fit_the_kind() -> None:
     for attribute, value in ((NUMERIC, "7"), (DATE, "1990-01-02"), (SIZES, "M")):
         encoded = pa.DictionaryArray.from_arrays(pa.array([1, 1], pa.uint8()), pa.array(["nonsense", value]))
-        found = coded(attribute, chunked(encoded))
-        assert found.model.counts.sum() == found.model.counts[found.model.code_of(value)] == 2
+        column = coded(attribute, chunked(encoded))
+        assert column.model.counts.sum() == column.model.counts[column.model.code_of(value)] == 2
 
 
 def test_a_value_that_a_dictionary_lists_twice_is_one_value() -> None:
@@ -145,16 +145,16 @@ def test_what_is_not_a_number_is_not_recorded_whatever_the_kind() -> None:
 
 
 def test_an_ordinal_is_coded_in_its_order_whether_or_not_all_of_it_is_there() -> None:
-    found = coded(SIZES, chunked(["L", "S", None, "L"]))
-    assert found.codes.tolist() == [3, 1, 0, 3]
-    assert found.model.counts.tolist() == [1, 1, 0, 2]
+    column = coded(SIZES, chunked(["L", "S", None, "L"]))
+    assert column.codes.tolist() == [3, 1, 0, 3]
+    assert column.model.counts.tolist() == [1, 1, 0, 2]
 
 
 def test_a_score_has_no_column() -> None:
     attribute = Attribute(kind="score", log10_lr=((0.0, -1.0), (1.0, 1.0)))
-    found = coded(attribute, chunked(pa.nulls(3)))
-    assert found.codes.tolist() == [0, 0, 0]
-    assert isinstance(found.model, Score)
+    column = coded(attribute, chunked(pa.nulls(3)))
+    assert column.codes.tolist() == [0, 0, 0]
+    assert isinstance(column.model, Score)
 
 
 # Dates
@@ -172,14 +172,14 @@ def test_a_score_has_no_column() -> None:
     ids=["text", "days", "milliseconds", "times", "encoded"],
 )
 def test_dates_of_every_type_are_coded_alike(column: pa.ChunkedArray) -> None:
-    found = coded(DATE, column)
-    assert read_back(found) == ["1990-01-02", None, "1985-07-26"]
-    assert list(found.model.values) == ["1985-07-26", "1990-01-02"]
+    result = coded(DATE, column)
+    assert read_back(result) == ["1990-01-02", None, "1985-07-26"]
+    assert list(result.model.values) == ["1985-07-26", "1990-01-02"]
 
 
 def test_times_of_one_day_are_one_date() -> None:
-    found = coded(DATE, chunked([datetime(1990, 1, 2, 8), datetime(1990, 1, 2, 20)]))
-    assert found.codes.tolist() == [1, 1]
+    column = coded(DATE, chunked([datetime(1990, 1, 2, 8), datetime(1990, 1, 2, 20)]))
+    assert column.codes.tolist() == [1, 1]
 
 
 # Numbers
@@ -204,8 +204,8 @@ def test_numbers_of_every_type_are_coded_alike(kind: pa.DataType) -> None:
 
 
 def test_numbers_written_as_text_are_numbers() -> None:
-    found = coded(NUMERIC, chunked(["030", "", "34", None, " 30.0", "3.4e1"]))
-    assert read_back(found) == ["30", None, "34", None, "30", "34"]
+    column = coded(NUMERIC, chunked(["030", "", "34", None, " 30.0", "3.4e1"]))
+    assert read_back(column) == ["30", None, "34", None, "30", "34"]
 
 
 def test_encoded_numbers_are_numbers() -> None:
@@ -215,9 +215,9 @@ def test_encoded_numbers_are_numbers() -> None:
 @pytest.mark.parametrize("kind", [pa.float32(), pa.float64()], ids=str)
 def test_what_is_not_finite_is_not_recorded(kind: pa.DataType) -> None:
     numbers = [1.5, float("nan"), float("inf"), None, -float("inf"), 2.5]
-    found = coded(NUMERIC, chunked(numbers, type=kind))
-    assert (found.codes == 0).tolist() == [False, True, True, True, True, False]
-    assert nearby(found, [number if number in (1.5, 2.5) else None for number in numbers])
+    column = coded(NUMERIC, chunked(numbers, type=kind))
+    assert (column.codes == 0).tolist() == [False, True, True, True, True, False]
+    assert nearby(column, [number if number in (1.5, 2.5) else None for number in numbers])
     assert code_column("x", NUMERIC, chunked(numbers[1:-1], type=kind)) is None
 
 
@@ -251,13 +251,13 @@ def test_whole_numbers_that_a_float_would_round_are_coded() -> None:
 def test_a_grid_holds_all_numbers_from_the_smallest_to_the_largest(numbers, spread) -> None:
     numbers = np.array(numbers, float)
     whole = bool((numbers == np.floor(numbers)).all())
-    found = grid(Attribute(kind="numeric", spread=spread), float(numbers.min()), float(numbers.max()), whole)
-    codes = found.codes(numbers)
+    steps = grid(Attribute(kind="numeric", spread=spread), float(numbers.min()), float(numbers.max()), whole)
+    codes = steps.codes(numbers)
     assert codes.min() >= 1
-    assert codes.max() <= found.steps <= 513
-    assert codes[np.argmax(numbers)] == codes.max() == found.steps
+    assert codes.max() <= steps.steps <= 513
+    assert codes[np.argmax(numbers)] == codes.max() == steps.steps
     assert (np.diff(codes[np.argsort(numbers)]) >= 0).all()
-    assert not whole or found.step == np.floor(found.step)
+    assert not whole or steps.step == np.floor(steps.step)
 
 
 @settings(max_examples=100, deadline=None)
@@ -268,17 +268,17 @@ def test_a_grid_holds_all_numbers_from_the_smallest_to_the_largest(numbers, spre
 )
 def test_a_grid_of_tiny_steps_far_from_0_holds_all_numbers(start, more, spread) -> None:
     numbers = start + np.array([0.0, *more])
-    found = grid(Attribute(kind="numeric", spread=spread), float(numbers.min()), float(numbers.max()), False)
-    codes = found.codes(numbers)
+    steps = grid(Attribute(kind="numeric", spread=spread), float(numbers.min()), float(numbers.max()), False)
+    codes = steps.codes(numbers)
     assert codes.min() >= 1
-    assert codes.max() <= found.steps <= 513
+    assert codes.max() <= steps.steps <= 513
 
 
 @pytest.mark.parametrize("number", [0.0, -3.0, 0.1, -1e-300, 1e300])
 def test_a_single_number_is_one_step(number: float) -> None:
-    found = coded(NUMERIC, chunked([number, None, number]))
-    assert found.codes.tolist() == [1, 0, 1]
-    assert len(found.model.counts) == 2
+    column = coded(NUMERIC, chunked([number, None, number]))
+    assert column.codes.tolist() == [1, 0, 1]
+    assert len(column.model.counts) == 2
 
 
 def test_the_steps_of_a_grid_are_a_quarter_of_the_spread_or_wider_to_be_512_at_most() -> None:
@@ -290,8 +290,8 @@ def test_the_steps_of_a_grid_are_a_quarter_of_the_spread_or_wider_to_be_512_at_m
 
 
 def test_a_grid_takes_what_is_not_a_number_for_not_recorded() -> None:
-    found = grid(NUMERIC, 0.0, 10.0, True)
-    assert found.codes(np.array([np.nan, 0.0, 10.0])).tolist() == [0, 1, 11]
+    steps = grid(NUMERIC, 0.0, 10.0, True)
+    assert steps.codes(np.array([np.nan, 0.0, 10.0])).tolist() == [0, 1, 11]
 
 
 # Codes
@@ -303,17 +303,17 @@ def test_a_grid_takes_what_is_not_a_number_for_not_recorded() -> None:
 def test_codes_are_as_narrow_as_they_can_be(values: int, kind: type[np.unsignedinteger]) -> None:
     # A string has no table of values by answers, however many there are.
     names = [f"{number:05}" for number in range(values)]
-    found = coded(Attribute(kind="string"), chunked(names, [None], type=pa.string()))
-    assert found.codes.dtype == kind
-    assert found.codes.tolist() == [*range(1, values + 1), 0]
+    column = coded(Attribute(kind="string"), chunked(names, [None], type=pa.string()))
+    assert column.codes.dtype == kind
+    assert column.codes.tolist() == [*range(1, values + 1), 0]
 
 
 @pytest.mark.parametrize("most", [0, 1, 255, 256, 65535, 65536, 2**32 - 1, 2**32])
 def test_narrow_codes_hold_the_largest(most: int) -> None:
-    found = narrow(np.array([0, most]), most)
-    assert found.tolist() == [0, most]
-    assert found.dtype.kind == "u"
-    assert found.dtype.itemsize == 1 or most >= 2 ** (4 * found.dtype.itemsize)
+    codes = narrow(np.array([0, most]), most)
+    assert codes.tolist() == [0, most]
+    assert codes.dtype.kind == "u"
+    assert codes.dtype.itemsize == 1 or most >= 2 ** (4 * codes.dtype.itemsize)
 
 
 # What does not fit
@@ -352,10 +352,10 @@ def test_a_column_that_cannot_be_text_is_refused_by_name(values: list[Any]) -> N
 
 
 def test_values_are_coded_and_named_by_whoever_knows_where_they_are() -> None:
-    found = code_values("x", SIZES, ["M", None, "S"], str)
-    assert found is not None
-    assert (found.codes.tolist(), found.width) == ([2, 0, 1], 4)
-    assert found.model(np.array([0, 5, 6, 0])).counts.tolist() == [0, 5, 6, 0]
+    column = code_values("x", SIZES, ["M", None, "S"], str)
+    assert column is not None
+    assert (column.codes.tolist(), column.width) == ([2, 0, 1], 4)
+    assert column.model(np.array([0, 5, 6, 0])).counts.tolist() == [0, 5, 6, 0]
     assert code_values("x", SIZES, [None, None], str) is None
     assert code_values("x", SIZES, [], str) is None
     with pytest.raises(DataError, match="x: the record at 2 has what is not in order"):

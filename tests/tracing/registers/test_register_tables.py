@@ -66,10 +66,10 @@ def refusal(register: Path | str) -> str:
 
 
 def test_text_of_a_csv_stays_as_it_is(tmp_path: Path) -> None:
-    found = read_csv(
+    table = read_csv(
         tmp_path / "r.csv", "id,zip,when,flag,none\n007,01069,2020-01-01,true,NA\n1e3,+1,1.50,False,null\n"
     )
-    assert found == {
+    assert table == {
         "id": ["007", "1e3"],
         "zip": ["01069", "+1"],
         "when": ["2020-01-01", "1.50"],
@@ -79,15 +79,15 @@ def test_text_of_a_csv_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_empty_cells_of_a_csv_are_null(tmp_path: Path) -> None:
-    found = read_csv(tmp_path / "r.csv", 'id,x,y\na,,""\nb, ,z\n')
-    assert found == {"id": ["a", "b"], "x": [None, " "], "y": [None, "z"]}
+    table = read_csv(tmp_path / "r.csv", 'id,x,y\na,,""\nb, ,z\n')
+    assert table == {"id": ["a", "b"], "x": [None, " "], "y": [None, "z"]}
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_quoted_cells_may_hold_commas_quotes_and_ends_of_lines(end: str, tmp_path: Path) -> None:
     lines = ["id,x", 'a,"one, two"', 'b,"say ""hi"""', 'c,"first\nsecond"', "d,ümläut 日本"]
-    found = read_csv(tmp_path / "r.csv", end.join(lines) + end)
-    assert found == {"id": ["a", "b", "c", "d"], "x": ["one, two", 'say "hi"', "first\nsecond", "ümläut 日本"]}
+    table = read_csv(tmp_path / "r.csv", end.join(lines) + end)
+    assert table == {"id": ["a", "b", "c", "d"], "x": ["one, two", 'say "hi"', "first\nsecond", "ümläut 日本"]}
 
 
 def test_quoted_ends_of_lines_do_not_tear_records_of_a_large_csv(tmp_path: Path) -> None:
@@ -95,15 +95,15 @@ def test_quoted_ends_of_lines_do_not_tear_records_of_a_large_csv(tmp_path: Path)
     for fill in (50, 5):
         rows = [(f"p{number}", f"one {number}\ntwo, three", "z" * fill) for number in range(40_000)]
         text = "id,x,y\n" + "".join(f'{name},"{x}",{y}\n' for name, x, y in rows)
-        found = read_csv(tmp_path / "r.csv", text)
-        assert list(zip(found["id"], found["x"], found["y"], strict=True)) == rows
+        table = read_csv(tmp_path / "r.csv", text)
+        assert list(zip(table["id"], table["x"], table["y"], strict=True)) == rows
 
 
 def test_values_that_come_late_in_a_large_csv_are_read(tmp_path: Path) -> None:
     size = 200_000
-    found = read_csv(tmp_path / "r.csv", "id,x\n" + "".join(f"p{number},\n" for number in range(size)) + "last,0é\n")
-    assert found["x"][-1] == "0é"
-    assert found["x"][:-1] == [None] * size
+    table = read_csv(tmp_path / "r.csv", "id,x\n" + "".join(f"p{number},\n" for number in range(size)) + "last,0é\n")
+    assert table["x"][-1] == "0é"
+    assert table["x"][:-1] == [None] * size
 
 
 def test_a_csv_of_many_parts_has_one_list_of_values(tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ def test_text_is_read_in_every_encoding_and_with_every_separator(
     lines = [["id", "größe, cm", "town"], ["p1", "1,5", "São Paulo"], ["p2", "", "Zürich – Süd"]]
     quoted = [[f'"{cell}"' if "," in cell else cell for cell in line] for line in lines]
     text = "".join(separator.join(line) + end for line in quoted)
-    found = read_csv(tmp_path / "r.csv", text.encode(encoding))
-    assert found == {"id": ["p1", "p2"], "größe, cm": ["1,5", None], "town": ["São Paulo", "Zürich – Süd"]}
+    table = read_csv(tmp_path / "r.csv", text.encode(encoding))
+    assert table == {"id": ["p1", "p2"], "größe, cm": ["1,5", None], "town": ["São Paulo", "Zürich – Süd"]}
 
 
 def test_windows_1252_is_read_wherever_it_begins_and_noted(tmp_path: Path) -> None:
@@ -147,8 +147,10 @@ def test_text_in_another_encoding_is_refused_with_its_line_and_the_command_that_
     word = {"cp1251": "Иванов", "koi8-r": "Иванов", "shift-jis": "東京都"}.get(encoding, "Müller")
     path = tmp_path / "people.csv"
     path.write_bytes(f"id,x\na,1\nb,{word}\n".encode(encoding))
-    told = refusal(path)
-    assert "line 3 is neither UTF-8 nor Windows-1252" in told and "iconv -f ITS_ENCODING -t UTF-8 people.csv" in told
+    message = refusal(path)
+    assert (
+        "line 3 is neither UTF-8 nor Windows-1252" in message and "iconv -f ITS_ENCODING -t UTF-8 people.csv" in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,11 +176,11 @@ def test_a_csv_that_is_none_is_refused(content: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".feather", ".duckdb"])
 def test_columns_keep_their_types(suffix: str, tmp_path: Path) -> None:
-    found = read_table(str(write(tmp_path / f"r{suffix}", PEOPLE)))
-    assert found.to_pydict() == PEOPLE.to_pydict()
-    assert pa.types.is_integer(found["age"].type)
-    assert pa.types.is_floating(found["height"].type)
-    assert pa.types.is_date(found["born"].type)
+    table = read_table(str(write(tmp_path / f"r{suffix}", PEOPLE)))
+    assert table.to_pydict() == PEOPLE.to_pydict()
+    assert pa.types.is_integer(table["age"].type)
+    assert pa.types.is_floating(table["height"].type)
+    assert pa.types.is_date(table["born"].type)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".feather"])
@@ -261,9 +263,9 @@ def test_of_several_tables_the_one_named_is_read(name: str, tmp_path: Path) -> N
 def test_without_the_name_of_a_table_that_is_there_those_that_are_there_are_told(tmp_path: Path) -> None:
     path = write_duckdb(tmp_path / "r.duckdb", people=PEOPLE, others=PEOPLE)
     for register in (path, f"{path}:nobody"):
-        told = refusal(register)
-        assert "name the table, r.duckdb:TABLE" in told
-        assert "people" in told and "others" in told
+        message = refusal(register)
+        assert "name the table, r.duckdb:TABLE" in message
+        assert "people" in message and "others" in message
     assert "it has none" in refusal(write_duckdb(tmp_path / "empty.duckdb"))
     assert "it has people" in refusal(f"{write_duckdb(tmp_path / 'one.duckdb', people=PEOPLE)}:nobody")
 

@@ -25,7 +25,7 @@ from unmask.tracing.registers.memory import MemoryRegister, coded, read_register
 
 pytest.importorskip("ibis", reason="the trace extra is not installed")
 
-from unmask.tracing.registers.sql import QueriedRegister, on_spark, open_queried, over_duckdb, over_parquet
+from unmask.tracing.registers.sql import SqlRegister, on_spark, open_sql, over_duckdb, over_parquet
 
 CLOSE = 1e-6
 ORDER = ("none", "primary", "secondary", "higher")
@@ -123,8 +123,8 @@ def check_same(here: Belief, there: Belief) -> None:
     """All that a belief says, and what it would ask."""
     assert there.absent == pytest.approx(here.absent, abs=CLOSE)
     assert there.entropy == pytest.approx(here.entropy, abs=CLOSE * max(1.0, here.entropy))
-    assert there.weighed.log_mean == pytest.approx(here.weighed.log_mean, abs=CLOSE * 10)
-    assert there.weighed.tied == here.weighed.tied
+    assert there.weights.log_mean == pytest.approx(here.weights.log_mean, abs=CLOSE * 10)
+    assert there.weights.tied == here.weights.tied
     check_candidates(here, there)
     names = open_questions(here)
     assert open_questions(there) == names
@@ -139,8 +139,8 @@ def check_same(here: Belief, there: Belief) -> None:
 
 def check_candidates(here: Belief, there: Belief) -> None:
     ours, others = here.candidates, there.candidates
-    mine = dict(zip(here.register.ids(here.weighed.rows), (one.probability for one in ours), strict=True))
-    theirs = dict(zip(there.register.ids(there.weighed.rows), (one.probability for one in others), strict=True))
+    mine = dict(zip(here.register.ids(here.weights.rows), (one.probability for one in ours), strict=True))
+    theirs = dict(zip(there.register.ids(there.weights.rows), (one.probability for one in others), strict=True))
     assert [one.probability for one in others] == pytest.approx([one.probability for one in ours], abs=CLOSE)
     # Which of equal records are the last to be named is rounding.
     last = min(mine.values())
@@ -150,21 +150,21 @@ def check_candidates(here: Belief, there: Belief) -> None:
     assert {one: theirs[one] for one in shared} == pytest.approx(shared, abs=CLOSE)
     names = tuple(here.register.models)
     rows = np.array([here.register.row(one) for one in theirs])
-    assert (there.register.codes(there.weighed.rows, names) == here.register.codes(rows, names)).all()
+    assert (there.register.codes(there.weights.rows, names) == here.register.codes(rows, names)).all()
 
 
 def check_patterns(here: Belief, there: Belief) -> None:
-    found = []
+    pairs = []
     for belief in (here, there):
-        patterns = belief.weighed.patterns()
+        patterns = belief.weights.patterns()
         order = np.argsort(np.array(patterns.names, object))
         rows = np.column_stack([np.round(patterns.log_ratios[:, order], 6) + 0.0, patterns.counts])
-        found.append((sorted(patterns.names), rows[np.lexsort(rows.T)]))
-    assert found[0][0] == found[1][0]
-    np.testing.assert_allclose(found[1][1], found[0][1], atol=2e-6)
+        pairs.append((sorted(patterns.names), rows[np.lexsort(rows.T)]))
+    assert pairs[0][0] == pairs[1][0]
+    np.testing.assert_allclose(pairs[1][1], pairs[0][1], atol=2e-6)
 
 
-def check_registers(here: MemoryRegister, there: QueriedRegister) -> None:
+def check_registers(here: MemoryRegister, there: SqlRegister) -> None:
     assert (there.size, there.notes) == (here.size, here.notes)
     assert list(there.models) == list(here.models)
     for name, model in here.models.items():
@@ -180,7 +180,7 @@ def check_course(here: Register, there: Register, answers: tuple[Answer, ...], l
     one, other = begin(here), begin(there)
     check_same(one, other)
     for number, answer in enumerate(answers, 1):
-        one, other = one.told(answer), other.told(answer)
+        one, other = one.update(answer), other.update(answer)
         if number % looks == 0 or number == len(answers):
             check_same(one, other)
 
@@ -217,10 +217,10 @@ def test_a_folder_and_a_duckdb_table_are_the_same_register(tmp_path: Path) -> No
         database.execute(f"create table residents as from read_parquet('{folder}/*.parquet')")
         database.execute("create table others as select 1 as one")
     parts = over_parquet(folder, dictionary)
-    for there in (parts, open_queried(f"{tmp_path / 'people.duckdb'}:residents", dictionary, "duckdb")):
+    for there in (parts, open_sql(f"{tmp_path / 'people.duckdb'}:residents", dictionary, "duckdb")):
         here = coded(table, dictionary, "")
         check_registers(here, there)
-        check_same(begin(here).told(*ANSWERS[:7]), begin(there).told(*ANSWERS[:7]))
+        check_same(begin(here).update(*ANSWERS[:7]), begin(there).update(*ANSWERS[:7]))
     (folder / "b.parquet").rename(folder / "c.parquet")
     assert over_parquet(folder, dictionary).fingerprint != parts.fingerprint
 
@@ -233,11 +233,11 @@ def test_contradictory_answers_leave_numbers(tmp_path: Path) -> None:
     attributes = {name: Attribute(kind="categorical", error=1e-40) for name in names}
     dictionary = Dictionary(id="id", absent=0.1, absentees="independent", attributes=attributes)
     answers = [Answer(name, "x" if number % 2 else "y") for number, name in enumerate(names)]
-    here = begin(read_register(tmp_path / "register.parquet", dictionary)).told(*answers)
-    there = begin(over_parquet(tmp_path / "register.parquet", dictionary)).told(*answers)
+    here = begin(read_register(tmp_path / "register.parquet", dictionary)).update(*answers)
+    there = begin(over_parquet(tmp_path / "register.parquet", dictionary)).update(*answers)
     # Beyond what the exponential of a double can say.
-    assert there.weighed.log_mean == pytest.approx(here.weighed.log_mean, rel=CLOSE)
-    assert there.weighed.log_mean < -750.0
+    assert there.weights.log_mean == pytest.approx(here.weights.log_mean, rel=CLOSE)
+    assert there.weights.log_mean < -750.0
     assert there.absent == pytest.approx(here.absent, abs=CLOSE) == pytest.approx(1.0)
 
 
@@ -247,11 +247,11 @@ def test_rows_are_stable_and_named(tmp_path: Path) -> None:
     here, there = coded(table, dictionary, ""), over_parquet(tmp_path / "register.parquet", dictionary)
     row = there.row("p00222")
     first = begin(there)
-    later = first.told(Answer("eyes", "blue"))
+    later = first.update(Answer("eyes", "blue"))
     assert there.row("p00222") == row
     assert there.ids(np.array([row])) == ["p00222"]
     for belief in (first, later):
-        assert [there.row(one) for one in there.ids(belief.weighed.rows)] == belief.weighed.rows.tolist()
+        assert [there.row(one) for one in there.ids(belief.weights.rows)] == belief.weights.rows.tolist()
     names = ("wage", "sketch", "eyes")
     assert (there.codes(np.array([row]), names) == here.codes(np.array([222]), names)).all()
     assert there.codes(np.array([row]), ()).shape == (1, 0)
@@ -271,8 +271,8 @@ def test_a_sample_is_the_same_every_time(tmp_path: Path) -> None:
 
 def test_the_same_evidence_is_not_weighed_again(tmp_path: Path) -> None:
     pq.write_table(table_of(8, 50), tmp_path / "register.parquet")
-    belief = begin(over_parquet(tmp_path / "register.parquet", dictionary_of())).told(Answer("town", "town 000"))
-    assert belief.told(Answer("house", None)).weighed is belief.weighed
+    belief = begin(over_parquet(tmp_path / "register.parquet", dictionary_of())).update(Answer("town", "town 000"))
+    assert belief.update(Answer("house", None)).weights is belief.weights
 
 
 def changed(column: str, *values: Any) -> pa.Table:
@@ -282,7 +282,7 @@ def changed(column: str, *values: Any) -> pa.Table:
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "problem"),
     [
         (changed("Person", "a", None, "c"), "no Person: give each record an identifier of its own"),
         (changed("Person", "a", "b", "b"), r"Person.*: an identifier must be there once"),
@@ -295,9 +295,11 @@ def changed(column: str, *values: Any) -> pa.Table:
     ],
 )
 @pytest.mark.parametrize("read", [read_register, over_parquet])
-def test_bad_input_is_refused_alike(read: Callable[..., Register], table: pa.Table, told: str, tmp_path: Path) -> None:
+def test_bad_input_is_refused_alike(
+    read: Callable[..., Register], table: pa.Table, problem: str, tmp_path: Path
+) -> None:
     pq.write_table(table, tmp_path / "register.parquet")
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=problem):
         read(tmp_path / "register.parquet", dictionary_of())
 
 
@@ -330,7 +332,7 @@ def test_leaves_without_a_word(tmp_path: Path) -> None:
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from test_sql import ANSWERS, begin, dictionary_of, over_parquet, ranked\n"
         f"belief = begin(over_parquet(pathlib.Path({str(tmp_path / 'register.parquet')!r}), dictionary_of()))\n"
-        "for answer in ANSWERS:\n    belief = belief.told(answer)\n    ranked(belief)\n    gc.collect()\n"
+        "for answer in ANSWERS:\n    belief = belief.update(answer)\n    ranked(belief)\n    gc.collect()\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", script], capture_output=True, text=True
@@ -343,7 +345,7 @@ def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     pq.write_table(table_of(12, 3), tmp_path / "register.parquet")
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
     with pytest.raises(MissingExtraError, match=r"unmask\[spark\]"):
-        open_queried(str(tmp_path / "register.parquet"), dictionary_of(), "spark")
+        open_sql(str(tmp_path / "register.parquet"), dictionary_of(), "spark")
     monkeypatch.setitem(sys.modules, "ibis", None)
     monkeypatch.delitem(sys.modules, "unmask.tracing.registers.sql")
     with pytest.raises(MissingExtraError, match=r"unmask\[trace\]"):
@@ -384,7 +386,7 @@ def test_spark_believes_as_memory_does(spark: Any, tmp_path: Path) -> None:
     check_registers(here, there)
     answers = tuple(answer for answer in ANSWERS if answer.attribute in ("eyes", "wage", "identifier", "sketch"))
     check_same(begin(here), begin(there))
-    check_same(begin(here).told(*answers), begin(there).told(*answers))
+    check_same(begin(here).update(*answers), begin(there).update(*answers))
     with pytest.raises(DataError, match="no record has the identifier 'p9'"):
         there.row("p9")
 

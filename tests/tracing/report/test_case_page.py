@@ -35,9 +35,9 @@ def case(
 ) -> TraceReport:
     """The report after some answers, in their order; with the questions shown before each if `asked`."""
     inquiry = Investigation(register, rule)
-    for name, told in answers.items():
+    for name, answer in answers.items():
         questions = shown(inquiry.questions()) if asked else ()
-        inquiry.happened(Event("answer", TIME, name, told, trust, questions))
+        inquiry.apply(Event("answer", TIME, name, answer, trust, questions))
     usual = {"path": "people.csv", "dictionary_sha256": "d" * 64, "command": "unmask trace find people.csv"}
     return inquiry.report(**{**usual, **texts})
 
@@ -130,8 +130,8 @@ def test_a_page_says_what_the_report_says(name: str) -> None:
     report = REPORTS[name]
     text = Page(page_of(report)).text
     assert STATUSES[report.status] in text
-    for told in (report.statement, *report.limits, report.tool.command, report.searched.sha256):
-        assert told in text
+    for part in (report.statement, *report.limits, report.tool.command, report.searched.sha256):
+        assert part in text
     for one in report.candidates:
         assert one.id in text
         assert f"{one.log10_lr:+.2f}" in text
@@ -142,7 +142,7 @@ def test_a_page_says_what_the_report_says(name: str) -> None:
         assert f"{question.attribute} {question.bits:.2f}" in text
     for apart in report.separators:
         assert f"{apart.attribute}: {apart.first}, or {apart.second}" in text
-    assert (report.core_set is not None) == ("Core set:" in text)
+    assert (report.core_set is not None) == ("Core identification set:" in text)
     assert bool(report.steps) == ("Ledger" in text)
     assert bool(report.candidates) == ("Who it may be" in text)
     assert bool(report.next) == ("What to ask next" in text)
@@ -212,8 +212,8 @@ def of_texts(a: str, b: str, c: str, path: str) -> TraceReport:
     table = table_of(columns).set_column(0, "id", [ids])
     register = coded(table, dictionary, "f" * 64)
     inquiry = Investigation(register, StopRule(robust=True))
-    for name, told in ((c, f"{a}1"), (a, {f"{b}1": 0.8, f"{b}2": 0.1})):
-        inquiry.happened(Event("answer", TIME, name, told, 0.9, shown(inquiry.questions())))
+    for name, answer in ((c, f"{a}1"), (a, {f"{b}1": 0.8, f"{b}2": 0.1})):
+        inquiry.apply(Event("answer", TIME, name, answer, 0.9, shown(inquiry.questions())))
     return inquiry.report(path, "d" * 64, f"unmask trace find {path}", f"to find {a} and {b}")
 
 
@@ -229,8 +229,8 @@ def test_whatever_the_texts_a_page_has_the_same_shape_and_no_control_characters(
     assert not set(page) & set("\x7f\u202e\u2066\u200b\u2028")
     assert "<script" not in page
     # It is all there to be read: id, attribute, value, note, path, purpose.
-    for found in (report.candidates[0].id, report.steps[0].attribute, report.notes[0], report.searched.path):
-        assert "".join(escaped(found).split()) in "".join(parsed.text.split())
+    for part in (report.candidates[0].id, report.steps[0].attribute, report.notes[0], report.searched.path):
+        assert "".join(escaped(part).split()) in "".join(parsed.text.split())
     assert "".join(escaped(report.purpose).split()) in "".join(parsed.text.split())
 
 
@@ -291,8 +291,8 @@ def test_the_bars_of_the_waterfall_sum_from_the_prior_to_the_posterior(name: str
     assert last.bits == pytest.approx(log2(report.candidates[0].probability / report.absent), abs=1e-3)
     assert first.bits + sum(bar.bits for bar in others) == pytest.approx(last.bits, abs=0.006)
     answers = [bar for bar in others if bar.label != "shared between answers"]
-    told = [step for step in report.steps if step.told is not None]
-    assert [(bar.label, bar.bits) for bar in answers] == [(step.attribute, step.weight) for step in told]
+    answered = [step for step in report.steps if step.told is not None]
+    assert [(bar.label, bar.bits) for bar in answers] == [(step.attribute, step.weight) for step in answered]
     assert all(bar.kind == ("for" if bar.bits >= 0 else "against") for bar in others)
     assert {first.kind, last.kind} == {"sum"}
 
@@ -335,7 +335,7 @@ def test_an_answer_that_is_not_quite_trusted_weighs_what_it_does_and_shares_noth
     assert shared(waterfall(report)) == []
 
 
-def test_there_is_no_waterfall_without_nobody_to_weigh_against_or_without_answers() -> None:
+def test_there_is_no_waterfall_without_a_prior_of_absence_or_without_answers() -> None:
     assert waterfall(REPORTS["certain prior"]) == []
     assert waterfall(REPORTS["no answers"]) == []
     assert "What each answer weighs" not in page_of(REPORTS["certain prior"])
@@ -385,7 +385,7 @@ def test_a_report_survives_json(name: str) -> None:
 
 def test_the_posterior_on_the_page_is_that_of_the_belief() -> None:
     register = dozen()
-    belief = begin(register).told(*(Answer(name, told) for name, told in ALL_TOLD.items()))
+    belief = begin(register).update(*(Answer(name, answer) for name, answer in ALL_TOLD.items()))
     report = REPORTS["identified"]
     assert report.candidates[0].probability == pytest.approx(belief.candidates[0].probability, abs=1e-6)
     assert report.absent == pytest.approx(belief.absent, abs=1e-6)

@@ -15,10 +15,10 @@ from unmask.tracing.report.trace_report import TraceReport, report_schema
 PUBLISHED = Path(__file__).parents[3] / "docs" / "trace-schema.json"
 
 
-def report_of(**told: str | None) -> TraceReport:
+def report_of(**answers: str | None) -> TraceReport:
     inquiry = Investigation(cube(0.1, 0.2))
-    for name, value in told.items():
-        inquiry.happened(Event("answer", "", name, value))
+    for name, value in answers.items():
+        inquiry.apply(Event("answer", "", name, value))
     return inquiry.report("cube", "0" * 64, "unmask trace find cube", "a test")
 
 
@@ -29,9 +29,9 @@ def test_the_published_schema_is_that_of_the_code() -> None:
     )
 
 
-@pytest.mark.parametrize("told", [{}, {"b0": "1"}, {"b0": "1", "b1": None, "b2": "0"}])
-def test_reports_obey_the_schema_and_come_back_from_json(told: dict[str, str | None]) -> None:
-    report = report_of(**told)
+@pytest.mark.parametrize("answers", [{}, {"b0": "1"}, {"b0": "1", "b1": None, "b2": "0"}])
+def test_reports_obey_the_schema_and_come_back_from_json(answers: dict[str, str | None]) -> None:
+    report = report_of(**answers)
     text = report.model_dump_json()
     jsonschema.Draft202012Validator(report_schema()).validate(json.loads(text))
     assert TraceReport.model_validate_json(text) == report

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from counting import Counting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
@@ -18,7 +19,7 @@ from unmask.tracing.registers.tables import read_table
 from unmask.tracing.simulation import synthetic
 from unmask.tracing.simulation.synthetic import (
     CARDINALITIES,
-    Recipe,
+    RegisterSpec,
     blocks,
     dictionary_of,
     names_of,
@@ -28,7 +29,7 @@ from unmask.tracing.simulation.synthetic import (
 from unmask.tracing.tools.profiling import profile
 
 
-def codes_of(recipe: Recipe) -> np.ndarray:
+def codes_of(recipe: RegisterSpec) -> np.ndarray:
     return np.concatenate(list(blocks(recipe)))
 
 
@@ -44,7 +45,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def test_the_attributes_have_the_numbers_of_values_that_they_are_named_by() -> None:
-    recipe = Recipe(records=3000, missing=0.05)
+    recipe = RegisterSpec(records=3000, missing=0.05)
     codes = codes_of(recipe)
     assert codes.shape == (3000, 20)
     for column, values, name in zip(codes.T, CARDINALITIES, names_of(recipe), strict=True):
@@ -56,7 +57,7 @@ def test_the_attributes_have_the_numbers_of_values_that_they_are_named_by() -> N
 def test_a_few_values_are_frequent_and_many_rare() -> None:
     """Without latent factors, the k-th most frequent of V values has a share of 1 / k / (1 + 1/2 + ... + 1/V)."""
     records = 20_000
-    codes = codes_of(Recipe(records=records, dependence=0.0, twins=0.0, missing=0.0, cardinalities=(2, 5, 30)))
+    codes = codes_of(RegisterSpec(records=records, dependence=0.0, twins=0.0, missing=0.0, cardinalities=(2, 5, 30)))
     for column, values in zip(codes.T, (2, 5, 30), strict=True):
         shares = np.sort(np.bincount(column, minlength=values))[::-1] / records
         expected = 1.0 / np.arange(1, values + 1) / (1.0 / np.arange(1, values + 1)).sum()
@@ -64,7 +65,7 @@ def test_a_few_values_are_frequent_and_many_rare() -> None:
 
 
 def test_a_seed_makes_one_register() -> None:
-    recipe = Recipe(records=500, seed=4)
+    recipe = RegisterSpec(records=500, seed=4)
     assert (codes_of(recipe) == codes_of(recipe)).all()
     others = codes_of(replace(recipe, seed=5))
     assert 0.2 < (codes_of(recipe) != others).mean() < 0.9
@@ -73,7 +74,7 @@ def test_a_seed_makes_one_register() -> None:
 
 @pytest.mark.parametrize("records", [100, 101, 250, 300])
 def test_a_register_of_a_block_or_more_is_the_beginning_of_every_larger_one(records: int, small_blocks: int) -> None:
-    recipe = Recipe(records=records, seed=2, twins=0.3, missing=0.1)
+    recipe = RegisterSpec(records=records, seed=2, twins=0.3, missing=0.1)
     larger = codes_of(replace(recipe, records=735))
     assert [len(block) for block in blocks(replace(recipe, records=735))] == [100] * 7 + [35]
     assert (codes_of(recipe) == larger[:records]).all()
@@ -81,8 +82,8 @@ def test_a_register_of_a_block_or_more_is_the_beginning_of_every_larger_one(reco
 
 
 def test_blocks_are_not_alike(small_blocks: int) -> None:
-    found = list(blocks(Recipe(records=300, missing=0.0)))
-    assert all((one != other).mean() > 0.2 for one, other in combinations(found, 2))
+    drawn = list(blocks(RegisterSpec(records=300, missing=0.0)))
+    assert all((one != other).mean() > 0.2 for one, other in combinations(drawn, 2))
 
 
 @settings(max_examples=30, deadline=None)
@@ -93,7 +94,7 @@ def test_blocks_are_not_alike(small_blocks: int) -> None:
     st.lists(st.integers(1, 40), min_size=3, max_size=6),
 )
 def test_a_register_of_any_size_is_whole(records: int, seed: int, twins: float, values: list[int]) -> None:
-    recipe = Recipe(records, seed, twins=twins, missing=0.1, cardinalities=tuple(values))
+    recipe = RegisterSpec(records, seed, twins=twins, missing=0.1, cardinalities=tuple(values))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "_BLOCK", 100)
         table = table_of(recipe)
@@ -111,7 +112,7 @@ def test_twins_repeat_another_in_all_but_one_to_three_attributes(
 ) -> None:
     if blocked:
         monkeypatch.setattr(synthetic, "_BLOCK", 250)
-    recipe = Recipe(records=500, seed=1, twins=0.2, missing=0.0)
+    recipe = RegisterSpec(records=500, seed=1, twins=0.2, missing=0.0)
     alone, twinned = codes_of(replace(recipe, twins=0.0)), codes_of(recipe)
     changed = (alone != twinned).any(axis=1)
     assert changed.sum() == 100  # all others are as they would be without twins
@@ -125,7 +126,7 @@ def test_twins_repeat_another_in_all_but_one_to_three_attributes(
 
 
 def test_a_twin_keeps_its_own_values_where_it_differs() -> None:
-    recipe = Recipe(records=400, seed=1, twins=0.2, missing=0.0)
+    recipe = RegisterSpec(records=400, seed=1, twins=0.2, missing=0.0)
     alone, twinned = codes_of(replace(recipe, twins=0.0)), codes_of(recipe)
     changed = (alone != twinned).any(axis=1)
     for own, record in zip(alone[changed], twinned[changed], strict=True):
@@ -135,12 +136,12 @@ def test_a_twin_keeps_its_own_values_where_it_differs() -> None:
 
 @pytest.mark.parametrize("cardinalities", [(2,), (2, 3)])
 def test_a_register_of_one_or_two_attributes_may_have_twins(cardinalities: tuple[int, ...]) -> None:
-    assert table_of(Recipe(records=200, twins=0.2, cardinalities=cardinalities)).num_rows == 200
+    assert table_of(RegisterSpec(records=200, twins=0.2, cardinalities=cardinalities)).num_rows == 200
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.02, 0.4])
 def test_as_many_values_are_missing_as_said_in_every_attribute(missing: float) -> None:
-    for column in codes_of(Recipe(records=4000, missing=missing)).T:
+    for column in codes_of(RegisterSpec(records=4000, missing=missing)).T:
         low, high = binom.interval(1 - 1e-5, 4000, missing) if missing else (0, 0)
         assert low <= (column < 0).sum() <= high
 
@@ -156,14 +157,14 @@ def mutual_bits(one: np.ndarray, other: np.ndarray, sizes: tuple[int, int]) -> f
 
 def test_attributes_depend_on_one_another_as_strongly_as_said() -> None:
     sizes = CARDINALITIES[:12]
-    found = []
+    drawn = []
     for dependence in (0.0, 1.0, 2.0):
-        codes = codes_of(Recipe(records=6000, dependence=dependence, twins=0.0, missing=0.0, cardinalities=sizes))
+        codes = codes_of(RegisterSpec(records=6000, dependence=dependence, twins=0.0, missing=0.0, cardinalities=sizes))
         pairs = combinations(range(len(sizes)), 2)
-        found.append(
+        drawn.append(
             np.array([mutual_bits(codes[:, one], codes[:, other], (sizes[one], sizes[other])) for one, other in pairs])
         )
-    independent, usual, strong = found
+    independent, usual, strong = drawn
     assert np.abs(independent).max() < 0.01
     assert usual.mean() > 0.03
     assert (usual > 0.01).mean() > 0.5
@@ -171,16 +172,16 @@ def test_attributes_depend_on_one_another_as_strongly_as_said() -> None:
 
 
 def test_what_is_written_is_the_table(small_blocks: int, tmp_path: Path) -> None:
-    recipe, told = Recipe(records=342, missing=0.1), []
-    write_register(tmp_path / "r.parquet", recipe, lambda *numbers: told.append(numbers))
+    recipe, progress = RegisterSpec(records=342, missing=0.1), Counting()
+    write_register(tmp_path / "r.parquet", recipe, progress)
     assert read_table(str(tmp_path / "r.parquet")).to_pylist() == table_of(recipe).to_pylist()
-    assert told == [(100, 342), (200, 342), (300, 342), (342, 342)]
+    assert progress.updates == [("records", done, 342) for done in (100, 200, 300, 342)]
     assert pq.read_metadata(tmp_path / "r.parquet").num_row_groups == 4
     assert [path.name for path in tmp_path.iterdir()] == ["r.parquet"]
 
 
 def test_its_dictionary_is_that_of_its_columns() -> None:
-    recipe = Recipe(records=3000)
+    recipe = RegisterSpec(records=3000)
     dictionary = dictionary_of(recipe, error=0.1, availability=0.7, absent=0.3)
     assert (dictionary.id, dictionary.absent) == ("id", 0.3)
     assert {(one.kind, one.error, one.availability) for one in dictionary.attributes.values()} == {
@@ -201,7 +202,7 @@ def test_its_dictionary_is_that_of_its_columns() -> None:
     [{"records": 0}, {"records": -5}, {"twins": 1.0}, {"twins": -0.1}, {"missing": 1.0}, {"missing": float("nan")}],
 )
 def test_recipes_of_what_cannot_be_are_refused_and_nothing_is_written(wrong: dict[str, float], tmp_path: Path) -> None:
-    recipe = replace(Recipe(), **wrong)  # type: ignore[arg-type]
+    recipe = replace(RegisterSpec(), **wrong)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="1 record or more, with shares"):
         table_of(recipe)
     with pytest.raises(DataError, match="1 record or more, with shares"):
@@ -217,12 +218,13 @@ def test_of_one_that_was_interrupted_nothing_is_left(stop: int, there: bool, sma
     if there:
         pq.write_table(pa.table({"id": ["before"]}), path)
 
-    def interrupt(done: int, _: int) -> None:
-        if done == stop:
-            raise KeyboardInterrupt
+    class Interrupting(Counting):
+        def update(self, stage: str, done: int, total: int | None = None, detail: str = "") -> None:
+            if done == stop:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_register(path, Recipe(records=300), interrupt)
+        write_register(path, RegisterSpec(records=300), Interrupting())
     assert [one.name for one in tmp_path.iterdir()] == ["r.parquet"] * there
     assert not there or read_table(str(path)).to_pylist() == [{"id": "before"}]
 
@@ -231,6 +233,6 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "nowhere" / "r.parquet", tmp_path / "folder"):
         with pytest.raises(DataError, match="cannot be written"):
-            write_register(path, Recipe(records=10))
+            write_register(path, RegisterSpec(records=10))
     assert [one.name for one in tmp_path.iterdir()] == ["folder"]
     assert list((tmp_path / "folder").iterdir()) == []

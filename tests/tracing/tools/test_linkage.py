@@ -8,19 +8,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from rich.console import Console
 
 from unmask.errors import DataError, MissingExtraError
 from unmask.tracing.attributes.dictionary import Attribute, Dictionary
 from unmask.tracing.registers.memory import coded
 from unmask.tracing.registers.tables import read_table
-from unmask.tracing.simulation.synthetic import Recipe, dictionary_of, table_of
+from unmask.tracing.simulation.synthetic import RegisterSpec, dictionary_of, table_of
 from unmask.tracing.tools.linkage import (
     Cluster,
     Duplicates,
     _clusters,
     deduplicate,
-    print_duplicates,
     with_errors,
     without_duplicates,
     write_without_duplicates,
@@ -87,44 +85,44 @@ def planted() -> tuple[pa.Table, set[frozenset[str]], Duplicates]:
 
 
 def test_planted_duplicates_are_found(planted: tuple[pa.Table, set[frozenset[str]], Duplicates]) -> None:
-    table, twice, found = planted
-    clusters = {frozenset(cluster.ids) for cluster in found.clusters}
+    table, twice, duplicates = planted
+    clusters = {frozenset(cluster.ids) for cluster in duplicates.clusters}
     assert len(clusters & twice) >= 0.9 * PLANTED
     assert len(clusters - twice) <= 1
     ids = table["person"].to_pylist()
-    for cluster in found.clusters:
+    for cluster in duplicates.clusters:
         assert cluster.ids == tuple(ids[row] for row in cluster.rows)
         assert cluster.kept in cluster.rows
-        assert found.threshold <= cluster.probability <= 1.0
-    assert 0.5 < found.recall <= 1.0
-    assert not set(found.blocks[0]) & set(found.blocks[1])
+        assert duplicates.threshold <= cluster.probability <= 1.0
+    assert 0.5 < duplicates.recall <= 1.0
+    assert not set(duplicates.blocks[0]) & set(duplicates.blocks[1])
 
 
 def test_errors_are_learned_from_the_pairs(planted: tuple[pa.Table, set[frozenset[str]], Duplicates]) -> None:
-    found = planted[2]
-    assert set(found.errors) == {"name", "street", "born", "height", "eyes"}  # "always" tells nothing
+    duplicates = planted[2]
+    assert set(duplicates.errors) == {"name", "street", "born", "height", "eyes"}  # "always" tells nothing
     for name in ("name", "street", "eyes"):
-        assert found.errors[name] == pytest.approx(0.15, abs=0.1)
-    assert 0.0 < found.errors["height"] < 0.05
-    assert with_errors(DICTIONARY, found).attributes["eyes"].error == found.errors["eyes"]
-    assert with_errors(DICTIONARY, found).attributes["always"].error == DICTIONARY.attributes["always"].error
+        assert duplicates.errors[name] == pytest.approx(0.15, abs=0.1)
+    assert 0.0 < duplicates.errors["height"] < 0.05
+    assert with_errors(DICTIONARY, duplicates).attributes["eyes"].error == duplicates.errors["eyes"]
+    assert with_errors(DICTIONARY, duplicates).attributes["always"].error == DICTIONARY.attributes["always"].error
 
 
 def test_the_same_seed_finds_the_same(planted: tuple[pa.Table, set[frozenset[str]], Duplicates]) -> None:
-    table, _, found = planted
+    table, _, duplicates = planted
     again = deduplicate(table, DICTIONARY, seed=3)
-    assert [cluster.rows for cluster in again.clusters] == [cluster.rows for cluster in found.clusters]
-    assert again.errors == pytest.approx(found.errors)
+    assert [cluster.rows for cluster in again.clusters] == [cluster.rows for cluster in duplicates.clusters]
+    assert again.errors == pytest.approx(duplicates.errors)
 
 
 def test_a_register_without_duplicates_is_left_alone() -> None:
     table, _ = make_table(0.0)
     alone = table.filter(pa.array([not one.startswith("again") for one in table["person"].to_pylist()]))
-    found = deduplicate(alone, DICTIONARY)
-    assert len(found.clusters) <= 1
+    duplicates = deduplicate(alone, DICTIONARY)
+    assert len(duplicates.clusters) <= 1
 
 
-def differing(table: pa.Table, dictionary: Dictionary, found: Duplicates) -> list[int]:
+def differing(table: pa.Table, dictionary: Dictionary, duplicates: Duplicates) -> list[int]:
     """Attributes in which each record that goes differs from the one that stays."""
     columns = [[None if text is None else str(text) for text in table[name].to_pylist()] for name in dictionary.used]
     return [
@@ -132,7 +130,7 @@ def differing(table: pa.Table, dictionary: Dictionary, found: Duplicates) -> lis
             values[row] != values[cluster.kept] and None not in (values[row], values[cluster.kept])
             for values in columns
         )
-        for cluster in found.clusters
+        for cluster in duplicates.clusters
         for row in cluster.rows
         if row != cluster.kept
     ]
@@ -141,10 +139,10 @@ def differing(table: pa.Table, dictionary: Dictionary, found: Duplicates) -> lis
 def test_nobody_goes_by_a_chain() -> None:
     # 0 - 1 - 2 - 3 - 4, each like the next only: 1 takes its neighbours, and 3 is left with 4.
     chain = [(place, place + 1, 0.99) for place in range(4)]
-    found = _clusters(chain, [5] * 5, list("abcde"))
-    assert [(cluster.rows, cluster.kept) for cluster in found] == [((0, 1, 2), 1), ((3, 4), 3)]
-    assert _clusters(reversed(chain), [5] * 5, list("abcde")) == found
-    assert _clusters([(other, one, p) for one, other, p in chain], [5] * 5, list("abcde")) == found
+    clusters = _clusters(chain, [5] * 5, list("abcde"))
+    assert [(cluster.rows, cluster.kept) for cluster in clusters] == [((0, 1, 2), 1), ((3, 4), 3)]
+    assert _clusters(reversed(chain), [5] * 5, list("abcde")) == clusters
+    assert _clusters([(other, one, p) for one, other, p in chain], [5] * 5, list("abcde")) == clusters
     assert _clusters([], [5] * 5, list("abcde")) == ()
 
 
@@ -167,53 +165,53 @@ def test_every_record_that_goes_matches_the_one_that_stays(monkeypatch: pytest.M
         edges.update({frozenset((one, other)): probability for one, other, probability in some})
         return _clusters(some, *rest)
 
-    monkeypatch.setattr("unmask.tracing.deduplication._clusters", noted)
-    recipe = Recipe(twins=0.1)  # many of them twins of twins
+    monkeypatch.setattr("unmask.tracing.tools.linkage._clusters", noted)
+    recipe = RegisterSpec(twins=0.1)  # many of them twins of twins
     table = table_of(recipe)
-    found = deduplicate(table, dictionary_of(recipe), threshold=0.6)
-    assert max(len(cluster.rows) for cluster in found.clusters) > 2
-    rows = [row for cluster in found.clusters for row in cluster.rows]
+    duplicates = deduplicate(table, dictionary_of(recipe), threshold=0.6)
+    assert max(len(cluster.rows) for cluster in duplicates.clusters) > 2
+    rows = [row for cluster in duplicates.clusters for row in cluster.rows]
     assert len(rows) == len(set(rows))
-    for cluster in found.clusters:
+    for cluster in duplicates.clusters:
         direct = [edges[frozenset((cluster.kept, row))] for row in cluster.rows if row != cluster.kept]
-        assert found.threshold <= cluster.probability == min(direct)
-    kept, merged = without_duplicates(table, found)
-    told = merged.to_pylist()
-    assert kept.num_rows == table.num_rows - found.superfluous
+        assert duplicates.threshold <= cluster.probability == min(direct)
+    kept, merged = without_duplicates(table, duplicates)
+    rows = merged.to_pylist()
+    assert kept.num_rows == table.num_rows - duplicates.superfluous
     stays = set(kept["id"].to_pylist())
-    assert all((one["match_probability"] is None) == (one["identifier"] in stays) for one in told)
-    assert all((one["identifier"] == one["kept_as"]) == (one["identifier"] in stays) for one in told)
+    assert all((one["match_probability"] is None) == (one["identifier"] in stays) for one in rows)
+    assert all((one["identifier"] == one["kept_as"]) == (one["identifier"] in stays) for one in rows)
 
 
 @pytest.mark.parametrize(("twins", "most"), [(0.02, 25), (0.0, 2)])
 def test_attributes_that_depend_on_one_another_make_no_duplicates(twins: float, most: int) -> None:
     # tit1000: all are different people; those of 20 twins are as alike as duplicates with errors, the others are not.
-    recipe = Recipe(twins=twins)
+    recipe = RegisterSpec(twins=twins)
     table, dictionary = table_of(recipe), dictionary_of(recipe)
-    found = deduplicate(table, dictionary)
-    assert found.superfluous <= most
-    assert all(differ <= 4 for differ in differing(table, dictionary, found))
+    duplicates = deduplicate(table, dictionary)
+    assert duplicates.superfluous <= most
+    assert all(differ <= 4 for differ in differing(table, dictionary, duplicates))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_the_most_complete_record_stays(suffix: str, tmp_path: Path) -> None:
     (tmp_path / "before.csv").write_text("person,name,eyes\na,,blue\nb,Ada,blue\nc,Eve,\nb,Ada,\n", encoding="utf-8")
     table = read_table(str(tmp_path / "before.csv"))
-    found = Duplicates(
+    duplicates = Duplicates(
         4, 0.95, (Cluster((0, 1, 3), ("a", "b", "b"), 1, (0.97, 1.0, 0.98)),), 0.1, (("name",),), 1.0, {}, ()
     )
     register, merged = tmp_path / f"register{suffix}", tmp_path / f"merged{suffix}"
-    write_without_duplicates(table, found, register, merged)
+    write_without_duplicates(table, duplicates, register, merged)
     assert read_table(str(register)).select(["person", "name"]).to_pylist() == [
         {"person": "b", "name": "Ada"},
         {"person": "c", "name": "Eve"},
     ]
-    told = read_table(str(merged))
-    assert told["identifier"].to_pylist() == ["a", "b", "b"] and told["kept_as"].to_pylist() == ["b"] * 3
+    listed = read_table(str(merged))
+    assert listed["identifier"].to_pylist() == ["a", "b", "b"] and listed["kept_as"].to_pylist() == ["b"] * 3
     # Texts in a CSV, as all values of a register.
-    assert [one and float(one) for one in told["match_probability"].to_pylist()] == [0.97, None, 0.98]
+    assert [one and float(one) for one in listed["match_probability"].to_pylist()] == [0.97, None, 0.98]
     with pytest.raises(DataError, match=r"\.csv or \.parquet"):
-        write_without_duplicates(table, found, tmp_path / "register.xls", merged)
+        write_without_duplicates(table, duplicates, tmp_path / "register.xls", merged)
 
 
 def test_an_identifier_that_is_there_twice_can_be_mended(
@@ -224,18 +222,10 @@ def test_an_identifier_that_is_there_twice_can_be_mended(
     doubled = table.set_column(0, "person", pa.array(ids))
     with pytest.raises(DataError, match="must be there once"):
         coded(doubled, DICTIONARY, "test")
-    found = deduplicate(doubled, DICTIONARY, seed=3)
-    kept, merged = without_duplicates(doubled, found)
-    assert kept.num_rows == table.num_rows - found.superfluous
-    assert merged.num_rows == sum(len(cluster.rows) for cluster in found.clusters)
-
-
-def test_what_was_found_is_printed(planted: tuple[pa.Table, set[frozenset[str]], Duplicates]) -> None:
-    console = Console(width=120)
-    with console.capture() as shown:
-        print_duplicates(console, planted[2])
-    assert "not compared" in shown.get() and "over 99.9%" in shown.get()
-    assert f"of which {planted[2].superfluous} go" in shown.get()
+    duplicates = deduplicate(doubled, DICTIONARY, seed=3)
+    kept, merged = without_duplicates(doubled, duplicates)
+    assert kept.num_rows == table.num_rows - duplicates.superfluous
+    assert merged.num_rows == sum(len(cluster.rows) for cluster in duplicates.clusters)
 
 
 def test_mistakes_are_named() -> None:

@@ -1,4 +1,4 @@
-"""How a true value becomes an answer: P(answer | value), and what an answer would tell about who it is.
+"""How a true value becomes an answer: P(answer | value), and how many bits an answer is expected to give.
 
 An attribute has V values in the register, with codes 1 to V; code 0 is "not recorded". An answer is one of O outcomes.
 Of a person who is not in the register, and of one whose value is not recorded, answers are spread as `base`. Masses are
@@ -54,7 +54,7 @@ class Channel(ABC):
         return self.table()[code]
 
     def gain(self, masses: np.ndarray, absent: float, absent_answers: np.ndarray | None = None) -> np.ndarray:
-        """Bits that the answer is expected to tell: the mutual information of person and answer.
+        """Bits that the answer is expected to give: the mutual information of person and answer.
 
         Args:
             masses: over codes, (..., V + 1); with `absent` they sum to 1.
@@ -62,8 +62,8 @@ class Channel(ABC):
             absent_answers: answers of the absent, (O,); `base` if None.
         """
         spread = self.base if absent_answers is None else absent_answers
-        told = entropy(self.answers(masses) + absent * spread)
-        return np.maximum(told - self.noise(masses) - absent * entropy(spread), 0.0)
+        total = entropy(self.answers(masses) + absent * spread)
+        return np.maximum(total - self.noise(masses) - absent * entropy(spread), 0.0)
 
 
 class TableChannel(Channel):
@@ -136,9 +136,9 @@ class EqualChannel(Channel):
         """Mass of each answer, (..., O)."""
         right = masses[..., 1:]
         wrong = right * self._share
-        told = self.base * (masses[..., :1] + wrong.sum(axis=-1, keepdims=True))
-        told[..., :-1] += right * self._right - wrong * self.base[:-1]
-        return told
+        outcomes = self.base * (masses[..., :1] + wrong.sum(axis=-1, keepdims=True))
+        outcomes[..., :-1] += right * self._right - wrong * self.base[:-1]
+        return outcomes
 
     def noise(self, masses: np.ndarray) -> np.ndarray:
         """Entropy of the answer that remains when the value is known, in bits."""
@@ -148,9 +148,9 @@ class EqualChannel(Channel):
         """Sum over codes of mass times P(answer | code) squared, (..., O)."""
         right = masses[..., 1:]
         wrong = right * self._share**2
-        told = self.base**2 * (masses[..., :1] + wrong.sum(axis=-1, keepdims=True))
-        told[..., :-1] += right * self._right**2 - wrong * self.base[:-1] ** 2
-        return told
+        outcomes = self.base**2 * (masses[..., :1] + wrong.sum(axis=-1, keepdims=True))
+        outcomes[..., :-1] += right * self._right**2 - wrong * self.base[:-1] ** 2
+        return outcomes
 
     def log_ratios(self, outcome: int) -> np.ndarray:
         """log P(outcome | code) - log base(outcome), (V + 1,)."""
@@ -163,9 +163,9 @@ class EqualChannel(Channel):
         """P(answer | code), (O,)."""
         if code == 0:
             return self.base
-        found = self._share[code - 1] * self.base
-        found[code - 1] = self._right[code - 1]
-        return found
+        shares = self._share[code - 1] * self.base
+        shares[code - 1] = self._right[code - 1]
+        return shares
 
     def table(self) -> np.ndarray:
         """P(answer | code), (V + 1, O)."""

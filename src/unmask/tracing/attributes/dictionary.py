@@ -52,7 +52,7 @@ class _Strict(BaseModel):
 
 
 class Attribute(_Strict):
-    """A column of the register, as something one may be told about a person.
+    """A column of the register, as something one may ask about a person.
 
     Attributes:
         kind: "categorical": equal or not; "ordinal": `order` says which values are neighbours; "numeric": near or far,
@@ -61,10 +61,10 @@ class Attribute(_Strict):
         error: share of answers that are about something else than the person's true value.
         availability: share of times that an answer is to be had, in (0, 1].
         cost: of asking, in any unit that is the same for all.
-        use: "ask": may be asked for; "verify": never asked for, heard if told (a national ID settles everything);
+        use: "ask": may be asked for; "verify": never asked for, taken if given (a national ID alone identifies);
             "ignore": as if the column were not there.
         group: answers with the same group come from one source and share its error.
-        open: whether a value that nobody in the register has may be told; strings, dates and numbers always are.
+        open: whether a value that no record has may be an answer; strings, dates and numbers always are.
         order: of "ordinal": all values, from low to high.
         spread: of "numeric" in its unit, of "ordinal" in steps: the standard deviation of an honest answer.
         levels: of "string" and "date": shares of honest answers that are the same, nearly the same, similar, other.
@@ -185,7 +185,7 @@ def read_dictionary(path: Path) -> Dictionary:
         DataError: it is missing, not TOML, or says what cannot be; names the entry and the remedy.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such data dictionary; `unmask trace profile` writes one") from error
     except OSError as error:
@@ -193,7 +193,7 @@ def read_dictionary(path: Path) -> Dictionary:
     except ValueError as error:  # not UTF-8, not TOML, or a number that Python does not read
         raise DataError(f"{path}: not a TOML file in UTF-8: {error}") from error
     try:
-        return Dictionary.model_validate(found)
+        return Dictionary.model_validate(content)
     except ValidationError as error:
         raise DataError(f"{path}: {_first(error)}") from error
 
@@ -208,18 +208,18 @@ def dictionary_digest(dictionary: Dictionary) -> str:
     return hashlib.sha256(dictionary_text(dictionary).encode()).hexdigest()
 
 
-def _plain(found: Any) -> Any:
+def _plain(content: Any) -> Any:
     """Tuples as lists, for TOML."""
-    if isinstance(found, dict):
-        return {name: _plain(value) for name, value in found.items()}
-    return [_plain(value) for value in found] if isinstance(found, list | tuple) else found
+    if isinstance(content, dict):
+        return {name: _plain(value) for name, value in content.items()}
+    return [_plain(value) for value in content] if isinstance(content, list | tuple) else content
 
 
 def _first(error: ValidationError) -> str:
     """The first complaint as one line that names its entry."""
-    found = error.errors()[0]
-    place = ".".join(str(part) for part in found["loc"])
-    told = found["msg"].removeprefix("Value error, ")
-    if found["type"] in ("greater_than", "less_than") and {"error", "levels"} & {*found["loc"][-2:]}:
-        told += ", because one slip must not be final: after n trials without an error state 1 / (n + 2)"
-    return f"{place}: {told}" if place else told
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("greater_than", "less_than") and {"error", "levels"} & {*first["loc"][-2:]}:
+        message += ", because one slip must not be final: after n trials without an error state 1 / (n + 2)"
+    return f"{place}: {message}" if place else message

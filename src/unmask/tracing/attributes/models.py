@@ -52,15 +52,15 @@ class Model(ABC):
         self.name, self.attribute, self.values, self.counts = name, attribute, values, counts
 
     @abstractmethod
-    def log_ratios(self, told: str) -> np.ndarray:
-        """log P(told | code) - log P(told | anybody), natural, (V + 1,); 0 for "not recorded".
+    def log_ratios(self, answer: str) -> np.ndarray:
+        """log P(answer | code) - log P(answer | anybody), natural, (V + 1,); 0 for "not recorded".
 
         Raises:
-            DataError: `told` is no answer about this attribute; says what would be.
+            DataError: `answer` is no answer about this attribute; says what would be.
         """
 
     @abstractmethod
-    def outcome(self, told: str) -> int:
+    def outcome(self, answer: str) -> int:
         """Which outcome of the channel an answer is."""
 
     def code_of(self, value: str) -> int:
@@ -84,20 +84,20 @@ class Model(ABC):
         if not shares or any(not 0.0 <= share <= 1.0 for share in shares.values()) or sum(shares.values()) > 1 + 1e-9:
             raise DataError(f"{self.name}: an uncertain answer is shares in [0, 1] that sum to 1 or less")
         total = np.full(len(self.counts), max(1.0 - sum(shares.values()), 0.0))
-        for told, share in shares.items():
-            total += share * np.exp(self.log_ratios(told))
+        for answer, share in shares.items():
+            total += share * np.exp(self.log_ratios(answer))
         return np.log(total)
 
 
-class _Listed(Model):
+class _ListedValues(Model):
     """An attribute whose answers are the register's own values."""
 
     @cached_property
     def _folded(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+        places: dict[str, list[int]] = {}
         for place, value in enumerate(self.values):
-            found.setdefault(normal(plain_text(value)), []).append(place)
-        return found
+            places.setdefault(normal(plain_text(value)), []).append(place)
+        return places
 
     @cached_property
     def _truths(self) -> dict[bool | None, list[int]]:
@@ -107,29 +107,29 @@ class _Listed(Model):
             said.setdefault(truth_of(value), []).append(place)
         return {} if None in said else said
 
-    def outcome(self, told: str) -> int:
+    def outcome(self, answer: str) -> int:
         """Which outcome of the channel an answer is."""
-        exactly = self._places.get(told)
-        alike = self._folded.get(normal(plain_text(told)), []) if exactly is None else [exactly]
-        alike = alike or self._truths.get(truth_of(told), [])
+        exactly = self._places.get(answer)
+        alike = self._folded.get(normal(plain_text(answer)), []) if exactly is None else [exactly]
+        alike = alike or self._truths.get(truth_of(answer), [])
         if len(alike) == 1:
             return alike[0]
         if alike:
             written = " and ".join(repr(self.values[place]) for place in alike)
-            raise DataError(f"{self.name}: records have {written}; say which of them {told!r} is")
+            raise DataError(f"{self.name}: records have {written}; say which of them {answer!r} is")
         if self.attribute.open:
             return len(self.values)
         # Only what several records have: what one has alone is somebody's.
         shared = [value for value, often in zip(self.values, self.counts[1:], strict=True) if often > 1]
-        hint = ", ".join(repr(value) for value, *_ in process.extract(told, shared, limit=3))
+        hint = ", ".join(repr(value) for value, *_ in process.extract(answer, shared, limit=3))
         raise DataError(
-            f"{self.name}: no record has {told!r}" + (f"; nearest: {hint}" if hint else "") + ". "
-            "If it may be a value of nobody in the register, set open = true in the data dictionary"
+            f"{self.name}: no record has {answer!r}" + (f"; nearest: {hint}" if hint else "") + ". "
+            "If it may be a value that no record has, set open = true in the data dictionary"
         )
 
-    def log_ratios(self, told: str) -> np.ndarray:
-        """log P(told | code) - log P(told | anybody), natural, (V + 1,)."""
-        return self.channel.log_ratios(self.outcome(told))
+    def log_ratios(self, answer: str) -> np.ndarray:
+        """log P(answer | code) - log P(answer | anybody), natural, (V + 1,)."""
+        return self.channel.log_ratios(self.outcome(answer))
 
     def draw(self, code: int, randomness: np.random.Generator) -> str:
         """An answer about a person with this code."""
@@ -137,7 +137,7 @@ class _Listed(Model):
         return self.values[int(randomness.choice(len(spread), p=spread / spread.sum()))]
 
 
-class Categorical(_Listed):
+class Categorical(_ListedValues):
     """Equal or not; with a confusion table, which value is taken for which."""
 
     def __init__(self, name: str, attribute: Attribute, values: Sequence[str], counts: np.ndarray) -> None:
@@ -158,7 +158,7 @@ class Categorical(_Listed):
         return TableChannel(table / table.sum(axis=1, keepdims=True), equal.base)
 
 
-class Ordinal(_Listed):
+class Ordinal(_ListedValues):
     """A step off is likelier than many."""
 
     def __init__(self, name: str, attribute: Attribute, values: Sequence[str], counts: np.ndarray) -> None:
@@ -194,25 +194,25 @@ class Numeric(Model):
         self.padding = int(np.ceil(4.0 * attribute.spread / step))
         self.channel = kernel_channel(attribute.error, counts[1:], self.padding, attribute.spread / step)
 
-    def outcome(self, told: str) -> int:
+    def outcome(self, answer: str) -> int:
         """Which outcome of the channel an answer is."""
-        return int(np.clip(self._place(told), 0, len(self.channel.base) - 1))
+        return int(np.clip(self._place(answer), 0, len(self.channel.base) - 1))
 
-    def _place(self, told: str) -> float:
-        numbers = numbers_of(told, self.attribute)
+    def _place(self, answer: str) -> float:
+        numbers = numbers_of(answer, self.attribute)
         if len(numbers) > 1:
-            raise DataError(f"{self.name}: {told!r} may be one of two numbers; write it with a decimal point alone")
+            raise DataError(f"{self.name}: {answer!r} may be one of two numbers; write it with a decimal point alone")
         if not numbers:
-            raise DataError(f"{self.name}: {told!r} is not a number")
+            raise DataError(f"{self.name}: {answer!r} is not a number")
         (number,) = numbers
         return float(np.floor((number - self.low) / self.step) + self.padding)
 
-    def log_ratios(self, told: str) -> np.ndarray:
-        """log P(told | code) - log P(told | anybody), natural, (V + 1,)."""
-        if not 0 <= self._place(told) < len(self.channel.base):
+    def log_ratios(self, answer: str) -> np.ndarray:
+        """log P(answer | code) - log P(answer | anybody), natural, (V + 1,)."""
+        if not 0 <= self._place(answer) < len(self.channel.base):
             # Farther off than any honest answer: wrong, whoever it is.
             return np.append(0.0, np.full(len(self.values), np.log(self.attribute.error)))
-        return self.channel.log_ratios(self.outcome(told))
+        return self.channel.log_ratios(self.outcome(answer))
 
     def code_of(self, value: str) -> int:
         """The code of a true value, or -1 if no record has it."""
@@ -231,7 +231,7 @@ class Numeric(Model):
 
 class _Levelled(Model):
     """The same, nearly the same, similar, other: weighed by m / u, the shares of each level among answers about the
-    person and among all records (Fellegi and Sunter, with the frequency of the value told).
+    person and among all records (Fellegi and Sunter, with the frequency of the value answered).
     """
 
     def __init__(self, name: str, attribute: Attribute, values: Sequence[str], counts: np.ndarray) -> None:
@@ -243,17 +243,17 @@ class _Levelled(Model):
         self.channel = EqualChannel(1.0 - self.shares[0], smoothed(counts[1:]))
 
     @abstractmethod
-    def levels(self, told: str) -> np.ndarray:
-        """Level of each value beside what was told, 0 to 3, (V,)."""
+    def levels(self, answer: str) -> np.ndarray:
+        """Level of each value beside the answer, 0 to 3, (V,)."""
 
-    def outcome(self, told: str) -> int:
+    def outcome(self, answer: str) -> int:
         """Which outcome of the channel an answer is."""
-        same = np.flatnonzero(self.levels(told) == 0)
+        same = np.flatnonzero(self.levels(answer) == 0)
         return int(same[0]) if len(same) else len(self.values)
 
-    def log_ratios(self, told: str) -> np.ndarray:
-        """log P(told | code) - log P(told | anybody), natural, (V + 1,)."""
-        levels = self.levels(told)
+    def log_ratios(self, answer: str) -> np.ndarray:
+        """log P(answer | code) - log P(answer | anybody), natural, (V + 1,)."""
+        levels = self.levels(answer)
         among_all = (np.bincount(levels, weights=self.counts[1:], minlength=4) + 1.0) / (self.counts[1:].sum() + 4.0)
         return np.concatenate([[0.0], np.log(self.shares / among_all)[levels]])
 
@@ -278,12 +278,14 @@ class Text(_Levelled):
     def _folded(self) -> list[str]:
         return [normal(value) for value in self.values]
 
-    def levels(self, told: str) -> np.ndarray:
-        """Level of each value beside what was told, 0 to 3, (V,)."""
-        if not normal(told):
+    def levels(self, answer: str) -> np.ndarray:
+        """Level of each value beside the answer, 0 to 3, (V,)."""
+        if not normal(answer):
             raise DataError(f"{self.name}: an empty answer; say that it is unavailable with ?")
-        found = process.cdist([normal(told)], self._folded, scorer=JaroWinkler.normalized_similarity, dtype=np.float32)
-        return np.select([found[0] >= 1.0, found[0] >= NEAR, found[0] >= SIMILAR], [0, 1, 2], 3)
+        similarities = process.cdist(
+            [normal(answer)], self._folded, scorer=JaroWinkler.normalized_similarity, dtype=np.float32
+        )
+        return np.select([similarities[0] >= 1.0, similarities[0] >= NEAR, similarities[0] >= SIMILAR], [0, 1, 2], 3)
 
 
 class Day(_Levelled):
@@ -299,13 +301,13 @@ class Day(_Levelled):
     def _ordinals(self) -> np.ndarray:
         return np.array([date.fromisoformat(value).toordinal() for value in self.values], np.int64)
 
-    def levels(self, told: str) -> np.ndarray:
-        """Level of each value beside what was told, 0 to 3, (V,)."""
-        days = days_of(told, self.attribute)
+    def levels(self, answer: str) -> np.ndarray:
+        """Level of each value beside the answer, 0 to 3, (V,)."""
+        days = days_of(answer, self.attribute)
         if len(days) > 1:
-            raise DataError(f"{self.name}: {told!r} may be one of two dates; write YYYY-MM-DD")
+            raise DataError(f"{self.name}: {answer!r} may be one of two dates; write YYYY-MM-DD")
         if not days:
-            raise DataError(f"{self.name}: {told!r} is not a date; write YYYY-MM-DD")
+            raise DataError(f"{self.name}: {answer!r} is not a date; write YYYY-MM-DD")
         (day,) = days
         asked = np.array(_parts(day), np.int32)
         apart = np.abs(self._parts - asked)
@@ -339,14 +341,14 @@ class Score(Model):
     @property
     def unlisted(self) -> float:
         """Of a record that has no score; the lowest of the table if nothing is said."""
-        told = self.attribute.unlisted_log10_lr
-        return float(min(lr for _, lr in self.attribute.log10_lr or ()) if told is None else told) * np.log(10.0)
+        stated = self.attribute.unlisted_log10_lr
+        return float(min(lr for _, lr in self.attribute.log10_lr or ()) if stated is None else stated) * np.log(10.0)
 
-    def log_ratios(self, told: str) -> np.ndarray:
-        """log P(told | code) - log P(told | anybody), natural, (V + 1,)."""
+    def log_ratios(self, answer: str) -> np.ndarray:
+        """log P(answer | code) - log P(answer | anybody), natural, (V + 1,)."""
         raise DataError(f"{self.name}: its answer is a file with a score per record, @FILE.csv")
 
-    def outcome(self, told: str) -> int:
+    def outcome(self, answer: str) -> int:
         """Which outcome of the channel an answer is."""
         raise DataError(f"{self.name}: its answer is a file with a score per record, @FILE.csv")
 
@@ -383,8 +385,8 @@ def normal(text: str) -> str:
 
 
 def _parts(text: str) -> tuple[int, int, int]:
-    found = date.fromisoformat(text)
-    return found.year, found.month, found.day
+    day = date.fromisoformat(text)
+    return day.year, day.month, day.day
 
 
 def _digits_apart(values: np.ndarray, asked: np.ndarray) -> np.ndarray:

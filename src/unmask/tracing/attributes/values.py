@@ -104,7 +104,7 @@ _TRUTHS = {
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedTexts:
     """A column's distinct texts as they were read.
 
     Attributes:
@@ -138,7 +138,7 @@ class Days:
     notes: tuple[str, ...] = ()
 
 
-def read_texts(name: str, attribute: Attribute, texts: Sequence[str | None], where: Where) -> Reading:
+def read_texts(name: str, attribute: Attribute, texts: Sequence[str | None], where: Where) -> ParsedTexts:
     """Read a column's distinct texts.
 
     Args:
@@ -174,7 +174,7 @@ def read_texts(name: str, attribute: Attribute, texts: Sequence[str | None], whe
             values = [value if value is None else listed.get(value, listed.get(plain_text(value))) for value in values]
             unknown = np.array([value is None for value in values], bool)
             _refuse(name, present, unknown, where, "is not in order = [...]", "add it there, or mend it")
-    return Reading(values, attribute.model_copy(update=update), notes)
+    return ParsedTexts(values, attribute.model_copy(update=update), notes)
 
 
 def _refuse(name: str, texts: Sequence[str | None], unread: np.ndarray, where: Where, what: str, remedy: str) -> None:

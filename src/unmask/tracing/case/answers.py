@@ -18,14 +18,14 @@ UNAVAILABLE = "?"
 
 
 @dataclass(frozen=True)
-class Typed:
-    """An answer as typed; `told` None: not to be had."""
+class TypedAnswer:
+    """An answer as typed; `value` None: not to be had."""
 
     attribute: str
-    told: str | Mapping[str, float] | None
+    value: str | Mapping[str, float] | None
 
 
-def parse_answer(text: str, dictionary: Dictionary) -> Typed:
+def parse_answer(text: str, dictionary: Dictionary) -> TypedAnswer:
     """Read one answer.
 
     Raises:
@@ -42,23 +42,23 @@ def parse_answer(text: str, dictionary: Dictionary) -> Typed:
             raise DataError(f"{asked!r} is not an attribute of this register, but {alike[0]!r} is")
         raise DataError(f"{asked!r} is not an attribute of this register; it has {', '.join(dictionary.used)}")
     name = max(fitting, key=len)
-    sign, told = text[len(name)], text[len(name) + 1 :].strip()
-    if not told:
+    sign, value = text[len(name)], text[len(name) + 1 :].strip()
+    if not value:
         raise DataError(f"{name}: an empty answer; write {name}=VALUE, or {name}=? if it is not to be had")
     if sign == "~":
-        return Typed(name, _shares(name, told))
-    if told == UNAVAILABLE:
-        return Typed(name, None)
+        return TypedAnswer(name, _shares(name, value))
+    if value == UNAVAILABLE:
+        return TypedAnswer(name, None)
     if dictionary.used[name].kind == "score":
-        if not told.startswith("@"):
+        if not value.startswith("@"):
             raise DataError(f"{name}: its answer is a file with a score per record: {name}=@FILE.csv")
-        return Typed(name, read_scores(Path(told[1:]), dictionary.id))
-    return Typed(name, told)
+        return TypedAnswer(name, read_scores(Path(value[1:]), dictionary.id))
+    return TypedAnswer(name, value)
 
 
-def _shares(name: str, told: str) -> dict[str, float]:
+def _shares(name: str, text: str) -> dict[str, float]:
     shares: dict[str, float] = {}
-    for part in told.split(","):
+    for part in text.split(","):
         value, _, share = part.rpartition(":")
         try:
             if value.strip() in shares:
@@ -67,7 +67,7 @@ def _shares(name: str, told: str) -> dict[str, float]:
         except ValueError:
             value = ""
         if not value.strip():
-            raise DataError(f"{name}: an uncertain answer is written {name}~VALUE:0.7,VALUE:0.3, not {told!r}")
+            raise DataError(f"{name}: an uncertain answer is written {name}~VALUE:0.7,VALUE:0.3, not {text!r}")
     return shares
 
 
@@ -91,14 +91,14 @@ def read_scores(path: Path, identifier: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Picture:
+class AnswerPicture:
     """A picture that answers were taken from: its hash, and the probability that it shows what was."""
 
     sha256: str
     trust: float
 
 
-def picture_of(path: Path) -> Picture:
+def picture_of(path: Path) -> AnswerPicture:
     """A picture by its report from `unmask inspect --json`: the likelihood ratio, on even prior odds of a forgery.
 
     A picture that could not be judged is trusted as far as one about which nothing was found: one half.
@@ -112,7 +112,7 @@ def picture_of(path: Path) -> Picture:
             raise DataError(f"{path}: holds reports of {len(lines)} files; give the report of the one picture")
         report = Report.model_validate_json(lines[0])
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        told = str(error).splitlines()[0]
-        raise DataError(f"{path}: not a report of `unmask inspect --json`: {told}") from error
+        cause = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a report of `unmask inspect --json`: {cause}") from error
     odds = 10.0 ** max(min(report.log10_lr or 0.0, 15.0), -15.0)  # no report supports more
-    return Picture(report.sha256 or "", 1.0 / (1.0 + odds))
+    return AnswerPicture(report.sha256 or "", 1.0 / (1.0 + odds))

@@ -1,22 +1,21 @@
-"""A case file: what was shown, told and taken back, one event a line, so that a kill at any moment loses nothing.
+"""A case file: what was shown, answered and taken back, one event a line, so that a kill at any moment loses nothing.
 
 Every event is written through to the disk before the next question is asked. A line that a kill cut short is dropped on
 reading; whatever came before it holds.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from unmask.errors import DataError
-from unmask.files import lock
+from unmask.records import RecordFile, record_file
 
 CASE_VERSION = 1
 _FIRST = b'{"register": '
@@ -36,12 +35,12 @@ class Opened:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened.
+    """An answer, or its being taken back.
 
     Attributes:
-        event: "answer" (told None: unavailable) or "undo", which takes the last answer back.
+        event: "answer" (value None: unavailable) or "undo", which takes the last answer back.
         time: UTC, ISO 8601.
-        attribute, told, trust: of an answer, as `Answer` has them.
+        attribute, value, trust: of an answer, as `Answer` has them; the file calls the value "told".
         shown: the questions that were shown, best first, as (attribute, expected bits); empty if none were.
         picture: SHA-256 of the picture that the answer was taken from, if its report was given.
     """
@@ -49,7 +48,7 @@ class Event:
     event: Literal["answer", "undo"]
     time: str
     attribute: str = ""
-    told: str | Mapping[str, float] | None = None
+    value: Annotated[str | Mapping[str, float] | None, Field(alias="told")] = None
     trust: float = 1.0
     shown: tuple[tuple[str, float], ...] = ()
     picture: str | None = None
@@ -58,6 +57,9 @@ class Event:
     def overrode(self) -> bool:
         """Whether something else was answered than what was asked for."""
         return bool(self.shown) and self.shown[0][0] != self.attribute
+
+
+_EVENT = TypeAdapter(Event)
 
 
 def now() -> str:
@@ -74,12 +76,12 @@ class CaseFile:
         mended: whether a line that was cut short was dropped.
     """
 
-    def __init__(self, file: BinaryIO, opened: Opened, events: list[Event], mended: bool) -> None:
-        self._file, self.opened, self.events, self.mended = file, opened, events, mended
+    def __init__(self, records: RecordFile, opened: Opened, events: list[Event], mended: bool) -> None:
+        self._records, self.opened, self.events, self.mended = records, opened, events, mended
 
     def add(self, event: Event) -> None:
         """Append an event and see it onto the disk."""
-        _append(self._file, asdict(event))
+        _append(self._records, _EVENT.dump_python(event, by_alias=True))
         self.events.append(event)
 
 
@@ -95,66 +97,57 @@ def case_file(path: Path, opened: Opened) -> Iterator[CaseFile]:
         DataError: it is not a case file, is of another register or another data dictionary, is in use, or cannot be
             written.
     """
-    with _opened(path) as file:
-        if not lock(file):
-            raise DataError(f"{path}: this case is open elsewhere; close it there first")
-        file.seek(0)
-        content = file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        mended = len(whole) < len(content)
-        # Not splitlines(): some characters that it takes for line ends may stand in an answer.
-        lines = whole.decode("utf-8", "replace").split("\n")[:-1]
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                raise DataError(f"{path}: cannot be written: not a regular file")
+            records = stack.enter_context(record_file(path, "this case is open elsewhere; close it there first"))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written ({error.strerror}): give a writable file") from error
+        lines = list(records.lines())
+        size = sum(map(len, lines))
+        torn = records.rest(size)
         if lines:
-            found, events = _read(path, lines)
-            _refuse_other(path, found, opened)
-            if mended:
-                file.truncate(len(whole))
-        elif content[: len(_FIRST)] != _FIRST[: len(content)]:
+            kept, events = _read(path, lines)
+            _refuse_other(path, kept, opened)
+            if torn:
+                records.cut(size)
+        elif torn[: len(_FIRST)] != _FIRST[: len(torn)]:
             raise DataError(f"{path}: not a case file; give another name")
         else:
-            file.truncate(0)
-            found, events = opened, []
-            _append(file, asdict(opened))
-        yield CaseFile(file, found, events, mended)
+            records.cut(0)
+            kept, events = opened, []
+            _append(records, asdict(opened))
+        yield CaseFile(records, kept, events, bool(torn))
 
 
-def _opened(path: Path) -> BinaryIO:
+def _read(path: Path, lines: list[bytes]) -> tuple[Opened, list[Event]]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():
-            raise DataError(f"{path}: cannot be written: not a regular file")
-        return path.open("a+b")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}): give a writable file") from error
-
-
-def _read(path: Path, lines: list[str]) -> tuple[Opened, list[Event]]:
-    try:
-        first, *others = (json.loads(line) for line in lines)
+        first, *others = (json.loads(line.decode("utf-8", "replace")) for line in lines)
         if first["case"] != CASE_VERSION:
             raise DataError(f"{path}: a case of version {first['case']}; this is version {CASE_VERSION}")
-        return TypeAdapter(Opened).validate_python(first), TypeAdapter(list[Event]).validate_python(others)
+        return TypeAdapter(Opened).validate_python(first), [_EVENT.validate_python(other) for other in others]
     except (ValueError, TypeError, KeyError) as error:
-        told = str(error).splitlines()[0]
+        cause = str(error).splitlines()[0]
         raise DataError(
-            f"{path}: not a case file, or altered ({told}); give another name to begin a new one"
+            f"{path}: not a case file, or altered ({cause}); give another name to begin a new one"
         ) from error
 
 
-def _refuse_other(path: Path, found: Opened, wanted: Opened) -> None:
-    if found.fingerprint != wanted.fingerprint:
+def _refuse_other(path: Path, kept: Opened, wanted: Opened) -> None:
+    if kept.fingerprint != wanted.fingerprint:
         raise DataError(
-            f"{path}: is a case of another register ({found.register}, or that file has changed since); "
+            f"{path}: is a case of another register ({kept.register}, or that file has changed since); "
             "give that register, or another name to begin a new case"
         )
-    if found.dictionary != wanted.dictionary:
+    if kept.dictionary != wanted.dictionary:
         raise DataError(
             f"{path}: was begun with another data dictionary or --absent, and its figures would change; "
             "give those, or another name to begin a new case"
         )
 
 
-def _append(file: BinaryIO, line: Mapping[str, Any]) -> None:
-    file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-    file.flush()
-    os.fsync(file.fileno())
+def _append(records: RecordFile, record: Mapping[str, Any]) -> None:
+    records.append(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+    records.sync()

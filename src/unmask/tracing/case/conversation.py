@@ -3,37 +3,57 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-
-from rich.console import Console
-from rich.text import Text
+from typing import Protocol
 
 from unmask.errors import DataError
-from unmask.evidence.terminal import safe_text
 from unmask.tracing.attributes.values import not_recorded
-from unmask.tracing.case.answers import Picture, Typed, parse_answer
+from unmask.tracing.case.answers import AnswerPicture, TypedAnswer, parse_answer
 from unmask.tracing.case.case_file import CaseFile, Event, now
 from unmask.tracing.case.investigation import Investigation, shown
-from unmask.tracing.report.console import SHOWN_QUESTIONS, print_questions, print_step
+from unmask.tracing.inference.questions import OFFERED, Question
+from unmask.tracing.report.trace_report import Step
 
-Happen = Callable[[Event], None]
+ApplyEvent = Callable[[Event], None]
 _HELP = (
     "Answer with NAME=VALUE, NAME=? (not to be had) or NAME~A:0.7,B:0.3 (uncertain); with the number of a question; "
     "undo; or done."
 )
 
 
+class Dialogue(Protocol):
+    """Where a conversation is held. Texts may hold what a register holds: they are shown harmlessly."""
+
+    def ask(self, prompt: str) -> str | None:
+        """A line that was typed, without spaces around it; None at the end of input."""
+
+    def help(self, text: str) -> None:
+        """How to answer."""
+
+    def warn(self, text: str) -> None:
+        """What is wrong with what was typed."""
+
+    def conclude(self, text: str) -> None:
+        """What can be concluded."""
+
+    def show_questions(self, questions: Sequence[Question]) -> None:
+        """The best questions, numbered from 1."""
+
+    def show_step(self, step: Step) -> None:
+        """What an answer did."""
+
+
 def recorder(
-    inquiry: Investigation, kept: CaseFile | None, held_back: Callable[[], AbstractContextManager[None]]
-) -> Happen:
-    """Takes an event in, and into the case file: both or neither, whenever it is interrupted."""
+    inquiry: Investigation, case: CaseFile | None, held_back: Callable[[], AbstractContextManager[None]]
+) -> ApplyEvent:
+    """Applies an event to the investigation and adds it to the case file: both or neither, even if interrupted."""
 
-    def happen(event: Event) -> None:
+    def apply(event: Event) -> None:
         with held_back():
-            inquiry.happened(event)  # what is no answer is refused before it is kept
-            if kept is not None:
-                kept.add(event)
+            inquiry.apply(event)  # what is no answer is refused before it is kept
+            if case is not None:
+                case.add(event)
 
-    return happen
+    return apply
 
 
 def check_text(*texts: str) -> None:
@@ -45,17 +65,17 @@ def check_text(*texts: str) -> None:
             raise DataError(f"{text.encode(errors='replace').decode()!r} is not UTF-8; type it anew") from error
 
 
-def _typed(inquiry: Investigation, text: str) -> Typed:
+def _typed(inquiry: Investigation, text: str) -> TypedAnswer:
     """A typed answer; what stands for "not recorded" and is no value of the register is not to be had."""
     typed = parse_answer(text, inquiry.register.dictionary)
     model = inquiry.register.models.get(typed.attribute)
-    if isinstance(typed.told, str) and model is not None and typed.told not in model.values:
-        words, _ = not_recorded(typed.attribute, inquiry.register.dictionary.attributes[typed.attribute], [typed.told])
-        return replace(typed, told=None) if words else typed
+    if isinstance(typed.value, str) and model is not None and typed.value not in model.values:
+        words, _ = not_recorded(typed.attribute, inquiry.register.dictionary.attributes[typed.attribute], [typed.value])
+        return replace(typed, value=None) if words else typed
     return typed
 
 
-def _event(inquiry: Investigation, text: str, pictures: Mapping[str, Picture], asked: bool) -> Event:
+def _event(inquiry: Investigation, text: str, pictures: Mapping[str, AnswerPicture], asked: bool) -> Event:
     """A typed answer as an event."""
     typed = _typed(inquiry, text)
     picture = pictures.get(typed.attribute)
@@ -63,24 +83,26 @@ def _event(inquiry: Investigation, text: str, pictures: Mapping[str, Picture], a
         "answer",
         now(),
         typed.attribute,
-        typed.told,
+        typed.value,
         1.0 if picture is None else picture.trust,
         shown(inquiry.questions()) if asked else (),
         None if picture is None else picture.sha256,
     )
 
 
-def tell(inquiry: Investigation, answers: Sequence[str], pictures: Mapping[str, Picture], happen: Happen) -> None:
-    """Take in the answers of the command line; one that a case already holds is passed over."""
-    known = {answer.attribute: answer.told for answer in inquiry.belief.answers}
+def apply_answers(
+    inquiry: Investigation, answers: Sequence[str], pictures: Mapping[str, AnswerPicture], apply: ApplyEvent
+) -> None:
+    """Apply the answers of the command line; one that a case already holds is passed over."""
+    known = {answer.attribute: answer.value for answer in inquiry.belief.answers}
     for text in answers:
         typed = _typed(inquiry, text)
-        if typed.attribute in known and known[typed.attribute] == typed.told:
+        if typed.attribute in known and known[typed.attribute] == typed.value:
             continue
-        happen(_event(inquiry, text, pictures, asked=False))
+        apply(_event(inquiry, text, pictures, asked=False))
 
 
-def refuse_unused(inquiry: Investigation, pictures: Mapping[str, Picture]) -> None:
+def refuse_unused(inquiry: Investigation, pictures: Mapping[str, AnswerPicture]) -> None:
     """A picture given for an answer that does not heed it would count for nothing, without a word."""
     heeded = {entry.attribute for entry in inquiry.steps() if entry.picture is not None}
     unused = [name for name in pictures if name not in heeded]
@@ -88,30 +110,32 @@ def refuse_unused(inquiry: Investigation, pictures: Mapping[str, Picture]) -> No
         raise DataError(f"--picture {unused[0]}=...: no answer about {unused[0]} is given with it; give both together")
 
 
-def converse(inquiry: Investigation, pictures: Mapping[str, Picture], happen: Happen, console: Console) -> None:
-    """Ask until it is settled or the person has had enough."""
-    console.print(Text(_HELP, style="dim"))
-    settled = None
+def converse(
+    inquiry: Investigation, pictures: Mapping[str, AnswerPicture], apply: ApplyEvent, dialogue: Dialogue
+) -> None:
+    """Ask until there is a conclusion and the person has had enough."""
+    dialogue.help(_HELP)
+    concluded = None
     while True:
-        found = inquiry.conclusion()
-        if found is not None and found != settled:
-            console.print(Text(safe_text(f"{found.status.replace('_', ' ')}: {found.reason}"), style="bold"))
-            settled = found
+        conclusion = inquiry.conclusion()
+        if conclusion is not None and conclusion != concluded:
+            dialogue.conclude(f"{conclusion.status.replace('_', ' ')}: {conclusion.reason}")
+            concluded = conclusion
         questions = inquiry.questions()
-        print_questions(console, questions)
-        text = _line(console, "> ")
-        if text is None or text.casefold() in ("done", "quit", "exit", "q") or (not text and found is not None):
+        dialogue.show_questions(questions)
+        text = dialogue.ask("> ")
+        if text is None or text.casefold() in ("done", "quit", "exit", "q") or (not text and conclusion is not None):
             return
         if text.casefold() in ("help", "?"):
-            console.print(Text(_HELP, style="dim"))
+            dialogue.help(_HELP)
             continue
         if text.isascii() and text.isdecimal():
-            best = questions[:SHOWN_QUESTIONS]
+            best = questions[:OFFERED]
             if not 0 < int(text) <= len(best):
-                console.print(f"there is no question {text}; they are numbered 1 to {len(best)}", style="yellow")
+                dialogue.warn(f"there is no question {text}; they are numbered 1 to {len(best)}")
                 continue
             name = best[int(text) - 1].attribute
-            value = _line(console, f"{safe_text(name)} (? if not to be had): ")
+            value = dialogue.ask(f"{name} (? if not to be had): ")
             if value is None:
                 return
             text = f"{name}{value}" if value.startswith("~") else f"{name}={value}" if value else ""
@@ -119,19 +143,10 @@ def converse(inquiry: Investigation, pictures: Mapping[str, Picture], happen: Ha
             continue
         try:
             check_text(text)
-            happen(Event("undo", now()) if text == "undo" else _event(inquiry, text, pictures, asked=True))
+            apply(Event("undo", now()) if text == "undo" else _event(inquiry, text, pictures, asked=True))
         except DataError as error:
-            console.print(Text(safe_text(str(error)), style="yellow"))
+            dialogue.warn(str(error))
             continue
         steps = inquiry.steps()
         if text != "undo" and steps:
-            print_step(console, steps[-1])
-
-
-def _line(console: Console, prompt: str) -> str | None:
-    """A line that was typed; None at the end of input. The prompt is never taken for markup."""
-    try:
-        return console.input(Text(prompt)).strip()
-    except EOFError:
-        console.print()
-        return None
+            dialogue.show_step(steps[-1])

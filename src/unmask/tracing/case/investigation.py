@@ -10,18 +10,18 @@ from unmask.errors import DataError
 from unmask.tracing.case.case_file import Event
 from unmask.tracing.inference.belief import Answer, Belief, begin
 from unmask.tracing.inference.conclusion import (
-    Conclusion,
     StopRule,
     Subsets,
+    TraceConclusion,
     affordable,
     conclude,
-    core_set,
+    core_identification_set,
+    criterion,
     percent,
-    settles,
-    unsettled,
+    reason_to_go_on,
     without_each,
 )
-from unmask.tracing.inference.questions import Policy, Question, expected_bits, open_questions, ranked
+from unmask.tracing.inference.questions import OFFERED, Policy, Question, expected_bits, open_questions, ranked
 from unmask.tracing.registers.base import Register
 from unmask.tracing.report.trace_report import (
     Asked,
@@ -37,7 +37,6 @@ from unmask.tracing.report.trace_report import (
 )
 
 _NAMED = 10  # candidates in a report
-_SHOWN = 5  # questions shown at a time
 _NOT_NEGLIGIBLE = 0.001  # probability from which a record counts as a candidate
 
 
@@ -54,11 +53,11 @@ class _Entry:
 
     @property
     def answer(self) -> Answer:
-        return Answer(self.event.attribute, self.event.told, self.event.trust)
+        return Answer(self.event.attribute, self.event.value, self.event.trust)
 
 
 class Investigation:
-    """A case: asks, is told, takes back, concludes.
+    """A case: asks, takes answers and takes them back, concludes.
 
     Args:
         register: who may be meant.
@@ -90,18 +89,18 @@ class Investigation:
         return sum(attributes[entry.event.attribute].cost for entry in self._entries)
 
     def questions(self) -> list[Question]:
-        """The open questions that the budget allows, best first; the same until something is told."""
+        """The open questions that the budget allows, best first; the same until the next event."""
         return affordable(self._ranked(), self.rule, self.spent)
 
     def _ranked(self) -> list[Question]:
         randomness = np.random.default_rng([self._seed, len(self._entries)])
         return ranked(self.belief, self.policy, self._order, randomness)
 
-    def conclusion(self) -> Conclusion | None:
+    def conclusion(self) -> TraceConclusion | None:
         """The conclusion, or None while there is something worth asking."""
         return conclude(self.belief, self.rule, self._ranked(), self.spent)
 
-    def happened(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Take in an event, new or from a case file.
 
         Raises:
@@ -111,10 +110,10 @@ class Investigation:
             if not self._entries:
                 raise DataError("there is no answer to take back")
             self._entries.pop()
-            self.belief = self._start.told(*(entry.answer for entry in self._entries))
+            self.belief = self._start.update(*(entry.answer for entry in self._entries))
             return
-        answer = Answer(event.attribute, event.told, event.trust)
-        self.belief = belief = self.belief.told(answer)
+        answer = Answer(event.attribute, event.value, event.trust)
+        self.belief = belief = self.belief.update(answer)
         first = belief.candidates[0]
         self._entries.append(
             _Entry(
@@ -137,12 +136,14 @@ class Investigation:
             purpose: of the case, as stated.
         """
         belief = self.belief
-        found = self.conclusion()
+        conclusion = self.conclusion()
         subsets = Subsets(belief, one_left_out=True)
-        status = "open" if found is None else found.status
+        status = "open" if conclusion is None else conclusion.status
         core = None
-        if found is not None and found.status in ("identified", "not_in_register"):
-            core = core_set(Subsets(belief), settles(self.rule, found.status), found.status == "not_in_register")
+        if conclusion is not None and conclusion.status in ("identified", "not_in_register"):
+            core = core_identification_set(
+                Subsets(belief), criterion(self.rule, conclusion.status), conclusion.status == "not_in_register"
+            )
         rule = self.rule
         return TraceReport(
             tool=TraceTool(version=__version__, command=command),
@@ -165,52 +166,52 @@ class Investigation:
                 policy=self.policy,
             ),
             status=status,
-            reason=unsettled(belief, self.rule) if found is None else found.reason,
-            statement=self._statement(found),
-            candidates=self._candidates(found),
-            candidate_count=0 if found is None else found.count,
+            reason=reason_to_go_on(belief, self.rule) if conclusion is None else conclusion.reason,
+            statement=self._statement(conclusion),
+            candidates=self._candidates(conclusion),
+            candidate_count=0 if conclusion is None else conclusion.count,
             absent=belief.absent,
             entropy_start=self._start.entropy,
             entropy=belief.entropy,
             cost=self.spent,
             steps=self.steps(subsets),
-            next=tuple(_asked(question) for question in self.questions()[:_SHOWN]) if found is None else (),
+            next=tuple(_asked(question) for question in self.questions()[:OFFERED]) if conclusion is None else (),
             separators=self._separators(),
             core_set=None
             if core is None
             else CoreFinding(names=core.names, indispensable=core.indispensable, exact=core.exact),
             counterfactuals=tuple(
-                Counterfactual(without=name, probability=standing.probability, absent=standing.absent)
-                for name, standing in without_each(subsets).items()
+                Counterfactual(without=name, probability=posterior.probability, absent=posterior.absent)
+                for name, posterior in without_each(subsets).items()
             ),
             notes=self.register.notes,
         )
 
     def _log10_lr(self, belief: Belief) -> np.ndarray:
         """Of the candidates, against anybody who is not in the register."""
-        logs = belief.weighed.log_shares + belief.weighed.log_mean + np.log(self.register.size)
-        return (logs - belief.of_absent.log_ratio) / np.log(10.0)
+        logs = belief.weights.log_shares + belief.weights.log_mean + np.log(self.register.size)
+        return (logs - belief.absent_predictive.log_ratio) / np.log(10.0)
 
-    def _candidates(self, found: Conclusion | None) -> tuple[CandidateFinding, ...]:
+    def _candidates(self, conclusion: TraceConclusion | None) -> tuple[CandidateFinding, ...]:
         belief = self.belief
-        if not belief.sources:
+        if not belief.likelihoods:
             return ()  # everybody alike: naming ten of them would mislead
-        most = max(_NAMED, len(found.rows) if found is not None else 0)
-        ids = self.register.ids(belief.weighed.rows[:most])
+        most = max(_NAMED, len(conclusion.rows) if conclusion is not None else 0)
+        ids = self.register.ids(belief.weights.rows[:most])
         return tuple(
             CandidateFinding(id=one, probability=candidate.probability, log10_lr=float(ratio))
             for one, candidate, ratio in zip(ids, belief.candidates, self._log10_lr(belief), strict=False)
         )
 
-    def _statement(self, found: Conclusion | None) -> str:
+    def _statement(self, conclusion: TraceConclusion | None) -> str:
         """The conclusion in terms of the likelihood ratio, then of the prior that turns it into a probability."""
         belief, prior = self.belief, self.register.dictionary.absent
-        if not belief.sources:
+        if not belief.likelihoods:
             return "Nothing is known of the person yet."
         ratio = float(self._log10_lr(belief)[0])
-        name = self.register.ids(belief.weighed.rows[:1])[0]
+        name = self.register.ids(belief.weights.rows[:1])[0]
         direction, whom = ("more", "") if ratio >= 0 else ("less", ", whom they fit best,")
-        told = (
+        ratio_text = (
             f"The answers are {_times(abs(ratio))} {direction} probable if the person is {name}{whom} than if it is "
             "somebody who is not in the register"
         )
@@ -218,14 +219,17 @@ class Investigation:
         before = f"{percent(1 - prior)} that the person is one of its {size} records, all alike"
         if prior == 0.0:
             before = f"taken for certain that the person is one of its {size} records, all alike"
-        if found is not None and found.status == "not_in_register":
-            return f"{told}. Beforehand it was {before}; now it is {percent(belief.absent)} that it is none of them."
-        if found is not None and found.status == "candidate_set":
-            now = f"{percent(found.probability)} that it is one of {found.count:,} records that are alike in this"
-            return f"{told}. Beforehand it was {before}; now it is {now}."
+        if conclusion is not None and conclusion.status == "not_in_register":
+            return (
+                f"{ratio_text}. Beforehand it was {before}; now it is {percent(belief.absent)} that it is none of them."
+            )
+        if conclusion is not None and conclusion.status == "candidate_set":
+            share = percent(conclusion.probability)
+            now = f"{share} that it is one of {conclusion.count:,} records that are alike in this"
+            return f"{ratio_text}. Beforehand it was {before}; now it is {now}."
         probability = percent(belief.candidates[0].probability)
-        others = f", and as much for {belief.weighed.tied - 1:,} others each" if belief.weighed.tied > 1 else ""
-        return f"{told}. Beforehand it was {before}; now it is {probability} that it is {name}{others}."
+        others = f", and as much for {belief.weights.tied - 1:,} others each" if belief.weights.tied > 1 else ""
+        return f"{ratio_text}. Beforehand it was {before}; now it is {probability} that it is {name}{others}."
 
     def steps(self, subsets: Subsets | None = None) -> tuple[Step, ...]:
         """What each answer did; with the weights of `subsets`, if given."""
@@ -234,13 +238,13 @@ class Investigation:
         for entry in self._entries:
             event = entry.event
             shown = tuple(self._shown(name, bits) for name, bits in event.shown)
-            told = dict(event.told) if isinstance(event.told, Mapping) else event.told
-            if isinstance(told, dict) and self.register.dictionary.attributes[event.attribute].kind == "score":
-                told = f"scores of {len(told)} records"
+            answer = dict(event.value) if isinstance(event.value, Mapping) else event.value
+            if isinstance(answer, dict) and self.register.dictionary.attributes[event.attribute].kind == "score":
+                answer = f"scores of {len(answer)} records"
             steps.append(
                 Step(
                     attribute=event.attribute,
-                    told=told,
+                    told=answer,
                     trust=event.trust,
                     picture=event.picture,
                     time=event.time or None,
@@ -268,9 +272,9 @@ class Investigation:
         """Open questions in which the two likeliest records differ, most telling first."""
         belief = self.belief
         names = open_questions(belief)
-        if not belief.sources or len(belief.weighed.rows) < 2 or not names:
+        if not belief.likelihoods or len(belief.weights.rows) < 2 or not names:
             return ()
-        first, second = self.register.codes(belief.weighed.rows[:2], names)
+        first, second = self.register.codes(belief.weights.rows[:2], names)
         bits = expected_bits(belief, names)
         apart = [
             place for place in range(len(names)) if first[place] != second[place] and first[place] and second[place]
@@ -283,7 +287,7 @@ class Investigation:
                 first=values[place][first[place] - 1],
                 second=values[place][second[place] - 1],
             )
-            for place in apart[:_SHOWN]
+            for place in apart[:OFFERED]
         )
 
 
@@ -295,7 +299,7 @@ def _asked(question: Question) -> Asked:
 
 def shown(questions: Sequence[Question]) -> tuple[tuple[str, float], ...]:
     """Questions as an event records them."""
-    return tuple((question.attribute, round(question.bits, 4)) for question in questions[:_SHOWN])
+    return tuple((question.attribute, round(question.bits, 4)) for question in questions[:OFFERED])
 
 
 def _times(log10: float) -> str:

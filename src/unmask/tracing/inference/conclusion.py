@@ -1,4 +1,4 @@
-"""When the question is settled, on which answers that rests, and what if one of them is wrong."""
+"""When a conclusion is reached, on which answers it rests, and what if one of them is wrong."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +33,7 @@ class StopRule:
         ratio: how many times likelier than the next record it must be.
         weak: probability that must remain whichever single answer is left out, if `robust`.
         robust: whether a conclusion must not hang on one answer.
-        absent: probability from which it is nobody in the register.
+        absent: probability from which the person is not in the register.
         least_bits: expected bits per cost below which a question is not worth asking.
         budget: cost that may be spent; None: any.
     """
@@ -48,7 +48,7 @@ class StopRule:
 
 
 @dataclass(frozen=True)
-class Conclusion:
+class TraceConclusion:
     """What can be said. `rows`: the record, or the records that cannot be told apart; `reason`: one sentence."""
 
     status: Status
@@ -59,8 +59,8 @@ class Conclusion:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a record stands on some of the answers: its probability, that of the next record, that of nobody."""
+class Posterior:
+    """After some of the answers: probability of the leading record, of the next one, of "not in the register"."""
 
     probability: float
     second: float
@@ -78,9 +78,9 @@ class Subsets:
 
     def __init__(self, belief: Belief, one_left_out: bool = False) -> None:
         self._belief = belief
-        leader = int(belief.weighed.rows[0])
+        leader = int(belief.weights.rows[0])
         own = self._of_row(leader)
-        self._patterns = belief.weighed.patterns(self._negligible(own) if one_left_out else 0.0)
+        self._patterns = belief.weights.patterns(self._negligible(own) if one_left_out else 0.0)
         self.names = self._patterns.names
         self._leader = int(np.argmin(np.abs(self._patterns.log_ratios - own).sum(axis=1)))
         self._columns = np.ascontiguousarray(self._patterns.log_ratios.T)
@@ -92,56 +92,56 @@ class Subsets:
         Without an answer a record can gain what that answer says against it, and the leading one lose what it says for
         it; trust makes both less.
         """
-        lowest = [float(table.min()) for source in self._belief.sources for table in source.tables.values()]
-        for source in self._belief.sources:
-            for listed in source.scores.values():
+        lowest = [float(table.min()) for likelihood in self._belief.likelihoods for table in likelihood.tables.values()]
+        for likelihood in self._belief.likelihoods:
+            for listed in likelihood.scores.values():
                 lowest.append(min(listed.unlisted, float(listed.log_ratios.min())))
         apart = max(-min(lowest, default=0.0), 0.0) + max(float(own.max(initial=0.0)), 0.0)
-        return float(_NEGLIGIBLE * np.exp(self._belief.weighed.log_shares[0] - apart))
+        return float(_NEGLIGIBLE * np.exp(self._belief.weights.log_shares[0] - apart))
 
     def _of_row(self, row: int) -> np.ndarray:
         """The log ratios of one record, in the order of the names."""
-        register, found = self._belief.register, []
+        register, ratios = self._belief.register, []
         identifier = register.ids(np.array([row]))[0]
-        for source in self._belief.sources:
-            codes = register.codes(np.array([row]), tuple(source.tables))[0]
-            found += [table[code] for table, code in zip(source.tables.values(), codes, strict=True)]
-            for listed in source.scores.values():
+        for likelihood in self._belief.likelihoods:
+            codes = register.codes(np.array([row]), tuple(likelihood.tables))[0]
+            ratios += [table[code] for table, code in zip(likelihood.tables.values(), codes, strict=True)]
+            for listed in likelihood.scores.values():
                 of_id = dict(zip(listed.ids, listed.log_ratios, strict=True))
-                found.append(of_id.get(identifier, listed.unlisted))
-        return np.array(found)
+                ratios.append(of_id.get(identifier, listed.unlisted))
+        return np.array(ratios)
 
     @cached_property
     def leading(self) -> np.ndarray:
         """Log weight of each answer for the record that leads, (A,), natural; heeds trust where an answer is alone."""
-        found = self._patterns.log_ratios[self._leader].copy()
-        for source in self._belief.sources:
-            if len(source.names) == 1:
-                place = self.names.index(source.names[0])
-                found[place] = source.trusted(found[place])
-        return found
+        ratios = self._patterns.log_ratios[self._leader].copy()
+        for likelihood in self._belief.likelihoods:
+            if len(likelihood.names) == 1:
+                place = self.names.index(likelihood.names[0])
+                ratios[place] = likelihood.trusted(ratios[place])
+        return ratios
 
-    def standing(self, names: Iterable[str]) -> Standing:
+    def posterior(self, names: Iterable[str]) -> Posterior:
         """On these answers alone."""
         chosen, belief, counts = set(names), self._belief, self._patterns.counts
         logs = np.zeros(len(counts))
-        for source in belief.sources:
-            columns = [self._columns[self.names.index(name)] for name in source.names if name in chosen]
+        for likelihood in belief.likelihoods:
+            columns = [self._columns[self.names.index(name)] for name in likelihood.names if name in chosen]
             if columns:
-                logs += source.trusted(sum(columns[1:], columns[0]))
+                logs += likelihood.trusted(sum(columns[1:], columns[0]))
         top = float(logs.max())
         weights = np.exp(logs - top)
         size = belief.register.size
         present = float(counts @ weights) / size
         ratios = {name: ratio for name, ratio in belief.ratios.items() if name in chosen}
         prior = belief.register.dictionary.absent
-        absent = prior * np.exp(np.clip(belief.absentees.given(ratios).log_ratio - top, -700.0, 700.0))
+        absent = prior * np.exp(np.clip(belief.absent_model.given(ratios).log_ratio - top, -700.0, 700.0))
         whole = (1.0 - prior) * present + absent
         leading = float(weights[self._leader])
         if self._alone:
             weights[self._leader] = 0.0
         share = (1.0 - prior) / (size * whole)
-        return Standing(float(share * leading), float(share * weights.max()), float(absent / whole))
+        return Posterior(float(share * leading), float(share * weights.max()), float(absent / whole))
 
     @property
     def work(self) -> int:
@@ -154,7 +154,7 @@ def affordable(questions: Sequence[Question], rule: StopRule, spent: float) -> l
     return [question for question in questions if rule.budget is None or spent + question.cost <= rule.budget]
 
 
-def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: float = 0.0) -> Conclusion | None:
+def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: float = 0.0) -> TraceConclusion | None:
     """The conclusion, or None: ask on.
 
     Args:
@@ -164,100 +164,101 @@ def conclude(belief: Belief, rule: StopRule, questions: list[Question], spent: f
         spent: cost of the answers so far.
     """
     candidates = belief.candidates
-    first, frail = candidates[0], None
+    first, single = candidates[0], None
     if belief.absent >= rule.absent:
-        frail = _frail(belief, rule, absent=True)
-        if frail is None:
-            told = f"nobody in the register fits: {percent(belief.absent)} that the person is not in it"
-            return Conclusion("not_in_register", (), 0, belief.absent, told)
-    elif _identified(rule, Standing(first.probability, candidates[1].probability if candidates[1:] else 0.0, 0.0)):
-        frail = _frail(belief, rule)
-        if frail is None:
-            told = f"{percent(first.probability)} that this is the person"
-            return Conclusion("identified", (first.row,), 1, first.probability, told)
+        single = _single_point_of_failure(belief, rule, absent=True)
+        if single is None:
+            reason = f"no record fits: {percent(belief.absent)} that the person is not in the register"
+            return TraceConclusion("not_in_register", (), 0, belief.absent, reason)
+    elif _identified(rule, Posterior(first.probability, candidates[1].probability if candidates[1:] else 0.0, 0.0)):
+        single = _single_point_of_failure(belief, rule)
+        if single is None:
+            reason = f"{percent(first.probability)} that this is the person"
+            return TraceConclusion("identified", (first.row,), 1, first.probability, reason)
     alike = _indistinguishable(belief)
     mass = sum(candidate.probability for candidate in candidates if candidate.row in alike)
-    named_all = len(alike) < len(candidates) or belief.weighed.tied <= len(alike)
+    named_all = len(alike) < len(candidates) or belief.weights.tied <= len(alike)
     if len(alike) > 1 and named_all and mass >= rule.identified:
-        told = f"{len(alike)} records that nothing that may be asked tells apart hold {percent(mass)} together"
-        return Conclusion("candidate_set", alike, len(alike), mass, told)
+        reason = f"{len(alike)} records that nothing that may be asked tells apart hold {percent(mass)} together"
+        return TraceConclusion("candidate_set", alike, len(alike), mass, reason)
     payable = affordable(questions, rule, spent)
-    if any(question.worth >= rule.least_bits for question in payable):
+    if any(question.utility >= rule.least_bits for question in payable):
         return None
-    tied = belief.weighed.tied
+    tied = belief.weights.tied
     mass = tied * first.probability
     if tied > 1 and mass >= rule.identified:
         rows = tuple(candidate.row for candidate in candidates[:tied])
-        told = f"{tied} records fit the answers equally and hold {percent(mass)} together"
-        return Conclusion("candidate_set", rows, tied, mass, told)
-    if frail is not None:
+        reason = f"{tied} records fit the answers equally and hold {percent(mass)} together"
+        return TraceConclusion("candidate_set", rows, tied, mass, reason)
+    if single is not None:
         share = max(belief.absent, first.probability)
-        whom = "that it is nobody in the register" if belief.absent >= rule.absent else "that this is the person"
-        told = f"{percent(share)} {whom}, but without the answer about {frail} not even {percent(rule.weak)}"
+        whom = "that the person is not in the register" if belief.absent >= rule.absent else "that this is the person"
+        reason = f"{percent(share)} {whom}, but without the answer about {single} not even {percent(rule.weak)}"
     elif len(payable) < len(questions):
-        told = "the budget is spent"
+        reason = "the budget is spent"
     elif questions:
-        told = "no further question is expected to tell enough"
+        reason = "no further question is expected to tell enough"
     else:
-        told = "there is nothing left to ask"
-    told += f"; the likeliest record has {percent(first.probability)}"
+        reason = "there is nothing left to ask"
+    reason += f"; the likeliest record has {percent(first.probability)}"
     if tied > 1:
-        told += f", and {tied - 1} more have as much"
-    return Conclusion("undetermined", (), 0, first.probability, told)
+        reason += f", and {tied - 1} more have as much"
+    return TraceConclusion("undetermined", (), 0, first.probability, reason)
 
 
-def _identified(rule: StopRule, standing: Standing) -> bool:
-    return standing.probability >= rule.identified and standing.probability >= rule.ratio * standing.second
+def _identified(rule: StopRule, posterior: Posterior) -> bool:
+    return posterior.probability >= rule.identified and posterior.probability >= rule.ratio * posterior.second
 
 
-def unsettled(belief: Belief, rule: StopRule) -> str:
+def reason_to_go_on(belief: Belief, rule: StopRule) -> str:
     """Why there is more to ask, where `conclude` says so: one sentence."""
     first, *others = belief.candidates
-    if _identified(rule, Standing(first.probability, others[0].probability if others else 0.0, 0.0)):
-        frail = _frail(belief, rule)
-        return f"{percent(first.probability)} that this is the person, but that hangs on the answer about {frail}"
+    if _identified(rule, Posterior(first.probability, others[0].probability if others else 0.0, 0.0)):
+        single = _single_point_of_failure(belief, rule)
+        return f"{percent(first.probability)} that this is the person, but that hangs on the answer about {single}"
     if belief.absent >= rule.absent:
-        frail = _frail(belief, rule, absent=True)
-        return f"{percent(belief.absent)} that it is nobody in the register, but that hangs on the answer about {frail}"
+        single = _single_point_of_failure(belief, rule, absent=True)
+        share = percent(belief.absent)
+        return f"{share} that the person is not in the register, but that hangs on the answer about {single}"
     return "there is more worth asking"
 
 
-def _frail(belief: Belief, rule: StopRule, absent: bool = False) -> str | None:
-    """The answer without which the leading record, or nobody if `absent`, falls below `weak`, or None."""
+def _single_point_of_failure(belief: Belief, rule: StopRule, absent: bool = False) -> str | None:
+    """The one answer without which the conclusion, "not in the register" if `absent`, falls below `weak`; or None."""
     if not rule.robust:
         return None
-    found = without_each(Subsets(belief, one_left_out=True))
-    left = {name: standing.absent if absent else standing.probability for name, standing in found.items()}
+    posteriors = without_each(Subsets(belief, one_left_out=True))
+    left = {name: posterior.absent if absent else posterior.probability for name, posterior in posteriors.items()}
     name = min(left, key=lambda name: left[name], default=None)
     return name if name is not None and left[name] < rule.weak else None
 
 
 def _indistinguishable(belief: Belief) -> tuple[int, ...]:
     """The leading records that agree in all that was answered or may still be."""
-    told = {name for source in belief.sources for name in source.tables}
-    codes = belief.register.codes(belief.weighed.rows, sorted(told.union(open_questions(belief))))
-    return tuple(int(row) for row in belief.weighed.rows[(codes == codes[0]).all(axis=1)])
+    answered = {name for likelihood in belief.likelihoods for name in likelihood.tables}
+    codes = belief.register.codes(belief.weights.rows, sorted(answered.union(open_questions(belief))))
+    return tuple(int(row) for row in belief.weights.rows[(codes == codes[0]).all(axis=1)])
 
 
-def without_each(subsets: Subsets) -> dict[str, Standing]:
-    """Counterfactuals: where the leading record would stand if one answer were left out, for every answer."""
-    return {name: subsets.standing(one for one in subsets.names if one != name) for name in subsets.names}
+def without_each(subsets: Subsets) -> dict[str, Posterior]:
+    """Counterfactuals: the posterior if one answer were left out, for every answer."""
+    return {name: subsets.posterior(one for one in subsets.names if one != name) for name in subsets.names}
 
 
-def settles(rule: StopRule, status: Status) -> Callable[[Standing], bool]:
-    """Whether a standing is enough for a conclusion; of "identified" and "not_in_register"."""
+def criterion(rule: StopRule, status: Status) -> Callable[[Posterior], bool]:
+    """What a posterior must meet for a conclusion, of "identified" and "not_in_register"."""
     if status == "not_in_register":
-        return lambda standing: standing.absent >= rule.absent
-    return lambda standing: _identified(rule, standing)
+        return lambda posterior: posterior.absent >= rule.absent
+    return lambda posterior: _identified(rule, posterior)
 
 
 @dataclass(frozen=True)
-class CoreSet:
-    """The answers that settle it.
+class CoreIdentificationSet:
+    """The core identification set: answers that alone suffice for the conclusion.
 
     Attributes:
         names: a set from which no answer can go; the smallest one if `exact`.
-        indispensable: answers without which even all the others do not settle it.
+        indispensable: answers without which even all the others do not suffice.
         exact: whether all smaller sets were tried.
     """
 
@@ -266,32 +267,34 @@ class CoreSet:
     exact: bool
 
 
-def core_set(subsets: Subsets, enough: Callable[[Standing], bool], absent: bool = False) -> CoreSet | None:
-    """The core identification set of the answers; None if all of them do not settle it.
+def core_identification_set(
+    subsets: Subsets, enough: Callable[[Posterior], bool], absent: bool = False
+) -> CoreIdentificationSet | None:
+    """The core identification set of the answers; None if even all of them do not suffice.
 
     Forward by weight of evidence, then reverse deletion; of up to 12 answers all smaller sets are tried too, as long as
     that takes seconds.
 
     Args:
         subsets: of the answers.
-        enough: see `settles`.
-        absent: whether it is "not in the register" that is settled.
+        enough: see `criterion`.
+        absent: whether the conclusion is "not in the register".
     """
     every = subsets.names
-    if not enough(subsets.standing(every)):
+    if not enough(subsets.posterior(every)):
         return None
 
     def weight(names: list[str]) -> float:
-        standing = subsets.standing(names)
-        return standing.absent if absent else standing.probability
+        posterior = subsets.posterior(names)
+        return posterior.absent if absent else posterior.probability
 
     chosen: list[str] = []
-    while not enough(subsets.standing(chosen)):
+    while not enough(subsets.posterior(chosen)):
         left = [name for name in every if name not in chosen]
         chosen.append(max(left, key=lambda name: weight([*chosen, name])))
     for name in list(chosen):
         fewer = [one for one in chosen if one != name]
-        if enough(subsets.standing(fewer)):
+        if enough(subsets.posterior(fewer)):
             chosen = fewer
     exact = len(every) <= _EXACT and subsets.work << len(every) <= _WORK
     if exact:
@@ -299,8 +302,8 @@ def core_set(subsets: Subsets, enough: Callable[[Standing], bool], absent: bool 
             names
             for size in range(len(chosen))
             for names in itertools.combinations(every, size)
-            if enough(subsets.standing(names))
+            if enough(subsets.posterior(names))
         )
         chosen = list(next(smaller, tuple(chosen)))
-    needed = tuple(name for name in every if not enough(subsets.standing(one for one in every if one != name)))
-    return CoreSet(tuple(name for name in every if name in chosen), needed, exact)
+    needed = tuple(name for name in every if not enough(subsets.posterior(one for one in every if one != name)))
+    return CoreIdentificationSet(tuple(name for name in every if name in chosen), needed, exact)

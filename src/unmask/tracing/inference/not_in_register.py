@@ -1,4 +1,4 @@
-"""What an absent person's answers look like: the hypothesis that it is nobody in the register.
+"""What an absent person's answers look like: the hypothesis that the person is not in the register.
 
 Multiplying frequencies makes usual combinations of dependent attributes look too rare, so that an absent person who
 fits them seems to be someone. A Chow-Liu tree, fitted on the register's own records, heeds the strongest dependencies.
@@ -23,7 +23,7 @@ _SHARES = np.linspace(0.0, 0.98, 50)
 Ratios = Mapping[str, np.ndarray]
 
 
-class Absentees:
+class NotInRegisterModel:
     """How answers of people who are not in the register depend on one another.
 
     Ratios are exp of tables over codes, by attribute.
@@ -44,7 +44,7 @@ class Absentees:
         codes = self._register.sample(self.names, _SAMPLE)
         sizes = [len(self._register.models[name].counts) for name in self.names]
         pairs: dict[tuple[int, int], np.ndarray] = {}
-        told = np.zeros((len(sizes), len(sizes)))
+        dependence = np.zeros((len(sizes), len(sizes)))
         for one in range(len(sizes)):
             for other in range(one):
                 counts = np.bincount(
@@ -52,9 +52,9 @@ class Absentees:
                 )
                 pairs[one, other] = counts.reshape(sizes[one], sizes[other])
                 pairs[other, one] = pairs[one, other].T
-                told[one, other] = _dependence(pairs[one, other])[1] + _dependence(pairs[other, one])[1]
+                dependence[one, other] = _dependence(pairs[one, other])[1] + _dependence(pairs[other, one])[1]
         # scipy reads what is nearly 0 as "no edge": one more nat for each keeps all, and their order.
-        spanning = minimum_spanning_tree(-(told + 1.0) * np.tri(len(sizes), k=-1))
+        spanning = minimum_spanning_tree(-(dependence + 1.0) * np.tri(len(sizes), k=-1))
         order, parents = breadth_first_order(spanning, 0, directed=False)
         alone = [
             (np.bincount(codes[:, node], minlength=size) + 1.0 / size) / (len(codes) + 1)
@@ -75,9 +75,9 @@ class Absentees:
         """The channel of an attribute."""
         return self._register.models[name].channel
 
-    def given(self, ratios: Ratios) -> "Given":
+    def given(self, ratios: Ratios) -> "NotInRegisterPredictive":
         """The absent after some answers."""
-        return Given(self, ratios)
+        return NotInRegisterPredictive(self, ratios)
 
 
 def _dependence(counts: np.ndarray) -> tuple[float, float]:
@@ -85,7 +85,7 @@ def _dependence(counts: np.ndarray) -> tuple[float, float]:
 
     The share is that under which each record is likeliest from all others (deleted interpolation, Jelinek and Mercer
     1980), and the nats a record are what that wins. What only one person has in common is so no dependence: else those
-    in the register would look like nobody in particular.
+    in the register would look like anybody.
 
     Args:
         counts: (V1, V2) records with each pair of codes.
@@ -102,24 +102,24 @@ def _dependence(counts: np.ndarray) -> tuple[float, float]:
     return float(_SHARES[best]), float(likelihoods[best] - likelihoods[0])
 
 
-class Given:
+class NotInRegisterPredictive:
     """The absent after some answers: how much more probable these are than by frequencies, and what comes next.
 
     Attributes:
         log_ratio: log P(answers | absent) - sum of log P(answer | anybody), natural.
     """
 
-    def __init__(self, absentees: Absentees, ratios: Ratios) -> None:
-        self._absentees = absentees
-        self._told = {absentees.names.index(name): ratio for name, ratio in ratios.items() if name in absentees.names}
-        self._below: dict[int, np.ndarray] = dict(self._told)
+    def __init__(self, model: NotInRegisterModel, ratios: Ratios) -> None:
+        self._model = model
+        self._answered = {model.names.index(name): ratio for name, ratio in ratios.items() if name in model.names}
+        self._below: dict[int, np.ndarray] = dict(self._answered)
         self._messages: dict[int, np.ndarray] = {}
-        self.log_ratio = self._gather() if self._told else 0.0
+        self.log_ratio = self._gather() if self._answered else 0.0
 
     def _gather(self) -> float:
-        """Pass what was told from the leaves to the root; nodes with nothing told at or below them say nothing."""
-        order, parent, given, marginals = self._absentees.tree
-        log_ratio = -sum(float(np.log(marginals[node] @ ratio)) for node, ratio in self._told.items())
+        """Pass the answers from the leaves to the root; nodes with no answer at or below them say nothing."""
+        order, parent, given, marginals = self._model.tree
+        log_ratio = -sum(float(np.log(marginals[node] @ ratio)) for node, ratio in self._answered.items())
         for node in reversed(order[1:]):
             if node in self._below:
                 message = given[node] @ self._below[node]
@@ -132,8 +132,8 @@ class Given:
 
     @cached_property
     def _above(self) -> list[np.ndarray]:
-        """P(code of each node | what was told elsewhere than at or below it), up to a factor."""
-        order, parent, given, marginals = self._absentees.tree
+        """P(code of each node | the answers elsewhere than at or below it), up to a factor."""
+        order, parent, given, marginals = self._model.tree
         above = list(marginals)
         for node in order[1:]:
             up = parent[node]
@@ -144,12 +144,12 @@ class Given:
         return above
 
     def answers(self, name: str) -> np.ndarray:
-        """P(answer about an attribute that was not told | absent, the answers so far), (O,)."""
-        channel = self._absentees.channel(name)
-        if name not in self._absentees.names or not self._told:
+        """P(answer about an attribute not answered | absent, the answers so far), (O,)."""
+        channel = self._model.channel(name)
+        if name not in self._model.names or not self._answered:
             return channel.base
-        node = self._absentees.names.index(name)
+        node = self._model.names.index(name)
         codes = self._above[node] if node not in self._below else self._above[node] * self._below[node]
-        marginal = self._absentees.tree[3][node]
+        marginal = self._model.tree[3][node]
         spread = channel.base * channel.answers(codes / codes.sum()) / channel.answers(marginal)
         return spread / spread.sum()

@@ -18,6 +18,7 @@ from unmask.tracing.inference.belief import Belief
 
 Policy = Literal["info_gain", "ec2", "two_step", "static", "random", "fixed"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
+OFFERED = 5  # questions that are shown at a time
 _LOOKED_AHEAD = 3  # questions that two_step looks beyond
 # The second question counts a little less: else a useless one before a good one were as good as the good one at once.
 _LATER = 0.99
@@ -42,7 +43,7 @@ class Question:
     score: float
 
     @property
-    def worth(self) -> float:
+    def utility(self) -> float:
         """Expected bits per cost, heeding that the answer may not be to be had."""
         return self.availability * self.bits / self.cost
 
@@ -78,16 +79,16 @@ def ranked(
     if policy == "fixed":
         unknown = [name for name in order if name not in belief.register.models]
         if not order or unknown:
-            told = f"has {unknown[0]!r}, which the register lacks" if unknown else "is empty"
-            raise DataError(f"the fixed order of questions {told}")
+            problem = f"has {unknown[0]!r}, which the register lacks" if unknown else "is empty"
+            raise DataError(f"the fixed order of questions {problem}")
         names = tuple(name for name in order if name in names)
     values = _VALUES[policy](belief, names, bits, order, randomness)
-    found = []
+    questions = []
     for name, value in zip(names, values, strict=True):
         attribute = belief.register.models[name].attribute
         share = 1.0 if policy in ("random", "fixed") else attribute.availability / attribute.cost
-        found.append(Question(name, bits[name], attribute.availability, attribute.cost, float(value) * share))
-    return sorted(found, key=lambda question: -question.score)
+        questions.append(Question(name, bits[name], attribute.availability, attribute.cost, float(value) * share))
+    return sorted(questions, key=lambda question: -question.score)
 
 
 def expected_bits(belief: Belief, names: Sequence[str]) -> dict[str, float]:
@@ -96,18 +97,18 @@ def expected_bits(belief: Belief, names: Sequence[str]) -> dict[str, float]:
     The source of a group's answers is heeded by the probability that it is about the person at all. That is the same
     for all records here; where the group has been asked before it is not quite.
     """
-    tallies = belief.weighed.tally(tuple(names))
-    found = {}
+    tallies = belief.weights.tally(tuple(names))
+    bits = {}
     for name in names:
         channel, spread = _channel(belief, name)
         masses = (1.0 - belief.absent) * tallies[name]
-        found[name] = float(channel.gain(masses, belief.absent, spread))
-    return found
+        bits[name] = float(channel.gain(masses, belief.absent, spread))
+    return bits
 
 
 def _channel(belief: Belief, name: str) -> tuple[Channel, np.ndarray]:
     """How an answer comes about, of somebody in the register and of an absent person, (O,)."""
-    model, spread = belief.register.models[name], belief.of_absent.answers(name)
+    model, spread = belief.register.models[name], belief.absent_predictive.answers(name)
     if model.attribute.group is None:
         return model.channel, spread
     trust = belief.trust_in(model.attribute.group)
@@ -121,14 +122,14 @@ def _gained(belief: Belief, names: Sequence[str], bits: dict[str, float], *_: ob
 def _edges_cut(belief: Belief, names: Sequence[str], *_: object) -> list[float]:
     """Expected weight of the pairs of hypotheses that the answer tells apart; a pair weighs the product of its two."""
     present, absent = 1.0 - belief.absent, belief.absent
-    tallies, squares = belief.weighed.tally(tuple(names)), belief.weighed.squares(tuple(names))
+    tallies, squares = belief.weights.tally(tuple(names)), belief.weights.squares(tuple(names))
     cut = []
     for name in names:
         channel, spread = _channel(belief, name)
-        told = channel.answers(present * tallies[name]) + absent * spread
-        left = told**2 - channel.squared(present**2 * squares[name]) - (absent * spread) ** 2
+        outcomes = channel.answers(present * tallies[name]) + absent * spread
+        left = outcomes**2 - channel.squared(present**2 * squares[name]) - (absent * spread) ** 2
         whole = 1.0 - present**2 * squares[name].sum() - absent**2
-        cut.append(max(whole - float(told @ left), 0.0))
+        cut.append(max(whole - float(outcomes @ left), 0.0))
     return cut
 
 
@@ -146,13 +147,13 @@ def _looked_ahead(belief: Belief, names: Sequence[str], bits: dict[str, float], 
         for other in names:
             if other == name:
                 continue
-            masses = present * (table.T @ belief.weighed.joint(name, other))  # (answers, codes of the other)
+            masses = present * (table.T @ belief.weights.joint(name, other))  # (answers, codes of the other)
             whole = masses.sum(axis=1) + of_absent
             channel, spread = _channel(belief, other)
             scaled = masses / whole[:, None]
             absent_after = (of_absent / whole)[:, None]
-            told = entropy(channel.answers(scaled) + absent_after * spread)
-            gain = told - channel.noise(scaled) - absent_after[:, 0] * entropy(spread)
+            outcome_bits = entropy(channel.answers(scaled) + absent_after * spread)
+            gain = outcome_bits - channel.noise(scaled) - absent_after[:, 0] * entropy(spread)
             further.append(np.maximum(gain, 0.0) * whole)
         values[name] = bits[name] + _LATER * float(np.max(further, axis=0).sum())
     # What was not looked beyond cannot be compared with what was: it stays behind.

@@ -7,7 +7,7 @@ import numpy as np
 
 from unmask.tracing.attributes.dictionary import Dictionary
 from unmask.tracing.attributes.models import Model
-from unmask.tracing.registers.weighing import Sources, Weighed
+from unmask.tracing.registers.weighing import Likelihoods, RecordWeights
 
 
 class Register(Protocol):
@@ -27,12 +27,12 @@ class Register(Protocol):
     fingerprint: str
     notes: tuple[str, ...]
 
-    def weigh(self, sources: Sources, before: Weighed | None = None) -> Weighed:
+    def weigh(self, likelihoods: Likelihoods, before: RecordWeights | None = None) -> RecordWeights:
         """Weigh all records by what is known.
 
         Args:
-            sources: all of it, in any order.
-            before: the same register weighed by the first of `sources`, to go on from.
+            likelihoods: all of it, in any order.
+            before: the same register weighed by the first of `likelihoods`, to go on from.
         """
 
     def codes(self, rows: np.ndarray, names: Sequence[str]) -> np.ndarray:

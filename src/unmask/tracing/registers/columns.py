@@ -9,7 +9,7 @@ import pyarrow as pa
 from unmask.errors import DataError
 from unmask.tracing.attributes.dictionary import Attribute, Dictionary
 from unmask.tracing.attributes.models import Categorical, Day, Model, Numeric, Ordinal, Score, Text
-from unmask.tracing.attributes.values import Reading, Where, read_texts
+from unmask.tracing.attributes.values import ParsedTexts, Where, read_texts
 from unmask.tracing.registers.tables import as_text
 
 _MOST_STEPS = 512  # of a numeric grid
@@ -139,8 +139,8 @@ def code_column(name: str, attribute: Attribute, column: pa.ChunkedArray) -> Col
         return Column(np.zeros(len(column), np.uint8), Score(name, attribute))
     if attribute.kind == "numeric" and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         numbers = column.cast(pa.float64(), safe=False).to_numpy()
-        found = _code_numbers(name, attribute, np.where(np.isfinite(numbers), numbers, np.nan))
-        return None if found is None else _column(found.codes, found)
+        coding = _code_numbers(name, attribute, np.where(np.isfinite(numbers), numbers, np.nan))
+        return None if coding is None else _column(coding.codes, coding)
     index, reading = read_column(name, attribute, column)
     coding = code_reading(name, reading)
     places = np.asarray(index.cast(pa.int32()).fill_null(len(reading.values)))
@@ -149,7 +149,7 @@ def code_column(name: str, attribute: Attribute, column: pa.ChunkedArray) -> Col
 
 def read_column(
     name: str, attribute: Attribute, column: pa.ChunkedArray, row: str = "record"
-) -> tuple[pa.Array, Reading]:
+) -> tuple[pa.Array, ParsedTexts]:
     """Read a column as texts of any kind but "score": (index of each record, (N,), the distinct texts as read).
 
     Args:
@@ -195,7 +195,7 @@ def code_values(name: str, attribute: Attribute, values: Sequence[str | None], w
     return code_reading(name, read_texts(name, attribute, values, where))
 
 
-def code_reading(name: str, reading: Reading) -> Coding | None:
+def code_reading(name: str, reading: ParsedTexts) -> Coding | None:
     """As `code_values`, of texts that have been read."""
     attribute = reading.attribute
     if attribute.kind == "numeric":

@@ -18,7 +18,13 @@ from unmask.tracing.attributes.dictionary import Dictionary
 from unmask.tracing.attributes.models import Model
 from unmask.tracing.registers.columns import Column, check_columns, code_column, narrow, notes_on, together
 from unmask.tracing.registers.tables import as_text, fingerprint, read_table, reading_notes
-from unmask.tracing.registers.weighing import Listed, Patterns, Source, Sources, Weighed
+from unmask.tracing.registers.weighing import (
+    AnswerLikelihood,
+    LikelihoodPatterns,
+    Likelihoods,
+    RecordRatios,
+    RecordWeights,
+)
 
 _PACKED = 4096  # values of a packed column: a table of them stays in the fastest cache
 _BLOCK = 1 << 16  # records in a pass
@@ -31,7 +37,7 @@ NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True)
-class Pack:
+class PackedColumns:
     """Columns in one: the last column's code, plus its radix times the code of the one before, and so on."""
 
     names: tuple[str, ...]
@@ -72,21 +78,21 @@ class MemoryRegister:
         self.notes = notes
         self.models: dict[str, Model] = {name: column.model for name, column in columns.items()}
         self._ids = ids
-        self.packs = _packed(columns)
-        self._pack_of = {name: pack for pack in self.packs for name in pack.names}
+        self.packed = _packed(columns)
+        self._packed_with = {name: pack for pack in self.packed for name in pack.names}
 
-    def weigh(self, sources: Sources, before: Weighed | None = None) -> "MemoryWeighed":
+    def weigh(self, likelihoods: Likelihoods, before: RecordWeights | None = None) -> "MemoryWeights":
         """Weigh all records by what is known."""
-        return MemoryWeighed(self, sources, before)
+        return MemoryWeights(self, likelihoods, before)
 
     def codes(self, rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """Codes of some records, (len(rows), len(names)), int64."""
-        found = [self.column(name, rows) for name in names]
-        return np.stack(found, axis=1) if found else np.zeros((len(rows), 0), np.int64)
+        columns = [self.column(name, rows) for name in names]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), np.int64)
 
     def column(self, name: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Codes of one attribute, int64."""
-        pack = self._pack_of[name]
+        pack = self._packed_with[name]
         return pack.split(pack.codes[rows].astype(np.int64), name)
 
     def ids(self, rows: np.ndarray) -> list[str]:
@@ -103,44 +109,44 @@ class MemoryRegister:
 
     def row(self, identifier: str) -> int:
         """The record with an identifier; DataError if none has it."""
-        found = int(self.rows([identifier])[0])
-        if found < 0:
+        row = int(self.rows([identifier])[0])
+        if row < 0:
             raise DataError(f"no record has the identifier {identifier!r}")
-        return found
+        return row
 
     def sample(self, names: Sequence[str], most: int) -> np.ndarray:
         """Codes of evenly spaced records, or of all, (records, len(names)), int64."""
         return self.codes(np.unique(np.linspace(0, self.size - 1, min(most, self.size)).astype(np.int64)), names)
 
 
-class MemoryWeighed:
-    """See `Weighed`."""
+class MemoryWeights:
+    """See `RecordWeights`."""
 
-    def __init__(self, register: MemoryRegister, sources: Sources, before: Weighed | None = None) -> None:
+    def __init__(self, register: MemoryRegister, likelihoods: Likelihoods, before: RecordWeights | None = None) -> None:
         self._register = register
-        self.sources = sources
-        told = before.sources if isinstance(before, MemoryWeighed) else ()
+        self.likelihoods = likelihoods
+        weighed = before.likelihoods if isinstance(before, MemoryWeights) else ()
         if (
-            isinstance(before, MemoryWeighed)
-            and all(a is b for a, b in zip(told, sources, strict=False))
-            and len(told) <= len(sources)
+            isinstance(before, MemoryWeights)
+            and all(a is b for a, b in zip(weighed, likelihoods, strict=False))
+            and len(weighed) <= len(likelihoods)
         ):
             self._logs: np.ndarray = before._logs.copy()
             self._offset: float = before._offset
-            fresh = sources[len(told) :]
+            fresh = likelihoods[len(weighed) :]
         else:
             self._logs, self._offset = np.zeros(register.size, np.float32), 0.0
-            fresh = sources
-        for source in fresh:
-            self._add(source)
+            fresh = likelihoods
+        for likelihood in fresh:
+            self._add(likelihood)
         self._sum_up()
 
-    def _add(self, source: Source) -> None:
-        packs = {pack.names: pack for pack in (self._register._pack_of[name] for name in source.tables)}
-        scores = [self._scored(listed) for listed in source.scores.values()]
+    def _add(self, likelihood: AnswerLikelihood) -> None:
+        packs = {pack.names: pack for pack in (self._register._packed_with[name] for name in likelihood.tables)}
+        scores = [self._scored(listed) for listed in likelihood.scores.values()]
         if len(packs) + len(scores) == 1 and packs:
             (pack,) = packs.values()
-            table = source.trusted(pack.tables(source.tables))
+            table = likelihood.trusted(pack.tables(likelihood.tables))
             top = float(table.max())
             narrowed = (table - top).astype(np.float32)
             for rows in _blocks(self._register.size):
@@ -148,13 +154,13 @@ class MemoryWeighed:
         else:
             summed = sum(scores, np.zeros(self._register.size))
             for pack in packs.values():
-                summed = summed + pack.tables(source.tables)[pack.codes]
-            logs = source.trusted(summed)
+                summed = summed + pack.tables(likelihood.tables)[pack.codes]
+            logs = likelihood.trusted(summed)
             top = float(logs.max())
             self._logs += (logs - top).astype(np.float32)
         self._offset += top
 
-    def _scored(self, listed: Listed) -> np.ndarray:
+    def _scored(self, listed: RecordRatios) -> np.ndarray:
         logs = np.full(self._register.size, listed.unlisted)
         rows = self._register.rows(listed.ids)
         logs[rows[rows >= 0]] = listed.log_ratios[rows >= 0]
@@ -227,19 +233,19 @@ class MemoryWeighed:
         return self._summed(names, 2)
 
     def _summed(self, names: Sequence[str], power: int) -> dict[str, np.ndarray]:
-        packs = [pack for pack in self._register.packs if set(pack.names) & set(names)]
+        packs = [pack for pack in self._register.packed if set(pack.names) & set(names)]
         sums = [np.zeros(pack.size) for pack in packs]
         for rows, weights in self._weights():
             weights **= power
             for pack, total in zip(packs, sums, strict=True):
                 total += np.bincount(pack.codes[rows], weights=weights, minlength=pack.size)
-        found = {}
+        masses = {}
         for pack, total in zip(packs, sums, strict=True):
             grid = total.reshape(pack.radices)
             for place, name in enumerate(pack.names):
                 others = tuple(axis for axis in range(len(pack.names)) if axis != place)
-                found[name] = grid.sum(axis=others)
-        return {name: found[name] for name in names}
+                masses[name] = grid.sum(axis=others)
+        return {name: masses[name] for name in names}
 
     def joint(self, one: str, other: str) -> np.ndarray:
         """Share of the mass at each pair of codes, (V1 + 1, V2 + 1)."""
@@ -260,26 +266,26 @@ class MemoryWeighed:
         for rows in blocks:
             yield rows, np.exp(self._logs[rows], dtype=np.float64) / self._total
 
-    def patterns(self, neglect: float = 0.0) -> Patterns:
+    def patterns(self, neglect: float = 0.0) -> LikelihoodPatterns:
         """All records by what the evidence says of them; the lightest, with at most that share of mass, left out."""
-        names = tuple(itertools.chain.from_iterable(source.names for source in self.sources))
+        names = tuple(itertools.chain.from_iterable(likelihood.names for likelihood in self.likelihoods))
         first = self._first_neglected(neglect) if neglect > 0.0 else _BINS
         rows = self._until(first) if first < _BINS else slice(None)
         keys, number = np.zeros(len(self._logs[rows]), np.int64), 1
         distinct: list[np.ndarray] = []
-        for source in self.sources:
-            for name, table in source.tables.items():
+        for likelihood in self.likelihoods:
+            for name, table in likelihood.tables.items():
                 ratios, classes = np.unique(table, return_inverse=True)
-                pack = self._register._pack_of[name]
+                pack = self._register._packed_with[name]
                 of_pack = classes[pack.split(np.arange(pack.size), name)]
                 keys = keys * len(ratios) + of_pack[pack.codes[rows]]
                 keys, number, distinct = _compressed(keys, number * len(ratios), distinct, ratios)
-            for listed in source.scores.values():
+            for listed in likelihood.scores.values():
                 ratios, classes = np.unique(self._scored(listed)[rows], return_inverse=True)
                 keys = keys * len(ratios) + classes
                 keys, number, distinct = _compressed(keys, number * len(ratios), distinct, ratios)
         columns = np.stack(distinct, axis=1) if distinct else np.zeros((1, 0))
-        return Patterns(names, columns, np.bincount(keys, minlength=number))
+        return LikelihoodPatterns(names, columns, np.bincount(keys, minlength=number))
 
 
 def _compressed(
@@ -297,18 +303,18 @@ def _compressed(
     return keys, len(occurring), [*(column[parents] for column in before), ratios[last]]
 
 
-def _packed(columns: dict[str, Column]) -> tuple[Pack, ...]:
+def _packed(columns: dict[str, Column]) -> tuple[PackedColumns, ...]:
     """Columns with few values, joined as long as the joint code stays small."""
     radices = {name: len(column.model.counts) for name, column in columns.items()}
-    packs = []
+    packed = []
     for group in together(radices, _PACKED):
         size = int(np.prod([radices[name] for name in group]))
         codes = np.zeros(len(columns[group[0]].codes), np.min_scalar_type(size))
         for name in group:
             codes *= codes.dtype.type(radices[name])
             codes += columns[name].codes.astype(codes.dtype)
-        packs.append(Pack(tuple(group), tuple(radices[name] for name in group), narrow(codes, size)))
-    return tuple(packs)
+        packed.append(PackedColumns(tuple(group), tuple(radices[name] for name in group), narrow(codes, size)))
+    return tuple(packed)
 
 
 def _blocks(size: int) -> Iterator[slice]:
@@ -330,8 +336,8 @@ def coded(table: pa.Table, dictionary: Dictionary, mark: str) -> MemoryRegister:
     check_columns(dictionary, table.column_names)
     columns = {}
     for name, attribute in dictionary.used.items():
-        source = pa.chunked_array([pa.nulls(table.num_rows)]) if attribute.kind == "score" else table[name]
-        column = code_column(name, attribute, source)
+        stored = pa.chunked_array([pa.nulls(table.num_rows)]) if attribute.kind == "score" else table[name]
+        column = code_column(name, attribute, stored)
         if column is not None:
             columns[name] = column
     models = {name: column.model for name, column in columns.items()}

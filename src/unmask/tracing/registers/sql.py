@@ -23,7 +23,7 @@ from unmask.tracing.attributes.dictionary import Attribute, Dictionary
 from unmask.tracing.attributes.models import Model, Score
 from unmask.tracing.registers.columns import check_columns, code_values, grid, notes_on, texts_of, together
 from unmask.tracing.registers.tables import DUCKDB_SETTINGS, duckdb_cause, duckdb_table, fingerprint, split_table
-from unmask.tracing.registers.weighing import Patterns, Sources, Weighed
+from unmask.tracing.registers.weighing import LikelihoodPatterns, Likelihoods, RecordWeights
 
 try:
     import duckdb
@@ -52,9 +52,9 @@ class Field:
     model: Model
     notes: tuple[str, ...] = ()
 
-    def coded(self, found: pa.ChunkedArray) -> np.ndarray:
+    def coded(self, keys: pa.ChunkedArray) -> np.ndarray:
         """Codes of keys, int64."""
-        places = pc.index_in(found.cast(self.keys.type), value_set=self.keys)
+        places = pc.index_in(keys.cast(self.keys.type), value_set=self.keys)
         return np.append(self.codes, 0)[np.asarray(pc.fill_null(places, len(self.codes)))]
 
 
@@ -94,7 +94,7 @@ class _Ratios:
         return ibis.cases(*cases, else_=usual)
 
 
-class QueriedRegister:
+class SqlRegister:
     """See `Register`. Rows number the records that were named so far: the others have none.
 
     Args:
@@ -123,9 +123,9 @@ class QueriedRegister:
         self.fields: dict[str, Field] = {}
         keys: dict[str, ir.Value] = {}
         for number, (name, attribute) in enumerate(dictionary.used.items()):
-            found = _read(table, name, attribute, f"key{number}", self.size, (zones or {}).get(name, "UTC"))
-            if found is not None:
-                self.fields[name], keys[f"key{number}"] = found
+            encoded = _read(table, name, attribute, f"key{number}", self.size, (zones or {}).get(name, "UTC"))
+            if encoded is not None:
+                self.fields[name], keys[f"key{number}"] = encoded
         self.records = table.select(identifier.name(_ID), **keys)
         self.models: dict[str, Model] = {name: field.model for name, field in self.fields.items()}
         read = [note for field in self.fields.values() for note in field.notes]
@@ -133,11 +133,11 @@ class QueriedRegister:
         self._named: dict[str, int] = {}
         self._codes: list[np.ndarray] = []
 
-    def weigh(self, sources: Sources, before: Weighed | None = None) -> "QueriedWeighed":
+    def weigh(self, likelihoods: Likelihoods, before: RecordWeights | None = None) -> "SqlWeights":
         """Weigh all records by what is known; weights are not kept, so that only the very same can be gone on from."""
-        if isinstance(before, QueriedWeighed) and before.sources == sources:
+        if isinstance(before, SqlWeights) and before.likelihoods == likelihoods:
             return before
-        return QueriedWeighed(self, sources)
+        return SqlWeights(self, likelihoods)
 
     def codes(self, rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """Codes of some records, (len(rows), len(names)), int64."""
@@ -162,13 +162,13 @@ class QueriedRegister:
 
     def name(self, records: ir.Table) -> tuple[np.ndarray, pa.Table]:
         """Give some records rows, if they have none yet: (rows, what was read of them)."""
-        found = records.to_pyarrow()
-        ids, codes = found[_ID].to_pylist(), self.coded(found, tuple(self.fields))
+        rows = records.to_pyarrow()
+        ids, codes = rows[_ID].to_pylist(), self.coded(rows, tuple(self.fields))
         for identifier, of_record in zip(ids, codes, strict=True):
             if identifier not in self._named:
                 self._named[identifier] = len(self._codes)
                 self._codes.append(of_record)
-        return np.array([self._named[identifier] for identifier in ids], np.int64), found
+        return np.array([self._named[identifier] for identifier in ids], np.int64), rows
 
     def sample(self, names: Sequence[str], most: int) -> np.ndarray:
         """Codes of the records with the least hashes, or of all, (records, len(names)), int64."""
@@ -177,37 +177,37 @@ class QueriedRegister:
             records = records.order_by([records[_ID].hash(), records[_ID]]).limit(most)
         return self.coded(records.select(_ID, *(self.fields[name].column for name in names)).to_pyarrow(), names)
 
-    def coded(self, found: pa.Table, names: Sequence[str]) -> np.ndarray:
-        """Codes of what was read, (found.num_rows, len(names)), int64."""
-        codes = [self.fields[name].coded(found[self.fields[name].column]) for name in names]
-        return np.stack(codes, axis=1) if codes else np.zeros((found.num_rows, 0), np.int64)
+    def coded(self, rows: pa.Table, names: Sequence[str]) -> np.ndarray:
+        """Codes of what was read, (rows.num_rows, len(names)), int64."""
+        codes = [self.fields[name].coded(rows[self.fields[name].column]) for name in names]
+        return np.stack(codes, axis=1) if codes else np.zeros((rows.num_rows, 0), np.int64)
 
 
-class QueriedWeighed:
-    """See `Weighed`. Weights are computed anew by every query; sums of attributes are kept."""
+class SqlWeights:
+    """See `RecordWeights`. Weights are computed anew by every query; sums of attributes are kept."""
 
-    def __init__(self, register: QueriedRegister, sources: Sources) -> None:
+    def __init__(self, register: SqlRegister, likelihoods: Likelihoods) -> None:
         self._register = register
-        self.sources = sources
+        self.likelihoods = likelihoods
         self.neglected = 0.0
         self._sums: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        told: dict[str, _Ratios] = {}
-        for source in sources:
-            told |= {name: _ratios(register.fields[name], table) for name, table in source.tables.items()}
-            for name, listed in source.scores.items():
-                told[name] = _Ratios(_ID, pa.array(listed.ids, pa.string()), listed.log_ratios, listed.unlisted)
+        ratios_of: dict[str, _Ratios] = {}
+        for likelihood in likelihoods:
+            ratios_of |= {name: _ratios(register.fields[name], table) for name, table in likelihood.tables.items()}
+            for name, listed in likelihood.scores.items():
+                ratios_of[name] = _Ratios(_ID, pa.array(listed.ids, pa.string()), listed.log_ratios, listed.unlisted)
         # Few and wide steps: ibis takes seconds to put many nested ones into words.
         joined = register.records
-        for number, ratios in enumerate(told.values()):
+        for number, ratios in enumerate(ratios_of.values()):
             joined = ratios.join(joined, number)
-        self._told = {name: f"ratio{number}" for number, name in enumerate(told)}
-        ratio = {f"ratio{number}": ratios.of(joined, number) for number, ratios in enumerate(told.values())}
+        self._told = {name: f"ratio{number}" for number, name in enumerate(ratios_of)}
+        ratio = {f"ratio{number}": ratios.of(joined, number) for number, ratios in enumerate(ratios_of.values())}
         records = joined.select(*register.records.columns, **ratio)
         logs = _number(0.0)
-        for source in sources:
-            summed = sum((records[self._told[name]] for name in source.names), _number(0.0))
-            if source.trust < 1.0:  # as Source.trusted
-                summed, doubted = summed + _number(np.log(source.trust)), _number(np.log1p(-source.trust))
+        for likelihood in likelihoods:
+            summed = sum((records[self._told[name]] for name in likelihood.names), _number(0.0))
+            if likelihood.trust < 1.0:  # as AnswerLikelihood.trusted
+                summed, doubted = summed + _number(np.log(likelihood.trust)), _number(np.log1p(-likelihood.trust))
                 summed = ibis.greatest(summed, doubted) + ((-(summed - doubted).abs()).exp() + _number(1.0)).ln()
             logs = logs + summed
         self._records = records.mutate(logs.name(_WEIGHT))
@@ -215,8 +215,8 @@ class QueriedWeighed:
 
     def _sum_up(self) -> None:
         first = self._records.order_by([ibis.desc(_WEIGHT), _ID]).limit(_TOP)
-        self.rows, found = self._register.name(first)
-        logs = np.asarray(found[_WEIGHT], float)
+        self.rows, heaviest = self._register.name(first)
+        logs = np.asarray(heaviest[_WEIGHT], float)
         self._top = float(logs[0])
         below = self._records[_WEIGHT] - _number(self._top)
         sums = self._records.aggregate(
@@ -245,23 +245,23 @@ class QueriedWeighed:
         np.add.at(total, (codes[:, 0], codes[:, 1]), masses)
         return total
 
-    def patterns(self, neglect: float = 0.0) -> Patterns:
+    def patterns(self, neglect: float = 0.0) -> LikelihoodPatterns:
         """All records by what the evidence says of them; the lightest, with at most that share of mass, left out."""
         names, columns = tuple(self._told), list(self._told.values())
         if not names:
-            return Patterns((), np.zeros((1, 0)), np.array([self._register.size]))
+            return LikelihoodPatterns((), np.zeros((1, 0)), np.array([self._register.size]))
         records = self._records
         if neglect > 0.0:
             least = self._top + np.log(self._total) + np.log(neglect / self._register.size)
             records = records.filter(records[_WEIGHT] >= _number(least))
-        found = records.select(*columns).group_by(columns).aggregate(records=ibis._.count()).to_pyarrow()
-        ratios = np.stack([np.asarray(found[column], float) for column in columns], axis=1)
-        return Patterns(names, ratios, np.asarray(found["records"], np.int64))
+        patterns = records.select(*columns).group_by(columns).aggregate(records=ibis._.count()).to_pyarrow()
+        ratios = np.stack([np.asarray(patterns[column], float) for column in columns], axis=1)
+        return LikelihoodPatterns(names, ratios, np.asarray(patterns["records"], np.int64))
 
     def _sum_over(self, names: Sequence[str]) -> None:
         models, size = self._register.models, self._register.size
         wanted = {name: len(models[name].counts) for name in names if name not in self._sums}
-        if not self.sources:
+        if not self.likelihoods:
             self._sums.update({name: (models[name].counts / size, models[name].counts / size**2) for name in wanted})
             return
         for group in together(wanted, _GROUPS):
@@ -274,27 +274,31 @@ class QueriedWeighed:
         """(codes (G, len(names)), share of the mass (G,), sum of squared shares (G,)) of what occurs together."""
         columns = [self._register.fields[name].column for name in names]
         shares = ((self._records[_WEIGHT] - _number(self._top)).exp() / _number(self._total)).name(_WEIGHT)
-        found = (
+        groups = (
             self._records.select(*columns, shares)
             .group_by(columns)
             .aggregate(mass=ibis._[_WEIGHT].sum(), square=(ibis._[_WEIGHT] * ibis._[_WEIGHT]).sum())
             .to_pyarrow()
         )
-        return self._register.coded(found, names), np.asarray(found["mass"], float), np.asarray(found["square"], float)
+        return (
+            self._register.coded(groups, names),
+            np.asarray(groups["mass"], float),
+            np.asarray(groups["square"], float),
+        )
 
 
-def over_parquet(path: Path, dictionary: Dictionary) -> QueriedRegister:
+def over_parquet(path: Path, dictionary: Dictionary) -> SqlRegister:
     """A register of Parquet: a file, or a folder with files of the same columns. DuckDB reads it.
 
     Raises:
-        DataError: it is not there or cannot be read; see `QueriedRegister`.
+        DataError: it is not there or cannot be read; see `SqlRegister`.
     """
     files = _parquet_files(path)
     with _readable(path):
         database = ibis.duckdb.connect(**DUCKDB_SETTINGS)
         database.raw_sql("set TimeZone = 'UTC'")  # not that of the machine
         table = database.read_parquet([str(file) for file in files])
-        return QueriedRegister(table, dictionary, _mark(path, files), _zones(files))
+        return SqlRegister(table, dictionary, _mark(path, files), _zones(files))
 
 
 @contextmanager
@@ -306,11 +310,11 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read: {duckdb_cause(error)}") from error
 
 
-def over_duckdb(register: str, dictionary: Dictionary) -> QueriedRegister:
+def over_duckdb(register: str, dictionary: Dictionary) -> SqlRegister:
     """A register in a DuckDB file, "people.duckdb:TABLE"; it is only read.
 
     Raises:
-        DataError: it is not there; see `QueriedRegister`.
+        DataError: it is not there; see `SqlRegister`.
     """
     path, table = split_table(register)
     if not path.is_file():
@@ -319,11 +323,11 @@ def over_duckdb(register: str, dictionary: Dictionary) -> QueriedRegister:
         database = ibis.duckdb.connect(path, read_only=True, **DUCKDB_SETTINGS)
         database.raw_sql("set TimeZone = 'UTC'")
         schema, name = duckdb_table(database.con, path, table)
-        found = database.table(name, database=schema)
-        return QueriedRegister(found, dictionary, fingerprint(register))
+        records = database.table(name, database=schema)
+        return SqlRegister(records, dictionary, fingerprint(register))
 
 
-def on_spark(path: Path, dictionary: Dictionary, session: "SparkSession | None" = None) -> QueriedRegister:
+def on_spark(path: Path, dictionary: Dictionary, session: "SparkSession | None" = None) -> SqlRegister:
     """A register of Parquet, as `over_parquet`, that Spark reads; every worker must see the path.
 
     Args:
@@ -341,10 +345,10 @@ def on_spark(path: Path, dictionary: Dictionary, session: "SparkSession | None" 
         database = ibis.pyspark.connect(session or SparkSession.builder.getOrCreate())
     except ImportError as error:
         raise MissingExtraError("spark", "a register in Spark") from error
-    return QueriedRegister(database.read_parquet(str(path)), dictionary, _mark(path, files), _zones(files))
+    return SqlRegister(database.read_parquet(str(path)), dictionary, _mark(path, files), _zones(files))
 
 
-def open_queried(register: str, dictionary: Dictionary, engine: Literal["duckdb", "spark"]) -> QueriedRegister:
+def open_sql(register: str, dictionary: Dictionary, engine: Literal["duckdb", "spark"]) -> SqlRegister:
     """A register by its name: Parquet, a folder of it, or for DuckDB "people.duckdb:TABLE".
 
     Raises:
@@ -445,10 +449,10 @@ def _read(
         moments = keys.cast(pa.timestamp(keys.type.unit, zone)) if pa.types.is_timestamp(keys.type) else keys
         # Not cast in the database: each writes numbers as text in its own way.
         index, texts = texts_of(name, moments)
-        found = code_values(name, attribute, texts.take(index).to_pylist(), lambda _: f"one of {size:,} records")
-        if found is None:
+        values = code_values(name, attribute, texts.take(index).to_pylist(), lambda _: f"one of {size:,} records")
+        if values is None:
             return None
-        coding = found
+        coding = values
     of_code = np.bincount(coding.codes, counts, coding.width).astype(np.int64)
     of_code[0] = size - of_code[1:].sum()
     return Field(column, keys.combine_chunks(), coding.codes, coding.model(of_code), coding.notes), key
@@ -456,8 +460,8 @@ def _read(
 
 def _distinct(table: ir.Table, key: ir.Value) -> tuple[pa.ChunkedArray, np.ndarray]:
     """(distinct keys but null, records of each)."""
-    found = table.select(key=key).group_by("key").aggregate(records=ibis._.count())
-    read = found.filter(found.key.notnull()).to_pyarrow()
+    groups = table.select(key=key).group_by("key").aggregate(records=ibis._.count())
+    read = groups.filter(groups.key.notnull()).to_pyarrow()
     return read["key"], np.asarray(read["records"], np.int64)
 
 

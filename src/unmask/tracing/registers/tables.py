@@ -290,16 +290,16 @@ def duckdb_cause(error: "duckdb.Error") -> str:
 
 def duckdb_table(connection: "DuckDBPyConnection", path: Path, table: str | None) -> tuple[str, str]:
     """Schema and name of the table meant in a DuckDB file: the one named, or the only one there."""
-    found = connection.execute(
+    named = connection.execute(
         "select table_name, schema_name from duckdb_tables() union all "
         "select view_name, schema_name from duckdb_views() where not internal"
     ).fetchall()
-    tables = [name for name, _ in found]
+    tables = [name for name, _ in named]
     if table is None and len(tables) == 1:
         table = str(tables[0])
     if table not in tables:
         raise DataError(f"{path}: name the table, {path.name}:TABLE; it has {', '.join(tables) or 'none'}")
-    schema = next(schema for name, schema in found if name == table)
+    schema = next(schema for name, schema in named if name == table)
     return str(schema), str(table)
 
 

@@ -1,4 +1,4 @@
-"""What is known so far, in the form in which every back end weighs records: tables over codes, joined by source."""
+"""Answers as every back end weighs records by them: one likelihood per source, in tables over codes."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -7,7 +7,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Listed:
+class RecordRatios:
     """Log ratios given record by record (the scores of another method); `unlisted` is everybody else's."""
 
     ids: tuple[str, ...]
@@ -16,10 +16,10 @@ class Listed:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class AnswerLikelihood:
     """Answers that are right or wrong together: about the person with probability `trust`, else about anybody.
 
-    A record's weight is trust * product of ratios + (1 - trust); a single answer is a source with trust 1.
+    A record's weight is trust * product of ratios + (1 - trust); a single answer is a source of its own, with trust 1.
 
     Attributes:
         tables: log ratio of each code, (V + 1,), by attribute.
@@ -27,7 +27,7 @@ class Source:
     """
 
     tables: dict[str, np.ndarray] = field(default_factory=dict)
-    scores: dict[str, Listed] = field(default_factory=dict)
+    scores: dict[str, RecordRatios] = field(default_factory=dict)
     trust: float = 1.0
 
     @property
@@ -41,20 +41,12 @@ class Source:
             return log_ratios
         return np.logaddexp(np.log(self.trust) + log_ratios, np.log1p(-self.trust))
 
-    def only(self, names: set[str]) -> "Source":
-        """The source as if only these attributes had been told."""
-        return Source(
-            {name: table for name, table in self.tables.items() if name in names},
-            {name: listed for name, listed in self.scores.items() if name in names},
-            self.trust,
-        )
 
-
-Sources = tuple[Source, ...]
+Likelihoods = tuple[AnswerLikelihood, ...]
 
 
 @dataclass(frozen=True)
-class Patterns:
+class LikelihoodPatterns:
     """Records grouped by what the answers say of them: all that subsets of the answers can tell apart.
 
     Attributes:
@@ -68,7 +60,7 @@ class Patterns:
     counts: np.ndarray
 
 
-class Weighed(Protocol):
+class RecordWeights(Protocol):
     """All records weighed by the same evidence. Weights are exp of summed log ratios; each record's prior is equal.
 
     Attributes:
@@ -95,5 +87,5 @@ class Weighed(Protocol):
     def joint(self, one: str, other: str) -> np.ndarray:
         """Share of the mass at each pair of codes, (V1 + 1, V2 + 1)."""
 
-    def patterns(self, neglect: float = 0.0) -> Patterns:
+    def patterns(self, neglect: float = 0.0) -> LikelihoodPatterns:
         """All records by what the evidence says of them; the lightest, with at most that share of mass, left out."""

@@ -57,7 +57,7 @@ def entropy_curve(report: TraceReport) -> list[Point]:
 
 
 def waterfall(report: TraceReport) -> list[Bar]:
-    """From the prior log odds of the leading record against nobody in the register, answer by answer; bits."""
+    """From the prior log odds of the leading record against "not in the register", answer by answer; bits."""
     prior = report.searched.absent
     if not prior or not report.candidates:
         return []

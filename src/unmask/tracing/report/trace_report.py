@@ -22,11 +22,11 @@ LIMITS = (
 )
 
 
-class _Part(BaseModel):
+class _ReportPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class RegisterUse(_Part):
+class RegisterUse(_ReportPart):
     """The register: its file's SHA-256, the data dictionary's, and the prior that the person is not in it."""
 
     path: str
@@ -37,7 +37,7 @@ class RegisterUse(_Part):
     absentees: str
 
 
-class CandidateFinding(_Part):
+class CandidateFinding(_ReportPart):
     """A record that it may be. `log10_lr`: of the answers, if it is this person against anybody not in the register."""
 
     id: str
@@ -45,7 +45,7 @@ class CandidateFinding(_Part):
     log10_lr: float
 
 
-class Asked(_Part):
+class Asked(_ReportPart):
     """A question as shown: expected bits if its answer is to be had."""
 
     attribute: str
@@ -54,7 +54,7 @@ class Asked(_Part):
     cost: float
 
 
-class Step(_Part):
+class Step(_ReportPart):
     """One answer and what it did.
 
     `bits`: by how much the entropy fell (a surprising answer can raise it). `weight`: log2 of the likelihood ratio for
@@ -79,7 +79,7 @@ class Step(_Part):
     candidates: int
 
 
-class Counterfactual(_Part):
+class Counterfactual(_ReportPart):
     """Where the leading record would stand if one answer were left out."""
 
     without: str
@@ -87,15 +87,18 @@ class Counterfactual(_Part):
     absent: float
 
 
-class CoreFinding(_Part):
-    """The answers that settle it: none can go; `exact` if no smaller set does. `indispensable`: see the docs."""
+class CoreFinding(_ReportPart):
+    """The core identification set: none of its answers can go; `exact` if no smaller set suffices.
+
+    `indispensable`: see the docs.
+    """
 
     names: tuple[str, ...]
     indispensable: tuple[str, ...]
     exact: bool
 
 
-class Separator(_Part):
+class Separator(_ReportPart):
     """An attribute in which the two likeliest records differ, with what is recorded of each."""
 
     attribute: str
@@ -103,7 +106,7 @@ class Separator(_Part):
     second: str
 
 
-class Rules(_Part):
+class Rules(_ReportPart):
     """The stop rule and the policy, as used."""
 
     identified: float
@@ -115,14 +118,14 @@ class Rules(_Part):
     policy: str
 
 
-class TraceTool(_Part):
+class TraceTool(_ReportPart):
     """What made the report, and the command that repeats it."""
 
     version: str
     command: str
 
 
-class TraceReport(_Part):
+class TraceReport(_ReportPart):
     """A case. `status` is "open" while there is something worth asking.
 
     Entropies are in bits and include "not in the register". `candidate_count` is the number of records that the

@@ -4,7 +4,7 @@
 depend on one another; some records are near-twins of others; some values are not recorded.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from unmask.errors import DataError
 from unmask.files import whole
+from unmask.progress import SILENT, Progress
 from unmask.tracing.attributes.dictionary import Attribute, Dictionary
 
 CARDINALITIES = (2, 2, 2, 3, 3, 4, 4, 5, 6, 6, 8, 8, 10, 12, 15, 18, 20, 24, 30, 40)
@@ -22,7 +23,7 @@ _BLOCK = 250_000
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RegisterSpec:
     """How a register is made.
 
     Attributes:
@@ -42,33 +43,31 @@ class Recipe:
     cardinalities: tuple[int, ...] = CARDINALITIES
 
 
-def blocks(recipe: Recipe) -> Iterator[np.ndarray]:
+def blocks(spec: RegisterSpec) -> Iterator[np.ndarray]:
     """Values of the records, in blocks of (n, m), int16; -1 is "not recorded"."""
-    if not 0.0 <= recipe.dependence < 1e6:
-        raise DataError(
-            f"dependence is the strength of latent factors, from 0 to some units, not {recipe.dependence:g}"
-        )
-    if recipe.records < 1 or not all(0.0 <= share < 1.0 for share in (recipe.twins, recipe.missing)):
+    if not 0.0 <= spec.dependence < 1e6:
+        raise DataError(f"dependence is the strength of latent factors, from 0 to some units, not {spec.dependence:g}")
+    if spec.records < 1 or not all(0.0 <= share < 1.0 for share in (spec.twins, spec.missing)):
         raise DataError("a register is made of 1 record or more, with shares of twins and missing values in [0, 1)")
-    shape = np.random.default_rng([recipe.seed, 0])
-    loadings = [recipe.dependence * shape.normal(size=(_FACTORS, values)) for values in recipe.cardinalities]
-    base = [-shape.permutation(np.log(np.arange(1, values + 1))) for values in recipe.cardinalities]
-    for number, start in enumerate(range(0, recipe.records, _BLOCK)):
-        randomness = np.random.default_rng([recipe.seed, 1, number])
-        factors = randomness.normal(size=(_BLOCK if recipe.records > _BLOCK else recipe.records, _FACTORS))
+    shape = np.random.default_rng([spec.seed, 0])
+    loadings = [spec.dependence * shape.normal(size=(_FACTORS, values)) for values in spec.cardinalities]
+    base = [-shape.permutation(np.log(np.arange(1, values + 1))) for values in spec.cardinalities]
+    for number, start in enumerate(range(0, spec.records, _BLOCK)):
+        randomness = np.random.default_rng([spec.seed, 1, number])
+        factors = randomness.normal(size=(_BLOCK if spec.records > _BLOCK else spec.records, _FACTORS))
         codes = np.empty((len(factors), len(base)), np.int16)
         for column, (logits, loading) in enumerate(zip(base, loadings, strict=True)):
             # Gumbel's trick: the largest of logits with that noise is a draw from their softmax.
             noise = randomness.gumbel(size=(len(factors), len(logits))).astype(np.float32)
             codes[:, column] = np.argmax(logits + factors @ loading + noise, axis=1)
-        _twin(codes, recipe, randomness)
-        codes[randomness.random(codes.shape) < recipe.missing] = -1
-        yield codes[: recipe.records - start]
+        _twin(codes, spec, randomness)
+        codes[randomness.random(codes.shape) < spec.missing] = -1
+        yield codes[: spec.records - start]
 
 
-def _twin(codes: np.ndarray, recipe: Recipe, randomness: np.random.Generator) -> None:
+def _twin(codes: np.ndarray, spec: RegisterSpec, randomness: np.random.Generator) -> None:
     """Make some records near-twins of others of the same block."""
-    count = int(recipe.twins * len(codes))
+    count = int(spec.twins * len(codes))
     if len(codes) < 2 or not count:
         return
     chosen = randomness.permutation(len(codes))
@@ -80,31 +79,33 @@ def _twin(codes: np.ndarray, recipe: Recipe, randomness: np.random.Generator) ->
         codes[row, changed] = kept[changed]
 
 
-def dictionary_of(recipe: Recipe, error: float = 0.05, availability: float = 1.0, absent: float = 0.2) -> Dictionary:
+def dictionary_of(
+    spec: RegisterSpec, error: float = 0.05, availability: float = 1.0, absent: float = 0.2
+) -> Dictionary:
     """The data dictionary of such a register."""
     attributes = {
-        name: Attribute(kind="categorical", error=error, availability=availability) for name in names_of(recipe)
+        name: Attribute(kind="categorical", error=error, availability=availability) for name in names_of(spec)
     }
     return Dictionary(id="id", absent=absent, attributes=attributes)
 
 
-def names_of(recipe: Recipe) -> list[str]:
+def names_of(spec: RegisterSpec) -> list[str]:
     """The attributes: "a01_2" is the first and has 2 values."""
-    return [f"a{place:02d}_{values}" for place, values in enumerate(recipe.cardinalities, 1)]
+    return [f"a{place:02d}_{values}" for place, values in enumerate(spec.cardinalities, 1)]
 
 
-def table_of(recipe: Recipe) -> pa.Table:
+def table_of(spec: RegisterSpec) -> pa.Table:
     """The register in memory."""
-    return pa.concat_tables(_tables(recipe)).unify_dictionaries()
+    return pa.concat_tables(_tables(spec)).unify_dictionaries()
 
 
-def write_register(path: Path, recipe: Recipe, progress: Callable[[int, int], None] | None = None) -> None:
+def write_register(path: Path, spec: RegisterSpec, progress: Progress = SILENT) -> None:
     """Write the register as Parquet, in blocks; it appears under its name when it is whole.
 
     Args:
         path: to write.
-        recipe: how it is made.
-        progress: called with the records made and their number.
+        spec: how it is made.
+        progress: counts the records.
 
     Raises:
         DataError: it cannot be written there.
@@ -113,22 +114,21 @@ def write_register(path: Path, recipe: Recipe, progress: Callable[[int, int], No
         writer: pq.ParquetWriter | None = None
         done = 0
         try:
-            for table in _tables(recipe):
+            for table in _tables(spec):
                 writer = writer or pq.ParquetWriter(part, table.schema, compression="zstd")
                 writer.write_table(table)
                 done += table.num_rows
-                if progress is not None:
-                    progress(done, recipe.records)
+                progress.update("records", done, spec.records)
         finally:
             if writer is not None:
                 writer.close()
 
 
-def _tables(recipe: Recipe) -> Iterator[pa.Table]:
+def _tables(spec: RegisterSpec) -> Iterator[pa.Table]:
     start = 0
-    names, sizes = names_of(recipe), recipe.cardinalities
+    names, sizes = names_of(spec), spec.cardinalities
     dictionaries = [pa.array([f"v{value:02d}" for value in range(size)]) for size in sizes]
-    for block in blocks(recipe):
+    for block in blocks(spec):
         ids = pa.array([f"p{number:08d}" for number in range(start, start + len(block))])
         columns = [
             pa.DictionaryArray.from_arrays(pa.array(column, mask=column < 0), values)

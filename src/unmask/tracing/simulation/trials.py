@@ -5,22 +5,27 @@ are answered as the error model has it, until the stop rule is met.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import binomtest
 
 from unmask.errors import DataError
+from unmask.progress import SILENT, Progress
 from unmask.tracing.attributes.dictionary import Dictionary
 from unmask.tracing.attributes.models import Model
-from unmask.tracing.attributes.values import Reading
+from unmask.tracing.attributes.values import ParsedTexts
 from unmask.tracing.inference.belief import Answer, Belief, begin
-from unmask.tracing.inference.conclusion import StopRule, Subsets, affordable, conclude, core_set, settles
+from unmask.tracing.inference.conclusion import (
+    StopRule,
+    Subsets,
+    affordable,
+    conclude,
+    core_identification_set,
+    criterion,
+)
 from unmask.tracing.inference.questions import Policy, ranked
 from unmask.tracing.registers.columns import check_columns, read_column
 from unmask.tracing.registers.memory import MemoryRegister, coded
@@ -29,7 +34,7 @@ _BINS = 10  # of the reliability diagram
 
 
 @dataclass(frozen=True)
-class World:
+class AnswerNoise:
     """How people really answer, which the data dictionary may have wrong.
 
     Attributes:
@@ -45,7 +50,7 @@ class World:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Benchmark:
     """A register, people who are in it and people who are not.
 
     Attributes:
@@ -79,16 +84,16 @@ class Trial:
     seconds: float
 
 
-def bench_of(
-    table: pa.Table, dictionary: Dictionary, targets: int, absentees: int, world: World, seed: int = 0
-) -> Bench:
+def benchmark_of(
+    table: pa.Table, dictionary: Dictionary, targets: int, absentees: int, noise: AnswerNoise, seed: int = 0
+) -> Benchmark:
     """Draw targets, and hold people out of the register who are then not in it.
 
     Args:
         table: with everybody.
         dictionary: what is believed of the columns.
         targets, absentees: number of people in the register to be traced, and of those to be held out.
-        world: how people really answer.
+        noise: how people really answer.
         seed: of the draw.
 
     Raises:
@@ -127,133 +132,139 @@ def bench_of(
         for codes in register.codes(rows, names).tolist()
     ]
     texts = {name: _texts(*read[name], chosen[:absentees]) for name in names}
-    return Bench(
+    return Benchmark(
         register,
-        {name: _answering(register.models[name], world) for name in names},
+        {name: _answering(register.models[name], noise) for name in names},
         rows,
         present,
         [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)],
     )
 
 
-def _texts(index: pa.Array, reading: Reading, rows: np.ndarray) -> list[str | None]:
+def _texts(index: pa.Array, reading: ParsedTexts, rows: np.ndarray) -> list[str | None]:
     return [None if place is None else reading.values[place] for place in index.take(pa.array(rows)).to_pylist()]
 
 
-def _answering(model: Model, world: World) -> Model:
+def _answering(model: Model, noise: AnswerNoise) -> Model:
     """The model by which people really answer."""
-    error = model.attribute.error * world.error
+    error = model.attribute.error * noise.error
     if not error < 1.0:
-        raise DataError(f"{model.name}: an error of {model.attribute.error:g} times {world.error:g} is 1 or more")
+        raise DataError(f"{model.name}: an error of {model.attribute.error:g} times {noise.error:g} is 1 or more")
     return model.with_error(error)
 
 
 def run(
-    bench: Bench,
+    benchmark: Benchmark,
     policy: Policy = "info_gain",
     rule: StopRule | None = None,
-    world: World | None = None,
+    noise: AnswerNoise | None = None,
     seed: int = 0,
     order: Sequence[str] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> list[Trial]:
-    """Trace everybody of a bench; the same seed gives the same answers whatever the policy asks for.
+    """Trace everybody of a benchmark; the same seed gives the same answers whatever the policy asks for.
 
     Args:
-        bench: who is traced in what.
+        benchmark: who is traced in what.
         policy, order: see `ranked`.
         rule: when to stop.
-        world: how people really answer.
+        noise: how people really answer.
         seed: of answers, and of the "random" policy.
-        progress: called with people traced and people in all.
+        progress: counts the people; the stage is the policy.
     """
-    start = begin(bench.register)
-    people = [*zip(bench.rows.tolist(), bench.present, strict=True), *((-1, person) for person in bench.absent)]
-    found = []
+    start = begin(benchmark.register)
+    people = [
+        *zip(benchmark.rows.tolist(), benchmark.present, strict=True),
+        *((-1, person) for person in benchmark.absent),
+    ]
+    trials = []
     for number, (row, person) in enumerate(people):
-        found.append(
-            _traced(start, bench, row, person, policy, rule or StopRule(), world or World(), (seed, number), order)
+        trials.append(
+            _traced(
+                start, benchmark, row, person, policy, rule or StopRule(), noise or AnswerNoise(), (seed, number), order
+            )
         )
-        if progress is not None:
-            progress(number + 1, len(people))
-    return found
+        progress.update(policy, number + 1, len(people))
+    return trials
 
 
 def _traced(
     belief: Belief,
-    bench: Bench,
+    benchmark: Benchmark,
     row: int,
     person: dict[str, str | None],
     policy: Policy,
     rule: StopRule,
-    world: World,
+    noise: AnswerNoise,
     seed: tuple[int, int],
     order: Sequence[str],
 ) -> Trial:
-    answers = answers_of(bench, person, world, seed)
+    answers = answers_of(benchmark, person, noise, seed)
     choosing = np.random.default_rng([*seed, 1])
     entropies, cost, begun = [belief.entropy], 0.0, time.perf_counter()
     while True:
         questions = ranked(belief, policy, order, choosing)
-        found = conclude(belief, rule, questions, cost)
-        if found is not None:
+        conclusion = conclude(belief, rule, questions, cost)
+        if conclusion is not None:
             break
         question = affordable(questions, rule, cost)[0]
         name = question.attribute
         cost += question.cost
-        belief = belief.told(Answer(name, answers[name]))
+        belief = belief.update(Answer(name, answers[name]))
         entropies.append(belief.entropy)
     seconds = time.perf_counter() - begun
-    used = sum(answer.told is not None for answer in belief.answers)
+    used = sum(answer.value is not None for answer in belief.answers)
     core = None
-    if found.status in ("identified", "not_in_register"):
-        settled = core_set(Subsets(belief), settles(rule, found.status), found.status == "not_in_register")
-        core = None if settled is None else len(settled.names)
+    if conclusion.status in ("identified", "not_in_register"):
+        core_set = core_identification_set(
+            Subsets(belief), criterion(rule, conclusion.status), conclusion.status == "not_in_register"
+        )
+        core = None if core_set is None else len(core_set.names)
     first = belief.candidates[0]
     return Trial(
-        row, found.status, first.row, first.probability, belief.absent, len(belief.answers), used, cost, core,
+        row, conclusion.status, first.row, first.probability, belief.absent, len(belief.answers), used, cost, core,
         tuple(entropies), seconds,
     )  # fmt: skip
 
 
 def answers_of(
-    bench: Bench, person: dict[str, str | None], world: World, seed: tuple[int, int]
+    benchmark: Benchmark, person: dict[str, str | None], noise: AnswerNoise, seed: tuple[int, int]
 ) -> dict[str, str | None]:
     """What one person would answer about each attribute; None: not to be had.
 
     Args:
-        bench, world: as in `run`.
-        person: their true values, one of `bench.present` or `bench.absent`.
+        benchmark, noise: as in `run`.
+        person: their true values, one of `benchmark.present` or `benchmark.absent`.
         seed: of the run, and the person's number in it: those present come first.
     """
     randomness = np.random.default_rng([*seed, 0])
-    about_others = _about_others(bench, world, np.random.default_rng([*seed, 2]))
-    told: dict[str, str | None] = {}
-    lies = set(randomness.permutation(len(bench.answering))[: world.adversarial].tolist())
-    for place, (name, model) in enumerate(bench.answering.items()):
-        available = randomness.random() < model.attribute.availability * (1.0 - world.missing)
+    about_others = _about_others(benchmark, noise, np.random.default_rng([*seed, 2]))
+    answers: dict[str, str | None] = {}
+    adversarial = set(randomness.permutation(len(benchmark.answering))[: noise.adversarial].tolist())
+    for place, (name, model) in enumerate(benchmark.answering.items()):
+        available = randomness.random() < model.attribute.availability * (1.0 - noise.missing)
         slip = randomness.random() < model.attribute.error
         value = person[name]
         code = 0 if value is None else model.code_of(value)
         drawn = model.draw(max(code, 0), randomness)
         if not available:
-            told[name] = None
-        elif place in lies:
-            told[name] = _lie(bench.register.models[name], code)
+            answers[name] = None
+        elif place in adversarial:
+            answers[name] = _adversarial_answer(benchmark.register.models[name], code)
         elif model.attribute.group in about_others:
-            told[name] = model.draw(0, randomness)
+            answers[name] = model.draw(0, randomness)
         else:
-            told[name] = value if code < 0 and not slip else drawn
-    return told
+            answers[name] = value if code < 0 and not slip else drawn
+    return answers
 
 
-def _about_others(bench: Bench, world: World, randomness: np.random.Generator) -> set[str]:
+def _about_others(benchmark: Benchmark, noise: AnswerNoise, randomness: np.random.Generator) -> set[str]:
     """Groups whose answers are all about somebody else."""
-    groups = bench.register.dictionary.groups
-    return {name for name, group in groups.items() if randomness.random() < group.error * world.error}
+    groups = benchmark.register.dictionary.groups
+    return {name for name, group in groups.items() if randomness.random() < group.error * noise.error}
 
 
-def _lie(model: Model, code: int) -> str:
+def _adversarial_answer(model: Model, code: int) -> str:
     """The most frequent value that speaks against the true one; if none does, the most frequent one."""
     likeliest = np.argsort(-model.counts[1:], kind="stable")
     for place in likeliest.tolist():
@@ -262,20 +273,20 @@ def _lie(model: Model, code: int) -> str:
     return model.values[int(likeliest[0])]
 
 
-Share = tuple[float, float, float]
+ShareInterval = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Summary:
+class TrialSummary:
     """The protocol's line. Shares have 95 % intervals by Wilson's method: (value, low, high); None
-    where there is nobody to take it of."""
+    where there is no person to take it of."""
 
-    top1: Share | None
-    decided: Share | None
-    right_if_decided: Share | None
-    false_identified: Share | None
-    found_absent: Share | None
-    missed: Share | None
+    top1: ShareInterval | None
+    decided: ShareInterval | None
+    right_if_decided: ShareInterval | None
+    false_identified: ShareInterval | None
+    found_absent: ShareInterval | None
+    missed: ShareInterval | None
     answers: float
     cost: float
     core: float | None
@@ -284,7 +295,7 @@ class Summary:
     ms_per_step: float
 
 
-def summary(trials: Sequence[Trial], prior_absent: float) -> Summary:
+def summary(trials: Sequence[Trial], prior_absent: float) -> TrialSummary:
     """Sum trials up.
 
     Args:
@@ -295,7 +306,7 @@ def summary(trials: Sequence[Trial], prior_absent: float) -> Summary:
     absent = [trial for trial in trials if trial.row < 0]
     decided = [trial for trial in present if trial.status == "identified"]
     cores = [trial.core for trial in present if trial.core is not None]
-    return Summary(
+    return TrialSummary(
         top1=_share([trial.named == trial.row for trial in present]),
         decided=_share([trial.status == "identified" for trial in present]),
         right_if_decided=_share([trial.named == trial.row for trial in decided]),
@@ -324,37 +335,8 @@ def calibration_error(trials: Sequence[Trial], prior_absent: float) -> float:
     return float(np.abs(apart).sum() / weights.sum())
 
 
-def _share(hits: Sequence[bool]) -> Share | None:
+def _share(hits: Sequence[bool]) -> ShareInterval | None:
     if not hits:
         return None
     interval = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
     return (sum(hits) / len(hits), float(interval.low), float(interval.high))
-
-
-def print_summaries(console: Console, lines: Mapping[str, Summary]) -> None:
-    """The protocol's table, a column per policy."""
-    table = Table(title="Trials", title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
-    table.add_column("")
-    for policy in lines:
-        table.add_column(policy, justify="right")
-    rows: dict[str, Callable[[Summary], str]] = {
-        "answers": lambda line: f"{line.answers:.2f}",
-        "cost": lambda line: f"{line.cost:.2f}",
-        "top-1": lambda line: _shown(line.top1),
-        "decided": lambda line: _shown(line.decided),
-        "right if decided": lambda line: _shown(line.right_if_decided),
-        "false ID of absent": lambda line: _shown(line.false_identified),
-        "absent found": lambda line: _shown(line.found_absent),
-        "present, called absent": lambda line: _shown(line.missed),
-        "core set": lambda line: "–" if line.core is None else f"{line.core:.2f}",
-        "bits x answers": lambda line: f"{line.entropy_area:.1f}",
-        "calibration error": lambda line: f"{line.calibration_error:.3f}",
-        "ms a step": lambda line: f"{line.ms_per_step:.1f}",
-    }
-    for name, shown in rows.items():
-        table.add_row(name, *(shown(line) for line in lines.values()))
-    console.print(table)
-
-
-def _shown(share: Share | None) -> str:
-    return "–" if share is None else f"{share[0]:.3f} [{share[1]:.2f}, {share[2]:.2f}]"

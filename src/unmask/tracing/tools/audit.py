@@ -7,19 +7,16 @@ attributes on which a person is unique. That is a minimum set cover (our formali
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import comb
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from unmask.errors import DataError
-from unmask.evidence.terminal import safe_text
+from unmask.progress import SILENT, Progress
 from unmask.tracing.registers.columns import narrow
 from unmask.tracing.registers.memory import MemoryRegister
 
@@ -29,11 +26,9 @@ _WIDEST = 1 << 26  # labels that are counted in a table; more are sorted
 _PAIRS = 1 << 15  # pairs of records that are compared one by one
 _SEARCHED = 5  # attributes of a cover up to which smaller ones are searched; beyond, integer programming is faster
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
-class Size:
+class SubsetSize:
     """What subsets of a given number of attributes tell.
 
     Attributes:
@@ -69,7 +64,7 @@ class Audit:
     """
 
     attributes: tuple[str, ...]
-    sizes: tuple[Size, ...]
+    sizes: tuple[SubsetSize, ...]
     kappas: np.ndarray
     class_sizes: np.ndarray
     sampled: dict[int, int]
@@ -111,7 +106,7 @@ def audit(
     depth: int | None = None,
     sample: int = 200,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Audit:
     """Look at all subsets of up to `depth` attributes that may be asked for.
 
@@ -122,7 +117,7 @@ def audit(
         depth: by default as many as take some tens of seconds (subsets times records up to about 2e9).
         sample: people with a larger kappa for whom it is found exactly.
         seed: of the sample.
-        progress: called with the subsets done and their number.
+        progress: counts the subsets.
 
     Raises:
         DataError: no attribute may be asked for, or depth is below 1.
@@ -217,9 +212,9 @@ class _Tables:
         if bound > len(self._marks):
             self._marks = np.zeros(bound, bool)
         self._marks[others] = True
-        found = self._marks[labels]
+        among = self._marks[labels]
         self._marks[others] = False
-        return found
+        return among
 
 
 def _joined(labels: np.ndarray, bound: int, codes: np.ndarray, radix: int) -> tuple[np.ndarray, int]:
@@ -255,7 +250,7 @@ class _Walk:
     mutual: further columns are joined for the others only.
     """
 
-    def __init__(self, columns: _Columns, depth: int, progress: Progress | None) -> None:
+    def __init__(self, columns: _Columns, depth: int, progress: Progress) -> None:
         self._columns, self._depth, self._progress = columns, depth, progress
         self._tables = _Tables()
         self._gaps = any((codes == 0).any() for codes in columns.codes)
@@ -269,16 +264,16 @@ class _Walk:
         rows = np.arange(columns.size if rivals else 0)
         self._visit(_Node((), rows, np.zeros_like(rows), 1, np.zeros_like(rows)))
 
-    def sizes(self) -> tuple[Size, ...]:
-        """What was found, by size of subset."""
-        found = []
+    def sizes(self) -> tuple[SubsetSize, ...]:
+        """What was sizes, by size of subset."""
+        sizes = []
         for size in range(1, self._depth + 1):
             most, best = self._best[size]
             mean = 1.0 - self._together[size] / (self._subsets[size] * self._columns.size)
             names = tuple(self._columns.names[column] for column in best)
             anyhow = float((self.kappas <= size).mean())
-            found.append(Size(size, self._subsets[size], mean, names, 1.0 - most / self._columns.size, anyhow))
-        return tuple(found)
+            sizes.append(SubsetSize(size, self._subsets[size], mean, names, 1.0 - most / self._columns.size, anyhow))
+        return tuple(sizes)
 
     def _visit(self, node: _Node) -> None:
         for column in range(node.columns[-1] if node.columns else len(self._columns.names)):
@@ -341,8 +336,8 @@ class _Walk:
         self._best[size] = min(self._best[size], (together, columns[::-1]))
         self._done += 1
         total = sum(self._subsets[1:])
-        if self._progress is not None and (self._done % 64 == 0 or self._done == total):
-            self._progress(self._done, total)
+        if self._done % 64 == 0 or self._done == total:
+            self._progress.update("subsets", self._done, total)
 
 
 def _depth(columns: _Columns) -> int:
@@ -394,8 +389,8 @@ def exact_core(register: MemoryRegister, row: int, names: Sequence[str] | None =
         DataError: a name is not an attribute of the register.
     """
     columns = _Columns.of(register, names)
-    found = _least(columns, row)
-    return None if found is None else tuple(columns.names[column] for column in found)
+    cover = _least(columns, row)
+    return None if cover is None else tuple(columns.names[column] for column in cover)
 
 
 def _least(columns: _Columns, row: int) -> list[int] | None:
@@ -406,7 +401,7 @@ def _least(columns: _Columns, row: int) -> list[int] | None:
     bits = _first_cover(masks, len(columns.names))
     if len(bits) <= _SEARCHED:
         smaller = (_cover(masks, size) for size in range(len(bits)))
-        bits = next((found for found in smaller if found is not None), bits)
+        bits = next((cover for cover in smaller if cover is not None), bits)
     else:
         table = np.array([[mask >> bit & 1 for bit in range(len(columns.names))] for mask in masks])
         count = table.shape[1]
@@ -428,12 +423,12 @@ def _minimal_differences(columns: _Columns, row: int) -> list[int]:
     words = np.delete(words, row, axis=1)
     masks = np.ascontiguousarray(np.unique(words, axis=1).T if len(words) > 1 else np.unique(words[0])[:, None])
     masks = masks[np.argsort(np.unpackbits(masks.view(np.uint8), axis=1).sum(axis=1), kind="stable")]
-    found = []
+    minimal = []
     while len(masks):
         least = masks[0]
-        found.append(sum(int(word) << 64 * place for place, word in enumerate(least)))
+        minimal.append(sum(int(word) << 64 * place for place, word in enumerate(least)))
         masks = masks[((masks & least) != least).any(axis=1)]
-    return found
+    return minimal
 
 
 def _first_cover(masks: list[int], columns: int) -> list[int]:
@@ -453,9 +448,9 @@ def _cover(masks: list[int], size: int) -> list[int] | None:
         return None
     for bit in range(masks[0].bit_length()):
         if masks[0] >> bit & 1:
-            found = _cover([mask for mask in masks if not mask >> bit & 1], size - 1)
-            if found is not None:
-                return [bit, *found]
+            rest = _cover([mask for mask in masks if not mask >> bit & 1], size - 1)
+            if rest is not None:
+                return [bit, *rest]
     return None
 
 
@@ -551,37 +546,3 @@ def exposure(register: MemoryRegister, identifier: str) -> Exposure:
     columns = _Columns.of(register)
     alike = len(columns.alike(row, range(len(columns.names)))) + 1
     return Exposure(identifier, exact_core(register, row), indispensable(register, row), alike)
-
-
-def print_exposure(console: Console, found: Exposure) -> None:
-    """Print what singles one person out."""
-    if found.core is None:
-        told = f"{found.id} cannot be singled out: {found.alike} records share all that is recorded"
-    else:
-        told = f"{found.id} is singled out by {len(found.core)}: {', '.join(found.core) or 'nobody else is there'}"
-    console.print(Text(safe_text(told)))
-    console.print(Text(f"Indispensable: {safe_text(', '.join(found.indispensable)) or 'none'}."))
-
-
-def print_audit(console: Console, found: Audit) -> None:
-    """Print an audit as tables."""
-    people = len(found.kappas)
-    table = Table(title=f"Unique among {people:,} people, by number of facts known")
-    for head in ("facts", "sets", "mean", "best set", "on the best", "on any"):
-        table.add_column(head, justify="left" if head == "best set" else "right")
-    for size in found.sizes:
-        mean, best, anyhow = (f"{share:.1%}" for share in (size.mean, size.best_share, size.anyhow))
-        names = Text(safe_text(", ".join(size.best)))
-        table.add_row(str(size.attributes), f"{size.subsets:,}", mean, names, best, anyhow)
-    console.print(table)
-    if found.deeper:
-        drawn = ", ".join(f"{count} with {kappa}" for kappa, count in found.sampled.items())
-        console.print(f"{found.deeper:,} need more facts than these; of {sum(found.sampled.values())} drawn: {drawn}")
-    for alike, count in found.hidden.items():
-        console.print(f"{count:,} cannot be singled out: {alike} records share all that is recorded")
-    told = ", ".join(f"{count:,} with {kappa}" for kappa, count in found.people.items())
-    console.print(f"People by the fewest facts that single them out: {told or 'none'}")
-    kept, all_of_them = safe_text(", ".join(found.core)), len(found.attributes)
-    console.print(Text(f"As much as all {all_of_them} attributes tell {len(found.core)} of them: {kept or 'none'}"))
-    for name, share in found.verifying.items():
-        console.print(Text(f"{safe_text(name)} (verification only): {share:.1%} have a value of their own"))

@@ -1,4 +1,4 @@
-"""Records of one person, found before tracing: duplicates split the probability, and no answer tells them apart.
+"""Records of one person, linked before tracing: duplicates split the probability, and no answer tells them apart.
 
 Probabilistic linkage after Fellegi and Sunter by Splink (the "linkage" extra), trained in its recommended order: how
 many pairs match from strict rules, u by random sampling, m by expectation maximisation blocked on different columns in
@@ -19,13 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from scipy.special import expit
 
 from unmask.errors import DataError, MissingExtraError
-from unmask.evidence.terminal import safe_text
 from unmask.files import whole
 from unmask.tracing.attributes.dictionary import Attribute, Dictionary
 from unmask.tracing.attributes.models import NEAR, SIMILAR, normal
@@ -81,7 +77,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What was found.
+    """Records of the same person, by cluster.
 
     Attributes:
         records: of the register.
@@ -169,8 +165,8 @@ def deduplicate(table: pa.Table, dictionary: Dictionary, threshold: float = 0.95
         linker = Linker(DuckDBAPI(connection).register(prepared), training, log_level=logging.ERROR)
         compared = linker.inference.predict(warning_mode="never").physical_name
         gammas = ", ".join(f"gamma_{short[name]}" for name in names)
-        found = connection.execute(f"select {gammas}, count(*) from {compared} group by all order by all").fetchall()
-        patterns = np.array(found, np.int64).reshape(-1, len(names) + 1)
+        rows = connection.execute(f"select {gammas}, count(*) from {compared} group by all order by all").fetchall()
+        patterns = np.array(rows, np.int64).reshape(-1, len(names) + 1)
         _train(model, patterns, [[names.index(name) for name in block] for block in learned_on], matches)
         agreeing = _agreeing(model, names, dictionary)
         # Both records must have it recorded.
@@ -268,14 +264,14 @@ def _agreeing_pairs(prepared: pa.Table, names: Sequence[str]) -> float:
 def _strict(bits: dict[str, float], enough: float) -> list[tuple[str, ...]]:
     """Sets of columns in each of which hardly a pair agrees by chance; all columns, if these do not tell so much."""
     order = sorted(bits, key=lambda name: -bits[name])
-    found = []
+    rules = []
     for start in range(min(_RULES, len(order))):
         chosen: list[str] = []
         for name in order[start:] + order[:start]:
             if sum(bits[one] for one in chosen) < enough:
                 chosen.append(name)
-        found.append(tuple(sorted(chosen)))
-    return sorted(set(found))
+        rules.append(tuple(sorted(chosen)))
+    return sorted(set(rules))
 
 
 def _comparison(column: str, attribute: Attribute) -> Any:
@@ -296,12 +292,12 @@ def _comparison(column: str, attribute: Attribute) -> Any:
             ],
         )
     if attribute.kind == "string":
-        found: Any = comparisons.JaroWinklerAtThresholds(column, [NEAR, SIMILAR])
+        comparison: Any = comparisons.JaroWinklerAtThresholds(column, [NEAR, SIMILAR])
     elif attribute.kind == "date":
-        found = comparisons.DamerauLevenshteinAtThresholds(column, [1, 2])
+        comparison = comparisons.DamerauLevenshteinAtThresholds(column, [1, 2])
     else:
-        found = comparisons.ExactMatch(column)
-    return found.configure(term_frequency_adjustments=True)
+        comparison = comparisons.ExactMatch(column)
+    return comparison.configure(term_frequency_adjustments=True)
 
 
 def _levels(comparison: dict[str, Any]) -> list[dict[str, Any]]:
@@ -335,8 +331,8 @@ def _train(model: dict[str, Any], patterns: np.ndarray, blocks: Sequence[Sequenc
         learned = _maximised(gammas[inside], counts[inside], [levels[column] for column in free], free, float(share))
         for column, shares in zip(free, learned, strict=True):
             passes[column].append(shares)
-    for some, found in zip(levels, passes, strict=True):
-        for level, share in zip(some, np.mean(found, axis=0), strict=True):
+    for some, estimates in zip(levels, passes, strict=True):
+        for level, share in zip(some, np.mean(estimates, axis=0), strict=True):
             level["m_probability"] = float(share)
 
 
@@ -368,19 +364,19 @@ def _maximised(
 
 def _shares(values: np.ndarray, weights: np.ndarray, pseudo: np.ndarray) -> np.ndarray:
     """Shares of levels, with pseudo-pairs of each, (L,); (L,)."""
-    told = values >= 0
-    found = np.bincount(values[told], weights[told], len(pseudo)) + pseudo
-    return found / found.sum()
+    recorded = values >= 0
+    totals = np.bincount(values[recorded], weights[recorded], len(pseudo)) + pseudo
+    return totals / totals.sum()
 
 
 def _agreeing(model: dict[str, Any], names: Sequence[str], dictionary: Dictionary) -> dict[str, float]:
     """m of each attribute: share of matching pairs that are the same; of numbers, that are near."""
-    found = {}
+    agreeing = {}
     for name, comparison in zip(names, model["comparisons"], strict=True):
-        told = _levels(comparison)
-        same = told[1:] if dictionary.attributes[name].kind == "numeric" else told[-1:]
-        found[name] = min(sum(float(level["m_probability"]) for level in same), 1.0)
-    return found
+        levels = _levels(comparison)
+        same = levels[1:] if dictionary.attributes[name].kind == "numeric" else levels[-1:]
+        agreeing[name] = min(sum(float(level["m_probability"]) for level in same), 1.0)
+    return agreeing
 
 
 def _recall(rules: Sequence[Sequence[str]], agreeing: dict[str, float], seed: int) -> float:
@@ -436,30 +432,32 @@ def _clusters(edges: Iterable[tuple[int, int, float]], recorded: Sequence[int], 
 
 def _recorded(table: pa.Table, dictionary: Dictionary) -> list[int]:
     """(N,) values recorded, of each record, in all columns: ignored ones are lost as well."""
-    found = np.zeros(table.num_rows, int)
+    totals = np.zeros(table.num_rows, int)
     for name in table.column_names:
         index, texts = as_text(table[name])
         words, _ = not_recorded(name, dictionary.attributes.get(name), texts.to_pylist())
         there = pc.and_(texts.is_valid(), pc.invert(pc.is_in(texts, pa.array(words, pa.string()))))
-        found += there.take(index).fill_null(False).to_numpy(zero_copy_only=False)
-    counts: list[int] = found.tolist()
+        totals += there.take(index).fill_null(False).to_numpy(zero_copy_only=False)
+    counts: list[int] = totals.tolist()
     return counts
 
 
-def with_errors(dictionary: Dictionary, found: Duplicates) -> Dictionary:
+def with_errors(dictionary: Dictionary, duplicates: Duplicates) -> Dictionary:
     """The data dictionary with the error rates that duplicates suggest: 1 - m.
 
     Strings and dates with shares of levels keep these; what the pair shows is how often register entries differ, which
     is an answer's error only as far as answers are as good as the register.
     """
     attributes = {
-        name: attribute.model_copy(update={"error": found.errors[name]}) if name in found.errors else attribute
+        name: attribute.model_copy(update={"error": duplicates.errors[name]})
+        if name in duplicates.errors
+        else attribute
         for name, attribute in dictionary.attributes.items()
     }
     return dictionary.model_copy(update={"attributes": attributes})
 
 
-def without_duplicates(table: pa.Table, found: Duplicates) -> tuple[pa.Table, pa.Table]:
+def without_duplicates(table: pa.Table, duplicates: Duplicates) -> tuple[pa.Table, pa.Table]:
     """(the register without duplicates, what was merged).
 
     Of each cluster the record that it names stays. What was merged has a row for each record of a cluster: cluster
@@ -468,7 +466,7 @@ def without_duplicates(table: pa.Table, found: Duplicates) -> tuple[pa.Table, pa
     """
     stay = np.ones(table.num_rows, bool)
     merged = []
-    for number, cluster in enumerate(found.clusters, 1):
+    for number, cluster in enumerate(duplicates.clusters, 1):
         for row, identifier, probability in zip(cluster.rows, cluster.ids, cluster.probabilities, strict=True):
             stay[row] = row == cluster.kept
             merged.append(
@@ -492,14 +490,14 @@ def check_places(*paths: Path) -> None:
             raise DataError(f"{path}: write to a file that ends in .csv or .parquet")
 
 
-def write_without_duplicates(table: pa.Table, found: Duplicates, register: Path, merged: Path) -> None:
+def write_without_duplicates(table: pa.Table, duplicates: Duplicates, register: Path, merged: Path) -> None:
     """Write the register without duplicates, and what was merged; each as CSV or Parquet, by its suffix.
 
     Raises:
         DataError: another suffix, or it cannot be written there.
     """
     check_places(register, merged)
-    for path, content in zip((register, merged), without_duplicates(table, found), strict=True):
+    for path, content in zip((register, merged), without_duplicates(table, duplicates), strict=True):
         with whole(path) as part:
             if path.suffix.lower() == ".parquet":
                 pa.parquet.write_table(content.replace_schema_metadata(None), part)
@@ -509,27 +507,3 @@ def write_without_duplicates(table: pa.Table, found: Duplicates, register: Path,
                     for field in content.schema
                 ]
                 pa.csv.write_csv(content.cast(pa.schema(decoded)), part)
-
-
-def print_duplicates(console: Console, found: Duplicates) -> None:
-    """Print the clusters, how many records go, and what was learned from them."""
-    table = Table(
-        title=f"Records of one person: {len(found.clusters):,} clusters in {found.records:,} records, "
-        f"of which {found.superfluous:,} go"
-    )
-    table.add_column("stays")
-    table.add_column("go")
-    table.add_column("least match probability", justify="right")
-    for cluster in found.clusters:
-        # Not "100.0 %": nothing learned from data is certain.
-        sure = "over 99.9%" if cluster.probability > 0.999 else f"{cluster.probability:.1%}"
-        going = ", ".join(one for row, one in zip(cluster.rows, cluster.ids, strict=True) if row != cluster.kept)
-        table.add_row(Text(safe_text(cluster.kept_id)), Text(safe_text(going)), sure)
-    console.print(table)
-    blocks = "; ".join(" and ".join(block) for block in found.blocks)
-    console.print(Text(f"Compared: records that agree in {safe_text(blocks)}."))
-    console.print(f"That is an estimated {found.recall:.1%} of duplicates; the others were not compared.")
-    for name, error in found.errors.items():
-        console.print(Text(f"{safe_text(name)}: error {error:.3f} suggested (1 - m)"))
-    for note in found.notes:
-        console.print(Text(f"- {safe_text(note)}"))

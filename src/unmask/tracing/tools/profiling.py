@@ -8,18 +8,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text as Shown
 
 from unmask.errors import DataError
-from unmask.evidence.terminal import safe_text
 from unmask.tracing.attributes.channels import LARGEST_TABLE, entropy
 from unmask.tracing.attributes.dictionary import Attribute, Dictionary, Kind, Use
 from unmask.tracing.attributes.models import Day, Model, Numeric, Ordinal, Text, normal
@@ -41,7 +35,7 @@ _FEW = 50  # distinct values up to which a text is a category and a column is no
 _CODES = 12  # distinct whole numbers up to which they are taken for codes of categories
 _NEARLY = 0.9  # of records with a value of their own, or of values of one type: nearly all
 _MANY = 250_000  # distinct texts from which comparing an answer with all of them is felt
-_SHOWN, _LISTED = 5, 1  # most frequent values that are kept, and that fit a line of the terminal
+_FREQUENT = 5  # most frequent values that are kept
 _PAIRED = 10_000  # records from which dependence is estimated, at most; and at least:
 _LEAST_PAIRED = 100
 _BINS = 16  # quantiles of a numeric column
@@ -64,7 +58,7 @@ _YEARS = ("1900", "2100")  # of dates that are not far off
 
 _CONFUSED = 100  # answers from which a confusion table is kept; and per value:
 _CONFUSED_EACH = 5
-_ITERATIONS = 100  # in which the spread of honest answers settles
+_ITERATIONS = 100  # in which the spread of honest answers converges
 _REACH = 2048  # steps of a grid that a kernel is summed over
 _LEAST_SPREAD = 0.25  # of whole numbers and steps, where every answer counted was right
 
@@ -136,7 +130,7 @@ class _Read:
 
     @property
     def near_unique(self) -> bool:
-        """Nearly each record has a value of its own; measurements with fractions always do, and settle nothing."""
+        """Nearly each record has a value of its own; measurements with fractions always do, and say nothing."""
         measured = len(self.numbers) > 0 and not np.isnan(self.numbers).any() and not self.whole
         return len(self.texts) > _FEW and len(self.texts) >= _NEARLY * self.recorded and not measured
 
@@ -153,14 +147,14 @@ def profile(table: pa.Table, register_name: str) -> Profile:
     """Guess what the columns of a register are.
 
     Near-unique columns and those named like a document, a telephone or an address are for verification only: each would
-    settle everything at once. The spread suggested for a number is 2 % of the range from the 5th to the 95th
+    identify at once. The spread suggested for a number is 2 % of the range from the 5th to the 95th
     percentile, at least 1 for whole numbers: ours, to be corrected.
 
     Raises:
         DataError: no column can be the identifier.
     """
     notes = list(reading_notes(table))
-    read = [found for name in table.column_names if (found := _read(name, table[name], notes)) is not None]
+    read = [column for name in table.column_names if (column := _read(name, table[name], notes)) is not None]
     identifier = _identifier(read, register_name, notes)
     attributes, columns = {}, []
     for column in read:
@@ -174,7 +168,7 @@ def profile(table: pa.Table, register_name: str) -> Profile:
                 | column.reading[""]
                 | column.reading.get(kind, {})
             )
-        order = np.argsort(-column.counts, kind="stable")[:_SHOWN]
+        order = np.argsort(-column.counts, kind="stable")[:_FREQUENT]
         frequent = tuple((column.texts[place], int(column.counts[place])) for place in order)
         bits = abs(float(entropy(column.counts / max(column.recorded, 1))))  # -0 is 0
         share = column.recorded / len(column.places)
@@ -263,18 +257,19 @@ def _identifier(columns: Sequence[_Read], register_name: str, notes: list[str]) 
         [one for one in columns if one.unique and one.near_unique],
         [one for one in columns if one.unique],
     )
-    found = next((some[0] for some in preferred if some), None)
-    if found is None:
+    identifier = next((some[0] for some in preferred if some), None)
+    if identifier is None:
         raise DataError(f"{register_name}: no column has a value of its own for each record: add one with identifiers")
-    lacking = len(found.places) - found.recorded
+    lacking = len(identifier.places) - identifier.recorded
     if lacking:
-        notes.append(f"{found.name}: {lacking} records have no identifier; give each one of its own")
-    if len(found.texts) < found.recorded:
-        one, other = np.flatnonzero(found.places == int(np.argmax(found.counts > 1)))[:2] + 1
+        notes.append(f"{identifier.name}: {lacking} records have no identifier; give each one of its own")
+    if len(identifier.texts) < identifier.recorded:
+        one, other = np.flatnonzero(identifier.places == int(np.argmax(identifier.counts > 1)))[:2] + 1
         notes.append(
-            f"{found.name}: records {one} and {other} have the same, and others may; an identifier must be there once"
+            f"{identifier.name}: records {one} and {other} have the same, and others may; an identifier must be there "
+            "once"
         )
-    return found
+    return identifier
 
 
 def _kind(column: _Read, notes: list[str]) -> Kind:
@@ -341,8 +336,8 @@ def _note_far(column: _Read, far: np.ndarray, notes: list[str]) -> None:
 
 def _use(column: _Read, notes: list[str]) -> Use:
     if len(column.texts) < 2:
-        told = "all records have the same" if column.texts else "nothing is recorded"
-        notes.append(f"{column.name}: {told}; it tells nobody apart and is ignored")
+        problem = "all records have the same" if column.texts else "nothing is recorded"
+        notes.append(f"{column.name}: {problem}; it tells nobody apart and is ignored")
         return "ignore"
     if _PERSONAL.search(_plain_name(column.name)):
         notes.append(f"{column.name}: named like what belongs to one person only; for verification, never asked for")
@@ -439,31 +434,31 @@ def learn(dictionary: Dictionary, register: MemoryRegister, observed: pa.Table) 
         # As the register is read; but other words may stand for "not to be had".
         attribute = model.attribute.model_copy(update={"missing": dictionary.attributes[name].missing})
         index, reading = read_column(name, attribute, observed[name], "observed row")
-        told = [None if place is None else reading.values[place] for place in index.to_pylist()]
-        learned[name] = _learned(dictionary.attributes[name], model, register.column(name, rows), told)
+        answers = [None if place is None else reading.values[place] for place in index.to_pylist()]
+        learned[name] = _learned(dictionary.attributes[name], model, register.column(name, rows), answers)
     return dictionary.model_copy(update={"attributes": learned})
 
 
-def _learned(attribute: Attribute, model: Model, codes: np.ndarray, told: list[str | None]) -> Attribute:
-    answered = [row for row, one in enumerate(told) if one is not None]
-    found: dict[str, Any] = {"availability": (len(answered) + 1) / (len(told) + 2)}
-    trials = [(row + 1, int(codes[row]), str(told[row])) for row in answered if codes[row]]
+def _learned(attribute: Attribute, model: Model, codes: np.ndarray, answers: list[str | None]) -> Attribute:
+    answered = [row for row, one in enumerate(answers) if one is not None]
+    update: dict[str, Any] = {"availability": (len(answered) + 1) / (len(answers) + 2)}
+    trials = [(row + 1, int(codes[row]), str(answers[row])) for row in answered if codes[row]]
     if trials:
         if isinstance(model, Text | Day):
-            found |= _levels(model, trials)
+            update |= _levels(model, trials)
         elif isinstance(model, Numeric | Ordinal):
-            found |= _nearness(model, trials)
+            update |= _nearness(model, trials)
         else:
-            found |= _confusion(model, trials)
-    return Attribute.model_validate(attribute.model_dump(exclude_none=True) | found)
+            update |= _confusion(model, trials)
+    return Attribute.model_validate(attribute.model_dump(exclude_none=True) | update)
 
 
-Trials = list[tuple[int, int, str]]  # (observed row, code of the true value, what was told)
+Trials = list[tuple[int, int, str]]  # (observed row, code of the true value, the answer)
 
 
-def _outcome(model: Model, row: int, told: str) -> int:
+def _outcome(model: Model, row: int, answer: str) -> int:
     try:
-        return model.outcome(told)
+        return model.outcome(answer)
     except DataError as error:
         raise DataError(
             f"observed row {row}: {model.name}: no record has this, or several have it written in other ways; write it "
@@ -477,12 +472,12 @@ def _error(errors: float, trials: int) -> float:
 
 def _levels(model: Text | Day, trials: Trials) -> dict[str, Any]:
     counts, seen = np.ones(4), {}
-    for _, code, told in trials:
-        if (code, told) not in seen:
+    for _, code, answer in trials:
+        if (code, answer) not in seen:
             # A model of the true value alone: the others need not be compared.
             alone = type(model)(model.name, model.attribute, [model.values[code - 1]], np.array([0, 1]))
-            seen[code, told] = int(alone.levels(told)[0])
-        counts[seen[code, told]] += 1
+            seen[code, answer] = int(alone.levels(answer)[0])
+        counts[seen[code, answer]] += 1
     shares = counts / counts.sum()
     return {"levels": tuple(shares.tolist()), "error": _error(len(trials) - (counts[0] - 1.0), len(trials))}
 
@@ -490,17 +485,17 @@ def _levels(model: Text | Day, trials: Trials) -> dict[str, Any]:
 def _confusion(model: Model, trials: Trials) -> dict[str, Any]:
     counts: dict[str, dict[str, float]] = {}
     wrong = 0
-    for row, code, told in trials:
-        outcome = _outcome(model, row, told)
+    for row, code, answer in trials:
+        outcome = _outcome(model, row, answer)
         wrong += outcome != code - 1
         if outcome < len(model.values):
             answers = counts.setdefault(model.values[code - 1], {})
             answers[model.values[outcome]] = answers.get(model.values[outcome], 0.0) + 1.0
-    found: dict[str, Any] = {"error": _error(wrong, len(trials))}
+    update: dict[str, Any] = {"error": _error(wrong, len(trials))}
     enough = len(trials) >= max(_CONFUSED, _CONFUSED_EACH * len(model.values))
     if enough and len(model.values) <= LARGEST_TABLE:
-        found["confusion"] = counts
-    return found
+        update["confusion"] = counts
+    return update
 
 
 def _nearness(model: Numeric | Ordinal, trials: Trials) -> dict[str, Any]:
@@ -510,12 +505,12 @@ def _nearness(model: Numeric | Ordinal, trials: Trials) -> dict[str, Any]:
     wrong answers hardly move.
     """
     codes = np.array([code for _, code, _ in trials])
-    outcomes = np.array([_outcome(model, row, told) for row, _, told in trials])
+    outcomes = np.array([_outcome(model, row, answer) for row, _, answer in trials])
     step, blur, whole = 1.0, 0.0, True
     if isinstance(model, Numeric):
         step = model.step
         true = model.low + step * (codes - 0.5)
-        apart = np.array([float(told) for _, _, told in trials]) - true
+        apart = np.array([float(answer) for _, _, answer in trials]) - true
         whole = step.is_integer() and float(model.low + step / 2).is_integer()
         # A grid's step blurs the true value by a variance of step^2 / 12; of whole numbers only where it is above 1.
         blur = (step**2 - (1.0 if whole else 0.0)) / 12.0
@@ -533,44 +528,3 @@ def _nearness(model: Numeric | Ordinal, trials: Trials) -> dict[str, Any]:
         error = _error(float((1.0 - honest).sum()), len(trials))
         spread = max(float(np.sqrt((honest @ apart**2 + least**2) / (honest.sum() + 1.0))), least)
     return {"error": error, "spread": float(f"{max(np.sqrt(max(spread**2 - blur, 0.0)), least):.4g}")}
-
-
-def print_profile(console: Console, found: Profile) -> None:
-    """Print a profile as a table, and its notes."""
-    title = Shown(f"{safe_text(Path(found.register).name)}: {found.records:,} records")
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
-    for head in ("column", "kind", "use", "values", "known", "bits", "error", "frequent"):
-        whole = head == "kind"  # it is what to correct
-        justify: Literal["left", "right"] = "right" if head in ("values", "known", "bits") else "left"
-        table.add_column(
-            head, justify=justify, min_width=11 if whole else None, overflow="fold" if whole else "ellipsis"
-        )
-    for column in found.columns:
-        attribute = found.dictionary.attributes.get(column.name)
-        error = "" if attribute is None else f"{attribute.error:g}"
-        if attribute is not None and attribute.spread is not None:
-            error += f", spread {attribute.spread:g}"
-        # Of what names a person nothing is shown, even if several records share it: they may be one person's.
-        shown = () if column.use in ("id", "verify") else column.frequent[:_LISTED]
-        frequent = ", ".join(f"{value} ({count:,})" for value, count in shown if count > 1)
-        names = (Shown(safe_text(text)) for text in (column.name, frequent))
-        numbers = (f"{column.distinct:,}", f"{column.recorded:.0%}", f"{column.bits:.2f}", error)
-        kind = Shown(safe_text(f"{column.kind} ({column.written})" if column.written else column.kind))
-        table.add_row(next(names), kind, column.use, *numbers, next(names))
-    console.print(table)
-    for note in found.notes:
-        console.print(Shown(f"- {safe_text(note)}"))
-
-
-def print_learned(console: Console, before: Dictionary, after: Dictionary) -> None:
-    """Print what was learned, beside what was in the data dictionary before."""
-    table = Table(title="Learned from observed answers")
-    for head in ("attribute", "error", "before", "availability", "spread", "confusion"):
-        table.add_column(head)
-    for name, now in after.attributes.items():
-        if now != before.attributes[name]:
-            spread = "" if now.spread is None else f"{now.spread:g}"
-            confusion = "" if now.confusion is None else "counted"
-            errors = (f"{now.error:.3f}", f"{before.attributes[name].error:.3f}", f"{now.availability:.3f}")
-            table.add_row(Shown(safe_text(name)), *errors, spread, confusion)
-    console.print(table)
