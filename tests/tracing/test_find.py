@@ -250,8 +250,8 @@ def test_a_national_id_is_never_asked_for_but_heard(tmp_path: Path) -> None:
     words = ("find", tmp_path / "r.csv", "--json", "-")
     report = TraceReport.model_validate_json(run(*words, "--answer", "x=1").stdout)
     assert "national_id" not in [question.attribute for question in report.next]
-    report = TraceReport.model_validate_json(run(*words, "--answer", "national_id=X00017", "--no-robust").stdout)
-    assert report.candidates[0].id == "p17"
+    verified = TraceReport.model_validate_json(run(*words, "--answer", "national_id=X00017", "--no-robust").stdout)
+    assert verified.candidates[0].id == "p17"
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "arrow", "duckdb"])

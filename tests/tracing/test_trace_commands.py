@@ -259,9 +259,9 @@ def test_planted_duplicates_are_taken_out_and_told_of(doubled: tuple[Path, dict[
     before = path.read_bytes()
     out, learned = tmp_path / "clean.parquet", tmp_path / "learned.toml"
     shown = done("deduplicate", path, "--dictionary", path.with_suffix(".toml"), "--out", out, "--learned", learned)
-    merged = read_table(str(tmp_path / "clean.merged.csv")).to_pylist()
+    listed = read_table(str(tmp_path / "clean.merged.csv")).to_pylist()
     pairs: dict[str, set[str]] = {}
-    for row in merged:
+    for row in listed:
         pairs.setdefault(row["cluster"], set()).add(row["identifier"])
     planted = {frozenset(pair) for pair in twice.items()}
     merged = {frozenset(pair) for pair in pairs.values()}
@@ -271,7 +271,7 @@ def test_planted_duplicates_are_taken_out_and_told_of(doubled: tuple[Path, dict[
     assert len(kept) == PEOPLE + TWICE - sum(len(pair) - 1 for pair in merged)
     assert all(len(kept & pair) == 1 for pair in merged)
     # Of those with a gap the other record stays.
-    assert all(row["kept_as"].startswith("p") for row in merged if int(row["identifier"][1:]) % 2 == 0)
+    assert all(row["kept_as"].startswith("p") for row in listed if int(row["identifier"][1:]) % 2 == 0)
     assert "Records of one person" in shown.output
     believed, now = read_dictionary(path.with_suffix(".toml")), read_dictionary(learned)
     assert now.attributes["name"].error == pytest.approx(0.5, abs=0.3)

@@ -320,7 +320,7 @@ def test_a_source_whose_answers_fit_nobody_is_trusted_less() -> None:
         np.exp(belief.register.models["x"].log_ratios("a"))[1:],
     )
     against = np.exp(belief.register.models["x"].log_ratios("b"))[1:]
-    for belief, ratios in ((fitting, x), (other, against)):
+    for after, ratios in ((fitting, x), (other, against)):
         sound = 0.8 * (z * ratios).mean()
-        assert belief.trust_in("photo") == pytest.approx(sound / (sound + 0.2 * z.mean()), abs=1e-6)
+        assert after.trust_in("photo") == pytest.approx(sound / (sound + 0.2 * z.mean()), abs=1e-6)
     assert other.trust_in("photo") < 0.8 < fitting.trust_in("photo")

@@ -176,11 +176,11 @@ def test_every_record_that_goes_matches_the_one_that_stays(monkeypatch: pytest.M
         direct = [edges[frozenset((cluster.kept, row))] for row in cluster.rows if row != cluster.kept]
         assert duplicates.threshold <= cluster.probability == min(direct)
     kept, merged = without_duplicates(table, duplicates)
-    rows = merged.to_pylist()
+    listed = merged.to_pylist()
     assert kept.num_rows == table.num_rows - duplicates.superfluous
     stays = set(kept["id"].to_pylist())
-    assert all((one["match_probability"] is None) == (one["identifier"] in stays) for one in rows)
-    assert all((one["identifier"] == one["kept_as"]) == (one["identifier"] in stays) for one in rows)
+    assert all((one["match_probability"] is None) == (one["identifier"] in stays) for one in listed)
+    assert all((one["identifier"] == one["kept_as"]) == (one["identifier"] in stays) for one in listed)
 
 
 @pytest.mark.parametrize(("twins", "most"), [(0.02, 25), (0.0, 2)])
