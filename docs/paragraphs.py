@@ -324,11 +324,12 @@ def trust_in_tracing(root: Path) -> str:
                 f"{span((value('misspecified', arm, 'calibration_error') for arm in stated), 3)}).",
             ),
             bullet(
-                f'**People who are not there.** Without "nobody" as an answer {span(without)} of them are identified',
-                f"as somebody. With a prior of 0.2 it is {tree[0]} where attributes are independent, {tree[1]} where",
-                f"they depend on one another as in tit1000, {tree[2]} where twice as strongly; with the default"
-                f" {', '.join(robust_tree)}. The tree of dependencies has {gain['2'][0]} against {gain['2'][1]}",
-                "without it",
+                '**People who are not there.** Without "not in the register" as a hypothesis',
+                f"{span(without)} of them are",
+                f"identified as somebody. With a prior of 0.2 it is {tree[0]} where attributes are independent,",
+                f"{tree[1]} where they depend on one another as in tit1000, {tree[2]} where twice as strongly;",
+                f"with the default {', '.join(robust_tree)}. The tree of dependencies has",
+                f"{gain['2'][0]} against {gain['2'][1]} without it",
                 f"where they are strong, {gain[weak][0]} against {gain[weak][1]} where there are none. The stronger",
                 "the",
                 "dependence, the more you should ask for.",

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from counting import Counting
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from progress_log import ProgressLog
 from scipy.stats import binom
 
 from unmask.errors import DataError
@@ -172,10 +172,10 @@ def test_attributes_depend_on_one_another_as_strongly_as_said() -> None:
 
 
 def test_what_is_written_is_the_table(small_blocks: int, tmp_path: Path) -> None:
-    recipe, progress = RegisterSpec(records=342, missing=0.1), Counting()
+    recipe, progress = RegisterSpec(records=342, missing=0.1), ProgressLog()
     write_register(tmp_path / "r.parquet", recipe, progress)
     assert read_table(str(tmp_path / "r.parquet")).to_pylist() == table_of(recipe).to_pylist()
-    assert progress.updates == [("records", done, 342) for done in (100, 200, 300, 342)]
+    assert progress.steps == [("records", done, 342) for done in (100, 200, 300, 342)]
     assert pq.read_metadata(tmp_path / "r.parquet").num_row_groups == 4
     assert [path.name for path in tmp_path.iterdir()] == ["r.parquet"]
 
@@ -218,13 +218,12 @@ def test_of_one_that_was_interrupted_nothing_is_left(stop: int, there: bool, sma
     if there:
         pq.write_table(pa.table({"id": ["before"]}), path)
 
-    class Interrupting(Counting):
-        def update(self, stage: str, done: int, total: int | None = None, detail: str = "") -> None:
-            if done == stop:
-                raise KeyboardInterrupt
+    def interrupt(stage: str, done: int) -> None:
+        if done == stop:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_register(path, RegisterSpec(records=300), Interrupting())
+        write_register(path, RegisterSpec(records=300), ProgressLog(interrupt))
     assert [one.name for one in tmp_path.iterdir()] == ["r.parquet"] * there
     assert not there or read_table(str(path)).to_pylist() == [{"id": "before"}]
 

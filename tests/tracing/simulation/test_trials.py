@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from counting import Counting
+from progress_log import ProgressLog
 from scipy.stats import binom
 from small_registers import dictionary_of, table_of
 
@@ -113,9 +113,9 @@ def test_what_is_settled_has_a_core_set_of_the_answers_used() -> None:
 
 
 def test_progress_counts_the_people() -> None:
-    progress = Counting()
+    progress = ProgressLog()
     run(synthetic_bench(3, 2), progress=progress)
-    assert progress.updates == [("info_gain", done, 5) for done in range(1, 6)]
+    assert progress.steps == [("info_gain", done, 5) for done in range(1, 6)]
 
 
 def test_those_held_out_are_not_in_the_register_and_the_others_are() -> None:

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pyarrow as pa
 import pytest
-from counting import Counting
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from progress_log import ProgressLog
 
 from unmask.errors import DataError
 from unmask.tracing.attributes.dictionary import Attribute, Dictionary
@@ -177,9 +177,9 @@ def test_what_is_for_verification_only_is_reported_apart() -> None:
 
 
 def test_progress_reaches_its_end() -> None:
-    progress = Counting()
+    progress = ProgressLog()
     audit(make_register(np.random.default_rng(0).integers(1, 4, (40, 9)).tolist()), 3, progress=progress)
-    assert progress.updates == [("subsets", done, 129) for done in (64, 128, 129)]
+    assert progress.steps == [("subsets", done, 129) for done in (64, 128, 129)]
 
 
 def test_mistakes_are_named() -> None:
