@@ -79,7 +79,7 @@ class MemoryRegister:
         self.models: dict[str, Model] = {name: column.model for name, column in columns.items()}
         self._ids = ids
         self.packed = _packed(columns)
-        self._packed_with = {name: pack for pack in self.packed for name in pack.names}
+        self._packed_with = {name: packed for packed in self.packed for name in packed.names}
 
     def weigh(self, likelihoods: Likelihoods, before: RecordWeights | None = None) -> "MemoryWeights":
         """Weigh all records by what is known."""
@@ -92,8 +92,8 @@ class MemoryRegister:
 
     def column(self, name: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Codes of one attribute, int64."""
-        pack = self._packed_with[name]
-        return pack.split(pack.codes[rows].astype(np.int64), name)
+        packed = self._packed_with[name]
+        return packed.split(packed.codes[rows].astype(np.int64), name)
 
     def ids(self, rows: np.ndarray) -> list[str]:
         """Identifiers of some records."""
@@ -142,19 +142,19 @@ class MemoryWeights:
         self._sum_up()
 
     def _add(self, likelihood: AnswerLikelihood) -> None:
-        packs = {pack.names: pack for pack in (self._register._packed_with[name] for name in likelihood.tables)}
+        groups = {packed.names: packed for packed in (self._register._packed_with[name] for name in likelihood.tables)}
         scores = [self._scored(listed) for listed in likelihood.scores.values()]
-        if len(packs) + len(scores) == 1 and packs:
-            (pack,) = packs.values()
-            table = likelihood.trusted(pack.tables(likelihood.tables))
+        if len(groups) + len(scores) == 1 and groups:
+            (packed,) = groups.values()
+            table = likelihood.trusted(packed.tables(likelihood.tables))
             top = float(table.max())
             narrowed = (table - top).astype(np.float32)
             for rows in _blocks(self._register.size):
-                self._logs[rows] += narrowed[pack.codes[rows]]
+                self._logs[rows] += narrowed[packed.codes[rows]]
         else:
             summed = sum(scores, np.zeros(self._register.size))
-            for pack in packs.values():
-                summed = summed + pack.tables(likelihood.tables)[pack.codes]
+            for packed in groups.values():
+                summed = summed + packed.tables(likelihood.tables)[packed.codes]
             logs = likelihood.trusted(summed)
             top = float(logs.max())
             self._logs += (logs - top).astype(np.float32)
@@ -233,17 +233,17 @@ class MemoryWeights:
         return self._summed(names, 2)
 
     def _summed(self, names: Sequence[str], power: int) -> dict[str, np.ndarray]:
-        packs = [pack for pack in self._register.packed if set(pack.names) & set(names)]
-        sums = [np.zeros(pack.size) for pack in packs]
+        groups = [packed for packed in self._register.packed if set(packed.names) & set(names)]
+        sums = [np.zeros(packed.size) for packed in groups]
         for rows, weights in self._weights():
             weights **= power
-            for pack, total in zip(packs, sums, strict=True):
-                total += np.bincount(pack.codes[rows], weights=weights, minlength=pack.size)
+            for packed, total in zip(groups, sums, strict=True):
+                total += np.bincount(packed.codes[rows], weights=weights, minlength=packed.size)
         masses = {}
-        for pack, total in zip(packs, sums, strict=True):
-            grid = total.reshape(pack.radices)
-            for place, name in enumerate(pack.names):
-                others = tuple(axis for axis in range(len(pack.names)) if axis != place)
+        for packed, total in zip(groups, sums, strict=True):
+            grid = total.reshape(packed.radices)
+            for place, name in enumerate(packed.names):
+                others = tuple(axis for axis in range(len(packed.names)) if axis != place)
                 masses[name] = grid.sum(axis=others)
         return {name: masses[name] for name in names}
 
@@ -276,9 +276,9 @@ class MemoryWeights:
         for likelihood in self.likelihoods:
             for name, table in likelihood.tables.items():
                 ratios, classes = np.unique(table, return_inverse=True)
-                pack = self._register._packed_with[name]
-                of_pack = classes[pack.split(np.arange(pack.size), name)]
-                keys = keys * len(ratios) + of_pack[pack.codes[rows]]
+                packed = self._register._packed_with[name]
+                of_packed = classes[packed.split(np.arange(packed.size), name)]
+                keys = keys * len(ratios) + of_packed[packed.codes[rows]]
                 keys, number, distinct = _compressed(keys, number * len(ratios), distinct, ratios)
             for listed in likelihood.scores.values():
                 ratios, classes = np.unique(self._scored(listed)[rows], return_inverse=True)
