@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_pack import make_card
 
 from unmask.edits.labels import TRACKS, all_sequences, place_of
-from unmask.packs.card import Card, Reading
+from unmask.packs.card import Card, EditCalibration
 from unmask.provenance import sha256_of
 
 GAIN = 20.0
@@ -23,9 +23,9 @@ def other_scores() -> np.ndarray:
     return -8 - np.arange(len(all_sequences())) / 100
 
 
-def make_reading(**changes: Any) -> Reading:
+def make_reading(**changes: Any) -> EditCalibration:
     return replace(
-        Reading(
+        EditCalibration(
             edits=TRACKS["facial_components"].edits,
             temperature=1.0,
             edited_at=0.9,
@@ -110,7 +110,7 @@ def write_reader(folder: Path, *, size: int = 64, **changes: Any) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     onnx.save(model, folder / "model.onnx")
-    of_reading = {name: changes.pop(name) for name in list(changes) if name in Reading.__dataclass_fields__}
+    of_reading = {name: changes.pop(name) for name in list(changes) if name in EditCalibration.__dataclass_fields__}
     card = make_reader_card(size, sha256_of(folder / "model.onnx"))
     replace(card, **{"reading": make_reading(**of_reading), **changes}).write(folder / "card.json")
     return folder

@@ -14,7 +14,7 @@ from tiny_reader import make_reading, write_reader
 
 from unmask.errors import PackError
 from unmask.packs import Card, embedded_packs, load_pack
-from unmask.packs.card import Reading
+from unmask.packs.card import EditCalibration
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_card_written_before_there_were_readings_can_be_read(folder: Path) -> 
 
 
 def test_a_reading_survives_writing_and_reading(reader: Path) -> None:
-    reading = Reading(
+    reading = EditCalibration(
         edits=("nez", "œil", '"sourcil"', "<lèvre>", "髪"),
         temperature=1.0625,
         edited_at=0.9731,
@@ -221,7 +221,7 @@ def having(**changes: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        *((without(field.name), f"reading.{field.name}: Field required") for field in fields(Reading)),
+        *((without(field.name), f"reading.{field.name}: Field required") for field in fields(EditCalibration)),
         (having(temprature=1.0), "reading.temprature: "),
         (having(temperature="hot"), "reading.temperature: "),
         (having(edits="nose"), "reading.edits: "),

@@ -6,6 +6,7 @@ Exit codes: 0 every file was inspected, 1 some were refused, 2 wrong usage or in
 import errno
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -22,11 +23,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (
-    *(inspect.inspect, inspect.demo, inspect.packs),
-    *(lab.models, lab.train, lab.evaluate, lab.compare, lab.export),
-    *(data.forge, data.manifest, data.synthesise),
-):
+_RUNTIME: tuple[Callable[..., None], ...] = (inspect.inspect, inspect.demo, inspect.packs, lab.models)
+_LAB: tuple[Callable[..., None], ...] = (lab.train, lab.evaluate, lab.compare, lab.export)
+_DATA: tuple[Callable[..., None], ...] = (data.forge, data.manifest, data.synthesise)
+for command in _RUNTIME:
+    app.command()(command)
+for command in _LAB:  # these put their options together themselves
+    everything = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(context_settings=everything, add_help_option=False)(command)
+for command in _DATA:
     app.command()(command)
 app.add_typer(trace.app, name="trace")
 

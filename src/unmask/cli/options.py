@@ -25,9 +25,6 @@ DataOption = Annotated[
 WorkOption = Annotated[
     Path, typer.Option(metavar="DIR", help="Where prepared faces, twins and pairs are kept, for all runs.")
 ]
-SyntheticOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Faces made by `unmask synthesise`, as one more family.")
-]
 Taef2Option = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the TAEF2 autoencoder's weights.")]
 WorkersOption = Annotated[int, typer.Option(min=1, max=256, help="Processes that prepare faces.")]
 

@@ -144,7 +144,7 @@ class MMNet(SequenceReader):
             self.restorer = _Restorer(widths, channels)
 
     def _see(self, faces: Tensor) -> _Seen:
-        maps = self.trunk(faces)
+        maps = self.trunk(self.normalised(faces))
         tokens, positions, sides = [], [], []
         for number, (level, projection) in enumerate(zip(self.levels, self.projections, strict=True)):
             features = projection(maps[level])
@@ -153,7 +153,7 @@ class MMNet(SequenceReader):
             here = sine_positions(side, side, features.shape[1], faces.device)
             positions.append(here + self.level_embedding.weight[number])
             sides.append((side, side))
-        pyramid, areas = self.pyramid(maps, self._shown(faces))
+        pyramid, areas = self.pyramid(maps, faces)
         cells = cell_centres(sides, faces.device)
         # Where each part looks most edited, even if not much: its token sees what is there.
         focus = areas.flatten(2).softmax(-1)
@@ -224,14 +224,14 @@ class MMNet(SequenceReader):
         return posterior
 
     def forward(self, faces: Tensor) -> SequenceOutput:
-        """Read faces, (B, 3, S, S) normalised."""
+        """Read faces, (B, 3, S, S) in [0, 1]."""
         seen = self._see(faces)
         scores = self._score(seen)
         areas = seen.areas if self.masks else None
         if not self.recovery:
             return SequenceOutput(scores, areas)
         soft = scores.softmax(-1) @ _MARGINALS.to(scores.device)
-        _, recovered = self.restorer(seen.maps, seen.pyramid, seen.areas, self._shown(faces), soft)
+        _, recovered = self.restorer(seen.maps, seen.pyramid, seen.areas, faces, soft)
         return SequenceOutput(scores, areas, recovered)
 
     def greedy(self, faces: Tensor) -> Tensor:
@@ -305,17 +305,12 @@ class MMNet(SequenceReader):
                 soft = told[-1][some].softmax(-1).flatten(1).detach()
             else:
                 soft = self._posterior(part) @ _MARGINALS.to(sequences.device)
-            shown = self._shown(half["faces"])
+            shown = half["faces"]
             union, recovered = self.restorer(part.maps, part.pyramid, part.areas, shown, soft)
             if self.masks:
                 losses["union"] = _union_loss(union, half["unions"])
             losses["recovery"] = 2 * _recovery_loss(recovered, shown, half)
         return losses
-
-    def _shown(self, faces: Tensor) -> Tensor:
-        """The faces in [0, 1] again."""
-        mean, std = (torch.tensor(values, device=faces.device).view(1, 3, 1, 1) for values in (self.mean, self.std))
-        return faces * std + mean
 
 
 def _presence_loss(there: Tensor, sequences: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from unmask.networks.contract import Trainable
 BATCH = ("faces", "sequences", "masks", "unions", "originals", "paired", "progress")
 """What a batch holds that a reader learns from.
 
-`faces` (B, 3, S, S) normalised with the reader's mean and std; `sequences` (B, 5) long, see `labels`; `masks`
+`faces` (B, 3, S, S) in [0, 1]; `sequences` (B, 5) long, see `labels`; `masks`
 (B, 5, m, m) in [0, 1], for each of the track's edits the share of pixels it changed, and `unions` (B, 1, m, m), the
 same for all together; both negative where not known; `originals`
 (B, 3, S, S) in [0, 1], the untouched faces; `paired` (B,) float, 1 where the original is known (else it is the face);
@@ -38,11 +38,12 @@ class SequenceOutput:
 class SequenceReader(Trainable):
     """A reader of edit sequences; the engine trains it as it trains detectors."""
 
+    task = "edit_reading"
     size = 128
 
     @abstractmethod
     def forward(self, faces: Tensor) -> SequenceOutput:
-        """Read faces, (B, 3, S, S) normalised."""
+        """Read faces, (B, 3, S, S) in [0, 1]."""
 
     @abstractmethod
     def greedy(self, faces: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from unmask.errors import PackError
 from unmask.evidence.report import EditSequence, EditStep, Quality, SequenceFinding, as_map
 from unmask.faces.alignment import Box, context_crop
 from unmask.packs import Pack
-from unmask.packs.card import Reading
+from unmask.packs.card import EditCalibration
 
 OUTPUTS = ("scores", "areas", "recovered")
 _ALTERNATIVES = 4
@@ -200,7 +200,7 @@ class EditPredictor:
         )
 
 
-def posterior(scores: np.ndarray, reading: Reading) -> np.ndarray:
+def posterior(scores: np.ndarray, reading: EditCalibration) -> np.ndarray:
     """The posterior of the sequences, float64 (N, 326), for the network's scores (N, 326)."""
     sharp = scores.astype(np.float64) / reading.temperature
     weights = np.exp(sharp - sharp.max(axis=1, keepdims=True))

@@ -62,7 +62,7 @@ class SeqFakeFormer(SequenceReader):
 
     def _remember(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The memory (B, N, C), its positions (N, C) and its cells' centres (N, 2)."""
-        features = self.projection(self.trunk(faces)[self.level])
+        features = self.projection(self.trunk(self.normalised(faces))[self.level])
         side = features.shape[2]
         positions = sine_positions(side, side, features.shape[1], faces.device)
         memory = features.flatten(2).transpose(1, 2)
@@ -76,7 +76,7 @@ class SeqFakeFormer(SequenceReader):
         return self.head(self.decoder(state, self.decoder.places(depths), *remembered, mask)[-1])
 
     def forward(self, faces: Tensor) -> SequenceOutput:
-        """Read faces, (B, 3, S, S) normalised."""
+        """Read faces, (B, 3, S, S) in [0, 1]."""
         remembered = self._remember(faces)
         tokens = TREE.tokens.to(faces.device).expand(faces.shape[0], -1)
         mask = torch.zeros(TREE.sees.shape).masked_fill(~TREE.sees, -torch.inf).to(faces.device)

@@ -339,7 +339,7 @@ class ACMF(Learner):
             losses["consistency"] = self.consistency * functional.mse_loss(seen, fixed)
         return losses
 
-    def finish(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
+    def fit_posthoc(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
         """Measure the batch normalisation's statistics anew, on unmasked pictures.
 
         Those of training are of masked pictures, or of both kinds, as the options say; those judged are never masked.

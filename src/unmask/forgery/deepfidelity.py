@@ -556,9 +556,9 @@ def best_threshold(fidelity: Tensor, labels: Tensor) -> float:
 class DeepFidelity(Learner):
     """The detector. `extras` holds "fidelity" (B,), higher = more real, and "features" (B, C).
 
-    Two-step, as the paper: the network learns the classes alone; `finish` then fits the regressor on its frozen
-    features. Before `finish` the classifier speaks, and the fidelity is its probability of "real". After it the logit
-    is 10 (tau - s): s the regressor's score, tau the threshold chosen on the validation split.
+    Two-step, as the paper: the network learns the classes alone; `fit_posthoc` then fits the regressor on its frozen
+    features. Before that the classifier speaks, and the fidelity is its probability of "real". After it the logit is
+    10 (tau - s): s the regressor's score, tau the threshold chosen on the validation split.
     End-to-end, this project's alternative: a linear layer on the features learns the fidelity together with the
     classes; nothing is fitted afterwards, and the logit is the classifier's before and after.
     The map is the classifier's logit at every token (class activation), in both.
@@ -583,7 +583,7 @@ class DeepFidelity(Learner):
     """
 
     assessor: Assessor = CLASSICAL
-    """Judges the training pictures' quality; set another one on the detector before `begin`."""
+    """Judges the training pictures' quality; set another one on the detector before `fit_statistics`."""
 
     size = 96
     step = 32
@@ -623,8 +623,8 @@ class DeepFidelity(Learner):
             self.register_buffer("fitted", torch.zeros(()))  # 1: the regressor speaks; a factor, for export's sake
 
     def forward(self, faces: Tensor) -> DetectorOutput:
-        """Score faces, (B, 3, S, S) normalised, S a multiple of 32; the map is (B, 1, S / 32, S / 32)."""
-        tokens = self.trunk(faces)
+        """Score faces, (B, 3, S, S) in [0, 1], S a multiple of 32; the map is (B, 1, S / 32, S / 32)."""
+        tokens = self.trunk(self.normalised(faces))
         per_token = self.head(tokens.permute(0, 2, 3, 1)).float()
         heat = (per_token[..., 1] - per_token[..., 0])[:, None]
         logit = heat.mean((1, 2, 3))  # the head is linear: its value at the mean token
@@ -645,9 +645,9 @@ class DeepFidelity(Learner):
         distance, since no distance exceeds 1.
 
         Args:
-            batch: `faces` (B, 3, S, S) normalised; `labels` (B,) 0 or 1.
+            batch: `faces` (B, 3, S, S) in [0, 1]; `labels` (B,) 0 or 1.
         """
-        tokens, labels = self.trunk(batch["faces"]), batch["labels"]
+        tokens, labels = self.trunk(self.normalised(batch["faces"])), batch["labels"]
         classes = self.head(tokens.mean((2, 3))).float()
         losses = {"verdict": functional.cross_entropy(classes, labels.long(), label_smoothing=0.1)}
         if self.target == "end-to-end":
@@ -656,11 +656,10 @@ class DeepFidelity(Learner):
         return losses
 
     def quality(self, faces: Tensor) -> Tensor:
-        """The assessor's quality of normalised faces, (B, 3, S, S) -> (B,) in [0, 1]."""
-        mean, std = (faces.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
-        return self.assessor.judge((faces * std + mean).clamp(0, 1))
+        """The assessor's quality of faces (B, 3, S, S) in [0, 1]: (B,) in [0, 1]."""
+        return self.assessor.judge(faces.clamp(0, 1))
 
-    def begin(self, batches: Iterable[Batch]) -> None:
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Learn both classes' range of quality.
 
         Args:
@@ -675,10 +674,10 @@ class DeepFidelity(Learner):
         )
         self.mapping.fit(quality, labels)
 
-    def finish(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
+    def fit_posthoc(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
         """Two-step: fit the regressor on the frozen features of the first 2,000 training faces, then choose tau.
 
-        The targets follow the ranges that `begin` learned. Without validation faces tau stays at 0.5.
+        The targets follow the ranges that `fit_statistics` learned. Without validation faces tau stays at 0.5.
 
         Args:
             training: finitely many batches of the training split, shuffled.
@@ -734,7 +733,7 @@ def frozen_features(detector: DeepFidelity, batches: Iterable[Batch], most: int 
     for batch in batches:
         room = None if most is None else most - count
         faces = batch["faces"][:room]
-        features.append(pooled(detector.trunk(faces)).float())
+        features.append(pooled(detector.trunk(detector.normalised(faces))).float())
         quality.append(detector.quality(faces))
         labels.append(batch["labels"][:room])
         count += len(faces)

@@ -26,10 +26,11 @@ class Detector(Network, ABC):
 
     @abstractmethod
     def forward(self, faces: Tensor) -> DetectorOutput:
-        """Score faces, (B, 3, S, S) normalised."""
+        """Score faces, (B, 3, S, S) in [0, 1]."""
 
 
 class Learner(Detector, Trainable):
     """A detector that can be trained. `windows`: from parts of faces too, at sizes of their own."""
 
+    task = "forgery_detection"
     windows: bool = False

@@ -159,8 +159,8 @@ class FedForgery(Learner):
 
     Its map is how large the residual is, as a mean over colours and cells of 8 x 8 pixels, less its mean over the
     training pictures' cells and divided by its standard deviation there: an average cell is at logit 0. It shows what
-    the classifier is given, not what it makes of it. Before `finish` mean and standard deviation are 0 and 1. Without
-    the residual the map is the class-activation map at stride 32, whose mean is the logit.
+    the classifier is given, not what it makes of it. Before `fit_posthoc` mean and deviation are 0 and 1. Without the
+    residual the map is the class-activation map at stride 32, whose mean is the logit.
 
     `extras`, with the residual: "reconstruction" and "residual" (B, 3, S, S), "codes" (B, S / 4, S / 4).
 
@@ -175,7 +175,7 @@ class FedForgery(Learner):
         codebook: weight of the codes' distance to what they stand for.
         commitment: weight of the same distance as the encoder sees it.
 
-    Input: float32 (B, 3, S, S) RGB, normalised with ImageNet's mean and standard deviation; S is 296 in the paper.
+    Input: float32 (B, 3, S, S) RGB in [0, 1]; normalised with ImageNet's mean and deviation. S is 296 in the paper.
     """
 
     mean = (0.485, 0.456, 0.406)
@@ -207,7 +207,8 @@ class FedForgery(Learner):
             self.register_buffer("residual_std", torch.tensor(1.0))
 
     def forward(self, faces: Tensor) -> DetectorOutput:
-        """Score faces, (B, 3, S, S) normalised, S a multiple of 32."""
+        """Score faces, (B, 3, S, S) in [0, 1], S a multiple of 32."""
+        faces = self.normalised(faces)
         if self.autoencoder is None:
             return self._of_pictures(faces)
         return self._of_residuals(faces, self.autoencoder(faces))
@@ -235,9 +236,9 @@ class FedForgery(Learner):
         teach the codes and the encoder apart: neither moves the other.
 
         Args:
-            batch: `faces` (B, 3, S, S) normalised; `labels` (B,) 0 or 1; `progress` () in [0, 1], 1 if it is missing.
+            batch: `faces` (B, 3, S, S) in [0, 1]; `labels` (B,) 0 or 1; `progress` () in [0, 1], 1 if it is missing.
         """
-        faces = batch["faces"]
+        faces = self.normalised(batch["faces"])
         coded = None if self.autoencoder is None else self.autoencoder(faces)
         out = self._of_pictures(faces) if coded is None else self._of_residuals(faces, coded)
         # Of the difference of two logits this is their cross-entropy.
@@ -257,13 +258,13 @@ class FedForgery(Learner):
         }
 
     @torch.no_grad()
-    def finish(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
+    def fit_posthoc(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
         """Learn how large the residual is on the training pictures, so that the map can be read against it."""
         if self.autoencoder is None:
             return
         sums = torch.zeros(3, dtype=torch.float64)  # of ones, values and squares
         for batch in training:
-            faces = batch["faces"]
+            faces = self.normalised(batch["faces"])
             cells = magnitude(faces - self.autoencoder(faces).reconstruction).cpu().double()
             sums += torch.stack([torch.ones_like(cells).sum(), cells.sum(), cells.square().sum()])
         if not sums[0]:

@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from unmask.errors import DataError
 from unmask.forgery.detector import Detector, DetectorOutput
-from unmask.networks.contract import normalise
 
 
 class Fused(Detector):
@@ -20,13 +19,11 @@ class Fused(Detector):
     though the others see nothing: logit = log mean exp(logits); the maps' cells likewise, on the finest map's grid.
 
     Args:
-        members: detectors of one input size, at least one; each keeps its own normalisation.
+        members: detectors of one input size, at least one.
 
     Raises:
         DataError: they see faces at different sizes.
     """
-
-    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
     def __init__(self, members: Sequence[Detector]) -> None:
         super().__init__()
@@ -38,7 +35,7 @@ class Fused(Detector):
 
     def forward(self, faces: Tensor) -> DetectorOutput:
         """Score faces, (B, 3, S, S) in [0, 1]."""
-        outputs = [member(normalise(faces, member)) for member in self.members]
+        outputs = [member(faces) for member in self.members]
         finest = max(out.map.shape[-1] for out in outputs)
         maps = [
             out.map

@@ -650,7 +650,7 @@ class HFC(Learner):
         return losses
 
     @torch.no_grad()
-    def begin(self, batches: Iterable[Batch]) -> None:
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Learn mean and standard deviation of every cosine coefficient, and how frequent the classes are.
 
         Args:
@@ -667,7 +667,7 @@ class HFC(Learner):
         if self.balance and counts.sum():
             self.shares.copy_(counts / counts.sum())
 
-    def finish(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
+    def fit_posthoc(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
         """Fit the fusion weights on the validation split."""
         self.fit_fusion(validation)
 

@@ -72,7 +72,8 @@ class Plain(Learner):
         load_matching(self.backbone, named, "of the backbone")
 
     def forward(self, faces: Tensor) -> DetectorOutput:
-        """Score faces, (B, 3, S, S) normalised."""
+        """Score faces, (B, 3, S, S) in [0, 1]."""
+        faces = self.normalised(faces)
         if self.view != "rgb":
             residual = 4 * (faces - functional.avg_pool2d(faces, 3, 1, 1, count_include_pad=False))
             faces = residual if self.view == "residual" else torch.cat([faces, residual], 1)

@@ -7,10 +7,11 @@ processes; every process draws its own share of each batch.
 import ctypes
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from unmask.forging.autoencoders import has_cpu_bfloat16
+from unmask.lab.config import TrainConfig
 from unmask.lab.run import Run
-from unmask.networks.contract import Network, Trainable, normalise
+from unmask.networks.contract import Trainable
 
 Learning = TypeVar("Learning", bound=Trainable)
 _SAVE_EVERY = 100  # steps; a few minutes on two cores, so that a kill costs no more
@@ -71,15 +73,9 @@ class Feed(Protocol):
         """Endless batches from step `first` on, `faces` in [0, 1]; a step depends on seed and number alone."""
         ...
 
-    def held(self, network: Network, device: torch.device) -> Iterator[dict[str, Tensor]]:
-        """The validation split's faces once, normalised as the network asks, for what is fitted after the last step."""
+    def validation_batches(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
+        """The validation split's faces once, in [0, 1], for what is fitted after the last step."""
         ...
-
-
-def shown_to(network: Network, stream: Iterable[dict[str, Tensor]], count: int) -> Iterator[dict[str, Tensor]]:
-    """The first `count` batches of a stream, normalised as a network asks."""
-    for batch in islice(stream, count):
-        yield {**batch, "faces": normalise(batch["faces"], network).contiguous(memory_format=torch.channels_last)}
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -104,6 +100,141 @@ def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True)
+class Advance:
+    """What some steps of training gave.
+
+    Attributes:
+        weights: the network's state after them, on its device.
+        steps: taken in all, counted from the run's start.
+        units: pairs or faces seen in these steps, over all processes.
+        metrics: the mean loss ("loss"), of each of its terms ("loss_NAME"), the learning rate after the last step
+            ("rate") and the speed ("pairs_per_second" or "faces_per_second").
+    """
+
+    weights: dict[str, Tensor]
+    steps: int
+    units: int
+    metrics: dict[str, float]
+
+
+class Trainer(Generic[Learning]):
+    """Trains a network step by step, from any weights, and keeps the moving average of its weights.
+
+    What a step does depends on the weights, the configuration's seed and the step's number alone, so that training goes
+    on after a stop as if nothing had happened.
+
+    Attributes:
+        network: in training.
+        average: the same with averaged weights, in evaluation mode.
+        step: taken so far.
+
+    Args:
+        fabric: launched.
+        network: to train.
+        feed: what to train on.
+        config: learning rate, weight decay, steps in all (which the learning rate's schedule spans), seed.
+        checkpoint: file to resume from if it is there, and to save to.
+    """
+
+    def __init__(
+        self, fabric: Fabric, network: Learning, feed: Feed, config: TrainConfig, checkpoint: Path | None = None
+    ) -> None:
+        self._fabric, self._feed, self._config, self._checkpoint = fabric, feed, config, checkpoint
+        self.network = network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        resumed = checkpoint is not None and checkpoint.exists()
+        if not resumed:
+            self.network.fit_statistics(islice(feed.batches(fabric.device, 0), _LOOKED_AT))
+        optimiser = torch.optim.AdamW(_groups(self.network, config.weight_decay), lr=config.learning_rate)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.learning_rate, config.steps, pct_start=0.08, final_div_factor=100
+        )
+        self._wrapped, self._optimiser = fabric.setup(self.network, optimiser)
+        self._wrapped.mark_forward_method("training_losses")
+        self._average = AveragedModel(self.network, multi_avg_fn=_moving_average(config.average), use_buffers=True)
+        self._state: dict[str, Any] = {
+            "model": self._wrapped,
+            "optimiser": self._optimiser,
+            "schedule": self._schedule,
+            "average": self._average,
+            "step": 0,
+        }
+        if checkpoint is not None and resumed:
+            fabric.load(checkpoint, self._state)
+        self._stream = feed.batches(fabric.device, self.step, fabric.global_rank, fabric.world_size)
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far."""
+        return int(self._state["step"])
+
+    @property
+    def average(self) -> Learning:
+        """The network with averaged weights, in evaluation mode."""
+        return cast(Learning, self._average.module.eval())
+
+    def advance(
+        self,
+        steps: int,
+        weights: Mapping[str, Tensor] | None = None,
+        progress: Callable[[int, float], None] | None = None,
+    ) -> Advance:
+        """Take some steps, not beyond the configuration's number.
+
+        Args:
+            steps: to take.
+            weights: a state to begin from, say one that others have trained meanwhile; None to go on from its own.
+                Optimiser and schedule go on from their own state.
+            progress: called with (step, mean loss so far) every twentieth step and after the last.
+        """
+        config, fabric, wrapped = self._config, self._fabric, self._wrapped
+        if weights is not None:
+            self.network.load_state_dict(dict(weights))
+        began, seen, terms = time.monotonic(), 0, dict[str, Tensor]()
+        last = min(config.steps, self.step + steps)
+        wrapped.train()
+        while self.step < last:
+            batch = next(self._stream)
+            # Dropout must repeat after a resume: its stream starts anew from seed and number at every step.
+            torch.manual_seed((config.seed * 1_000_003 + self.step) & 0x7FFFFFFF)
+            batch["faces"] = batch["faces"].contiguous(memory_format=torch.channels_last)
+            losses = wrapped.training_losses(batch)
+            loss: Tensor = torch.stack(list(losses.values())).sum()
+            self._optimiser.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
+            self._optimiser.step()
+            self._schedule.step()
+            self._average.update_parameters(self.network)
+            self._state["step"] += 1
+            terms = {name: terms.get(name, 0) + value.detach().float() for name, value in losses.items()}
+            seen += 1
+            if progress and (self.step % 20 == 0 or self.step == last):
+                progress(self.step, sum(map(float, terms.values())) / seen)
+        metrics = {"rate": float(self._schedule.get_last_lr()[0])}
+        if seen:
+            means = {f"loss_{name}": float(value) / seen for name, value in terms.items()}
+            speed = {f"{self._feed.unit}_per_second": seen * self._feed.count / (time.monotonic() - began)}
+            metrics = {"loss": sum(means.values()), **means, **metrics, **speed}
+        return Advance(self.network.state_dict(), self.step, seen * self._feed.count, metrics)
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        if self._checkpoint is not None:
+            part = self._checkpoint.with_suffix(".part")
+            self._fabric.save(part, self._state)
+            if self._fabric.is_global_zero:
+                part.replace(self._checkpoint)
+
+    def finish(self) -> Learning:
+        """The averaged network, with what is fitted on the frozen network after the last step."""
+        network, device = self.average, self._fabric.device
+        with torch.no_grad():
+            training = islice(self._feed.batches(device, self._config.steps), _LOOKED_AT)
+            network.fit_posthoc(training, self._feed.validation_batches(device))
+        return network
+
+
 def fit(
     fabric: Fabric,
     network: Learning,
@@ -113,7 +244,7 @@ def fit(
     every: int = 500,
     progress: Callable[[int, float], None] | None = None,
 ) -> Learning:
-    """Train to the protocol's number of steps and return the averaged network.
+    """Train to the configuration's number of steps and return the averaged network.
 
     A checkpoint is written every hundred steps; if the run folder holds one, training goes on from it. The averaged
     weights end as `weights.safetensors` in the run folder.
@@ -125,78 +256,40 @@ def fit(
         run: where to write.
         validate: gives named numbers for an averaged network in evaluation mode.
         every: how many steps apart validation is run and logged.
-        progress: called with (step, loss) after every step.
+        progress: called with (step, loss) after every twentieth step.
     """
-    protocol = run.protocol
-    checkpoint = run.folder / "checkpoint.ckpt"
-    core = network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not checkpoint.exists():
-        core.begin(shown_to(core, feed.batches(fabric.device, 0), _LOOKED_AT))
-    optimiser = torch.optim.AdamW(_groups(core, protocol.weight_decay), lr=protocol.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, protocol.learning_rate, protocol.steps, pct_start=0.08, final_div_factor=100
-    )
-    wrapped, optimiser = fabric.setup(core, optimiser)
-    wrapped.mark_forward_method("training_losses")
-    average = AveragedModel(core, multi_avg_fn=_moving_average(protocol.average), use_buffers=True)
-    state: dict[str, Any] = {
-        "model": wrapped,
-        "optimiser": optimiser,
-        "schedule": schedule,
-        "average": average,
-        "step": 0,
-    }
-    if checkpoint.exists():
-        fabric.load(checkpoint, state)
-    began, seen, terms = time.monotonic(), 0, dict[str, Tensor]()
-    stream = feed.batches(fabric.device, state["step"], fabric.global_rank, fabric.world_size)
-    wrapped.train()
-    while state["step"] < protocol.steps:
-        batch = next(stream)
-        # Dropout must repeat after a resume: its stream starts anew from seed and number at every step.
-        torch.manual_seed((protocol.seed * 1_000_003 + state["step"]) & 0x7FFFFFFF)
-        batch["faces"] = normalise(batch["faces"], core).contiguous(memory_format=torch.channels_last)
-        losses = wrapped.training_losses(batch)
-        loss: Tensor = torch.stack(list(losses.values())).sum()
-        optimiser.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        nn.utils.clip_grad_norm_(core.parameters(), 2.0)
-        optimiser.step()
-        schedule.step()
-        average.update_parameters(core)
-        state["step"] += 1
-        terms = {name: terms.get(name, 0) + value.detach().float() for name, value in losses.items()}
-        seen += 1
-        step = state["step"]
-        if progress and (step % 20 == 0 or step == protocol.steps):
-            progress(step, sum(map(float, terms.values())) / seen)
-        due = step % every == 0 or step == protocol.steps
-        if due:
-            row: dict[str, float] = {
-                "step": float(step),
-                "loss": sum(map(float, terms.values())) / seen,
-                **{f"loss_{name}": float(value) / seen for name, value in terms.items()},
-                "rate": float(schedule.get_last_lr()[0]),
-            }
-            row[f"{feed.unit}_per_second"] = seen * feed.count / (time.monotonic() - began)
+    trainer = Trainer(fabric, network, feed, run.config, run.folder / "checkpoint.ckpt")
+    rows: list[Advance] = []
+    while trainer.step < run.config.steps:
+        due = min(run.config.steps, (trainer.step // every + 1) * every)
+        rows.append(
+            trainer.advance(min(due, (trainer.step // _SAVE_EVERY + 1) * _SAVE_EVERY) - trainer.step, None, progress)
+        )
+        if trainer.step == due:
+            row = {"step": float(due), **_pooled(rows)}
             if validate and fabric.is_global_zero:
-                row |= validate(cast(Learning, average.module.eval()))
+                row |= validate(trainer.average)
             if fabric.is_global_zero:
                 run.log(row)
-            began, seen, terms = time.monotonic(), 0, {}
-            wrapped.train()
-        if due or step % _SAVE_EVERY == 0:
-            fabric.save(checkpoint.with_suffix(".part"), state)
-            if fabric.is_global_zero:
-                checkpoint.with_suffix(".part").replace(checkpoint)
-    final = cast(Learning, average.module.eval())
-    with torch.no_grad():
-        final.finish(
-            shown_to(final, feed.batches(fabric.device, protocol.steps), _LOOKED_AT), feed.held(final, fabric.device)
-        )
+            rows = []
+        trainer.save()
+    final = trainer.finish()
     if fabric.is_global_zero:
         save_weights(final, run.folder / "weights.safetensors")
     return final
+
+
+def _pooled(advances: Sequence[Advance]) -> dict[str, float]:
+    """The metrics of several advances as of one: means by the units seen, the last learning rate."""
+    units = sum(one.units for one in advances)
+    last = advances[-1].metrics
+    return {name: last[name] if name == "rate" else _mean(name, advances, units) for name in last}
+
+
+def _mean(name: str, advances: Sequence[Advance], units: int) -> float:
+    if name.endswith("_per_second"):  # units over the sum of the times
+        return units / sum(one.units / one.metrics[name] for one in advances)
+    return sum(one.units * one.metrics[name] for one in advances) / units
 
 
 def save_weights(module: nn.Module, path: Path) -> None:

@@ -1,18 +1,23 @@
-"""The methods by name, each read only when it is asked for: what `unmask train METHOD` can train.
+"""The methods by name, each loaded only when it is asked for: what `unmask train METHOD` can train.
 
-The options of a method are the keyword arguments of its class, so that they are written down once. Lab only: torch.
+The options of a method are the keyword arguments of its class, so that they are written down once. A method from
+outside the package is named as `module:Class`, or by its name if its distribution has an entry point of the group
+`unmask.methods`.
 """
 
-import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from unmask.errors import DataError
-from unmask.networks.contract import Trainable
+from unmask.plugins import Entry, Table
+
+if TYPE_CHECKING:
+    from unmask.networks.contract import Trainable
 
 Value = str | int | float | bool
 _GIVEN = "generators"  # follows from the data, not from the user
@@ -20,19 +25,26 @@ _GIVEN = "generators"  # follows from the data, not from the user
 
 @dataclass(frozen=True)
 class Method:
-    """One method: where its class stands, where it is published, and whether it detects forgeries or reads edits."""
+    """One method: where its class stands (`module:Class`), where it is published, and the task that it is for."""
 
     name: str
-    module: str
-    cls: str
+    place: str
     source: str
     summary: str
-    task: Literal["detection", "sequence"] = "detection"
+    task: str = "forgery_detection"
 
-    def load(self) -> type[Trainable]:
-        """The class."""
-        found: type[Trainable] = getattr(importlib.import_module(self.module), self.cls)
-        return found
+    def load(self) -> "type[Trainable]":
+        """The class.
+
+        Raises:
+            DataError: there is none at its place, or it is no network that the lab can train.
+        """
+        from unmask.networks.contract import Trainable
+
+        made = TABLE.load(self.place)
+        if not (isinstance(made, type) and issubclass(made, Trainable)):
+            raise DataError(f"{self.place}: not a class derived from unmask.networks.contract.Trainable")
+        return made
 
 
 METHODS = {
@@ -41,54 +53,47 @@ METHODS = {
         Method("plain", "unmask.forgery.plain", "Plain", "this project", "one convolutional network and a map"),
         Method(
             "deepfidelity",
-            "unmask.forgery.deepfidelity",
-            "DeepFidelity",
+            "unmask.forgery.deepfidelity:DeepFidelity",
             "Peng et al. 2023, arXiv 2312.04961",
             "graded fidelity by image quality; transformer with mirrored attention",
         ),
         Method(
             "acmf",
-            "unmask.forgery.acmf",
-            "ACMF",
+            "unmask.forgery.acmf:ACMF",
             "Liu et al. 2023, arXiv 2307.11438",
             "masked high frequencies, consistent attention",
         ),
         Method(
             "hfc",
-            "unmask.forgery.hfc",
-            "HFC",
+            "unmask.forgery.hfc:HFC",
             "Liu et al. 2022, arXiv 2212.14629",
             "patches, DCT and descriptors; real or forged first, then by which generator",
         ),
         Method(
             "fedforgery",
-            "unmask.forgery.fedforgery",
-            "FedForgery",
+            "unmask.forgery.fedforgery:FedForgery",
             "Liu et al. 2022, arXiv 2210.09563",
             "classifier on what an autoencoder cannot reproduce",
         ),
         Method(
             "mesonet",
-            "unmask.forgery.mesonet",
-            "MesoNet",
+            "unmask.forgery.mesonet:MesoNet",
             "Afchar et al. 2018, arXiv 1809.00888",
             "a small public network, for comparison",
         ),
         Method(
             "seqfakeformer",
-            "unmask.edits.seqfakeformer",
-            "SeqFakeFormer",
+            "unmask.edits.seqfakeformer:SeqFakeFormer",
             "Shao et al. 2022, arXiv 2207.02204",
             "sequence of edits from one scale, step by step",
-            "sequence",
+            "edit_reading",
         ),
         Method(
             "mmnet",
-            "unmask.edits.mmnet",
-            "MMNet",
+            "unmask.edits.mmnet:MMNet",
             "Xia et al. 2023, arXiv 2307.02733",
             "sequence of edits from three scales and three readings; recovers the face",
-            "sequence",
+            "edit_reading",
         ),
     )
 }
@@ -96,12 +101,13 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a method: its name, type ("int", "float", "bool", "str" or the choices) and default."""
+    """One option of a method: name, type ("int", "float", "bool", "str" or the choices), default, one-line help."""
 
     name: str
     kind: type
     choices: tuple[str, ...]
     default: Value
+    text: str = ""
 
     def read(self, text: str) -> Value:
         """The value that a text stands for.
@@ -122,22 +128,31 @@ class Option:
         return value
 
 
+TABLE: "Table[type[Trainable]]" = Table(
+    "method", "unmask.methods", (Entry(method.name, method.place, method.summary) for method in METHODS.values())
+)
+
+
 def method_named(name: str) -> Method:
-    """The method of a name.
+    """The method of a name: one of `METHODS`, an entry point's, or a class given as `module:Class`.
 
     Raises:
         DataError: there is none.
     """
-    if name not in METHODS:
-        raise DataError(f"no method {name!r}; methods are {', '.join(METHODS)}")
-    return METHODS[name]
+    if name in METHODS:
+        return METHODS[name]
+    made = TABLE.load(name)
+    place = name if ":" in name else TABLE.installed[name].target
+    summary = (inspect.getdoc(made) or "").split("\n", 1)[0]
+    return Method(name, place, "outside this package", summary, getattr(made, "task", "forgery_detection"))
 
 
 def options_of(method: str) -> dict[str, Option]:
-    """The options of a method, by name, in order."""
-    constructor = method_named(method).load().__init__
-    hints = typing.get_type_hints(constructor)
-    found = {}
+    """The options of a method, by name, in order: the arguments of its class, their help from its docstring."""
+    made = method_named(method).load()
+    constructor = made.__init__
+    hints, texts = typing.get_type_hints(constructor), _argument_texts(inspect.getdoc(made) or "")
+    options = {}
     for name, parameter in inspect.signature(constructor).parameters.items():
         if name in ("self", _GIVEN):
             continue
@@ -147,8 +162,24 @@ def options_of(method: str) -> dict[str, Option]:
             choices = typing.get_args(hint)
             hint = type(choices[0])
         assert not isinstance(hint, types.UnionType), f"{method}: option {name} must be of one simple type"
-        found[name] = Option(name, hint, choices, parameter.default)
-    return found
+        options[name] = Option(name, hint, choices, parameter.default, texts.get(name, ""))
+    return options
+
+
+def _argument_texts(docstring: str) -> dict[str, str]:
+    """What the section "Args" of a docstring says of each argument, in one line."""
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    for line in docstring.partition("\nArgs:\n")[2].splitlines():
+        if line and not line.startswith("    "):
+            break
+        begun = re.match(r"    (\w+(?:, \w+)*): (.*)", line)
+        if begun:
+            names = begun[1].split(", ")
+            texts |= dict.fromkeys(names, begun[2])
+        elif line.strip():
+            texts |= {name: f"{texts[name]} {line.strip()}" for name in names}
+    return texts
 
 
 def read_options(method: str, settings: Sequence[str]) -> dict[str, Value]:
@@ -171,8 +202,8 @@ def build(
     options: Mapping[str, Value] = types.MappingProxyType({}),
     generators: Sequence[str] = (),
     size: int | None = None,
-) -> Trainable:
-    """A new detector or reader.
+) -> "Trainable":
+    """A new network.
 
     Args:
         method: its name.
@@ -203,14 +234,14 @@ def input_size(method: str, options: Mapping[str, Value]) -> int:
     return _offline(method, options).size
 
 
-def _offline(method: str, options: Mapping[str, Value] = types.MappingProxyType({})) -> Trainable:
+def _offline(method: str, options: Mapping[str, Value] = types.MappingProxyType({})) -> "Trainable":
     """A detector with random weights: nothing is fetched."""
     return build(method, {**options, **({"weights": "none"} if "weights" in options_of(method) else {})})
 
 
 def describe(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """All methods, or some: name, summary, source, input size, trainable parameters and options, ready for JSON."""
-    found = []
+    methods = []
     for name in names or METHODS:
         method, detector = method_named(name), _offline(name)
         options = [
@@ -222,7 +253,7 @@ def describe(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
             for option in options_of(name).values()
             for kind in [option.kind.__name__]
         ]
-        found.append(
+        methods.append(
             {
                 "name": name,
                 "summary": method.summary,
@@ -233,4 +264,4 @@ def describe(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 "options": options,
             }
         )
-    return found
+    return methods

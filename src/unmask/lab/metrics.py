@@ -5,7 +5,7 @@ MORPH: the miss rate (APCER) at a fixed false-alarm rate (BPCER, since 2025 also
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from lir.data.models import LLRData
@@ -82,6 +82,43 @@ def log_lr_cost_min(labels: np.ndarray, log10_lrs: np.ndarray) -> float:
     return float(cllr_min(LLRData(features=np.asarray(log10_lrs, float), labels=np.asarray(labels, int))))
 
 
+def cluster_bootstrap(
+    statistic: Callable[[np.ndarray], float], draws: Iterable[np.ndarray]
+) -> tuple[float | None, float | None]:
+    """The 95 % percentile interval of a statistic over bootstrap samples of whole subjects.
+
+    Args:
+        statistic: of row numbers, some of them repeated; nan where a sample does not define it, which leaves it out.
+        draws: row numbers of each sample, as `resampled` gives them.
+
+    Returns:
+        Lower and upper limit; None where no sample defines the statistic.
+    """
+    values = np.array([statistic(rows) for rows in draws], float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return None, None
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def of_two_classes(statistic: Statistic, labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], float]:
+    """A statistic as a function of row numbers; nan where these hold one class only."""
+
+    def of_rows(rows: np.ndarray) -> float:
+        chosen = labels[rows]
+        return statistic(chosen, scores[rows]) if 0 < chosen.sum() < len(rows) else math.nan
+
+    return of_rows
+
+
+def difference(
+    first: Callable[[np.ndarray], float], second: Callable[[np.ndarray], float]
+) -> Callable[[np.ndarray], float]:
+    """The first statistic minus the second on the same rows, as a function of row numbers."""
+    return lambda rows: first(rows) - second(rows)
+
+
 def interval(
     statistic: Statistic,
     labels: np.ndarray,
@@ -89,37 +126,13 @@ def interval(
     subjects: Sequence[str],
     draws: int = 1000,
     seed: int = 0,
-) -> tuple[float, float, float]:
+) -> tuple[float, float | None, float | None]:
     """Value of a statistic and its 95 % percentile interval, resampling whole subjects.
 
     A subject that has both a real and a forged face is drawn with both. Draws that hold one class only are left out.
     """
-    values = [
-        statistic(labels[rows], scores[rows])
-        for rows in resampled(subjects, draws, seed)
-        if 0 < labels[rows].sum() < len(rows)
-    ]
-    low, high = np.percentile(values, [2.5, 97.5])
-    return statistic(labels, scores), float(low), float(high)
-
-
-def paired_interval(
-    statistic: Statistic,
-    labels: np.ndarray,
-    scores: np.ndarray,
-    others: np.ndarray,
-    subjects: Sequence[str],
-    draws: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """Statistic of `scores` minus that of `others` on the same faces, and its 95 % interval, resampling subjects."""
-    differences = [
-        statistic(labels[rows], scores[rows]) - statistic(labels[rows], others[rows])
-        for rows in resampled(subjects, draws, seed)
-        if 0 < labels[rows].sum() < len(rows)
-    ]
-    low, high = np.percentile(differences, [2.5, 97.5])
-    return statistic(labels, scores) - statistic(labels, others), float(low), float(high)
+    limits = cluster_bootstrap(of_two_classes(statistic, labels, scores), resampled(subjects, draws, seed))
+    return statistic(labels, scores), *limits
 
 
 def seed_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -133,11 +146,10 @@ def seed_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 def mean_interval(
     values: np.ndarray, subjects: Sequence[str], draws: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
+) -> tuple[float, float | None, float | None]:
     """Mean of values and its 95 % percentile interval, resampling whole subjects."""
-    means = [values[rows].mean() for rows in resampled(subjects, draws, seed)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(values.mean()), float(low), float(high)
+    limits = cluster_bootstrap(lambda rows: float(values[rows].mean()), resampled(subjects, draws, seed))
+    return float(values.mean()), *limits
 
 
 def resampled(subjects: Sequence[str], draws: int, seed: int) -> Iterator[np.ndarray]:

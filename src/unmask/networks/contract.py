@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 Batch = Mapping[str, Tensor]
 """What a detector learns from.
 
-`faces` (B, 3, S, S) normalised with the detector's mean and std; `labels` (B,) float, 1 = forged; `masks` (B, 1, m, m)
+`faces` (B, 3, S, S) in [0, 1]; `labels` (B,) float, 1 = forged; `masks` (B, 1, m, m)
 in [0, 1], the share of forged pixels, negative = not known; `families` (B,) long, 0 = real, k = the detector's k-th
 generator; `progress` () in [0, 1], how much of the training is done.
 """
 
 
 class Network(nn.Module):
-    """What sees faces.
+    """What sees faces, float32 (B, 3, S, S) RGB in [0, 1].
 
-    `mean` and `std` are the normalisation of its input, RGB in [0, 1]; `size` is the side of its input in pixels, a
-    multiple of `step`, which may be set to another one before training.
+    It normalises them itself, with `mean` and `std`, so that losses and attacks work on pixels. `size` is the side of
+    its input in pixels, a multiple of `step`, which may be set to another one before training.
     """
 
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -28,22 +28,34 @@ class Network(nn.Module):
     size: int = 224
     step: int = 32
 
+    def normalised(self, faces: Tensor) -> Tensor:
+        """(faces - mean) / std: what the first layer is given of faces (B, 3, S, S) in [0, 1]."""
+        mean = torch.tensor(self.mean, device=faces.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=faces.device).view(1, 3, 1, 1)
+        return (faces - mean) / std
+
 
 class Trainable(Network, ABC):
-    """A network that the engine can train."""
+    """A network that the engine can train.
+
+    Attributes:
+        task: the name of the task that it is for, as on a card; or `module:Object` of a task outside the package.
+    """
+
+    task: ClassVar[str]
 
     @abstractmethod
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, scalars; their sum is minimised. Randomness comes from torch's global generator."""
 
-    def begin(self, batches: Iterable[Batch]) -> None:
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Learn what must be known of the training data before the first step; by default nothing.
 
         Args:
             batches: finitely many, of the training split alone.
         """
 
-    def finish(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
+    def fit_posthoc(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
         """Fit what is fitted on the frozen network after the last step; by default nothing.
 
         Called once, in evaluation mode, without gradients.
@@ -52,10 +64,3 @@ class Trainable(Network, ABC):
             training: finitely many batches of the training split.
             validation: the validation split's faces once; `masks` are all unknown.
         """
-
-
-def normalise(faces: Tensor, detector: Any) -> Tensor:
-    """(faces - mean) / std with a detector's own numbers; faces (B, 3, S, S) in [0, 1]."""
-    mean = torch.tensor(detector.mean, device=faces.device).view(1, 3, 1, 1)
-    std = torch.tensor(detector.std, device=faces.device).view(1, 3, 1, 1)
-    return (faces - mean) / std

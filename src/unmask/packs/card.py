@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from unmask.errors import PackError
+from unmask.plugins import Entry, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class EditCalibration:
     """How the scores of a reader of edits become what is said of a face.
 
     `edits` are the names of a sequence's numbers 1 to 5. The posterior of the sequences is softmax(scores /
@@ -124,7 +125,7 @@ class Card:
     schema_version: Literal[1] = 1
     name: str
     version: str
-    task: Literal["face_detection", "forgery_detection", "edit_reading"]
+    task: str
     description: str
     input_size: tuple[int, int]
     colour_order: Literal["RGB", "BGR"]
@@ -144,7 +145,7 @@ class Card:
     operating_points: tuple[OperatingPoint, ...]
     limits: tuple[str, ...]
     sha256: str
-    reading: Reading | None = None
+    reading: EditCalibration | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Card":
@@ -165,25 +166,16 @@ class Card:
         return card
 
     def check_complete(self) -> None:
-        """Raise PackError unless every field that this pack's task calls for is filled."""
+        """Raise PackError unless the task is known and every field that it calls for is filled."""
+        if self.task not in RULES.names():
+            known = ", ".join(RULES.names())
+            raise PackError(f"card of pack {self.name!r}: task {self.task!r} is not known here; known are {known}")
         empty = [
             name
             for name in ("name", "version", "description", "licence", "origin", "training_data", "training_data_terms")
             if not getattr(self, name).strip()
         ]
-        required = ["outputs", "limits"]
-        if self.task == "forgery_detection":
-            required += [
-                "metrics",
-                "calibration",
-                "operating_points",
-                "training_data_sha256",
-                "crop_margin",
-                "protocol",
-            ]
-        if self.task == "edit_reading":
-            required += ["metrics", "reading", "training_data_sha256", "crop_margin", "protocol"]
-        empty += [name for name in required if not getattr(self, name)]
+        empty += [name for name in RULES.load(self.task).required if not getattr(self, name)]
         if self.reading is not None:
             self.reading.check(self.name)
         if empty:
@@ -193,6 +185,29 @@ class Card:
         """Write the card as indented JSON."""
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
+
+@dataclass(frozen=True)
+class CardRules:
+    """What the cards of a task must have beside what all have: the fields that may not be empty."""
+
+    required: tuple[str, ...]
+
+
+FACE_DETECTION = CardRules(("outputs", "limits"))
+_TRAINED = (*FACE_DETECTION.required, "metrics", "training_data_sha256", "crop_margin", "protocol")
+FORGERY_DETECTION = CardRules((*_TRAINED, "calibration", "operating_points"))
+EDIT_READING = CardRules((*_TRAINED, "reading"))
+
+RULES: Table[CardRules] = Table(
+    "task of a model card",
+    "unmask.card_rules",
+    (
+        Entry("face_detection", "unmask.packs.card:FACE_DETECTION"),
+        Entry("forgery_detection", "unmask.packs.card:FORGERY_DETECTION"),
+        Entry("edit_reading", "unmask.packs.card:EDIT_READING"),
+    ),
+)
+"""The rules of every task; another package adds one for a task of its own by an entry point."""
 
 _ADAPTER = TypeAdapter(Card)
 

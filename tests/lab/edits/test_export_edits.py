@@ -32,7 +32,7 @@ from unmask.lab.edits.export import fit_reading, reader_parity, ship_reader
 from unmask.lab.edits.train import load_reader, readings_of, sequence_faces, train_reader
 from unmask.lab.run import Run, SequenceProtocol, data_of, versions
 from unmask.packs import Pack, load_pack
-from unmask.packs.card import Card, Reading
+from unmask.packs.card import Card, EditCalibration
 
 pytestmark = pytest.mark.lab
 
@@ -62,7 +62,7 @@ def truths(scores: np.ndarray, seed: int) -> list[int]:
     return [int(place) for place in own.argmax(axis=1) + 1]
 
 
-def edited(scores: np.ndarray, reading: Reading) -> np.ndarray:
+def edited(scores: np.ndarray, reading: EditCalibration) -> np.ndarray:
     """The posterior probability of any edit, as an inspection takes it."""
     return 1 - posterior(scores, reading)[:, 0]
 
@@ -101,7 +101,7 @@ KINDS: dict[str, dict[str, tuple[int, float]]] = {  # how many faces, and about 
 class Fitted:
     """A reading, and the scores that it was fitted on by what the faces are."""
 
-    reading: Reading
+    reading: EditCalibration
     without: dict[str, np.ndarray]
     edited: np.ndarray
 
@@ -206,7 +206,7 @@ def scored(reader: SequenceReader, faces: np.ndarray) -> np.ndarray:
     return readings_of(reader, faces, torch.device("cpu")).scores
 
 
-def reading_of(pack: Pack) -> Reading:
+def reading_of(pack: Pack) -> EditCalibration:
     assert pack.card.reading is not None
     return pack.card.reading
 

@@ -21,7 +21,7 @@ with temporary_font_list():
     from lir.algorithms.bayeserror import elub
 
 _FALSE_VERDICTS = 0.05
-_FEWEST = 50
+FEWEST = 50
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ def balance(faces: Sequence[Scored], rng: np.random.Generator) -> list[Scored]:
 
 
 def _usable(faces: Sequence[Scored], edges: Sequence[float]) -> list[float]:
-    """The edges that leave at least `_FEWEST` faces of either class in every bin; the others are dropped."""
+    """The edges that leave at least `FEWEST` faces of either class in every bin; the others are dropped."""
     kept: list[float] = []
     low = 0.0
     for edge in edges:
         below = [face.label for face in faces if low <= face.quality < edge]
         above = [face.label for face in faces if face.quality >= edge]
-        if min(below.count(0), below.count(1), above.count(0), above.count(1)) >= _FEWEST:
+        if min(below.count(0), below.count(1), above.count(0), above.count(1)) >= FEWEST:
             kept.append(edge)
             low = edge
     return kept
@@ -88,8 +88,8 @@ def fit_calibration(
     """
     rng = np.random.default_rng(seed)
     for label, name in enumerate(("real", "forged")):
-        if sum(face.label == label for face in faces) < _FEWEST:
-            raise DataError(f"fewer than {_FEWEST} {name} faces to calibrate on; add to the cal split")
+        if sum(face.label == label for face in faces) < FEWEST:
+            raise DataError(f"fewer than {FEWEST} {name} faces to calibrate on; add to the cal split")
     bounds = [0.0, *_usable(faces, edges), 100.0]
     bins, values, labels = [], [], []
     for low, high in pairwise(bounds):

@@ -5,15 +5,9 @@ linear classifier on the radial spectrum trained on the training split of the sa
 trained on).
 """
 
-import json
-import shlex
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from rich.console import Console
 
 from unmask.datasets.face_store import StoredFace
 from unmask.evidence.likelihood import decide, likelihood_ratio
@@ -21,41 +15,32 @@ from unmask.evidence.report import Verdict
 from unmask.faces.finding import FoundFace
 from unmask.faces.quality import assess_quality
 from unmask.forgery.spectrum import SpectrumClassifier
-from unmask.lab.detection.held_out import CONDITIONS, Face, held_out, make_pictures, pairing, show
-from unmask.lab.detection.pairs_pool import MADE, Twins
+from unmask.forging.families import evaluation_order, made_here
+from unmask.forging.families import family as record_of
+from unmask.lab.detection.held_out import (
+    CLEAN,
+    CONDITIONS,
+    EvalFace,
+    eval_faces,
+    make_eval_images,
+    render,
+    select_pairs,
+)
+from unmask.lab.detection.reconstructions import Reconstructions
 from unmask.lab.detection.scoring import Scorer
-from unmask.lab.detection.systems import find_detector, test_twins
-from unmask.lab.detection.train import Workshop
 from unmask.lab.metrics import auc, by_quality, interval, log_lr_cost, log_lr_cost_min, mean_interval, miss_rate
-from unmask.lab.run import versions
+from unmask.lab.task import Evaluation, Table
 from unmask.packs.card import Calibration, Metric
-
-FAMILIES = ("stylegan", "mobilestylegan", "ciplab", "selfblend", "swap", "resynthesis", "pggan")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The numbers of one detector: one `Metric` each, as a card holds them."""
-
-    split: str
-    metrics: list[Metric] = field(default_factory=list)
-
-    def value(self, dataset: str, name: str, condition: str = "as is") -> Metric | None:
-        """The metric of that name, if there is one."""
-        for metric in self.metrics:
-            if (metric.dataset, metric.name, metric.condition) == (dataset, name, condition):
-                return metric
-        return None
+from unmask.progress import SILENT, Progress
 
 
 def families_of(faces: Sequence[StoredFace], split: str) -> list[str]:
     """The forged families that a split can be tested on: those made here from its reals, and those it holds."""
     held = {face.sample.family for face in faces if face.sample.split == split and face.sample.label}
-    known = [family for family in FAMILIES if family in held | set(MADE)]
-    return known + sorted(held - set(FAMILIES))
+    return evaluation_order(held | set(made_here()))
 
 
-def quality_of(face: Face) -> float:
+def quality_of(face: EvalFace) -> float:
     """Unified quality, 0-100, of a held-out face as the runtime would assess it."""
     return assess_quality(face.picture, FoundFace(face.box, face.points, 1.0)).unified
 
@@ -67,11 +52,11 @@ def evaluate(
     size: int,
     margin: float,
     calibration: Calibration | None = None,
-    twins: Twins | None = None,
+    reconstructions: Reconstructions | None = None,
     conditions: Iterable[str] = CONDITIONS,
     seed: int = 0,
     most: int = 250,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Evaluation:
     """Evaluate a scorer.
 
@@ -81,19 +66,19 @@ def evaluate(
         scorer: crops uint8 (N, S, S, 3) -> logits (N,), maps (N, h, w) in [0, 1].
         size, margin: of the context crop.
         calibration: for Cllr and verdicts; they are left out without one.
-        twins: of the split's reals, for the re-synthesis family.
+        reconstructions: of the split's reals, for families that need them.
         seed, most: of the forgeries made here, and reals per source.
-        progress: called with a line per condition.
+        progress: of the stage "scoring", in conditions.
     """
     result, families = Evaluation(split), families_of(faces, split)
     spectra = _spectrum_classifiers(faces, size, margin, seed)
-    pictures = make_pictures(faces, split, families, twins, seed, most)
-    for condition in conditions:
-        held = show(pictures, condition, size, margin)
+    pictures = make_eval_images(faces, split, families, reconstructions, seed, most)
+    conditions = tuple(conditions)
+    for number, condition in enumerate(conditions, start=1):
+        held = render(pictures, condition, size, margin)
         crops = np.stack([face.crop for face in held])
         logits, maps = scorer(crops)
-        if progress:
-            progress(f"{condition}: {len(held)} faces")
+        progress.update("scoring", number, len(conditions), f"{condition}, {len(held)} faces")
         row = {id(face): number for number, face in enumerate(held)}
         llrs = None
         if calibration is not None:
@@ -101,7 +86,7 @@ def evaluate(
                 [likelihood_ratio(calibration, float(v), quality_of(f)) for f, v in zip(held, logits, strict=True)]
             )
         for family in families:
-            some = pairing(family, held)
+            some = select_pairs(family, held)
             labels = np.array([face.label for face in some])
             if len(set(labels.tolist())) < 2:
                 continue
@@ -110,72 +95,21 @@ def evaluate(
             _discrimination(result, family, condition, some, labels, logits[rows], spectrum)
             if llrs is not None:
                 for name, cost in (("cllr", log_lr_cost), ("cllr_min", log_lr_cost_min)):
-                    add(result, family, name, condition, cost(labels, llrs[rows]), None, None, labels)
+                    result.add(family, name, condition, cost(labels, llrs[rows]), None, None, labels)
         if calibration is not None and llrs is not None:
             _verdicts(result, condition, held, [decide(float(llr), calibration) for llr in llrs])
         _between_sources(result, condition, held, logits)
-        if condition == "as is":
+        if condition == CLEAN:
             _by_quality(result, held, logits)
             _localisation(result, held, maps)
     return result
-
-
-def evaluate_any(detector: str, shop: Workshop, split: str, console: Console) -> Evaluation:
-    """Evaluate a run folder, several to fuse with commas between them, or a pack by name or folder.
-
-    Raises:
-        DataError, PackError: there is no such detector, or the data are not there or not for it.
-    """
-    one, faces = find_detector(detector), shop.faces()
-    one.check(faces, split)
-    twins = test_twins(shop, faces, split, console)
-    return evaluate(faces, split, one.scorer, one.size, one.margin, one.calibration, twins, progress=console.print)
-
-
-def write_numbers(result: Evaluation, detector: str, path: Path) -> None:
-    """Write every number of an evaluation as JSON, with the command and the versions that made it."""
-    record = {
-        "detector": detector,
-        "split": result.split,
-        "command": shlex.join(["unmask", *sys.argv[1:]]),
-        "versions": versions(),
-        "metrics": [asdict(metric) for metric in result.metrics],
-    }
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def add(
-    result: Evaluation,
-    dataset: str,
-    name: str,
-    condition: str,
-    value: float,
-    low: float | None,
-    high: float | None,
-    labels: np.ndarray,
-) -> None:
-    """Put a number, its interval if it has one, and the counts behind it into an evaluation."""
-    real, forged = int((labels == 0).sum()), int((labels == 1).sum())
-    numbers = [None if number is None else round(number, 4) for number in (low, high)]
-    result.metrics.append(
-        Metric(
-            dataset=dataset,
-            name=name,
-            condition=condition,
-            value=round(value, 4),
-            low=numbers[0],
-            high=numbers[1],
-            n_real=real,
-            n_forged=forged,
-        )
-    )
 
 
 def _discrimination(
     result: Evaluation,
     family: str,
     condition: str,
-    some: Sequence[Face],
+    some: Sequence[EvalFace],
     labels: np.ndarray,
     logits: np.ndarray,
     spectrum: np.ndarray,
@@ -184,12 +118,12 @@ def _discrimination(
     statistics = {"auc": auc, "miss_at_1%": miss_rate(0.01), "miss_at_10%": miss_rate(0.10)}
     for name, statistic in statistics.items():
         value, low, high = interval(statistic, labels, logits, subjects, draws=400)
-        add(result, family, name, condition, value, low, high, labels)
+        result.add(family, name, condition, value, low, high, labels)
     value, low, high = interval(auc, labels, spectrum, subjects, draws=400)
-    add(result, family, "auc_spectrum", condition, value, low, high, labels)
+    result.add(family, "auc_spectrum", condition, value, low, high, labels)
 
 
-def _verdicts(result: Evaluation, condition: str, held: Sequence[Face], verdicts: Sequence[Verdict]) -> None:
+def _verdicts(result: Evaluation, condition: str, held: Sequence[EvalFace], verdicts: Sequence[Verdict]) -> None:
     """How often the verdict is "forged" and how often "authentic", on all reals as they came and on every family.
 
     Faces that the runtime would refuse are judged too: all numbers here are on the same faces.
@@ -202,10 +136,10 @@ def _verdicts(result: Evaluation, condition: str, held: Sequence[Face], verdicts
         for verdict in (Verdict.FORGED, Verdict.AUTHENTIC):
             said = np.array([float(verdicts[i] is verdict) for i in rows])
             share = mean_interval(said, subjects, draws=400)
-            add(result, family, f"verdict_{verdict.value}", condition, *share, labels)
+            result.add(family, f"verdict_{verdict.value}", condition, *share, labels)
 
 
-def _between_sources(result: Evaluation, condition: str, held: Sequence[Face], logits: np.ndarray) -> None:
+def _between_sources(result: Evaluation, condition: str, held: Sequence[EvalFace], logits: np.ndarray) -> None:
     """Reals of one source against reals of another: one half is right, anything else is a learned source."""
     sources = sorted({face.source for face in held if not face.label and "@" not in face.source})
     for a, first in enumerate(sources):
@@ -213,10 +147,10 @@ def _between_sources(result: Evaluation, condition: str, held: Sequence[Face], l
             rows = [i for i, face in enumerate(held) if not face.label and face.source in (first, second)]
             labels = np.array([int(held[i].source == second) for i in rows])
             value, low, high = interval(auc, labels, logits[rows], [held[i].subject for i in rows], draws=400)
-            add(result, f"{first} vs {second}", "auc_real_vs_real", condition, value, low, high, labels)
+            result.add(f"{first} vs {second}", "auc_real_vs_real", condition, value, low, high, labels)
 
 
-def _by_quality(result: Evaluation, held: Sequence[Face], logits: np.ndarray) -> None:
+def _by_quality(result: Evaluation, held: Sequence[EvalFace], logits: np.ndarray) -> None:
     """All forgeries against all reals as they came, in fifths of the unified quality of all of these faces."""
     rows = np.array([i for i, face in enumerate(held) if face.label or "@" not in face.source])
     quality = np.array([quality_of(held[i]) for i in rows])
@@ -226,13 +160,13 @@ def _by_quality(result: Evaluation, held: Sequence[Face], logits: np.ndarray) ->
         if len(set(labels.tolist())) == 2:
             name = f"quality {low_end:.0f}-{high_end:.0f}"
             value, low, high = interval(auc, labels, logits[own], [held[i].subject for i in own], draws=400)
-            add(result, name, "auc_by_quality", "as is", value, low, high, labels)
+            result.add(name, "auc_by_quality", CLEAN, value, low, high, labels)
 
 
-def _localisation(result: Evaluation, held: Sequence[Face], maps: np.ndarray) -> None:
+def _localisation(result: Evaluation, held: Sequence[EvalFace], maps: np.ndarray) -> None:
     """Pointing and IoU against masks; on CIPLAB, whether edited features are hotter than untouched ones of the face."""
-    for family in ("selfblend", "swap"):
-        found: dict[str, list[float]] = {"pointing": [], "pointing_chance": [], "iou": []}
+    for family in (name for name in evaluation_order({face.family for face in held}) if record_of(name).localisable):
+        values: dict[str, list[float]] = {"pointing": [], "pointing_chance": [], "iou": []}
         subjects = []
         for face, heat in zip(held, maps, strict=True):
             if face.family != family or face.mask is None:
@@ -241,23 +175,30 @@ def _localisation(result: Evaluation, held: Sequence[Face], maps: np.ndarray) ->
             if truth.any():
                 heat = _on_grid(heat, truth.shape)
                 said = heat > 0.5
-                found["pointing"].append(float(truth.ravel()[int(heat.argmax())]))
-                found["pointing_chance"].append(float(truth.mean()))
-                found["iou"].append(float((said & truth).sum() / max((said | truth).sum(), 1)))
+                values["pointing"].append(float(truth.ravel()[int(heat.argmax())]))
+                values["pointing_chance"].append(float(truth.mean()))
+                values["iou"].append(float((said & truth).sum() / max((said | truth).sum(), 1)))
                 subjects.append(face.subject)
         if subjects:
             labels = np.ones(len(subjects), int)
-            for name, values in found.items():
-                add(result, family, name, "as is", *mean_interval(np.array(values), subjects), labels)
+            for name, column in values.items():
+                result.add(family, name, CLEAN, *mean_interval(np.array(column), subjects), labels)
+    for family in dict.fromkeys(face.family for face in held if face.regions):
+        _region_agreement(result, family, held, maps)
+
+
+def _region_agreement(result: Evaluation, family: str, held: Sequence[EvalFace], maps: np.ndarray) -> None:
     agreements, subjects = [], []
     for face, heat in zip(held, maps, strict=True):
+        if face.family != family:
+            continue
         edited = [_inside(heat, cells) for cells, flag in face.regions if flag]
         spared = [_inside(heat, cells) for cells, flag in face.regions if not flag]
         agreements += [0.5 if np.isclose(a, b, rtol=1e-5) else float(a > b) for a in edited for b in spared]
         subjects += [face.subject] * (len(edited) * len(spared))
     if agreements:
         share = mean_interval(np.array(agreements), subjects)
-        add(result, "ciplab", "region_agreement", "as is", *share, np.ones(len(agreements), int))
+        result.add(family, "region_agreement", CLEAN, *share, np.ones(len(agreements), int))
 
 
 def _on_grid(heat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -274,55 +215,53 @@ def _spectrum_classifiers(
     faces: Sequence[StoredFace], size: int, margin: float, seed: int
 ) -> dict[str, SpectrumClassifier]:
     families = families_of(faces, "train")
-    train = held_out(faces, "train", families, "as is", size, margin, None, seed, most=150)
-    found = {}
+    train = eval_faces(faces, "train", families, CLEAN, size, margin, None, seed, most=150)
+    classifiers = {}
     for family in (*families, "all"):
-        some = train if family == "all" else pairing(family, train)
+        some = train if family == "all" else select_pairs(family, train)
         labels = np.array([face.label for face in some])
         if len(set(labels.tolist())) == 2:
-            found[family] = SpectrumClassifier().fit(np.stack([face.crop for face in some]), labels)
-    return found
+            classifiers[family] = SpectrumClassifier().fit(np.stack([face.crop for face in some]), labels)
+    return classifiers
 
 
-def table(result: Evaluation) -> str:
-    """The evaluation as a Markdown table: a row per family and condition."""
-    lines = [
-        "| family | condition | AUC [95 %] | spectrum AUC | miss at 1 % | miss at 10 % "
-        "| Cllr | Cllr min | real / forged |",
-        "|---|---|---|---|---|---|---|---|---|",
+def tables(result: Evaluation) -> tuple[Table, ...]:
+    """The evaluation as tables: by family and condition, between sources, by quality, verdicts, localisation."""
+    named = [metric.name for metric in result.metrics]
+
+    def metrics(*names: str) -> list[Metric]:
+        return [metric for metric in result.metrics if metric.name in names]
+
+    def beside(metric: Metric, *names: str) -> tuple[Metric | None, ...]:
+        return tuple(result.value(metric.dataset, name, metric.condition) for name in names)
+
+    costs = ("auc_spectrum", "miss_at_1%", "miss_at_10%", "cllr", "cllr_min")
+    heads = ("spectrum AUC", "miss at 1 %", "miss at 10 %", "Cllr", "Cllr min")
+    made = [
+        Table(
+            ("family", "condition", "AUC [95 %]", *heads, "real / forged"),
+            tuple((m.dataset, m.condition, m, *beside(m, *costs), counts(m)) for m in metrics("auc")),
+            frozenset(heads),
+        ),
+        Table(
+            ("reals", "condition", "AUC [95 %]"),
+            tuple((m.dataset, m.condition, m) for m in metrics("auc_real_vs_real")),
+        ),
     ]
-    keys = dict.fromkeys((m.dataset, m.condition) for m in result.metrics if m.name == "auc")
-    for dataset, condition in keys:
-        cells = []
-        for name in ("auc", "auc_spectrum", "miss_at_1%", "miss_at_10%", "cllr", "cllr_min"):
-            metric = result.value(dataset, name, condition)
-            cells.append(in_cell(metric, interval=name == "auc"))
-        area = result.value(dataset, "auc", condition)
-        assert area is not None  # it is what the key was taken from
-        lines.append(f"| {dataset} | {condition} | {' | '.join(cells)} | {area.n_real} / {area.n_forged} |")
-    lines += ["", "| reals | condition | AUC [95 %] |", "|---|---|---|"]
-    lines += [f"| {m.dataset} | {m.condition} | {in_cell(m)} |" for m in result.metrics if m.name == "auc_real_vs_real"]
-    fifths = [m for m in result.metrics if m.name == "auc_by_quality"]
-    if fifths:
-        lines += ["", "| all families, faces of | AUC [95 %] | real / forged |", "|---|---|---|"]
-    lines += [f"| {m.dataset} | {in_cell(m)} | {m.n_real} / {m.n_forged} |" for m in fifths]
-    judged = [m for m in result.metrics if m.name == "verdict_forged"]
-    if judged:
-        lines += ["", '| faces | condition | "forged" [95 %] | "authentic" [95 %] | number |', "|---|---|---|---|---|"]
-    for said in judged:
-        shares = [in_cell(m) for m in (said, result.value(said.dataset, "verdict_authentic", said.condition))]
-        lines.append(f"| {said.dataset} | {said.condition} | {' | '.join(shares)} | {said.n_real + said.n_forged} |")
-    lines += ["", "| localisation | measure | value [95 %] |", "|---|---|---|"]
-    local = ("pointing", "pointing_chance", "iou", "region_agreement")
-    lines += [f"| {m.dataset} | {m.name} | {in_cell(m)} |" for m in result.metrics if m.name in local]
-    return "\n".join(lines)
+    if "auc_by_quality" in named:
+        rows = tuple((m.dataset, m, counts(m)) for m in metrics("auc_by_quality"))
+        made.append(Table(("all families, faces of", "AUC [95 %]", "real / forged"), rows))
+    if "verdict_forged" in named:
+        verdicts = tuple(
+            (m.dataset, m.condition, m, *beside(m, "verdict_authentic"), str(m.n_real + m.n_forged))
+            for m in metrics("verdict_forged")
+        )
+        made.append(Table(("faces", "condition", '"forged" [95 %]', '"authentic" [95 %]', "number"), verdicts))
+    local = metrics("pointing", "pointing_chance", "iou", "region_agreement")
+    made.append(Table(("localisation", "measure", "value [95 %]"), tuple((m.dataset, m.name, m) for m in local)))
+    return tuple(made)
 
 
-def in_cell(metric: Metric | None, interval: bool = True) -> str:
-    """A number with its interval, if it has one, for a table; a dash where there is none."""
-    if metric is None:
-        return "–"
-    text = f"{metric.value:.3f}"
-    if interval and metric.low is not None and metric.high is not None:
-        text += f" [{metric.low:.3f}, {metric.high:.3f}]"
-    return text
+def counts(metric: Metric) -> str:
+    """ "REAL / FORGED" faces behind a number."""
+    return f"{metric.n_real} / {metric.n_forged}"

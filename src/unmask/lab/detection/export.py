@@ -1,32 +1,30 @@
-"""From finished runs to the pack to ship: calibrate on runs that missed a family, test, write the card. Lab only."""
+"""What makes a pack of a detector: calibration on runs that missed a family, operating points, the card. Lab only."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from unmask.datasets.face_store import StoredFace
 from unmask.datasets.manifest import manifest_sha256
-from unmask.errors import DataError, PackError
-from unmask.forgery.fusion import Fused
+from unmask.errors import DataError
+from unmask.forging.families import SOURCES
 from unmask.lab.detection.calibration import Scored, fit_calibration
-from unmask.lab.detection.evaluate import Evaluation, add, evaluate, families_of, quality_of
-from unmask.lab.detection.held_out import CONDITIONS, held_out, make_pictures, show
-from unmask.lab.detection.pairs_pool import SOURCE_SHARES
+from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
+from unmask.lab.detection.evaluate import quality_of
+from unmask.lab.detection.held_out import CLEAN, CONDITIONS, eval_faces, make_eval_images, render
+from unmask.lab.detection.prepare import held_out_reconstructions
 from unmask.lab.detection.scoring import Scorer, logits_of
-from unmask.lab.detection.systems import pack_scorer, test_twins
-from unmask.lab.detection.train import Workshop, load_run
-from unmask.lab.methods import METHODS
+from unmask.lab.detection.systems import load_fused
+from unmask.lab.methods import method_named
 from unmask.lab.metrics import threshold_at
-from unmask.lab.onnx_pack import parity, with_numbers, write_pack
-from unmask.lab.run import Run
-from unmask.packs import Pack, load_pack
+from unmask.lab.run import config_of
+from unmask.lab.task import CardFacts
 from unmask.packs.card import Calibration, OperatingPoint
+from unmask.progress import Progress
 
 _QUALITY_EDGES = (60.0, 80.0)
-_PARITY = 0.1  # of the logit: more than half-precision weights cost, less than could be told from a likelihood ratio
 _OWN_TERMS = (
     "FFHQ and StyleGAN: CC BY-NC(-SA) 4.0; CelebA and UTKFace: non-commercial research; "
     "CIPLAB: research; MobileStyleGAN: Apache-2.0, distilled from a non-commercial model. No picture is contained."
@@ -58,62 +56,68 @@ LIMITS = (
 
 def missed_by(folders: Sequence[Path]) -> tuple[str, ...]:
     """The families that none of some runs was trained on, nor any run that they began from."""
-    protocols = [Run.protocol_of(folder) for folder in folders]
+    configs = [config_of(folder) for folder in folders]
     return tuple(
         family
-        for family in protocols[0].without
-        if all(family in protocol.without and family not in protocol.before for protocol in protocols)
+        for family in configs[0].without
+        if all(family in config.without and family not in config.before for config in configs)
     )
 
 
 def known_to(folders: Sequence[Path]) -> tuple[str, ...]:
     """The families that at least one of some runs was trained on, or a run that it began from."""
-    protocols = [Run.protocol_of(folder) for folder in folders]
-    return tuple(dict.fromkeys(name for protocol in protocols for name in (*protocol.families, *protocol.before)))
+    configs = [config_of(folder) for folder in folders]
+    return tuple(dict.fromkeys(name for config in configs for name in (*config.families, *config.before)))
 
 
 def calibrate(
-    shop: Workshop,
+    paths: DetectionPaths,
     unseen: Sequence[Sequence[Path]],
     faces: Sequence[StoredFace],
     margin: float,
     size: int,
-    console: Console,
+    progress: Progress,
     seen: Sequence[Path] = (),
 ) -> Calibration:
     """Fit a calibration on the "cal" split with detectors that each missed some families.
 
     Args:
-        unseen: the run folders of each detector, fused as the one to ship is; all were trained `without` at least one
-            family in common, and so were the runs they began from.
-        seen: without any `unseen`, the run folders to ship: they are calibrated on what they were trained on.
+        paths: for reconstructions of the split's reals.
+        unseen: the run folders of each detector, fused as the one to export is; all were trained `without` at least
+            one family in common, and so were the runs they began from.
+        faces: of a store.
+        margin, size: of the context crop.
+        progress: of the stage "scoring the cal split".
+        seen: without any `unseen`, the run folders to export: they are calibrated on what they were trained on.
 
     Raises:
-        DataError: a detector missed nothing, or the split has no faces to calibrate on.
+        DataError: a detector missed nothing, or the split has too few faces to calibrate on.
     """
     scored: list[Scored] = []
-    twins = test_twins(shop, faces, "cal", console)
-    told: list[str] = []
-    for folders in unseen or [seen]:
+    reconstructions = held_out_reconstructions(paths, faces, "cal", progress)
+    detectors = list(unseen) or [seen]
+    tested: list[str] = []
+    for number, folders in enumerate(detectors):
         families = missed_by(folders) if unseen else known_to(folders)
         if not families:
             name = " with ".join(str(folder) for folder in folders)
             raise DataError(f"{name} has seen every family; calibration needs runs made --without some")
-        told.append("+".join(families))
-        detector = Fused([load_run(folder) for folder in folders])
-        pictures = make_pictures(faces, "cal", families, twins, most=90)
-        for condition in CONDITIONS:
-            held = show(pictures, condition, size, margin)
+        tested.append("+".join(families))
+        detector = load_fused(folders)
+        pictures = make_eval_images(faces, "cal", families, reconstructions, most=90)
+        for step, condition in enumerate(CONDITIONS, start=1):
+            held = render(pictures, condition, size, margin)
             logits, _ = logits_of(detector, np.stack([face.crop for face in held]), torch.device("cpu"))
             for face, logit in zip(held, logits, strict=True):
                 scored.append(Scored(float(logit), quality_of(face), face.label, face.family, face.source))
-        console.print(f"scored {', '.join(families)} by a detector that had {'not ' if unseen else ''}seen them")
+            done, everything = number * len(CONDITIONS) + step, len(detectors) * len(CONDITIONS)
+            progress.update("scoring the cal split", done, everything, ", ".join(families))
     if {face.label for face in scored} != {0, 1}:
         raise DataError("the cal split has no real or no forged faces to calibrate on; give some rows split=cal")
     return fit_calibration(
         scored,
         _QUALITY_EDGES,
-        f"cal split, as is / JPEG 50 / half size; detectors trained {'without' if unseen else 'on'} {'; '.join(told)}",
+        f"cal split, {' / '.join(CONDITIONS)}; detectors trained {'without' if unseen else 'on'} {'; '.join(tested)}",
         MIN_QUALITY,
         MIN_FACE_PX,
     )
@@ -123,7 +127,7 @@ def operating_points(
     faces: Sequence[StoredFace], scorer: Scorer, size: int, margin: float, families: Sequence[str]
 ) -> tuple[OperatingPoint, ...]:
     """Score thresholds at 1 % and 10 % false alarms on the "cal" reals, with the hit rate on the "cal" forgeries."""
-    held = held_out(faces, "cal", families, "as is", size, margin, None, most=200)
+    held = eval_faces(faces, "cal", families, CLEAN, size, margin, None, most=200)
     logits, _ = scorer(np.stack([face.crop for face in held]))
     labels = np.array([face.label for face in held])
     points = []
@@ -141,102 +145,29 @@ def operating_points(
     return tuple(points)
 
 
-def _describe(runs: Sequence[Path]) -> str:
-    """What the runs are, for the card."""
-    told = []
-    for protocol in dict.fromkeys((p.method, str(dict(p.options))) for p in map(Run.protocol_of, runs)):
-        name, options = protocol
-        method = METHODS[name]
-        told.append(f"{name} ({method.summary}; {method.source})" + (f" with {options}" if options != "{}" else ""))
-    fused = "" if len(runs) == 1 else f"; {len(runs)} networks, fused by the mean of their likelihood ratios"
-    return f"{' and '.join(told)}{fused}. One logit and one map."
+def card_facts(configs: Sequence[DetectionTrainConfig], faces: Sequence[StoredFace], blind: bool) -> CardFacts:
+    """What stands on the card of some runs' pack.
 
-
-def ship(
-    shop: Workshop,
-    runs: Sequence[Path],
-    unseen: Sequence[Sequence[Path]],
-    out: Path,
-    version: str,
-    console: Console,
-    name: str | None = None,
-) -> tuple[Pack, Evaluation, dict[str, float]]:
-    """Export, calibrate, evaluate on test, write the pack; returns it with its evaluation and parity differences.
-
-    Several runs are fused; `unseen` is as in `calibrate`; without any, the runs are calibrated on what they were
-    trained on, and the card says so. The pack's name is that of the method unless another is given. Until all figures
-    are on its card the pack stands in `OUT.part`, so that no half-measured one passes for finished.
-
-    Raises:
-        DataError: an `unseen` detector has not as many runs as the one to ship, or as in `calibrate`.
-        PackError: the exported network says something else than the trained one.
+    Args:
+        configs: of the runs.
+        faces: of the store that they were trained on.
+        blind: whether it is calibrated on families that the scoring networks had not seen.
     """
-    for folders in unseen:
-        if len(folders) != len(runs):
-            raise DataError(
-                f"--unseen {','.join(map(str, folders))}: {len(folders)} run(s), but {len(runs)} are exported; "
-                "what calibrates must be fused of as many, or its scores are of another kind"
-            )
-    faces = shop.faces()
-    protocol = Run.protocol_of(runs[0])
-    module = Fused([load_run(run) for run in runs])
-    out = out.resolve()
-    unfinished = out.with_name(f"{out.name}.part")
-    calibration = calibrate(shop, unseen, faces, protocol.margin, protocol.size, console, runs)
-    for verdict, reach in (
-        ("forged", max(part.upper for part in calibration.bins)),
-        ("authentic", -min(part.lower for part in calibration.bins)),
-    ):
-        if reach < calibration.decision_log10_lr:
-            console.print(f"note: the bounds end before the decision threshold; this pack will never say {verdict!r}")
     training = [face.sample for face in faces if face.sample.split == "train"]
     sources = sorted({sample.source for sample in training})
-    own_data = set(sources) <= set(SOURCE_SHARES)
-    limits = (*(OWN_LIMITS if own_data else ()), _BLIND if unseen else _SEEN, *LIMITS)
-    placeholder = Evaluation("test")
-    zeros = np.array([0, 1])
-    add(placeholder, "cal", "cllr", "as is", calibration.cllr, None, None, zeros)
-    pack = write_pack(
-        module,
-        unfinished,
-        runs=runs,
-        name=name or protocol.method,
-        version=version,
-        description=_describe(runs),
-        licence="Apache-2.0 (weights of this project; see the terms of the training data)",
-        origin=f"trained with `unmask train {protocol.method}`",
-        training_data=f"training split of {', '.join(sources)}; forged: {', '.join(known_to(runs))}",
+    own_data = set(sources) <= set(SOURCES)
+    methods = [method_named(name) for name in dict.fromkeys(config.method for config in configs)]
+    texts = []
+    for name, options in dict.fromkeys((config.method, str(dict(config.options))) for config in configs):
+        method = next(one for one in methods if one.name == name)
+        texts.append(f"{name} ({method.summary}; {method.source})" + (f" with {options}" if options != "{}" else ""))
+    fused = "" if len(configs) == 1 else f"; {len(configs)} networks, fused by the mean of their likelihood ratios"
+    learned = dict.fromkeys(name for config in configs for name in (*config.families, *config.before))
+    return CardFacts(
+        description=f"{' and '.join(texts)}{fused}. One logit and one map.",
+        training_data=f"training split of {', '.join(sources)}; forged: {', '.join(learned)}",
         training_data_terms=_OWN_TERMS if own_data else "not stated by who trained it: ask there before any use",
         training_data_sha256=manifest_sha256(training),
-        calibration=calibration,
-        metrics=placeholder.metrics,
-        operating_points=[OperatingPoint(name="none", threshold=1, false_alarm_rate=0, hit_rate=0, dataset="none")],
-        limits=limits,
-        margin=protocol.margin,
-        spectra=protocol.spectra,
+        limits=(*(OWN_LIMITS if own_data else ()), _BLIND if blind else _SEEN, *LIMITS),
+        spectra=configs[0].spectra,
     )
-    scorer = pack_scorer(pack)
-    held = held_out(faces, "val", families_of(faces, "val"), "as is", protocol.size, protocol.margin, most=20)
-    difference = parity(module, pack, np.stack([face.crop for face in held[:64]]))
-    console.print(f"parity torch/ONNX on 64 faces: {difference}")
-    if difference["logit"] > _PARITY:
-        raise PackError(
-            f"{out}: the exported network differs from the trained one by {difference['logit']:.2f} in the logit"
-        )
-    result = evaluate(
-        faces,
-        "test",
-        scorer,
-        protocol.size,
-        protocol.margin,
-        calibration,
-        test_twins(shop, faces, "test", console),
-        progress=console.print,
-    )
-    points = operating_points(faces, scorer, protocol.size, protocol.margin, known_to(runs))
-    with_numbers(pack, calibration, result.metrics, points)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("model.onnx", "card.json"):
-        (unfinished / name).replace(out / name)
-    unfinished.rmdir()
-    return load_pack(out), result, difference

@@ -8,63 +8,62 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.config import DetectionTrainConfig
+from unmask.lab.detection.held_out import EvalFace
 from unmask.lab.detection.pairs_pool import UNKNOWN, Pool
-from unmask.lab.run import Protocol
-from unmask.networks.contract import Network, normalise
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """A feed of the engine: a pool under a protocol, and the validation split's faces."""
+    """A feed of the engine: a pool under a configuration, and the validation split's faces."""
 
     pool: Pool
-    protocol: Protocol
-    faces: Sequence[Face] = ()
+    config: DetectionTrainConfig
+    faces: Sequence[EvalFace] = ()
     unit: str = "pairs"
 
     @property
     def count(self) -> int:
         """Pairs in a step."""
-        return self.protocol.batch_pairs
+        return self.config.batch_pairs
 
     def batches(self, device: torch.device, first: int, rank: int = 0, world: int = 1) -> Iterator[dict[str, Tensor]]:
         """Batches of pairs, see `batches`."""
-        return batches(self.pool, self.protocol, device, first, rank, world)
+        return batches(self.pool, self.config, device, first, rank, world)
 
-    def held(self, network: Network, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    def validation_batches(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
         """The validation faces of the families learned, and the reals."""
-        return faces_in_batches(self.faces, network, generators_of(self.pool, self.protocol), device)
+        return faces_in_batches(self.faces, generators_of(self.pool, self.config), device)
 
 
 def batches(
-    pool: Pool, protocol: Protocol, device: torch.device, first: int, rank: int = 0, world: int = 1
+    pool: Pool, config: DetectionTrainConfig, device: torch.device, first: int, rank: int = 0, world: int = 1
 ) -> Iterator[dict[str, Tensor]]:
     """Endless batches from step `first` on: shuffled epochs over the allowed pairs; a step depends on seed and number.
 
     The pool is held on the device if it takes less than half of its free memory; else rows are read from disk.
     """
-    allowed = pool.without(protocol.without)
-    own = generators_of(pool, protocol)
+    allowed = pool.without(config.without)
+    own = generators_of(pool, config)
     generators = torch.tensor([own.index(name) + 1 if name in own else 0 for name in pool.plan.families], device=device)
     pixels: Any = pool.pixels
     if device.type == "cuda" and pool.pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
         pixels = torch.from_numpy(np.asarray(pool.pixels)).to(device)
-    count = protocol.batch_pairs
+    count = config.batch_pairs
     per_epoch = max(1, len(allowed) // count)
     step, order = first, (-1, allowed)
     while True:
         epoch, place = divmod(step, per_epoch)
         if order[0] != epoch:
-            order = (epoch, np.random.default_rng([protocol.seed, epoch]).permutation(allowed))
+            order = (epoch, np.random.default_rng([config.seed, epoch]).permutation(allowed))
         rows = np.sort(order[1][place * count : (place + 1) * count][rank::world])
         faces = (
             pixels[torch.from_numpy(rows).to(device)] if isinstance(pixels, Tensor) else torch.from_numpy(pixels[rows])
         )
-        side = protocol.size if step % protocol.whole_every == 0 else protocol.window
-        faces, masks = _window(faces, pool.masks[rows], side, np.random.default_rng([protocol.seed, step, rank]))
+        side = config.size if step % config.whole_every == 0 else config.window
+        faces, masks = _window(faces, pool.masks[rows], side, np.random.default_rng([config.seed, step, rank]))
         x = faces.to(device, non_blocking=True).permute(0, 1, 4, 2, 3).float() / 255
-        x = _vary(x, torch.Generator().manual_seed(hash((protocol.seed, step, rank)) & 0x7FFFFFFF))
+        x = _vary(x, torch.Generator().manual_seed(hash((config.seed, step, rank)) & 0x7FFFFFFF))
         cells = torch.from_numpy(masks.astype(np.int16)).to(device)
         forged = torch.where(cells == UNKNOWN, -1.0, cells.float() / 254)[:, None]
         both = torch.stack([torch.zeros_like(forged), forged], 1)
@@ -74,18 +73,18 @@ def batches(
             "labels": torch.tensor([0.0, 1.0], device=device).repeat(len(rows)),
             "masks": both.flatten(0, 1),
             "families": torch.stack([torch.zeros_like(kinds), kinds], 1).flatten(),
-            "progress": torch.tensor(min(1.0, step / protocol.steps), device=device),
+            "progress": torch.tensor(min(1.0, step / config.steps), device=device),
         }
         step += 1
 
 
-def generators_of(pool: Pool, protocol: Protocol) -> tuple[str, ...]:
+def generators_of(pool: Pool, config: DetectionTrainConfig) -> tuple[str, ...]:
     """The forged families that a run learns, in the order of a batch's `families`."""
-    return tuple(name for name in pool.plan.families if name not in protocol.without)
+    return tuple(name for name in pool.plan.families if name not in config.without)
 
 
 def faces_in_batches(
-    faces: Sequence[Face], network: Network, families: Sequence[str], device: torch.device, size: int = 64
+    faces: Sequence[EvalFace], families: Sequence[str], device: torch.device, size: int = 64
 ) -> Iterator[dict[str, Tensor]]:
     """Held-out faces once, as batches; forgeries of other families than `families` are left out."""
     known = [face for face in faces if not face.label or face.family in families]
@@ -94,7 +93,7 @@ def faces_in_batches(
         pixels = torch.from_numpy(np.stack([face.crop for face in some])).to(device)
         kinds = [families.index(face.family) + 1 if face.label else 0 for face in some]
         yield {
-            "faces": normalise(pixels.permute(0, 3, 1, 2).float() / 255, network),
+            "faces": pixels.permute(0, 3, 1, 2).float() / 255,
             "labels": torch.tensor([float(face.label) for face in some], device=device),
             "masks": torch.full((len(some), 1, 1, 1), -1.0, device=device),
             "families": torch.tensor(kinds, device=device),

@@ -1,7 +1,8 @@
-"""The re-synthesised twins of the training reals: train the zoo, send every real through random members of it."""
+"""Reconstructions of real faces: train the autoencoder bank, send every real through random members of it. Lab only."""
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from unmask.forging.autoencoders import (
     resynthesise,
     train_network,
 )
+from unmask.progress import SILENT, Progress
 
 _SIDES = (96, 128, 160, 192, 256)
 _FULL = 256
@@ -33,45 +35,82 @@ def square(faces: Sequence[StoredFace]) -> torch.Tensor:
     return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
 
 
-def train_zoo(
+@dataclass(frozen=True)
+class Reconstructions:
+    """Real faces that went through an autoencoder.
+
+    `pixels[d]` uint8 (N, 256, 256, 3) holds draw d's reconstruction of face n in the top-left square of side
+    `sides[d, n]`; `rows` are the faces' numbers by the paths of their pictures.
+    """
+
+    pixels: list[np.ndarray]
+    sides: np.ndarray
+    rows: dict[str, int]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Reconstructions":
+        """Open the reconstructions of a folder, memory-mapped; an empty set if there are none."""
+        if not (folder / "sides.npy").is_file():
+            return cls([], np.zeros((0, 0), np.int16), {})
+        names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+        arrays = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("draw-*.npy"))]
+        sides = np.load(folder / "sides.npy")
+        return cls(arrays, sides, {name: row for row, name in enumerate(names) if sides[:, row].all()})
+
+    def pick(self, rng: np.random.Generator, face: StoredFace) -> np.ndarray | None:
+        """A random reconstruction of the face, uint8 (side, side, 3), or None."""
+        row = self.rows.get(face.sample.path)
+        if row is None or not self.pixels:
+            return None
+        draw = rng.integers(len(self.pixels))
+        side = int(self.sides[draw, row])
+        return np.array(self.pixels[draw][row, :side, :side])
+
+
+def train_autoencoder_bank(
     faces: Sequence[StoredFace],
     folder: Path,
     steps: int,
     seed: int,
     device: torch.device,
-    recipes: Sequence[AutoencoderSpec] = AUTOENCODER_BANK,
-    progress: Callable[[str], None] | None = None,
+    specs: Sequence[AutoencoderSpec] = AUTOENCODER_BANK,
+    progress: Progress = SILENT,
 ) -> list[nn.Module]:
-    """Train the zoo's networks on real faces, or load those that are trained already.
+    """Train the bank's networks on real faces, or load those that are trained already.
 
     Args:
         faces: training reals.
         folder: where `NAME.safetensors` are kept.
         steps: optimiser steps a network.
-        progress: called with a line when a network is done.
+        progress: of the stage "training the autoencoder bank", in steps.
     """
     folder.mkdir(parents=True, exist_ok=True)
     nets: list[nn.Module] = []
     pictures = None
-    for recipe in recipes:
-        path = folder / f"{recipe.name}.safetensors"
+
+    def reporter(number: int) -> Callable[[int, float], None]:
+        def report(step: int, loss: float) -> None:
+            done, everything = number * steps + min(step + 1, steps), len(specs) * steps
+            progress.update("training the autoencoder bank", done, everything, f"loss {loss:.4f}")
+
+        return report
+
+    for number, spec in enumerate(specs):
+        path = folder / f"{spec.name}.safetensors"
         if path.is_file():
-            net: nn.Module = Autoencoder(recipe)
+            net: nn.Module = Autoencoder(spec)
             net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
         else:
             if pictures is None:
                 pictures = square(faces).to(device)
-            losses: dict[int, float] = {}
-            net = train_network(recipe, pictures, steps, seed, device, progress=losses.__setitem__)
+            net = train_network(spec, pictures, steps, seed, device, progress=reporter(number))
             weights = {name: value.detach().half().contiguous().cpu() for name, value in net.state_dict().items()}
             save_file(weights, path)
-            if progress:
-                progress(f"{recipe.name}: loss {losses[0]:.4f} -> {losses[max(losses)]:.4f} in {steps} steps")
         nets.append(net.to(device).eval())
     return nets
 
 
-def make_twins(
+def make_reconstructions(
     faces: Sequence[StoredFace],
     nets: Sequence[nn.Module],
     folder: Path,
@@ -79,25 +118,26 @@ def make_twins(
     seed: int,
     device: torch.device,
     batch: int = 64,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> None:
-    """Write `draws` twins of every face, each from a random network at a random working resolution (see `pool.Twins`).
+    """Write `draws` reconstructions of every face, each from a random network at a random working resolution.
 
     A finished draw is not made again, nor anything once all are finished.
 
     Raises:
-        DataError: the folder holds twins of other faces.
+        DataError: the folder holds reconstructions of other faces.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = [face.sample.path for face in faces]
     if (folder / "names.json").is_file():
         if json.loads((folder / "names.json").read_text(encoding="utf-8")) != names:
-            raise DataError(f"{folder} holds twins of other faces; delete it to make them anew")
+            raise DataError(f"{folder} holds reconstructions of other faces; delete it to make them anew")
         if (folder / "sides.npy").is_file() and len(np.load(folder / "sides.npy")) >= draws:
             return
     (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
     all_sides = np.zeros((draws, len(faces)), np.int16)
     heights = [face.side for face in faces]
+    done = 0
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])
         choice = rng.integers(len(nets), size=len(faces))
@@ -108,6 +148,7 @@ def make_twins(
         all_sides[draw] = sides
         path = folder / f"draw-{draw:02d}.npy"
         if path.is_file():
+            done += len(faces)
             continue
         part = path.with_suffix(".part")
         out = np.lib.format.open_memmap(part, "w+", np.uint8, (len(faces), _FULL, _FULL, 3))
@@ -122,19 +163,19 @@ def make_twins(
                     ]
                     x = torch.from_numpy(np.stack(stack)).to(device).permute(0, 3, 1, 2).float() / 255
                     y = resynthesise(net, x, generator)
-                    done = (y * 255 + 0.5).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-                    for row, twin in zip(some, done, strict=True):
-                        out[row, :side, :side] = twin
-                    if progress:
-                        progress(len(some))
+                    drawn = (y * 255 + 0.5).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+                    for row, reconstruction in zip(some, drawn, strict=True):
+                        out[row, :side, :side] = reconstruction
+                    done += len(some)
+                    progress.update("making reconstructions", done, draws * len(faces))
         out.flush()
         part.replace(path)
     np.save(folder / "sides.npy", all_sides)
 
 
-def zoo_and_taef2(zoo: Sequence[nn.Module], taef2: Path | None, device: torch.device) -> list[nn.Module]:
-    """The zoo, with TAEF2 if its weights are at hand; twice, for it is the one decoder of a real generator."""
+def bank_with_taef2(bank: Sequence[nn.Module], taef2: Path | None, device: torch.device) -> list[nn.Module]:
+    """The bank, with TAEF2 if its weights are at hand; twice, for it is the one decoder of a real generator."""
     if taef2 is None:
-        return list(zoo)
+        return list(bank)
     decoder = Taef2(taef2).to(device).eval()
-    return [*zoo, decoder, decoder]
+    return [*bank, decoder, decoder]

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 
-from unmask.lab.detection.held_out import Face, pairing
-from unmask.networks.contract import normalise
+from unmask.lab.detection.held_out import EvalFace, select_pairs
+from unmask.lab.metrics import auc
 
 Scorer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Crops uint8 (N, S, S, 3) -> logits (N,) and maps (N, h, w) in [0, 1]."""
@@ -21,28 +20,28 @@ def logits_of(detector: Any, crops: np.ndarray, device: torch.device, batch: int
     for start in range(0, len(crops), batch):
         x = torch.from_numpy(crops[start : start + batch]).to(device).permute(0, 3, 1, 2).float() / 255
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            out = detector(normalise(x, detector))
+            out = detector(x)
         logits.append(out.logit.float().cpu().numpy())
         maps.append(out.map.float().sigmoid()[:, 0].cpu().numpy())
     return np.concatenate(logits), np.concatenate(maps)
 
 
-def family_aucs(faces: Sequence[Face], logits: np.ndarray, prefix: str = "") -> dict[str, float]:
+def family_aucs(faces: Sequence[EvalFace], logits: np.ndarray, prefix: str = "") -> dict[str, float]:
     """AUC of every forged family against its reals, and the AUC between two sources of reals farthest from one half."""
     row = {id(face): value for face, value in zip(faces, logits, strict=True)}
-    found = {}
+    aucs = {}
     for family in sorted({face.family for face in faces if face.label}):
-        some = pairing(family, faces)
-        labels = [face.label for face in some]
-        if len(set(labels)) == 2:
-            found[f"{prefix}auc_{family}"] = float(roc_auc_score(labels, [row[id(face)] for face in some]))
+        some = select_pairs(family, faces)
+        labels = np.array([face.label for face in some])
+        if 0 < labels.sum() < len(labels):
+            aucs[f"{prefix}auc_{family}"] = auc(labels, np.array([row[id(face)] for face in some]))
     sources = sorted({face.source for face in faces if not face.label and "@" not in face.source})
     worst = 0.5
     for a, first in enumerate(sources):
         for second in sources[a + 1 :]:
             x = [row[id(f)] for f in faces if not f.label and f.source == first]
             y = [row[id(f)] for f in faces if not f.label and f.source == second]
-            area = float(roc_auc_score([0] * len(x) + [1] * len(y), x + y))
+            area = auc(np.array([0] * len(x) + [1] * len(y)), np.array(x + y))
             worst = max(worst, area, 1 - area)
-    found[f"{prefix}real_vs_real"] = worst
-    return found
+    aucs[f"{prefix}real_vs_real"] = worst
+    return aucs

@@ -1,7 +1,4 @@
-"""What can be measured: runs, fused runs and packs, found by name; and the twins that a held-out split is tested on.
-
-Lab only.
-"""
+"""What can be measured as a detector: runs, fused runs and packs, by name. Lab only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,22 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from unmask.datasets.face_store import StoredFace
 from unmask.errors import DataError
+from unmask.forgery.detector import Detector
 from unmask.forgery.fusion import Fused
-from unmask.lab.detection.pairs_pool import Twins
-from unmask.lab.detection.reconstructions import make_twins, train_zoo, zoo_and_taef2
+from unmask.lab.detection.config import DetectionTrainConfig
 from unmask.lab.detection.scoring import Scorer, logits_of
-from unmask.lab.detection.train import Workshop, load_run, twinned
-from unmask.lab.run import Run
+from unmask.lab.run import config_of, is_run
+from unmask.lab.train import load_network
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import Calibration
 
 
 @dataclass(frozen=True)
-class Contender:
+class EvaluatedSystem:
     """A detector that can be measured: its name, how it scores crops, and the crops it wants (side in pixels, margin).
 
     `calibration` is that of a pack, None for a run; `spectra` are those it was trained for.
@@ -52,7 +48,7 @@ class Contender:
 
 
 def pack_scorer(pack: Pack) -> Scorer:
-    """A scorer over a pack's own engine: what is evaluated is what ships."""
+    """A scorer over a pack's own engine: what is evaluated is what is published."""
 
     def score(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logits, maps = [], []
@@ -66,47 +62,44 @@ def pack_scorer(pack: Pack) -> Scorer:
     return score
 
 
-def run_scorer(folders: Sequence[Path]) -> Scorer:
-    """A scorer over the averaged detector of a run, or of several fused, in torch."""
-    detector = Fused([load_run(folder) for folder in folders])
-    return lambda crops: logits_of(detector, crops, torch.device("cpu"))
+def load_fused(folders: Sequence[Path]) -> Fused:
+    """The averaged detectors of finished runs as one.
+
+    Raises:
+        DataError: a run is not finished, or of another task; or they see faces at different sizes.
+    """
+    networks = [load_network(folder) for folder in folders]
+    detectors = [network for network in networks if isinstance(network, Detector)]
+    if len(detectors) < len(networks):
+        raise DataError(f"{', '.join(map(str, folders))}: not all of them are runs of forgery detectors")
+    return Fused(detectors)
 
 
-def find_detector(name: str) -> Contender:
+def resolve_system(name: str) -> EvaluatedSystem:
     """A run folder, several to fuse with commas between them, or a pack by name or folder.
 
     Raises:
         DataError, PackError: it is none of these, or the runs do not belong together.
     """
     folders = [Path(part) for part in name.split(",")]
-    if all((folder / "run.json").is_file() for folder in folders):
-        protocols = [Run.protocol_of(folder) for folder in folders]
-        margins = sorted({protocol.margin for protocol in protocols})
+    if all(map(is_run, folders)):
+        configs: list[DetectionTrainConfig] = [config_of(folder) for folder in folders]
+        margins = sorted({config.margin for config in configs})
         if len(margins) > 1:
             raise DataError(f"{name}: these runs crop faces at different margins ({', '.join(map(str, margins))})")
-        spectra = sorted(set.intersection(*(set(protocol.spectra) for protocol in protocols)))
-        return Contender(name, run_scorer(folders), protocols[0].size, margins[0], None, tuple(spectra))
+        spectra = sorted(set.intersection(*(set(config.spectra) for config in configs)))
+        detector = load_fused(folders)
+        return EvaluatedSystem(
+            name,
+            lambda crops: logits_of(detector, crops, torch.device("cpu")),
+            configs[0].size,
+            margins[0],
+            None,
+            tuple(spectra),
+        )
     pack = load_pack(name, "forgery_detection")
     card = pack.card
     assert card.crop_margin is not None  # a forgery detector's card is not complete without
-    return Contender(name, pack_scorer(pack), card.input_size[0], card.crop_margin, card.calibration, card.spectra)
-
-
-def test_twins(shop: Workshop, faces: Sequence[StoredFace], split: str, console: Console) -> Twins:
-    """One twin of every real of a split, by the shop's zoo and TAEF2; none if the shop has no zoo."""
-    folder = shop.work / f"twins-{split}"
-    if not (shop.work / "zoo").is_dir():
-        return Twins.open(folder)
-    reals = [face for face in faces if face.sample.split == split and not face.sample.label]
-    chosen: dict[str, int] = {}
-    some = []
-    for face in reals:
-        chosen[face.sample.source] = chosen.get(face.sample.source, 0) + 1
-        if chosen[face.sample.source] <= 60:
-            some.append(face)
-    if not (folder / "sides.npy").is_file():
-        device = torch.device("cpu")
-        zoo = train_zoo(twinned(faces), shop.work / "zoo", 0, 0, device)
-        console.print(f"making twins of {len(some)} {split} faces")
-        make_twins(some, zoo_and_taef2(zoo, shop.taef2, device), folder, 1, 1, device)
-    return Twins.open(folder)
+    return EvaluatedSystem(
+        name, pack_scorer(pack), card.input_size[0], card.crop_margin, card.calibration, card.spectra
+    )

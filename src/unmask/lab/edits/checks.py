@@ -14,23 +14,24 @@ from unmask.datasets.face_store import StoredFace
 from unmask.edits.labels import LONGEST, TRACKS, all_sequences
 from unmask.edits.reading import posterior
 from unmask.errors import DataError
-from unmask.lab.detection.evaluate import Evaluation, add, in_cell
-from unmask.lab.detection.held_out import Face, held_out
-from unmask.lab.detection.pairs_pool import WHOLLY_SYNTHETIC
-from unmask.lab.edits.edited_faces import SequenceFaces
+from unmask.forging.families import family
+from unmask.lab.detection.held_out import CLEAN, EvalFace, eval_faces
+from unmask.lab.edits.edited_faces import EditedFaces
 from unmask.lab.metrics import auc, interval, mean_interval
-from unmask.packs.card import Reading
+from unmask.lab.task import Evaluation, Table
+from unmask.packs.card import EditCalibration
 
 Scores = Callable[[np.ndarray], np.ndarray]
 """Crops uint8 (N, S, S, 3) -> scores (N, 326)."""
-_CIPLAB = {"eye": (0, 1), "nose": (2,), "lip": (3,)}  # places in the flags
+_COMPOSITES = "ciplab"  # the family whose flags say which parts were pasted
+_PARTS = {"eye": (0, 1), "nose": (2,), "lip": (3,)}  # places in its flags
 
 
 @dataclass(frozen=True)
 class Others:
     """Faces without a local edit, or with CIPLAB's, as a reader sees them."""
 
-    faces: tuple[Face, ...]
+    faces: tuple[EvalFace, ...]
 
     @property
     def crops(self) -> np.ndarray:
@@ -39,14 +40,18 @@ class Others:
 
     def groups(self) -> dict[str, np.ndarray]:
         """Numbers of the faces by kind: "authentic SOURCE", "synthetic FAMILY", "ciplab"."""
-        found: dict[str, list[int]] = {}
+        rows: dict[str, list[int]] = {}
         for number, face in enumerate(self.faces):
             if "@" not in face.source:
                 kind = f"authentic {face.source}" if not face.label else f"synthetic {face.family}"
-                found.setdefault("ciplab" if face.family == "ciplab" else kind, []).append(number)
+                rows.setdefault(_COMPOSITES if face.family == _COMPOSITES else kind, []).append(number)
             elif face.label:
-                found.setdefault(f"synthetic {face.family}", []).append(number)
-        return {kind: np.array(numbers) for kind, numbers in found.items()}
+                rows.setdefault(f"synthetic {face.family}", []).append(number)
+        return {kind: np.array(numbers) for kind, numbers in rows.items()}
+
+    def without_local_edits(self) -> dict[str, np.ndarray]:
+        """As `groups`, but for the composites, which have local edits."""
+        return {kind: rows for kind, rows in self.groups().items() if kind != _COMPOSITES}
 
 
 def other_faces(faces: Sequence[StoredFace], split: str, size: int, margin: float, most: int = 150) -> Others:
@@ -56,8 +61,8 @@ def other_faces(faces: Sequence[StoredFace], split: str, size: int, margin: floa
         DataError: there are none.
     """
     families = {face.sample.family for face in faces if face.sample.split == split and face.sample.label}
-    wanted = families & {*WHOLLY_SYNTHETIC, "ciplab"}
-    held = held_out(faces, split, wanted, "as is", size, margin, most=most)
+    wanted = {name for name in families if family(name).wholly_synthetic or name == _COMPOSITES}
+    held = eval_faces(faces, split, wanted, CLEAN, size, margin, most=most)
     count: dict[tuple[str, str], int] = {}
     kept = []
     for face in held:
@@ -77,7 +82,7 @@ def made_by_part(shares: np.ndarray) -> np.ndarray:
     return shares @ made
 
 
-def check_others(result: Evaluation, others: Others, scores: np.ndarray, reading: Reading) -> None:
+def check_others(result: Evaluation, others: Others, scores: np.ndarray, reading: EditCalibration) -> None:
     """Add to an evaluation how often edits are named, and where nothing is said, by kind of face; and CIPLAB's parts.
 
     Args:
@@ -95,7 +100,7 @@ def check_others(result: Evaluation, others: Others, scores: np.ndarray, reading
     _check_ciplab(result, others, shares, reading)
 
 
-def check_own(result: Evaluation, faces: SequenceFaces, scores: np.ndarray, reading: Reading) -> None:
+def check_own(result: Evaluation, faces: EditedFaces, scores: np.ndarray, reading: EditCalibration) -> None:
     """Add how often edits are named, and where nothing is said, by how many edits the set's faces have.
 
     Args:
@@ -119,16 +124,16 @@ def _add_said(
     edited: np.ndarray,
     subjects: np.ndarray,
     labels: np.ndarray,
-    reading: Reading,
+    reading: EditCalibration,
 ) -> None:
     for name, said in (
         ("edits_named", edited >= reading.edited_at),
         ("no_local_edit_said", edited <= reading.untouched_at),
     ):
-        add(result, kind, name, condition, *mean_interval(said.astype(float), subjects.tolist()), labels)
+        result.add(kind, name, condition, *mean_interval(said.astype(float), subjects.tolist()), labels)
 
 
-def _check_ciplab(result: Evaluation, others: Others, shares: np.ndarray, reading: Reading) -> None:
+def _check_ciplab(result: Evaluation, others: Others, shares: np.ndarray, reading: EditCalibration) -> None:
     """For each part that CIPLAB's flags know: how well the posterior tells pasted from not, within the composites."""
     rows = np.array([number for number, face in enumerate(others.faces) if face.regions])
     if not len(rows) or reading.edits != TRACKS["facial_components"].edits:
@@ -136,42 +141,42 @@ def _check_ciplab(result: Evaluation, others: Others, shares: np.ndarray, readin
     made = made_by_part(shares)[rows]
     subjects = [others.faces[row].subject for row in rows]
     agreements = []
-    for part, places in _CIPLAB.items():
+    for part, places in _PARTS.items():
         truth = np.array([any(others.faces[row].regions[place][1] for place in places) for row in rows]).astype(int)
         own = made[:, reading.edits.index(part)]
         agreements.append((own >= 0.5) == (truth == 1))
         if 0 < truth.sum() < len(truth):
-            add(result, "ciplab", f"auc_{part}", "other faces", *interval(auc, truth, own, subjects), truth)
+            result.add(_COMPOSITES, f"auc_{part}", "other faces", *interval(auc, truth, own, subjects), truth)
         always = float(max(truth.mean(), 1 - truth.mean()))
         agreed = mean_interval(agreements[-1].astype(float), subjects)
-        add(result, "ciplab", f"agreement_{part}", "other faces", *agreed, truth)
-        add(result, "ciplab", f"agreement_of_a_constant_{part}", "other faces", always, None, None, truth)
+        result.add(_COMPOSITES, f"agreement_{part}", "other faces", *agreed, truth)
+        result.add(_COMPOSITES, f"agreement_of_a_constant_{part}", "other faces", always, None, None, truth)
     together = mean_interval(np.stack(agreements).mean(axis=0), subjects)
-    add(result, "ciplab", "agreement", "other faces", *together, np.ones(len(rows), int))
+    result.add(_COMPOSITES, "agreement", "other faces", *together, np.ones(len(rows), int))
 
 
-def own_table(result: Evaluation) -> str:
-    """What `check_own` found, as Markdown."""
-    return "\n".join(_said_table(result, "own faces"))
+def own_table(result: Evaluation) -> Table:
+    """What `check_own` measured."""
+    return _said_table(result, "own faces")
 
 
-def others_table(result: Evaluation) -> str:
-    """What `check_others` found, as Markdown."""
-    lines = _said_table(result, "other faces")
-    if result.value("ciplab", "agreement", "other faces"):
-        lines += ["", "| CIPLAB's part | AUC [95 %] | agreement at one half | of a constant |", "|---|---|---|---|"]
-        for part in _CIPLAB:
+def other_tables(result: Evaluation) -> list[Table]:
+    """What `check_others` measured."""
+    tables = [_said_table(result, "other faces")]
+    if result.value(_COMPOSITES, "agreement", "other faces"):
+        rows = []
+        for part in _PARTS:
             names = [f"{name}_{part}" for name in ("auc", "agreement", "agreement_of_a_constant")]
-            cells = [in_cell(result.value("ciplab", name, "other faces")) for name in names]
-            lines.append(f"| {part} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            rows.append((part, *(result.value(_COMPOSITES, name, "other faces") for name in names)))
+        heads = ("CIPLAB's part", "AUC [95 %]", "agreement at one half", "of a constant")
+        tables.append(Table(heads, tuple(rows)))
+    return tables
 
 
-def _said_table(result: Evaluation, condition: str) -> list[str]:
-    lines = ['| faces | number | edits named [95 %] | "no local edit" |', "|---|---|---|---|"]
-    for metric in result.metrics:
-        if metric.name == "edits_named" and metric.condition == condition:
-            names = ("edits_named", "no_local_edit_said")
-            cells = [in_cell(result.value(metric.dataset, name, condition)) for name in names]
-            lines.append(f"| {metric.dataset} | {metric.n_real + metric.n_forged} | {' | '.join(cells)} |")
-    return lines
+def _said_table(result: Evaluation, condition: str) -> Table:
+    rows = tuple(
+        (m.dataset, str(m.n_real + m.n_forged), m, result.value(m.dataset, "no_local_edit_said", condition))
+        for m in result.metrics
+        if m.name == "edits_named" and m.condition == condition
+    )
+    return Table(("faces", "number", "edits named [95 %]", '"no local edit"'), rows)

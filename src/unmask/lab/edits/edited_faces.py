@@ -1,4 +1,4 @@
-"""Faces edited step by step as a reader meets them: cropped once, kept in a few arrays, with what is known of them.
+"""Faces edited step by step as a network sees them: cropped once, kept in a few arrays, with what is known of them.
 
 A face is looked for in the edited picture itself, as in an inspection; its untouched original and the masks are cropped
 alike. Lab only.
@@ -6,7 +6,7 @@ alike. Lab only.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from unmask.edits.labels import LONGEST, TRACKS, Track
 from unmask.errors import DataError
 from unmask.faces.alignment import context_region, resize
 from unmask.parallel import spread
+from unmask.progress import SILENT, Progress
 
 CELLS = 64
 """Side of the masks' grid."""
@@ -43,7 +44,7 @@ class Crops:
 
 
 @dataclass(frozen=True)
-class SequenceFaces:
+class EditedFaces:
     """Faces with their sequences; pixels stay on disk until they are taken.
 
     `rows` (N,) are their places in the arrays of `stored`. `states` (N,) says what is known of the masks, `paired` (N,)
@@ -71,7 +72,7 @@ class SequenceFaces:
         places = self.rows[some]
         return Crops(self.stored.faces[places], self.stored.originals[places], self.stored.masks[places])
 
-    def where(self, some: np.ndarray) -> "SequenceFaces":
+    def where(self, some: np.ndarray) -> "EditedFaces":
         """Some of the faces, by their numbers here."""
         return replace(
             self,
@@ -82,7 +83,7 @@ class SequenceFaces:
             samples=tuple(self.samples[number] for number in some),
         )
 
-    def split(self, name: str) -> "SequenceFaces":
+    def split(self, name: str) -> "EditedFaces":
         """The faces of a split.
 
         Raises:
@@ -118,23 +119,23 @@ def track_of(samples: Sequence[Sample]) -> tuple[Track, np.ndarray]:
 
 def between_steps(samples: Sequence[Sample]) -> list[Sample]:
     """The pictures after each edit but the last, as rows of their own, of rows whose steps are stored."""
-    found = []
+    rows = []
     for sample in samples:
         names = sample.sequence.split("-")
         for step in range(1, len(names)) if sample.steps else ():
             picture, sequence = str(Path(sample.steps) / f"{step}.png"), "-".join(names[:step])
-            found.append(replace(sample, path=picture, sequence=sequence, mask=""))
-    return found
+            rows.append(replace(sample, path=picture, sequence=sequence, mask=""))
+    return rows
 
 
-def prepare_sequences(
+def crop_edited_faces(
     samples: Sequence[Sample],
     work: Path,
     size: int,
     margin: float,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> SequenceFaces:
+    progress: Progress = SILENT,
+) -> EditedFaces:
     """Crop all faces, or open what was cropped before; what a kill left is finished.
 
     Args:
@@ -143,7 +144,7 @@ def prepare_sequences(
         size: side of the crops in pixels.
         margin: side of the crop over the longer side of the face box.
         workers: processes.
-        progress: called with how many rows are done, and how many there are.
+        progress: of the stage "cropping faces", in rows.
 
     Raises:
         DataError: see `track_of`; a picture that cannot be read; no face in any picture.
@@ -163,20 +164,19 @@ def prepare_sequences(
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
     left = [int(chunk) for chunk in np.flatnonzero(~done)]
 
-    def keep(chunk: int, found: dict[str, np.ndarray]) -> None:
-        place = slice(chunk * _CHUNK, chunk * _CHUNK + len(found["states"]))
+    def keep(chunk: int, crops: dict[str, np.ndarray]) -> None:
+        place = slice(chunk * _CHUNK, chunk * _CHUNK + len(crops["states"]))
         for name, array in arrays.items():
-            array[place] = found[name]
+            array[place] = crops[name]
             array.flush()
         done[chunk] = True
         np.save(folder / "done.part.npy", done)
         (folder / "done.part.npy").replace(folder / "done.npy")
-        if progress:
-            progress(min(len(samples), int(done.sum()) * _CHUNK), len(samples))
+        progress.update("cropping faces", min(len(samples), int(done.sum()) * _CHUNK), len(samples))
 
     if workers > 1 and len(left) > 1:
-        for chunk, found in spread(_crop_chunk, left, workers, _start, (job,)):
-            keep(chunk, found)
+        for chunk, crops in spread(_crop_chunk, left, workers, _start, (job,)):
+            keep(chunk, crops)
     elif left:
         cropper = _Cropper(job)
         for chunk in left:
@@ -184,7 +184,7 @@ def prepare_sequences(
     kept = np.flatnonzero(arrays["states"] != _MISSED)
     if not len(kept):
         raise DataError(f"no face was found in any of {len(samples)} pictures; give pictures of faces")
-    everything = SequenceFaces(
+    everything = EditedFaces(
         track,
         Crops(arrays["faces"], arrays["originals"], arrays["masks"]),
         np.arange(len(samples)),
@@ -226,8 +226,8 @@ class _Cropper:
     def crop(self, chunk: int) -> dict[str, np.ndarray]:
         """The arrays of one chunk."""
         rows = range(chunk * _CHUNK, min(len(self._job.samples), (chunk + 1) * _CHUNK))
-        found = [self._row(row) for row in rows]
-        return {name: np.stack([one[name] for one in found]) for name in found[0]}
+        cropped = [self._row(row) for row in rows]
+        return {name: np.stack([one[name] for one in cropped]) for name in cropped[0]}
 
     def _row(self, row: int) -> dict[str, Any]:
         job, sample = self._job, self._job.samples[row]

@@ -1,0 +1,205 @@
+"""From pictures to what a detector is trained on: manifest, face store, reconstructions, pool. All stages resume.
+
+Stages share a work folder (`store/`, `zoo/`, `twins/`, `pools/`), so that several runs prepare once and differ in
+nothing but their configuration.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+
+from unmask.datasets.face_store import StoredFace
+from unmask.datasets.manifest import Sample, manifest_sha256
+from unmask.errors import DataError
+from unmask.forgery.detector import Learner
+from unmask.forging.families import draw_weights, family, made_here, source_weights, to_make
+from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
+from unmask.lab.detection.held_out import CLEAN, EvalFace, eval_faces
+from unmask.lab.detection.pairs_pool import MASK, Pool, PoolPlan, build_pool
+from unmask.lab.detection.reconstructions import (
+    Reconstructions,
+    bank_with_taef2,
+    make_reconstructions,
+    train_autoencoder_bank,
+)
+from unmask.lab.engine import make_fabric
+from unmask.lab.methods import method_named
+from unmask.progress import Progress
+
+_RECONSTRUCTED_PER_SOURCE = 420
+_WATCHED = 40  # reals per source of the validation split that training is watched on, and as many forgeries of each
+
+
+@dataclass(frozen=True)
+class DetectionPlan:
+    """A run that can be prepared and trained: where, with what configuration, on which faces."""
+
+    paths: DetectionPaths
+    config: DetectionTrainConfig
+    faces: tuple[StoredFace, ...]
+
+    @property
+    def data_sha256(self) -> str:
+        """Of the rows of the faces."""
+        return manifest_sha256([face.sample for face in self.faces])
+
+
+@dataclass(frozen=True)
+class DetectionPrepared:
+    """A pool to train on under a configuration, and the validation split's faces."""
+
+    config: DetectionTrainConfig
+    pool: Pool
+    held: tuple[EvalFace, ...]
+
+
+def plan(
+    paths: DetectionPaths, config: DetectionTrainConfig, before: DetectionTrainConfig | None, progress: Progress
+) -> DetectionPlan:
+    """Look at the data and complete the configuration: window, families, spectra, what was known before.
+
+    Args:
+        paths: where everything lies.
+        config: as asked for.
+        before: of the run whose weights training begins from.
+        progress: of the face store.
+
+    Raises:
+        DataError: whatever would make training fail. All but missing faces is found before any face is looked for.
+    """
+    method = method_named(config.method).load()
+    windows = issubclass(method, Learner) and method.windows
+    window = config.window or (config.size // 2 if windows else config.size)
+    if window != config.size:
+        if not windows:
+            raise DataError(f"{config.method} learns from whole faces: --window must be its size, {config.size}")
+        cell = config.size // MASK
+        if config.size % MASK or window % cell or window > config.size:
+            fitting = (
+                [str(cells * cell) for cells in (14, 7, 21) if cells * cell >= 64] if not config.size % MASK else []
+            )
+            remedy = (
+                f"take --window {' or '.join(fitting)}" if fitting else f"take --window {config.size}, the whole face"
+            )
+            raise DataError(f"windows of {window} pixels do not fit faces of {config.size}; {remedy}")
+    known = () if before is None else tuple(sorted({*before.before, *before.families}))
+    config = replace(config, window=window, before=known)
+    config = _with_families(config, paths.samples())
+    faces = paths.faces(progress)
+    # A face may be missing where a picture is there: what was true of the pictures must hold of the faces too.
+    return DetectionPlan(paths, _with_families(config, [face.sample for face in faces]), tuple(faces))
+
+
+def _with_families(config: DetectionTrainConfig, samples: Sequence[Sample]) -> DetectionTrainConfig:
+    training = [sample for sample in samples if sample.split == "train"]
+    present = [*made_here(), *dict.fromkeys(sample.family for sample in training if sample.label)]
+    unknown = sorted(set(config.without) - set(present))
+    if unknown:
+        raise DataError(f"no family {', '.join(unknown)} to leave out; families are {', '.join(present)}")
+    families = [name for name in draw_weights(present) if name not in config.without]
+    if not families:
+        raise DataError("every family was left out; nothing forged remains to train on")
+    sources = {sample.source for sample in training if not sample.label}
+    if not sources:
+        raise DataError("the training split has no real faces; add some, or give rows of reals split=train")
+    for name in dict.fromkeys(sample.family for sample in training if sample.label and sample.family in families):
+        alone = {sample.source for sample in training if sample.label and sample.family == name} - sources
+        if alone:
+            raise DataError(
+                f"{name}: the training split has no real faces of source {', '.join(sorted(alone))} to stand "
+                "beside the forged ones; add some, or name the source that they resemble"
+            )
+    if not any(sample.split == "val" and not sample.label for sample in samples):
+        raise DataError(
+            "no real face is in the split val, which training is watched on; put some subjects' rows there "
+            "(`unmask manifest` writes rows to change)"
+        )
+    spectra = sorted({sample.spectrum for sample in training})
+    return replace(config, families=tuple(families), spectra=tuple(spectra))
+
+
+def prepare(planned: DetectionPlan, progress: Progress) -> DetectionPrepared:
+    """Make what is missing: reconstructions, pool; and the validation split's faces."""
+    config, faces = planned.config, planned.faces
+    training = [face.sample for face in faces if face.sample.split == "train"]
+    made = to_make(config.families, {sample.family for sample in training if sample.label})
+    if made:
+        names = ", ".join(name for name in config.families if name in made)
+        progress.note(f"made from the real faces, for training and validation: {names}; --without leaves one out")
+    if any(family(name).reconstructed for name in made):
+        prepare_reconstructions(planned.paths, config, faces, progress)
+    sources = sorted({sample.source for sample in training if not sample.label})
+    pool = find_or_make_pool(planned.paths, config, sources, progress)
+    watched = {face.sample.family for face in faces if face.sample.split == "val"} - {"real"}
+    watched |= {name for name in made_here() if family(name).blended}
+    held = eval_faces(faces, "val", watched, CLEAN, config.size, config.margin, most=_WATCHED)
+    return DetectionPrepared(config, pool, tuple(held))
+
+
+def find_or_make_pool(
+    paths: DetectionPaths, config: DetectionTrainConfig, sources: Sequence[str], progress: Progress
+) -> Pool:
+    """A pool that holds the families: one that is there, finished and at least as rich, else a new one."""
+    wanted = PoolPlan(
+        config.pairs,
+        config.seed,
+        config.size,
+        config.margin,
+        draw_weights(config.families),
+        source_weights(sources),
+    )
+    for path in sorted((paths.work / "pools").glob("*/plan.json")):
+        there = PoolPlan.read(path.parent)
+        rich = set(wanted.families) <= set(there.families) and there.pairs >= wanted.pairs
+        alike = replace(there, families=wanted.families, pairs=wanted.pairs, seed=wanted.seed) == wanted
+        if alike and rich and np.load(path.parent / "done.npy").all():
+            return Pool.open(path.parent)
+    name = hashlib.sha256(json.dumps(asdict(wanted)).encode()).hexdigest()[:12]
+    work = paths.work
+    return build_pool(work / "store", work / "twins", work / "pools" / name, wanted, paths.workers, progress)
+
+
+def faces_to_reconstruct(faces: Sequence[StoredFace], most: int = _RECONSTRUCTED_PER_SOURCE) -> list[StoredFace]:
+    """The training reals that are reconstructed: the first `most` of every source."""
+    chosen: dict[str, list[StoredFace]] = {}
+    for face in faces:
+        if face.sample.split == "train" and not face.sample.label:
+            chosen.setdefault(face.sample.source, []).append(face)
+    return [face for group in chosen.values() for face in group[:most]]
+
+
+def prepare_reconstructions(
+    paths: DetectionPaths, config: DetectionTrainConfig, faces: Sequence[StoredFace], progress: Progress
+) -> None:
+    """Train the autoencoder bank and make the reconstructions, as far as they are not there."""
+    device = make_fabric().device
+    reals = faces_to_reconstruct(faces)
+    bank = train_autoencoder_bank(reals, paths.work / "zoo", config.zoo_steps, config.seed, device, progress=progress)
+    networks = bank_with_taef2(bank, paths.taef2, device)
+    folder = paths.work / "twins"
+    make_reconstructions(reals, networks, folder, config.twin_draws, config.seed, device, progress=progress)
+
+
+def held_out_reconstructions(
+    paths: DetectionPaths, faces: Sequence[StoredFace], split: str, progress: Progress, most: int = 60
+) -> Reconstructions:
+    """One reconstruction of the first `most` reals of every source of a split; none without an autoencoder bank."""
+    folder = paths.work / f"twins-{split}"
+    if not (paths.work / "zoo").is_dir():
+        return Reconstructions.open(folder)
+    counts: dict[str, int] = {}
+    some = []
+    for face in faces:
+        if face.sample.split == split and not face.sample.label:
+            counts[face.sample.source] = counts.get(face.sample.source, 0) + 1
+            if counts[face.sample.source] <= most:
+                some.append(face)
+    if not (folder / "sides.npy").is_file():
+        device = torch.device("cpu")
+        bank = train_autoencoder_bank(faces_to_reconstruct(faces), paths.work / "zoo", 0, 0, device)
+        make_reconstructions(some, bank_with_taef2(bank, paths.taef2, device), folder, 1, 1, device, progress=progress)
+    return Reconstructions.open(folder)

@@ -1,0 +1,101 @@
+"""Training of any task: plan, build the network, prepare what is missing, train or resume. All stages resume."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from unmask.errors import DataError
+from unmask.lab.config import LabPaths, TrainConfig
+from unmask.lab.engine import fit, make_fabric
+from unmask.lab.methods import build, method_named, options_of
+from unmask.lab.run import Run, config_of, task_of
+from unmask.lab.task import Task, task_named
+from unmask.networks.contract import Trainable
+from unmask.progress import SILENT, Progress
+from unmask.provenance import sha256_of
+
+
+def train(
+    paths: LabPaths,
+    folder: Path,
+    config: TrainConfig,
+    start: Path | None = None,
+    progress: Progress = SILENT,
+    command: str = "",
+    every: int = 500,
+) -> Trainable:
+    """Prepare what is missing and train, or resume, one run; returns the averaged network.
+
+    Args:
+        paths: where everything lies, of the type that the method's task has.
+        folder: of the run.
+        config: of the run, of its task's type; what follows from data and start is filled in.
+        start: run folder whose weights to begin from; None for the method's own.
+        progress: of every stage.
+        command: the command line, for the run's record.
+        every: steps between two validations.
+
+    Raises:
+        DataError: something about the data, the run folder, the method's options or the start; before training begins.
+    """
+    task = task_named(method_named(config.method).task)
+    before = None
+    if start is not None:
+        before = config_of(start)
+        weights = _weights_of(start, "no weights.safetensors to start from; finish that run first")
+        config = replace(config, start=sha256_of(weights))
+    plan = task.plan(paths, config, before, progress)
+    config = plan.config
+    torch.manual_seed(config.seed)
+    network = new_network(task, config, pretrained=start is None)
+    run = Run(folder, config, plan.data_sha256, task.name, command)
+    prepared = task.prepare(plan, progress)
+    if start is not None:
+        network.load_state_dict(load_file(start / "weights.safetensors"))
+    fabric = make_fabric(half_on_cpu=task.half_on_cpu)
+
+    def validate(averaged: Trainable) -> dict[str, float]:
+        return task.validate(averaged, prepared, fabric.device)
+
+    def advanced(step: int, loss: float) -> None:
+        progress.update("training", step, config.steps, f"loss {loss:.3f}")
+
+    return fit(fabric, network, task.feed(prepared), run, validate, every, advanced)
+
+
+def new_network(task: Task, config: TrainConfig, pretrained: bool) -> Trainable:
+    """The untrained network of a configuration; without `pretrained` its own first weights are random.
+
+    Raises:
+        DataError: no such method or option, a size that it cannot take, or a method of another task.
+    """
+    options = dict(config.options)
+    if not pretrained and "weights" in options_of(config.method):
+        options["weights"] = "none"
+    network = build(config.method, options, task.generators(config), config.size)
+    if not isinstance(network, task.network):
+        kind = f"{task.network.__module__}.{task.network.__name__}"
+        raise DataError(f"{config.method} is no method of the task {task.name}: it is not derived from {kind}")
+    return network
+
+
+def load_network(folder: Path) -> Trainable:
+    """The averaged network of a finished run, in evaluation mode.
+
+    Raises:
+        DataError: no such run, or it is not finished.
+    """
+    config = config_of(folder)
+    weights = _weights_of(folder, "the run is not finished; start the same command again to resume it")
+    network = new_network(task_named(task_of(folder)), config, pretrained=False)
+    network.load_state_dict(load_file(weights))
+    return network.eval()
+
+
+def _weights_of(folder: Path, otherwise: str) -> Path:
+    weights = folder / "weights.safetensors"
+    if not weights.is_file():
+        raise DataError(f"{folder}: {otherwise}")
+    return weights
