@@ -50,7 +50,7 @@ class Method:
 METHODS = {
     method.name: method
     for method in (
-        Method("plain", "unmask.forgery.plain", "Plain", "this project", "one convolutional network and a map"),
+        Method("plain", "unmask.forgery.plain:Plain", "this project", "one convolutional network and a map"),
         Method(
             "deepfidelity",
             "unmask.forgery.deepfidelity:DeepFidelity",
