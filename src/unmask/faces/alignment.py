@@ -74,8 +74,25 @@ def align(pixels: np.ndarray, landmarks: np.ndarray, size: int = 112) -> np.ndar
     Returns:
         uint8 (size, size, 3) RGB.
     """
+    matrix = alignment_matrix(landmarks, size)
+    return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def alignment_matrix(landmarks: np.ndarray, size: int = 112) -> np.ndarray:
+    """The similarity that `align` applies.
+
+    Args:
+        landmarks: as of `align`.
+        size: side of the aligned face in pixels.
+
+    Returns:
+        (2, 3) from places in the picture to places in the aligned face.
+
+    Raises:
+        ValueError: the points coincide.
+    """
     template = _TEMPLATE_112 * (size / 112)
     matrix, _ = cv2.estimateAffinePartial2D(np.asarray(landmarks, np.float32), template, method=cv2.LMEDS)
     if matrix is None:  # the points coincide: no similarity exists
         raise ValueError("the five landmarks are degenerate; no alignment exists")
-    return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return matrix

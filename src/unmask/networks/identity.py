@@ -1,0 +1,129 @@
+"""Whose face, with gradients: SFace (Zhong et al. 2021) in torch, frozen. Lab only.
+
+`unmask.faces.identity` runs the same file in ONNX Runtime, which is faster and knows no gradients. Here they pass from
+the embedding to the picture: for attacks on a recogniser and for losses that keep an identity.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import NodeProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unmask.faces.alignment import alignment_matrix
+from unmask.packs.assets import SFACE, fetch
+
+SIDE = 112
+_CONSTANT = ("DequantizeLinear", "Reshape")  # what only unpacks the weights
+
+
+class IdentityEmbedder(nn.Module):
+    """A unit vector for every face; its weights are frozen and do not change with the mode.
+
+    Args:
+        path: the ONNX file; fetched if left out.
+
+    Raises:
+        DataError: the file is not there and cannot be fetched.
+        ValueError: it is of another network, with operations that this one lacks.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__()
+        model = onnx.load(str(path or fetch(SFACE)))
+        self._input = model.graph.input[0].name
+        self._nodes = [node for node in model.graph.node if node.op_type not in (*_CONSTANT, "Constant")]
+        unknown = sorted({node.op_type for node in self._nodes} - _OPERATIONS.keys())
+        if unknown:
+            raise ValueError(f"operations {', '.join(unknown)} are not those of SFace")
+        constants = _constants(model)
+        wanted = {name for node in self._nodes for name in node.input}
+        self._names = {name: f"weight_{number}" for number, name in enumerate(sorted(wanted & constants.keys()))}
+        for name, place in self._names.items():
+            self.register_buffer(place, torch.from_numpy(np.array(constants[name], np.float32)))
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Embed aligned faces.
+
+        Args:
+            faces: float32 (B, 3, 112, 112) RGB in [0, 1], as `align_faces` gives them.
+
+        Returns:
+            float32 (B, 128), each of length 1.
+        """
+        values: dict[str, Tensor] = {name: getattr(self, place) for name, place in self._names.items()}
+        values[self._input] = faces * 255
+        for node in self._nodes:
+            given = [values[name] for name in node.input if name in values]
+            values[node.output[0]] = _OPERATIONS[node.op_type](node, *given)
+        return functional.normalize(values[self._nodes[-1].output[0]], dim=1)
+
+
+def align_faces(faces: Tensor, landmarks: np.ndarray) -> Tensor:
+    """Turn faces upright and to the size that SFace sees, with gradients; as `faces.alignment.align` does.
+
+    Args:
+        faces: (B, 3, H, W) in [0, 1].
+        landmarks: (B, 5, 2) as `FoundFace.landmarks`, pixels.
+
+    Returns:
+        (B, 3, 112, 112).
+    """
+    height, width = faces.shape[2:]
+    grids = []
+    for points in landmarks:
+        inverse = np.linalg.inv(np.vstack([alignment_matrix(points, SIDE), [0, 0, 1]]))
+        rows, columns = np.mgrid[:SIDE, :SIDE]
+        places = inverse @ np.stack([columns.ravel(), rows.ravel(), np.ones(SIDE * SIDE)])
+        grids.append(((places[:2].T * 2 + 1) / (width, height) - 1).reshape(SIDE, SIDE, 2))
+    grid = torch.from_numpy(np.stack(grids)).to(faces)
+    return functional.grid_sample(faces, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """The weights by name, with those that are stored in eight bits unpacked."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type in _CONSTANT]
+    outputs = [name for node in nodes for name in node.output]
+    graph = helper.make_graph(
+        nodes,
+        "weights",
+        [],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs],
+        model.graph.initializer,
+    )
+    unpacking = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    session = onnxruntime.InferenceSession(unpacking.SerializeToString(), providers=["CPUExecutionProvider"])
+    return constants | dict(zip(outputs, session.run(outputs, {}), strict=True))
+
+
+def _attribute(node: NodeProto, name: str) -> list[int]:
+    return list(next(helper.get_attribute_value(one) for one in node.attribute if one.name == name))
+
+
+def _convolved(node: NodeProto, x: Tensor, weight: Tensor) -> Tensor:
+    pads = _attribute(node, "pads")
+    groups = next(helper.get_attribute_value(one) for one in node.attribute if one.name == "group")
+    return functional.conv2d(x, weight, None, _attribute(node, "strides"), pads[:2], 1, groups)
+
+
+def _normalised(node: NodeProto, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    epsilon = next(helper.get_attribute_value(one) for one in node.attribute if one.name == "epsilon")
+    return functional.batch_norm(x, mean, variance, scale, shift, False, 0.0, epsilon)
+
+
+_OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "Sub": lambda _, x, y: x - y,
+    "Mul": lambda _, x, y: x * y,
+    "Conv": _convolved,
+    "BatchNormalization": _normalised,
+    "PRelu": lambda _, x, slope: functional.prelu(x, slope.flatten()),
+    "Dropout": lambda _, x, *__: x,
+    "Flatten": lambda _, x: x.flatten(1),
+    "Gemm": lambda _, x, weight, bias: functional.linear(x, weight, bias),
+}
