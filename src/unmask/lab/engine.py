@@ -216,7 +216,9 @@ class Trainer(Generic[Learning]):
             means = {f"loss_{name}": float(value) / seen for name, value in terms.items()}
             speed = {f"{self._feed.unit}_per_second": seen * self._feed.count / (time.monotonic() - began)}
             metrics = {"loss": sum(means.values()), **means, **metrics, **speed}
-        return Advance(self.network.state_dict(), self.step, seen * self._feed.count, metrics)
+        # Copies: the network's own tensors go on changing.
+        state = {name: value.clone() for name, value in self.network.state_dict().items()}
+        return Advance(state, self.step, seen * self._feed.count, metrics)
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
