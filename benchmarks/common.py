@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from unmask.packs import load_pack
+from unmask.provenance import library_versions, shell_line
 
 LIBRARIES = (
     *("unmask", "numpy", "opencv-python-headless", "onnxruntime", "av", "pillow", "pydantic", "torch", "timm"),
@@ -39,21 +40,15 @@ def parser(description: str) -> argparse.ArgumentParser:
 def finish(arguments: argparse.Namespace, name: str, results: dict[str, Any]) -> None:
     """Print the results, and keep them with everything needed to judge and repeat them."""
     card = load_pack(arguments.pack).card
-    versions = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
     record = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
+        "command": shell_line(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
         "commit": _commit(),
         "seed": arguments.seed,
         "pack": {"name": card.name, "version": card.version, "sha256": card.sha256},
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform(), "load": os.getloadavg()[0]},
-        "versions": versions,
+        "versions": library_versions(LIBRARIES),
         "results": results,
     }
     text = json.dumps(record, indent=1)

@@ -1,4 +1,4 @@
-"""What reading edits adds to an inspection: one forged face, with and without a reader, alternating in one run."""
+"""What reading edits adds to an inspection: one forged face, with and without its pack, alternating in one run."""
 
 import io
 import time
@@ -15,7 +15,7 @@ from unmask.media.sources import Source
 
 def main() -> None:
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--edits", default=EDIT_PACK, help="reader of edits: an embedded name or a folder")
+    arguments.add_argument("--edits", default=EDIT_PACK, help="pack that reads edits: an embedded name or a folder")
     arguments.add_argument("--repeats", type=int, default=50)
     chosen = arguments.parse_args()
     pixels = portrait()

@@ -72,11 +72,11 @@ def main() -> None:
             start = time.perf_counter()
             face = finder.find(picture)[0]
             crop, _ = context_crop(picture, face.box, pack.card.crop_margin or 1.3, side)
-            found = time.perf_counter()
+            cropped = time.perf_counter()
             network(crop)
             end = time.perf_counter()
             if turn >= 2:
-                network_times[name].append(end - found)
+                network_times[name].append(end - cropped)
                 pipeline_times[name].append(end - start)
     ours = next(iter(networks))
     results = {}

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from unmask.tables import markdown
+
 HERE = Path(__file__).parent
 BUDGETS = {
     ("cold_start", "inspect, JSON"): 1.5,
@@ -37,8 +39,7 @@ def span(spread: dict[str, float], unit: float = 1000.0) -> str:
 
 
 def rows(title: str, head: list[str], body: list[list[str]]) -> str:
-    lines = [f"### {title}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]) + "\n"
+    return f"### {title}\n\n{markdown(head, body)}\n"
 
 
 def budget(name: str, what: str, seconds: float) -> str:
@@ -113,8 +114,10 @@ def training(results: dict[str, Any]) -> str:
         [name, span(times, 1.0), f"{times['median'] * 1000 / 60:.0f}", str(times["n"])]
         for name, times in results["seconds"].items()
     ]
-    title = f"Training a reader of edits: a step of {results['faces']} faces of {results['size']} px on one core"
-    return rows(title, ["reader", "s", "minutes in 1,000 steps", "n"], body)
+    title = (
+        f"Training a network that reads edits: a step of {results['faces']} faces of {results['size']} px on one core"
+    )
+    return rows(title, ["network", "s", "minutes in 1,000 steps", "n"], body)
 
 
 def tracing(results: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A training step of every reader of edits on one core: MMNet and SeqFakeFormer, alternating in one run."""
+"""A training step of every network that reads edits, on one core: MMNet and SeqFakeFormer, alternating in one run."""
 
 import time
 
@@ -8,9 +8,8 @@ from common import finish, parser, spread
 from unmask.edits.decoding import SEQUENCES
 from unmask.lab.engine import make_fabric
 from unmask.lab.methods import build
-from unmask.networks.contract import normalise
 
-READERS = ("seqfakeformer", "mmnet")
+METHODS = ("seqfakeformer", "mmnet")
 SIZE, FACES, CELLS = 128, 16, 64
 TRUNK = {"trunk": "efficientnet_lite0"}
 
@@ -26,6 +25,7 @@ def main() -> None:
     faces, originals = torch.rand(2, FACES, 3, SIZE, SIZE)
     masks = torch.rand(FACES, 5, CELLS, CELLS).round()
     batch = {
+        "faces": faces.contiguous(memory_format=torch.channels_last),
         "sequences": sequences,
         "originals": originals,
         "masks": masks,
@@ -33,15 +33,14 @@ def main() -> None:
         "paired": torch.ones(FACES),
         "progress": torch.tensor(0.5),
     }
-    readers = {name: build(name, TRUNK, size=SIZE).to(memory_format=torch.channels_last).train() for name in READERS}
-    optimisers = {name: torch.optim.AdamW(reader.parameters(), 1e-4) for name, reader in readers.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in readers}
+    networks = {name: build(name, TRUNK, size=SIZE).to(memory_format=torch.channels_last).train() for name in METHODS}
+    optimisers = {name: torch.optim.AdamW(network.parameters(), 1e-4) for name, network in networks.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
     for repeat in range(chosen.repeats + 2):
-        for name, reader in readers.items():
-            shown = {**batch, "faces": normalise(faces, reader).contiguous(memory_format=torch.channels_last)}
+        for name, network in networks.items():
             began = time.perf_counter()
             optimisers[name].zero_grad(set_to_none=True)
-            torch.stack(list(reader.training_losses(shown).values())).sum().backward()
+            torch.stack(list(network.training_losses(batch).values())).sum().backward()
             optimisers[name].step()
             if repeat >= 2:  # the first ones warm up
                 seconds[name].append(time.perf_counter() - began)

@@ -5,14 +5,12 @@ with its numbers. An arm that is in the record is not run again, so a killed exp
 """
 
 import argparse
-import fcntl
 import hashlib
 import json
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +24,25 @@ from unmask.datasets.face_store import StoredFace, build_store, read_store
 from unmask.datasets.layouts.collection import load_collection
 from unmask.datasets.manifest import manifest_sha256
 from unmask.faces.alignment import context_region, resize
+from unmask.files import lock, whole
 from unmask.forgery.detector import Detector, Learner
 from unmask.forging.degradation import downscale
+from unmask.lab.detection.config import DetectionTrainConfig
 from unmask.lab.detection.feed import Pairs
-from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.held_out import CLEAN, HALF_RESOLUTION, EvalFace
 from unmask.lab.detection.pairs_pool import MASK, Pool, PoolPlan
 from unmask.lab.detection.scoring import logits_of
 from unmask.lab.engine import fit
-from unmask.lab.metrics import seed_interval
-from unmask.lab.run import Protocol, Run, versions
+from unmask.lab.metrics import auc, seed_interval
+from unmask.lab.run import Run, versions
+from unmask.packs import Card
+from unmask.packs.card import Metric
+from unmask.provenance import shell_line
+from unmask.tables import markdown
 
 MARGIN = 1.4
+CONDITIONS_BEFORE = {"as is": CLEAN, "half size": HALF_RESOLUTION}
+"""What conditions are called in records and on cards of earlier versions, and their names today."""
 Forge = Callable[[np.random.Generator, StoredFace], tuple[np.ndarray, np.ndarray]]
 """A face -> the forged picture uint8 (N, N, 3) of the same window, and its mask float32 (N, N)."""
 Degrade = Callable[[np.random.Generator, np.ndarray], np.ndarray]
@@ -44,23 +50,23 @@ Degrade = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 
 def command() -> str:
-    """The command that is running; where things lie on this machine is not told."""
+    """The command that is running, without the places of things on this machine."""
     words = ["python"]
     for before, word in zip(["", *sys.argv], sys.argv, strict=False):
         words.append(before.lstrip("-").upper() if Path(word).is_absolute() else word)
-    return shlex.join(words)
+    return shell_line(words)
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
     """The options of every experiment: record, data, work folder for the face store and the runs, seeds."""
-    found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("record", type=Path, help="JSON file to write; arms that it holds are not run again")
-    found.add_argument("--data", type=Path, required=True, help="folder of known collections")
-    found.add_argument("--work", type=Path, default=Path("runs/work"), help="where the face store is or will be")
-    found.add_argument("--runs", type=Path, default=Path("runs/experiments"), help="where unfinished runs are kept")
-    found.add_argument("--seeds", type=int, default=3)
-    found.add_argument("--steps", type=int, default=150, help="optimiser steps of every arm")
-    return found
+    options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("record", type=Path, help="JSON file to write; arms that it holds are not run again")
+    options.add_argument("--data", type=Path, required=True, help="folder of known collections")
+    options.add_argument("--work", type=Path, default=Path("runs/work"), help="where the face store is or will be")
+    options.add_argument("--runs", type=Path, default=Path("runs/experiments"), help="where unfinished runs are kept")
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--steps", type=int, default=150, help="optimiser steps of every arm")
+    return options
 
 
 def at_size(face: StoredFace, size: int) -> StoredFace:
@@ -146,41 +152,45 @@ def make_held(
     size: int,
     seed: int,
     degrade: Degrade | None = None,
-) -> list[Face]:
+) -> list[EvalFace]:
     """Every face once as it is and once forged by every kind; the forgeries are the same for all arms of a seed."""
-    out = []
+    held = []
     for number, face in enumerate(faces):
         for place, (kind, forge) in enumerate(kinds.items()):
             rng = np.random.default_rng([seed, 3, number, place])
             real, forged, mask = _pair(rng, face, forge, size, degrade)
             about = ("mixed", face.sample.subject)
             if place == 0:
-                out.append(Face(real, 0, "real", *about, real, face.box, face.landmarks, None))
+                held.append(EvalFace(real, 0, "real", *about, real, face.box, face.landmarks, None))
             cells = mask.astype(np.float32) / 254
-            out.append(Face(forged, 1, kind, *about, forged, face.box, face.landmarks, cells))
-    return out
+            held.append(EvalFace(forged, 1, kind, *about, forged, face.box, face.landmarks, cells))
+    return held
 
 
-def train(detector: Learner, pool: Pool, folder: Path, protocol: Protocol, validation: Sequence[Face] = ()) -> Learner:
+def train(
+    detector: Learner,
+    pool: Pool,
+    folder: Path,
+    config: DetectionTrainConfig,
+    validation: Sequence[EvalFace] = (),
+) -> Learner:
     """A short run on one core; one that is finished is read, not run again. The detector is in evaluation mode."""
     weights = folder / "weights.safetensors"
-    run = Run(folder, protocol, hashlib.sha256(pool.pixels.tobytes()).hexdigest())
+    run = Run(folder, config, hashlib.sha256(pool.pixels.tobytes()).hexdigest(), detector.task, command())
     if not weights.is_file():
-        fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), detector, Pairs(pool, protocol, validation), run)
+        fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), detector, Pairs(pool, config, validation), run)
     # What was just trained is read back too: the file's precision is lower, and numbers must not depend on the order.
     detector.load_state_dict(load_file(weights))
     return detector.eval()
 
 
-def score(detector: Detector, faces: Sequence[Face]) -> np.ndarray:
+def score(detector: Detector, faces: Sequence[EvalFace]) -> np.ndarray:
     """Logits (N,) of held-out faces."""
     return logits_of(detector, np.stack([face.crop for face in faces]), torch.device("cpu"))[0]
 
 
-def take_auc(faces: Sequence[Face], logits: np.ndarray, family: str) -> float:
+def take_auc(faces: Sequence[EvalFace], logits: np.ndarray, family: str) -> float:
     """AUC of one kind of forgery against all reals."""
-    from unmask.lab.metrics import auc
-
     rows = [row for row, face in enumerate(faces) if face.family in ("real", family)]
     return auc(np.array([faces[row].label for row in rows]), logits[rows])
 
@@ -212,15 +222,52 @@ class Record:
 
     def add(self, **row: Any) -> None:
         """Add a row and write the file. Rows that another process has added meanwhile are kept."""
-        with self.path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self.path.with_suffix(".lock").open("w") as stream:
+            while not lock(stream):  # processes that share a record write it in turn
+                time.sleep(0.05)
             if self.path.is_file():
                 self.content["rows"] = json.loads(self.path.read_text(encoding="utf-8"))["rows"]
             self.content["rows"].append({key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()})
-            part = self.path.with_suffix(".part")
-            part.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
-            part.replace(self.path)
+            write_record(self.path, self.content)
         print(time.strftime("%T"), {key: v for key, v in row.items() if not isinstance(v, dict)}, flush=True)
+
+
+def write_record(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a record whole."""
+    with whole(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def rounded(numbers: Sequence[float | None]) -> list[float | None]:
+    """A value and its limits, where it has any, for a record."""
+    return [None if number is None else round(number, 4) for number in numbers]
+
+
+def read_record(root: Path, name: str) -> dict[str, Any]:
+    """A record that is kept, with the conditions under the names that they have today.
+
+    Args:
+        root: the repository's.
+        name: of the record below `experiments`, without its ending: "leaderboard/test".
+    """
+    text = (root / "experiments" / f"{name}.json").read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text, object_hook=_with_conditions)
+    return content
+
+
+def _with_conditions(content: dict[str, Any]) -> dict[str, Any]:
+    """Conditions are keys of results, or the value of `condition`."""
+    return {
+        CONDITIONS_BEFORE.get(key, key): CONDITIONS_BEFORE.get(value, value) if key == "condition" else value
+        for key, value in content.items()
+    }
+
+
+def metrics_of(card: Card) -> list[Metric]:
+    """A card's metrics, with the conditions under the names that they have today."""
+    return [
+        replace(metric, condition=CONDITIONS_BEFORE.get(metric.condition, metric.condition)) for metric in card.metrics
+    ]
 
 
 def data_hash(faces: Sequence[StoredFace]) -> str:
@@ -242,23 +289,23 @@ def paired(rows: Sequence[Mapping[str, Any]], metric: str, baseline: str) -> lis
     """Every arm against the baseline, seed by seed, by Student's t over the seeds that both have."""
     arms = list(dict.fromkeys(row["arm"] for row in rows if metric in row))
     by = {(row["arm"], row["seed"]): float(row[metric]) for row in rows if metric in row}
-    found = []
+    differences = []
     for arm in arms:
         seeds = [seed for name, seed in by if name == arm]
         value = seed_interval([by[arm, seed] for seed in seeds])
         both = [by[arm, seed] - by[baseline, seed] for seed in seeds if (baseline, seed) in by]
-        found.append(Difference(arm, len(seeds), value, None if arm == baseline else seed_interval(both)))
-    return found
+        differences.append(Difference(arm, len(seeds), value, None if arm == baseline else seed_interval(both)))
+    return differences
 
 
 def paired_table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], baseline: str) -> str:
     """A Markdown table: a line per arm, for every metric its mean and its difference from the baseline's."""
-    lines = ["| arm | seeds | " + " | ".join(metrics) + " |", "|---|---|" + "---|" * len(metrics)]
-    found = {metric: {one.arm: one for one in paired(rows, metric, baseline)} for metric in metrics}
+    by_metric = {metric: {one.arm: one for one in paired(rows, metric, baseline)} for metric in metrics}
+    lines = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         cells, seeds = [], 0
         for metric in metrics:
-            one = found[metric].get(arm)
+            one = by_metric[metric].get(arm)
             if one is None:
                 cells.append("–")
                 continue
@@ -267,8 +314,8 @@ def paired_table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], base
             if one.difference is not None:
                 text += " ({:+.3f} [{:+.3f}, {:+.3f}])".format(*one.difference)
             cells.append(text)
-        lines.append(f"| {arm} | {seeds} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([arm, str(seeds), *cells])
+    return markdown(["arm", "seeds", *metrics], lines)
 
 
 def settings_of(chosen: argparse.Namespace, **more: Any) -> dict[str, Any]:
@@ -277,10 +324,10 @@ def settings_of(chosen: argparse.Namespace, **more: Any) -> dict[str, Any]:
     return {**{key: value for key, value in vars(chosen).items() if key not in places}, **more}
 
 
-def protocol_for(method: str, size: int, pool: Pool, steps: int, seed: int, **more: Any) -> Protocol:
-    """The protocol of a short run on a made pool: whole crops, a batch of 16 pairs."""
+def config_for(method: str, size: int, pool: Pool, steps: int, seed: int, **more: Any) -> DetectionTrainConfig:
+    """The configuration of a short run on a made pool: whole crops, a batch of 16 pairs."""
     families = tuple(pool.plan.families)
-    return Protocol(
+    return DetectionTrainConfig(
         method=method,
         families=families,
         size=size,

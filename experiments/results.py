@@ -4,13 +4,13 @@
 experiment's are in the record beside its script. Nothing is typed in by hand.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import claims
 from acmf import adaptation, consistency, masking
+from common import metrics_of, read_record
 from deepfidelity import mirror, targets
 from fedforgery import residual
 from hfc import imbalance, near_infrared
@@ -19,9 +19,12 @@ from leaderboard import default, page
 from mmnet import page as mmnet
 from titf import page as titf
 
-from unmask.lab.detection.evaluate import Evaluation, table
-from unmask.lab.edits.checks import others_table, own_table
-from unmask.lab.edits.evaluate import reader_table
+from unmask.lab.detection.evaluate import tables as detection_tables
+from unmask.lab.detection.held_out import CONDITIONS
+from unmask.lab.edits.checks import other_tables, own_table
+from unmask.lab.edits.evaluate import tables as edit_tables
+from unmask.lab.evaluate import as_markdown
+from unmask.lab.task import Evaluation
 from unmask.packs import Card, embedded_packs, load_pack
 from unmask.tables import markdown
 
@@ -44,18 +47,18 @@ with synthesis; the record beside the script has the protocols.
 
 def compared(name: str, head: str, drop: str = "") -> list[str]:
     """A record of `experiments/plain/compare.py` as tables under a heading, without `drop` in the runs' names."""
-    record = json.loads((ROOT / "experiments" / "plain" / f"{name}.json").read_text(encoding="utf-8"))
+    record = read_record(ROOT, f"plain/{name}")
     parts = [head]
-    for condition in ("as is", "jpeg50", "half size"):
+    for condition in CONDITIONS:
         families = list(next(iter(record["results"].values()))[condition])
-        parts.append(f"| {condition} | " + " | ".join(families) + " |\n|---|" + "---|" * len(families))
-        for run, found in record["results"].items():
+        lines = []
+        for run, by_condition in record["results"].items():
             cells = [
                 f"{numbers[0]:.2f} [{numbers[1]:.2f}, {numbers[2]:.2f}]" if len(numbers) == 3 else f"{numbers[0]:.2f}"
-                for numbers in found[condition].values()
+                for numbers in by_condition[condition].values()
             ]
-            parts.append(f"| {run.replace(drop, '')} | " + " | ".join(cells) + " |")
-        parts.append("")
+            lines.append([run.replace(drop, ""), *cells])
+        parts += [markdown([condition, *families], lines), ""]
     return parts
 
 
@@ -70,30 +73,31 @@ def detector_part(card: Card) -> list[str]:
     calibration = card.calibration
     assert calibration is not None
     parts = [title(card)]
-    parts.append(table(Evaluation("test", list(card.metrics))) + "\n")
+    parts.append(as_markdown(detection_tables(Evaluation("test", metrics_of(card)))) + "\n")
     parts.append(
         f"Calibration ({calibration.data}): Cllr {calibration.cllr:.3f}, minimum {calibration.cllr_min:.3f}; "
         f"a verdict is given from |log10 LR| {calibration.decision_log10_lr:.2f} on.\n"
     )
-    parts.append("| quality | log10 LR bounds | real / forged |\n|---|---|---|")
-    return parts + [
-        f"| {b.quality_min:.0f}-{b.quality_max:.0f} | {b.lower:.2f} … {b.upper:.2f} | {b.n_real} / {b.n_forged} |"
+    bins = [
+        [f"{b.quality_min:.0f}-{b.quality_max:.0f}", f"{b.lower:.2f} … {b.upper:.2f}", f"{b.n_real} / {b.n_forged}"]
         for b in calibration.bins
     ]
+    return [*parts, markdown(["quality", "log10 LR bounds", "real / forged"], bins)]
 
 
 def reader_part(card: Card) -> list[str]:
     """What a reader of edits reads, and what it says of faces that were not edited part by part."""
     reading = card.reading
     assert reading is not None
-    found = Evaluation("test", list(card.metrics))
-    said = (
+    result = Evaluation("test", metrics_of(card))
+    limits = (
         f"\nLimits ({reading.data}): edits are named where the posterior probability of any is at least "
         f"{reading.edited_at:.6f}, none is said where it is at most {reading.untouched_at:.6f}; temperature "
         f"{reading.temperature:.2f}. Edits 1 to 5: {', '.join(reading.edits)}. What is said of the test split:\n"
     )
     others = "\nOf faces of which no part was edited, and of CIPLAB's composites, whose order and hair are not known:\n"
-    return ["\n" + title(card), reader_table(found), said, own_table(found), others, others_table(found)]
+    tables = [as_markdown(some) for some in (edit_tables(result), [own_table(result)], other_tables(result))]
+    return ["\n" + title(card), tables[0], limits, tables[1], others, tables[2]]
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import torch
 from acmf.sets import (
     SIZE,
     Arm,
+    config_of,
     faces_of,
     options,
     pool_of,
-    protocol_of,
     rows_of,
     self_blended,
     settings,
@@ -80,12 +80,12 @@ def logits_after(detector: ACMF, videos: Tensor, source: Sequence[Batch], arm: S
     """Each video's mean logit (V,); its sigmoid is the video's score."""
     # Every video gets a generator of the same seed, so what looks at no frame ends the same for all.
     apart = arm in ("consistency", "both")
-    found = []
+    parts = []
     for frames in videos if apart else [videos.flatten(0, 1)]:
         generator = torch.Generator().manual_seed(seed)
         logits = adapt(detector, frames, source, arm, generator).logit
-        found.append(logits.unflatten(0, (-1, FRAMES)).mean(1))
-    return torch.cat(found).double().numpy()
+        parts.append(logits.unflatten(0, (-1, FRAMES)).mean(1))
+    return torch.cat(parts).double().numpy()
 
 
 def main() -> None:
@@ -103,8 +103,8 @@ def main() -> None:
             continue
         pool = pool_of(training, seed)
         detector = trained(chosen, DETECTOR, pool, seed)
-        protocol = protocol_of(DETECTOR, pool, chosen.steps, seed)
-        source = list(islice(batches(pool, protocol, torch.device("cpu"), 0), SOURCE_BATCHES))
+        config = config_of(DETECTOR, pool, chosen.steps, seed)
+        source = list(islice(batches(pool, config, torch.device("cpu"), 0), SOURCE_BATCHES))
         videos, labels = videos_of(test, seed)
         for arm in left:
             logits = np.stack([logits_after(detector, videos, source, arm, draw) for draw in range(ADAPTATIONS)])

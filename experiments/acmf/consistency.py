@@ -28,7 +28,7 @@ from acmf.sets import (
 from common import Record, as_dict, one_thread, paired_table, score, take_auc
 
 from unmask.forgery.acmf import ACMF, attention_distance
-from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.held_out import EvalFace
 
 WITHOUT = "mu = 0"
 ARMS = {WITHOUT: Arm(0.5), "mu = 1": Arm(0.5, consistency=1.0)}
@@ -42,12 +42,11 @@ subjects, on A and on B. In brackets the difference from the first line, seed by
 """
 
 
-def distance(detector: ACMF, faces: list[Face], seed: int) -> float:
+def distance(detector: ACMF, faces: list[EvalFace], seed: int) -> float:
     """Of all faces, real and forged; the masks are the same for all arms of a seed."""
     generator = torch.Generator().manual_seed(seed)
     crops = tensor_of(np.stack([face.crop for face in faces]))
-    found = [len(some) * attention_distance(detector, some, generator) for some in crops.split(BATCH)]
-    return sum(found) / len(crops)
+    return sum(len(some) * attention_distance(detector, some, generator) for some in crops.split(BATCH)) / len(crops)
 
 
 def main() -> None:
@@ -60,12 +59,12 @@ def main() -> None:
         left = [name for name in ARMS if not record.has(arm=name, seed=seed)]
         if not left:
             continue
-        pool, shown = pool_of(training, seed), test_of(test, seed)
+        pool, held = pool_of(training, seed), test_of(test, seed)
         for name in left:
             detector = trained(chosen, ARMS[name], pool, seed)
-            logits = score(detector, shown)
-            found = {family: take_auc(shown, logits, family) for family in (A, B_BLENDS, B_SWAPS)}
-            record.add(arm=name, seed=seed, **found, **{DISTANCE: distance(detector, shown, seed)})
+            logits = score(detector, held)
+            areas = {family: take_auc(held, logits, family) for family in (A, B_BLENDS, B_SWAPS)}
+            record.add(arm=name, seed=seed, **areas, **{DISTANCE: distance(detector, held, seed)})
 
 
 def section(root: Path) -> str:

@@ -55,14 +55,14 @@ def main() -> None:
         left = [name for name in ARMS if not record.has(arm=name, seed=seed)]
         if not left:
             continue
-        pool, held, shown = pool_of(training, seed), validation_of(validation, seed), test_of(test, seed)
+        pool, held, tested = pool_of(training, seed), validation_of(validation, seed), test_of(test, seed)
         for name in left:
             detector = trained(chosen, ARMS[name], pool, seed)
-            found = {C: take_auc(held, score(detector, held), C)}
-            logits = score(detector, shown)
-            found |= {family: take_auc(shown, logits, family) for family in (A, B_BLENDS, B_SWAPS)}
+            areas = {C: take_auc(held, score(detector, held), C)}
+            logits = score(detector, tested)
+            areas |= {family: take_auc(tested, logits, family) for family in (A, B_BLENDS, B_SWAPS)}
             more = {"sigma": detector.sigma} if isinstance(detector, Blurred) else {}
-            record.add(arm=name, seed=seed, **found, **more)
+            record.add(arm=name, seed=seed, **areas, **more)
 
 
 def section(root: Path) -> str:

@@ -7,7 +7,6 @@ The decoders are stand-ins, see `unmask.forging.upsampling`.
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +16,12 @@ import numpy as np
 import torch
 from common import (
     Forge,
+    config_for,
     data_hash,
     make_held,
     make_pool,
     parser,
-    protocol_for,
+    read_record,
     reals,
     settings_of,
     train,
@@ -32,9 +32,9 @@ from unmask.datasets.face_store import StoredFace
 from unmask.forgery.acmf import ACMF, Mode, blur, matched_blur_sigma
 from unmask.forging.blending import blend, blending_mask, change_look, pose_distance, self_blend, swap_face
 from unmask.forging.upsampling import Fingerprint, fingerprint
-from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.config import DetectionTrainConfig
+from unmask.lab.detection.held_out import EvalFace
 from unmask.lab.detection.pairs_pool import Pool
-from unmask.lab.run import Protocol
 
 SIZE = 64
 SOURCES = ("ffhq", "celebamask", "utkface")
@@ -67,9 +67,9 @@ class Blurred(ACMF):
 
 def options(doc: str, seeds: int = 5, steps: int = 200) -> argparse.ArgumentParser:
     """Those of every experiment; all three scripts take the same steps, so that they share detectors."""
-    found = parser(doc)
-    found.set_defaults(seeds=seeds, steps=steps)
-    return found
+    arguments = parser(doc)
+    arguments.set_defaults(seeds=seeds, steps=steps)
+    return arguments
 
 
 def settings(chosen: argparse.Namespace, **more: Any) -> dict[str, Any]:
@@ -116,20 +116,20 @@ def pool_of(faces: Sequence[StoredFace], seed: int) -> Pool:
     return make_pool(faces, {A: pasted("checkerboard")}, PAIRS, SIZE, seed)
 
 
-def validation_of(faces: Sequence[StoredFace], seed: int) -> list[Face]:
+def validation_of(faces: Sequence[StoredFace], seed: int) -> list[EvalFace]:
     """Family C."""
     return make_held(faces, {C: pasted("ringing")}, SIZE, seed)
 
 
-def test_of(faces: Sequence[StoredFace], seed: int) -> list[Face]:
+def test_of(faces: Sequence[StoredFace], seed: int) -> list[EvalFace]:
     """Families A and B."""
     kinds = {A: pasted("checkerboard"), B_BLENDS: self_blended, B_SWAPS: swapped(faces)}
     return make_held(faces, kinds, SIZE, seed)
 
 
-def protocol_of(arm: Arm, pool: Pool, steps: int, seed: int) -> Protocol:
+def config_of(arm: Arm, pool: Pool, steps: int, seed: int) -> DetectionTrainConfig:
     """Of an arm's run."""
-    return protocol_for("acmf", SIZE, pool, steps, seed, options={"backbone": "light", **asdict(arm)})
+    return config_for("acmf", SIZE, pool, steps, seed, options={"backbone": "light", **asdict(arm)})
 
 
 def tensor_of(crops: np.ndarray) -> Tensor:
@@ -147,7 +147,7 @@ def trained(chosen: argparse.Namespace, arm: Arm, pool: Pool, seed: int) -> ACMF
         # As much changes as by masking: a rate of one half is half of what is lost everywhere, or all in every other.
         detector.sigma, detector.share = matched_blur_sigma(some, arm.rate / arm.blurred, arm.mode), arm.blurred
     name = "-".join(map(str, (*asdict(arm).values(), chosen.steps, seed)))
-    train(detector, pool, chosen.runs / "acmf" / name, protocol_of(arm, pool, chosen.steps, seed))
+    train(detector, pool, chosen.runs / "acmf" / name, config_of(arm, pool, chosen.steps, seed))
     return detector
 
 
@@ -158,5 +158,5 @@ def sha256_of_faces(*splits: Sequence[StoredFace]) -> str:
 
 def rows_of(root: Path, name: str) -> list[Mapping[str, Any]]:
     """The rows of a record beside these scripts; `root` is the repository's."""
-    path = root / "experiments" / "acmf" / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["rows"]
+    rows: list[Mapping[str, Any]] = read_record(root, f"acmf/{name}")["rows"]
+    return rows

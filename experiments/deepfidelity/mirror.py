@@ -8,7 +8,6 @@ look ahead and lie upright in the middle of their crop, which mirroring takes fo
 classifiers. The edit's strength was tried on validation subjects alone.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,13 +20,14 @@ from common import (
     MARGIN,
     Forge,
     Record,
+    config_for,
     data_hash,
     make_held,
     make_pool,
     one_thread,
     paired_table,
     parser,
-    protocol_for,
+    read_record,
     reals,
     score,
     settings_of,
@@ -82,8 +82,8 @@ def build(mirror: bool, seed: int) -> DeepFidelity:
 
 def upright(chosen: Any, split: str, most: int) -> list[StoredFace]:
     """Upright real faces of a split, at most so many of each source."""
-    found = [face for face in reals(chosen.data, chosen.work, split, SOURCES, chosen.size) if is_upright(face)]
-    groups = [[face for face in found if face.sample.source == source][:most] for source in SOURCES]
+    faces = [face for face in reals(chosen.data, chosen.work, split, SOURCES, chosen.size) if is_upright(face)]
+    groups = [[face for face in faces if face.sample.source == source][:most] for source in SOURCES]
     return [face for group in groups for face in group]
 
 
@@ -95,7 +95,7 @@ def gains(rows: Sequence[Mapping[str, Any]], edit: str) -> dict[int, float]:
 
 def section(root: Path) -> str:
     """The experiment's part of the results page."""
-    record = json.loads((root / "experiments" / "deepfidelity" / "mirror.json").read_text(encoding="utf-8"))
+    record = read_record(root, "deepfidelity/mirror")
     settings, rows = record["settings"], record["rows"]
     tables = [
         f"Edited: {edit}.\n\n" + paired_table([row for row in rows if row["edited"] == edit], ["AUC"], OFF)
@@ -144,7 +144,7 @@ def main() -> None:
             pool = make_pool(faces, kinds, chosen.pairs, chosen.size, seed)
             held = make_held(test, kinds, chosen.size, seed)
             for arm in left:
-                protocol = protocol_for(
+                config = config_for(
                     "deepfidelity",
                     chosen.size,
                     pool,
@@ -154,13 +154,13 @@ def main() -> None:
                     learning_rate=chosen.rate,
                 )
                 folder = chosen.runs / "deepfidelity-mirror" / f"{seed}-{edit.split()[0]}-{arm}"
-                detector = train(build(ARMS[arm], seed), pool, folder, protocol)
+                detector = train(build(ARMS[arm], seed), pool, folder, config)
                 assert isinstance(detector, DeepFidelity)
                 detector.fitted.fill_(0)  # the classifier speaks
-                found = auc(np.array([face.label for face in held]), score(detector, held))
+                area = auc(np.array([face.label for face in held]), score(detector, held))
                 weights = detector.trunk.blocks1[0].mirror_weights
                 share = {} if weights is None else {"share of the mirror": float(weights.detach().softmax(0)[1])}
-                record.add(arm=arm, seed=seed, edited=edit, AUC=found, **share)
+                record.add(arm=arm, seed=seed, edited=edit, AUC=area, **share)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@
 
 One network for each seed learns two families, self-blends and a decoder's checkerboard, as an ordinary classifier; all
 arms are regressors on its features. Faces of both classes lose quality by chance: blur, scaling, JPEG or noise at five
-levels, drawn apart for a forgery and its real twin, so that the level says nothing about the label. The quality is what
-the method's assessor finds in the crop. Nothing was chosen on the test split.
+levels, drawn apart for a forgery and its real picture, so that the level says nothing about the label. The quality is
+what the method's assessor measures in the crop. Nothing was chosen on the test split.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -20,6 +20,7 @@ from common import (
     Forge,
     Record,
     as_dict,
+    config_for,
     crop_of,
     data_hash,
     make_held,
@@ -27,7 +28,7 @@ from common import (
     one_thread,
     paired_table,
     parser,
-    protocol_for,
+    read_record,
     reals,
     score,
     settings_of,
@@ -48,12 +49,11 @@ from unmask.forgery.deepfidelity import (
 from unmask.forging.blending import blending_mask, self_blend
 from unmask.forging.degradation import jpeg
 from unmask.forging.upsampling import fingerprint
+from unmask.lab.detection.config import DetectionTrainConfig
 from unmask.lab.detection.feed import batches, faces_in_batches
-from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.held_out import EvalFace
 from unmask.lab.detection.pairs_pool import Pool
-from unmask.lab.engine import shown_to
 from unmask.lab.metrics import auc, by_quality, hard_auc, rank_correlation
-from unmask.lab.run import Protocol
 
 SOURCES = ("ffhq", "celebamask", "utkface")
 BLEND, BOARD = "self-blends", "checkerboard"
@@ -126,19 +126,18 @@ KINDS: dict[str, Forge] = {BLEND: blended, BOARD: printed}
 
 def quality_of_levels(faces: Sequence[StoredFace], size: int, seed: int) -> dict[str, float]:
     """Mean quality that the assessor finds in the real faces when all are brought to one level."""
-    found = {}
+    qualities = {}
     for level in range(LEVELS):
         rng = np.random.default_rng([seed, 4, level])
         crops = np.stack([worsen(rng, crop_of(face.pixels(), face, size), level) for face in faces])
         pictures = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
-        found[f"quality, level {level}"] = float(classical_quality(pictures).mean())
-    return found
+        qualities[f"quality, level {level}"] = float(classical_quality(pictures).mean())
+    return qualities
 
 
-def shown_in_training(detector: DeepFidelity, pool: Pool, protocol: Protocol) -> Frozen:
+def training_features(detector: DeepFidelity, pool: Pool, config: DetectionTrainConfig) -> Frozen:
     """Features of as many training faces as the method fits its own regressor on, varied as in training."""
-    stream = shown_to(detector, batches(pool, protocol, CPU, protocol.steps), SUPPORT)
-    return frozen_features(detector, stream, SUPPORT)
+    return frozen_features(detector, islice(batches(pool, config, CPU, config.steps), SUPPORT), SUPPORT)
 
 
 def answers(arm: Arm, known: Frozen, asked: Tensor) -> np.ndarray:
@@ -151,26 +150,26 @@ def answers(arm: Arm, known: Frozen, asked: Tensor) -> np.ndarray:
     return fit_regressor(known.features, targets, arm.epsilon)(asked).numpy()
 
 
-def numbers(held: Sequence[Face], seen: Frozen, fidelity: np.ndarray) -> dict[str, float]:
+def numbers(held: Sequence[EvalFace], seen: Frozen, fidelity: np.ndarray) -> dict[str, float]:
     """All that is measured of one arm."""
     labels, quality, logits = seen.labels.numpy(), seen.quality.numpy(), -fidelity
-    found = {"AUC": auc(labels, logits), "AUC, hard": hard_auc(labels, logits, quality)}
+    measures = {"AUC": auc(labels, logits), "AUC, hard": hard_auc(labels, logits, quality)}
     for family in KINDS:
         rows = np.array([face.family in ("real", family) for face in held])
-        found[f"AUC, {family}"] = auc(labels[rows], logits[rows])
+        measures[f"AUC, {family}"] = auc(labels[rows], logits[rows])
     for label, name in SPEARMAN.items():
         correlation = rank_correlation(fidelity[labels == label], quality[labels == label])
         if correlation is not None:
-            found[name] = correlation
+            measures[name] = correlation
     for name, (_, _, own) in zip(FIFTHS, by_quality(quality), strict=True):
         if len(set(labels[own].tolist())) == 2:
-            found[name] = auc(labels[own], logits[own])
-    return found
+            measures[name] = auc(labels[own], logits[own])
+    return measures
 
 
 def section(root: Path) -> str:
     """The experiment's part of the results page."""
-    record = json.loads((root / "experiments" / "deepfidelity" / "targets.json").read_text(encoding="utf-8"))
+    record = read_record(root, "deepfidelity/targets")
     settings, rows = record["settings"], record["rows"]
     first = [row for row in rows if row["arm"] == CLASSIFIER]
     levels = ", ".join(f"{np.mean([row[f'quality, level {level}'] for row in first]):.2f}" for level in range(LEVELS))
@@ -218,17 +217,17 @@ def main() -> None:
             continue
         pool = make_pool(faces, KINDS, chosen.pairs, chosen.size, seed, degrade)
         held = make_held(test, KINDS, chosen.size, seed, degrade)
-        protocol = protocol_for("deepfidelity", chosen.size, pool, chosen.steps, seed, learning_rate=chosen.rate)
+        config = config_for("deepfidelity", chosen.size, pool, chosen.steps, seed, learning_rate=chosen.rate)
         torch.manual_seed(seed)
-        detector = train(DeepFidelity(), pool, chosen.runs / "deepfidelity-targets" / str(seed), protocol)
+        detector = train(DeepFidelity(), pool, chosen.runs / "deepfidelity-targets" / str(seed), config)
         assert isinstance(detector, DeepFidelity)
         detector.fitted.fill_(0)  # the classifier speaks
-        seen = frozen_features(detector, faces_in_batches(held, detector, list(KINDS), CPU))
+        seen = frozen_features(detector, faces_in_batches(held, list(KINDS), CPU))
         if not record.has(arm=CLASSIFIER, seed=seed):
             quality = {"AUC of low quality": auc(seen.labels.numpy(), -seen.quality.numpy())}
             quality |= quality_of_levels(test, chosen.size, seed)
             record.add(arm=CLASSIFIER, seed=seed, **numbers(held, seen, -score(detector, held)), **quality)
-        known = shown_in_training(detector, pool, protocol)
+        known = training_features(detector, pool, config)
         for name, arm in ARMS.items():
             if not record.has(arm=name, seed=seed):
                 record.add(arm=name, seed=seed, **numbers(held, seen, answers(arm, known, seen.features)))

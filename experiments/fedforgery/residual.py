@@ -9,7 +9,6 @@ are trained once more without one family, another one for each seed, and are the
 """
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,13 +20,14 @@ import torch
 from common import (
     Forge,
     Record,
+    config_for,
     data_hash,
     make_held,
     make_pool,
     one_thread,
     paired_table,
     parser,
-    protocol_for,
+    read_record,
     reals,
     score,
     settings_of,
@@ -38,9 +38,8 @@ from unmask.datasets.face_store import StoredFace
 from unmask.forgery.fedforgery import FedForgery
 from unmask.forging.blending import blend, blending_mask, pose_distance, swap_face
 from unmask.forging.upsampling import Fingerprint, fingerprint
-from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.held_out import EvalFace
 from unmask.lab.metrics import auc
-from unmask.networks.contract import normalise
 
 SOURCES = ("ffhq", "celebamask", "utkface")
 FAMILIES = ("swap", "checkerboard", "smooth", "noise", "quantised")
@@ -106,7 +105,7 @@ def build(arm: str, backbone: str, seed: int) -> FedForgery:
     return detector
 
 
-def measured(faces: Sequence[Face], logits: np.ndarray, families: Sequence[str]) -> tuple[float, float]:
+def measured(faces: Sequence[EvalFace], logits: np.ndarray, families: Sequence[str]) -> tuple[float, float]:
     """AUC and accuracy at logit 0 of some families against all reals; accuracy counts both classes for a half."""
     rows = [row for row, face in enumerate(faces) if not face.label or face.family in families]
     labels, chosen = np.array([faces[row].label for row in rows]), logits[rows]
@@ -115,31 +114,32 @@ def measured(faces: Sequence[Face], logits: np.ndarray, families: Sequence[str])
 
 
 @torch.no_grad()
-def unexplained(detector: FedForgery, faces: Sequence[Face]) -> float:
-    """Mean square of x - G(x) on the reals, as a share of their pixels' variance."""
+def unexplained(detector: FedForgery, faces: Sequence[EvalFace]) -> float:
+    """Mean square of x - G(x) on the reals, x normalised, as a share of their pixels' variance."""
     pixels = torch.from_numpy(np.stack([face.crop for face in faces if not face.label])).permute(0, 3, 1, 2)
     left, spread = 0.0, 0.0
     for some in pixels.split(64):
-        x = normalise(some.float() / 255, detector)
-        left += float(detector(x).extras["residual"].square().sum())
+        shown = some.float() / 255
+        left += float(detector(shown).extras["residual"].square().sum())
+        x = detector.normalised(shown)
         spread += float((x - x.mean((0, 2, 3), keepdim=True)).square().sum())
     return left / spread
 
 
-def numbers(detector: FedForgery, held: Sequence[Face]) -> dict[str, float]:
+def numbers(detector: FedForgery, held: Sequence[EvalFace]) -> dict[str, float]:
     """All that is measured of a trained arm on held-out faces."""
     logits = score(detector, held)
-    found: dict[str, float] = {}
+    measures: dict[str, float] = {}
     for name, families in {"hybrid": FAMILIES, **{family: (family,) for family in FAMILIES}}.items():
-        found[f"AUC {name}"], found[f"accuracy {name}"] = measured(held, logits, families)
+        measures[f"AUC {name}"], measures[f"accuracy {name}"] = measured(held, logits, families)
     if detector.autoencoder is not None:
-        found["residual energy"] = unexplained(detector, held)
-    return found
+        measures["residual energy"] = unexplained(detector, held)
+    return measures
 
 
 def section(root: Path) -> str:
     """The experiment's part of the results page."""
-    record = json.loads((root / "experiments" / "fedforgery" / "residual.json").read_text(encoding="utf-8"))
+    record = read_record(root, "fedforgery/residual")
     settings, rows = record["settings"], record["rows"]
     tested = [row for row in rows if row["split"] == "test"]
     whole = [row for row in tested if not row["without"]]
@@ -209,7 +209,7 @@ def fill(
     for row in lacking:
         arm, without = row["arm"], row["without"]
         name = f"{seed}-{list(ARMS).index(arm)}-{row['rate']:g}-{without or 'all'}"
-        protocol = protocol_for(
+        config = config_for(
             "fedforgery",
             chosen.size,
             pool,
@@ -221,7 +221,7 @@ def fill(
         )
         folder = chosen.runs / "fedforgery-residual" / name
         fresh, began = not folder.exists(), time.process_time()
-        detector = train(build(arm, chosen.backbone, seed), pool, folder, protocol)
+        detector = train(build(arm, chosen.backbone, seed), pool, folder, config)
         assert isinstance(detector, FedForgery)
         # Of a run that was taken up again only a part is known.
         cost = {"CPU seconds": time.process_time() - began} if fresh else {}

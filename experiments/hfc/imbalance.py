@@ -17,16 +17,17 @@ from typing import Any
 import torch
 from common import (
     Record,
+    config_for,
     data_hash,
     make_held,
     make_pool,
     one_thread,
     paired_table,
     parser,
-    protocol_for,
+    read_record,
     train,
 )
-from hfc.sets import FAMILIES, SIZE, answers, build, classes_of, evenly, faces_of, kinds_of, read_record, settings
+from hfc.sets import FAMILIES, SIZE, answers, build, classes_of, evenly, faces_of, kinds_of, settings
 from torch import Tensor
 
 from unmask.forgery.hfc import HFC, Rule, class_report
@@ -60,9 +61,9 @@ class FewReals(HFC):
         kept = (labels > 0) | (torch.rand(len(labels), generator=generator) < 1 / self.imbalance)
         return {name: value[kept] if value.ndim else value for name, value in batch.items()}
 
-    def begin(self, batches: Iterable[Batch]) -> None:
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
         generator = torch.Generator().manual_seed(0)
-        super().begin(self._drawn(batch, generator) for batch in batches)
+        super().fit_statistics(self._drawn(batch, generator) for batch in batches)
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
         # The engine seeds the global generator at every step: the same pictures are kept in all arms.
@@ -95,13 +96,13 @@ def main() -> None:
         if not left:
             continue
         pool = make_pool(training, kinds_of(training), chosen.pairs, SIZE, seed)
-        shown = make_held(test, kinds_of(test), SIZE, seed)
-        families = classes_of(shown, FAMILIES)
+        held = make_held(test, kinds_of(test), SIZE, seed)
+        families = classes_of(held, FAMILIES)
         rows = evenly(families)
         for imbalance, arm in left:
             detector = build(FewReals, seed, generators=FAMILIES, branches=BRANCH, **ARMS[arm])
             detector.imbalance = imbalance
-            protocol = protocol_for(
+            config = config_for(
                 "hfc",
                 SIZE,
                 pool,
@@ -111,20 +112,20 @@ def main() -> None:
                 batch_pairs=PAIRS_A_STEP[imbalance],
             )
             folder = chosen.runs / "hfc-imbalance" / f"{seed}-{imbalance}-{list(ARMS).index(arm)}"
-            train(detector, pool, folder, protocol)
-            logits, classes = answers(detector, shown)
+            train(detector, pool, folder, config)
+            logits, classes = answers(detector, held)
             for name, rule in readings(arm).items():
                 if record.has(arm=name, seed=seed, imbalance=imbalance):
                     continue
                 report = class_report(classes[rows], families[rows], rule)
-                found = {metric: report[key] for metric, key in METRICS.items()}
+                measures = {metric: report[key] for metric, key in METRICS.items()}
                 area = auc((families > 0).numpy(), logits)
-                record.add(arm=name, seed=seed, imbalance=imbalance, AUC=area, **found)
+                record.add(arm=name, seed=seed, imbalance=imbalance, AUC=area, **measures)
 
 
 def section(root: Path) -> str:
     """What the record beside this script says; `root` is the repository's."""
-    record = read_record(root, "imbalance")
+    record = read_record(root, "hfc/imbalance")
     settings, rows = record["settings"], record["rows"]
     parts = [
         f"""## HFC-MFFD: two levels or one, by how many real pictures there are

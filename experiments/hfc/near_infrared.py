@@ -25,23 +25,24 @@ import numpy as np
 from common import (
     Forge,
     Record,
+    config_for,
     data_hash,
     make_held,
     make_pool,
     one_thread,
     paired_table,
     parser,
-    protocol_for,
+    read_record,
     train,
 )
-from hfc.sets import BATCH_PAIRS, SIZE, answers, build, classes_of, evenly, faces_of, perturbed, read_record, settings
+from hfc.sets import BATCH_PAIRS, SIZE, answers, build, classes_of, evenly, faces_of, perturbed, settings
 
 from unmask.datasets.face_store import StoredFace
 from unmask.forgery.hfc import HFC, class_report
 from unmask.forging.near_infrared import simulate_nir
 from unmask.forging.perturbation import RULES, Rule
 from unmask.forging.upsampling import FINGERPRINTS, Fingerprint, fingerprint
-from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.held_out import EvalFace
 from unmask.lab.metrics import auc
 
 BRANCHES = "both"
@@ -78,12 +79,12 @@ def tested_on(trained: Subset) -> list[Subset]:
 
 def infrared(faces: Sequence[StoredFace], seed: int) -> list[StoredFace]:
     """Faces as a near-infrared camera might show them, at the size at which they are used; real and forged share it."""
-    found = []
+    simulated = []
     for number, face in enumerate(faces):
         pixels = simulate_nir(np.random.default_rng([seed, 4, number]), face.pixels(), face.mesh)
         encoded = cv2.imencode(".png", pixels)[1].ravel()
-        found.append(replace(face, encoded=encoded, window=(0, 0, len(pixels))))
-    return found
+        simulated.append(replace(face, encoded=encoded, window=(0, 0, len(pixels))))
+    return simulated
 
 
 def generated(
@@ -114,15 +115,15 @@ class Faces:
         return self._faces[subset.modality]
 
 
-def numbers(detector: HFC, faces: Sequence[Face]) -> dict[str, float]:
+def numbers(detector: HFC, faces: Sequence[EvalFace]) -> dict[str, float]:
     """All that is measured in a cell."""
     logits, classes = answers(detector, faces)
     families = classes_of(faces, FINGERPRINTS)
     report = class_report(classes, families)
     rows = evenly(families)
     balanced = class_report(classes[rows], families[rows])["balanced_accuracy"]
-    found = {name: report[key] for name, key in METRICS.items()}
-    return {"AUC": auc((families > 0).numpy(), logits), **found, "balanced accuracy": balanced}
+    measures = {name: report[key] for name, key in METRICS.items()}
+    return {"AUC": auc((families > 0).numpy(), logits), **measures, "balanced accuracy": balanced}
 
 
 def key_of(trained: Subset, shown: Subset, seed: int) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def main() -> None:
             continue
         training, validation, test = (Faces(faces, seed) for faces in splits)
 
-        def held(faces: Faces, subset: Subset, seed: int = seed) -> list[Face]:
+        def held(faces: Faces, subset: Subset, seed: int = seed) -> list[EvalFace]:
             return make_held(faces.of(subset), kinds_of(subset.variety), SIZE, seed, partial(perturbed, subset.rule))
 
         for number, (trained, cells) in enumerate(left.items()):
@@ -163,18 +164,18 @@ def main() -> None:
             degrade = partial(perturbed, trained.rule)
             pool = make_pool(training.of(trained), kinds_of(trained.variety), chosen.pairs, SIZE, seed, degrade)
             detector = build(HFC, seed, generators=FINGERPRINTS, branches=BRANCHES)
-            protocol = protocol_for(
+            config = config_for(
                 "hfc", SIZE, pool, chosen.steps, seed, options={"branches": BRANCHES}, batch_pairs=BATCH_PAIRS
             )
             folder = chosen.runs / "hfc-near-infrared" / f"{seed}-{number}"
-            train(detector, pool, folder, protocol, held(validation, trained))
+            train(detector, pool, folder, config, held(validation, trained))
             for shown in cells:
                 record.add(**key_of(trained, shown, seed), **numbers(detector, held(test, shown)))
 
 
 def section(root: Path) -> str:
     """What the record beside this script says; `root` is the repository's."""
-    record = read_record(root, "near_infrared")
+    record = read_record(root, "hfc/near_infrared")
     settings, rows = record["settings"], record["rows"]
     metrics = ["AUC", *METRICS, "balanced accuracy"]
 

@@ -14,13 +14,14 @@ from typing import Any
 
 from common import (
     Record,
+    config_for,
     data_hash,
     make_held,
     make_pool,
     one_thread,
     paired_table,
     parser,
-    protocol_for,
+    read_record,
     take_auc,
     train,
 )
@@ -35,13 +36,12 @@ from hfc.sets import (
     faces_of,
     kinds_of,
     perturbed,
-    read_record,
     settings,
 )
 
 from unmask.forgery.hfc import HFC, class_report
 from unmask.forging.perturbation import RULES, Rule
-from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.held_out import EvalFace
 from unmask.lab.metrics import auc
 
 WHOLE, EQUAL = "all branches", "equal fusion"
@@ -63,19 +63,19 @@ ACCURACIES = {
 }
 
 
-def numbers(detector: HFC, tests: dict[Rule, list[Face]]) -> dict[str, float]:
+def numbers(detector: HFC, tests: dict[Rule, list[EvalFace]]) -> dict[str, float]:
     """All that is measured of a detector."""
-    found: dict[str, float] = {}
+    measures: dict[str, float] = {}
     for rule, faces in tests.items():
         logits, classes = answers(detector, faces)
         families = classes_of(faces, FAMILIES)
-        found[f"AUC {rule}"] = auc((families > 0).numpy(), logits)
+        measures[f"AUC {rule}"] = auc((families > 0).numpy(), logits)
         if rule == "std":
-            found |= {f"AUC {family}": take_auc(faces, logits, family) for family in FAMILIES}
+            measures |= {f"AUC {family}": take_auc(faces, logits, family) for family in FAMILIES}
             rows = evenly(families)
             report = class_report(classes[rows], families[rows])
-            found |= {name: report[key] for name, key in ACCURACIES.items()}
-    return found
+            measures |= {name: report[key] for name, key in ACCURACIES.items()}
+    return measures
 
 
 def main() -> None:
@@ -94,14 +94,14 @@ def main() -> None:
             continue
         pool = make_pool(training, kinds_of(training), chosen.pairs, SIZE, seed)
         held = make_held(validation, kinds_of(validation), SIZE, seed)
-        tests: dict[Rule, list[Face]] = {
+        tests: dict[Rule, list[EvalFace]] = {
             rule: make_held(test, kinds_of(test), SIZE, seed, partial(perturbed, rule)) for rule in RULES
         }
         for arm in left:
             detector = build(HFC, seed, generators=FAMILIES, **ARMS[arm])
-            protocol = protocol_for("hfc", SIZE, pool, chosen.steps, seed, options=ARMS[arm], batch_pairs=BATCH_PAIRS)
+            config = config_for("hfc", SIZE, pool, chosen.steps, seed, options=ARMS[arm], batch_pairs=BATCH_PAIRS)
             folder = chosen.runs / "hfc-parts" / f"{seed}-{list(ARMS).index(arm)}"
-            train(detector, pool, folder, protocol, held)
+            train(detector, pool, folder, config, held)
             if not record.has(arm=arm, seed=seed):
                 shares = {
                     f"share of {name}": float(share)
@@ -118,7 +118,7 @@ def main() -> None:
 
 def section(root: Path) -> str:
     """What the record beside this script says; `root` is the repository's."""
-    record = read_record(root, "parts")
+    record = read_record(root, "hfc/parts")
     settings, rows = record["settings"], record["rows"]
     perturbed, kinds = ["AUC std", "AUC rand", "AUC mix"], [f"AUC {family}" for family in FAMILIES]
 

@@ -10,10 +10,8 @@ out; 480 steps of 4 pairs taught it more than 240 of 8, and learning rates above
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -26,7 +24,7 @@ from unmask.forgery.hfc import HFC
 from unmask.forging.blending import blending_mask, pose_distance, swap_face
 from unmask.forging.perturbation import Rule, subset_of
 from unmask.forging.upsampling import Fingerprint, fingerprint
-from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.held_out import EvalFace
 
 SIZE = 64
 BATCH_PAIRS = 4
@@ -98,14 +96,14 @@ def build(kind: type[Kind], seed: int, **options: Any) -> Kind:
 
 
 @torch.no_grad()
-def answers(detector: HFC, faces: Sequence[Face]) -> tuple[np.ndarray, Tensor]:
+def answers(detector: HFC, faces: Sequence[EvalFace]) -> tuple[np.ndarray, Tensor]:
     """Logits (N,), and the probabilities of real and of each generator, (N, 1 + G)."""
     crops = torch.from_numpy(np.stack([face.crop for face in faces])).permute(0, 3, 1, 2)
-    said = [detector(some.float() / 255) for some in crops.split(64)]
-    return torch.cat([one.logit for one in said]).numpy(), torch.cat([one.extras["classes"] for one in said])
+    outputs = [detector(some.float() / 255) for some in crops.split(64)]
+    return torch.cat([one.logit for one in outputs]).numpy(), torch.cat([one.extras["classes"] for one in outputs])
 
 
-def classes_of(faces: Sequence[Face], generators: Sequence[str]) -> Tensor:
+def classes_of(faces: Sequence[EvalFace], generators: Sequence[str]) -> Tensor:
     """(N,) 0 = real, k = k-th generator."""
     return torch.tensor([generators.index(face.family) + 1 if face.label else 0 for face in faces])
 
@@ -115,10 +113,3 @@ def evenly(families: Tensor) -> Tensor:
     forged = int((families > 0).sum())
     times = torch.where(families > 0, 1, forged // (len(families) - forged))
     return torch.arange(len(families)).repeat_interleave(times)
-
-
-def read_record(root: Path, name: str) -> dict[str, Any]:
-    """A record beside these scripts; `root` is the repository's."""
-    path = root / "experiments" / "hfc" / f"{name}.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found

@@ -12,7 +12,6 @@ embedded pack has an interval above zero, otherwise the pack stays.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,20 +21,22 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import command
+from common import command, read_record, rounded, write_record
 from leaderboard.measure import DRAWS, METHODS, MOST, Entry, fused, in_torch, scores
 from leaderboard.page import FAMILIES, NAMES
-from rich.console import Console
 
+from unmask.cli.options import progress_bars
+from unmask.lab.detection.config import DetectionPaths
 from unmask.lab.detection.evaluate import families_of
-from unmask.lab.detection.held_out import CONDITIONS, make_pictures, pairing, show
-from unmask.lab.detection.systems import test_twins
-from unmask.lab.detection.train import Workshop, load_run
-from unmask.lab.metrics import auc, resampled
-from unmask.lab.run import Run, versions
+from unmask.lab.detection.held_out import CONDITIONS, make_eval_images, render, select_pairs
+from unmask.lab.detection.prepare import held_out_reconstructions
+from unmask.lab.metrics import auc, cluster_bootstrap, resampled
+from unmask.lab.run import config_of, versions
+from unmask.lab.train import load_network
 from unmask.provenance import sha256_of
+from unmask.tables import markdown
 
-SHIPPED = "embedded pack"
+EMBEDDED = "embedded pack"
 MEMBERS = {
     "stylegan": ("blends", "synthesis-no-stylegan"),
     "mobilestylegan": ("blends", "synthesis-no-mobilestylegan"),
@@ -55,15 +56,15 @@ def entry_of(folder: Path, family: str) -> Entry:
     weights = folder / "weights.safetensors"
     if not weights.is_file():
         raise SystemExit(f"{folder} is not there or not finished")
-    protocol = Run.protocol_of(folder)
-    if family in {*protocol.before, *({*protocol.families} - {*protocol.without})}:
+    config = config_of(folder)
+    if family in {*config.before, *({*config.families} - {*config.without})}:
         raise SystemExit(f"{folder} has seen {family}")
-    return Entry(folder.name, family, sha256_of(weights), protocol.size, in_torch(load_run(folder)))
+    return Entry(folder.name, family, sha256_of(weights), config.size, in_torch(load_network(folder)))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What all candidates say of one unseen family under one condition: labels, subjects and logits, (N,) each."""
+    """The scores of all candidates on one unseen family under one condition: labels, subjects and logits, (N,) each."""
 
     family: str
     condition: str
@@ -73,36 +74,34 @@ class Cell:
 
     def lead(self, candidate: str, rows: np.ndarray) -> float:
         """A candidate's AUC less the embedded pack's, on some rows."""
-        own, shipped = (auc(self.labels[rows], self.logits[name][rows]) for name in (candidate, SHIPPED))
-        return own - shipped
+        own, embedded = (auc(self.labels[rows], self.logits[name][rows]) for name in (candidate, EMBEDDED))
+        return own - embedded
 
 
-def mean_lead(cells: Sequence[Cell], candidate: str) -> list[float]:
+def mean_lead(cells: Sequence[Cell], candidate: str) -> list[float | None]:
     """Mean over cells of a candidate's lead, and its 95 % interval, resampling subjects for all cells at once."""
     ends = np.cumsum([0, *(len(cell.labels) for cell in cells)])
-    draws = []
-    for rows in resampled(np.concatenate([cell.subjects for cell in cells]), DRAWS, seed=0):
+
+    def lead(rows: np.ndarray) -> float:
         parts = [rows[(rows >= start) & (rows < end)] - start for start, end in pairwise(ends)]
         whole = [(cell, own) for cell, own in zip(cells, parts, strict=True) if np.ptp(cell.labels[own])]
-        draws.append(np.mean([cell.lead(candidate, own) for cell, own in whole]))
-    value = np.mean([cell.lead(candidate, np.arange(len(cell.labels))) for cell in cells])
-    return [round(float(number), 4) for number in (value, *np.percentile(draws, [2.5, 97.5]))]
+        return float(np.mean([cell.lead(candidate, own) for cell, own in whole]))
+
+    draws = resampled(np.concatenate([cell.subjects for cell in cells]).tolist(), DRAWS, seed=0)
+    return rounded((lead(np.arange(ends[-1])), *cluster_bootstrap(lead, draws)))
 
 
 def section(root: Path) -> str:
     """The choice's part of the results page; `root` is the repository's."""
-    record = json.loads((root / "experiments" / "leaderboard" / "default.json").read_text(encoding="utf-8"))
+    record = read_record(root, "leaderboard/default")
     families = list(dict.fromkeys(cell["family"] for cell in record["cells"]))
-    lines = [
-        "| candidate | " + " | ".join(FAMILIES[family] for family in families) + " | mean | lead [95 %] |",
-        "|---|" + "---|" * (len(families) + 2),
-    ]
+    lines = []
     for name, lead in record["leads"].items():
         areas = [[cell["auc"][name] for cell in record["cells"] if cell["family"] == family] for family in families]
         cells = [f"{np.mean(some):.3f}" for some in (*areas, np.concatenate(areas))]
         cells.append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*lead) if lead else "–")
-        lines.append(f"| {titled(name)} | {' | '.join(cells)} |")
-    table = "\n".join(lines)
+        lines.append([titled(name), *cells])
+    table = markdown(["candidate", *(FAMILIES[family] for family in families), "mean", "lead [95 %]"], lines)
     return f"""## The choice of the embedded pack
 
 Does a third detector help the embedded pack's two specialists on a family that none of the members saw? AUC on the
@@ -122,15 +121,12 @@ The leaderboard's runs among themselves, each left out likewise: mean AUC over f
 
 def short_runs(root: Path) -> str:
     """The leaderboard's detectors and their fusions by their mean on families left out, the best first."""
-    record = json.loads((root / "experiments" / "leaderboard" / "val.json").read_text(encoding="utf-8"))
-    found: dict[str, list[float]] = {}
-    for row in record["rows"]:
+    areas: dict[str, list[float]] = {}
+    for row in read_record(root, "leaderboard/val")["rows"]:
         if row["kind"] == "left out":
-            found.setdefault(row["detector"], []).append(row["auc"][0])
-    lines = ["| detectors | mean |", "|---|---|"]
-    for name, areas in sorted(found.items(), key=lambda item: -np.mean(item[1])):
-        lines.append(f"| {titled(name)} | {np.mean(areas):.3f} |")
-    return "\n".join(lines)
+            areas.setdefault(row["detector"], []).append(row["auc"][0])
+    best_first = sorted(areas.items(), key=lambda item: -np.mean(item[1]))
+    return markdown(["detectors", "mean"], [[titled(name), f"{np.mean(some):.3f}"] for name, some in best_first])
 
 
 def titled(fusion: str) -> str:
@@ -150,39 +146,40 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    shop = Workshop(chosen.data, chosen.work, chosen.synthetic, chosen.taef2)
-    faces = shop.faces()
+    paths = DetectionPaths(data=chosen.data, work=chosen.work, synthetic=chosen.synthetic, taef2=chosen.taef2)
     cache = chosen.work / "leaderboard"
     cache.mkdir(exist_ok=True)
+    with progress_bars() as progress:
+        faces = paths.faces(progress)
+        drawn = held_out_reconstructions(paths, faces, "val", progress)
     families = [family for family in families_of(faces, "val") if family in MEMBERS]
-    pictures = make_pictures(
-        faces, "val", families_of(faces, "val"), test_twins(shop, faces, "val", Console()), most=MOST
-    )
+    pictures = make_eval_images(faces, "val", families_of(faces, "val"), drawn, most=MOST)
     cells: list[Cell] = []
     runs: dict[str, str] = {}
     for condition in CONDITIONS:
-        held = {size: show(pictures, condition, size, 1.4) for size in (128, 224)}
+        held = {size: render(pictures, condition, size, 1.4) for size in (128, 224)}
         numbers = {id(face): row for row, face in enumerate(held[224])}
         for family in families:
-            rows = np.unique([numbers[id(face)] for face in pairing(family, held[224])])
-            shipped = [entry_of(chosen.specialists / name, family) for name in MEMBERS[family]]
+            rows = np.unique([numbers[id(face)] for face in select_pairs(family, held[224])])
+            specialists = [entry_of(chosen.specialists / name, family) for name in MEMBERS[family]]
             missed = "all" if family == "pggan" else family
             third = {name: entry_of(chosen.board / f"{name}-{missed}", family) for name in METHODS}
-            told = {
+            members = {
                 entry.detector: scores(entry, condition, held[entry.size], rows, cache)[rows]
-                for entry in (*shipped, *third.values())
+                for entry in (*specialists, *third.values())
             }
-            runs |= {entry.detector: entry.mark for entry in (*shipped, *third.values())}
-            pair = [told[entry.detector] for entry in shipped]
-            logits = {SHIPPED: fused(pair)}
-            logits |= {f"{SHIPPED} + {name}": fused([*pair, told[one.detector]]) for name, one in third.items()}
-            logits[f"{SHIPPED} + all five"] = fused(list(told.values()))
+            runs |= {entry.detector: entry.mark for entry in (*specialists, *third.values())}
+            pair = [members[entry.detector] for entry in specialists]
+            logits = {EMBEDDED: fused(pair)}
+            logits |= {f"{EMBEDDED} + {name}": fused([*pair, members[one.detector]]) for name, one in third.items()}
+            logits[f"{EMBEDDED} + all five"] = fused(list(members.values()))
             some = [held[224][row] for row in rows]
             labels, subjects = np.array([face.label for face in some]), np.array([face.subject for face in some])
             cells.append(Cell(family, condition, labels, subjects, logits))
-    leads = {name: mean_lead(cells, name) if name != SHIPPED else None for name in cells[0].logits}
-    best = max((name for name in leads if name != SHIPPED), key=lambda name: (leads[name] or [0.0])[0])
-    found: list[dict[str, Any]] = [
+    leads = {name: mean_lead(cells, name) if name != EMBEDDED else None for name in cells[0].logits}
+    best = max((name for name in leads if name != EMBEDDED), key=lambda name: (leads[name] or [0.0])[0] or 0.0)
+    lower = (leads[best] or [0.0, None])[1]
+    rows_of_cells: list[dict[str, Any]] = [
         {
             "family": cell.family,
             "condition": cell.condition,
@@ -196,11 +193,11 @@ def main() -> None:
         "command": command(),
         "versions": versions(),
         "runs": runs,
-        "cells": found,
+        "cells": rows_of_cells,
         "leads": leads,
-        "chosen": best if (leads[best] or [0.0, 0.0])[1] > 0 else SHIPPED,
+        "chosen": best if lower is not None and lower > 0 else EMBEDDED,
     }
-    chosen.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_record(chosen.record, record)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,14 @@
 
 DIR holds the runs that `train.sh` beside this makes: METHOD-all, and METHOD-FAMILY without that family, all of the same
 size, margin, pairs, steps and seed. A family "left out" is one that the run never saw; PGGAN is never trained on, so
-METHOD-all stands for its run. Two trivial opponents stand beside them: a linear classifier on the radial power
-spectrum, taught on the training split with and without each family like the others, and MesoNet with the weights that
+METHOD-all stands for its run. Two trivial baselines stand beside them: a linear classifier on the radial power
+spectrum, trained on the training split with and without each family like the others, and MesoNet with the weights that
 its authors published, which never saw any of this. Scores are kept in the work folder: a killed command goes on.
 """
 
 import argparse
 import csv
 import hashlib
-import json
 import statistics
 import tempfile
 import time
@@ -27,22 +26,42 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import command
-from rich.console import Console
+from common import command, rounded, write_record
 
+from unmask.cli.options import progress_bars
 from unmask.datasets.face_store import StoredFace
 from unmask.forgery.fusion import mean_ratio
 from unmask.forgery.mesonet import MesoNet
 from unmask.forgery.spectrum import SpectrumClassifier
+from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
 from unmask.lab.detection.evaluate import families_of
-from unmask.lab.detection.held_out import CONDITIONS, Face, Picture, held_out, make_pictures, pairing, show
-from unmask.lab.detection.pairs_pool import Twins
+from unmask.lab.detection.held_out import (
+    CLEAN,
+    CONDITIONS,
+    EvalFace,
+    EvalImage,
+    eval_faces,
+    make_eval_images,
+    render,
+    select_pairs,
+)
+from unmask.lab.detection.prepare import held_out_reconstructions
+from unmask.lab.detection.reconstructions import Reconstructions
 from unmask.lab.detection.scoring import Scorer, logits_of
-from unmask.lab.detection.systems import test_twins
-from unmask.lab.detection.train import Workshop, load_run
-from unmask.lab.metrics import auc, interval, mean_interval, paired_interval, threshold_at
-from unmask.lab.onnx_pack import write_onnx
-from unmask.lab.run import Protocol, Run, versions
+from unmask.lab.detection.task import DetectionTask
+from unmask.lab.metrics import (
+    auc,
+    cluster_bootstrap,
+    difference,
+    interval,
+    mean_interval,
+    of_two_classes,
+    resampled,
+    threshold_at,
+)
+from unmask.lab.onnx_export import write_onnx
+from unmask.lab.run import config_of, versions
+from unmask.lab.train import load_network
 from unmask.provenance import sha256_of
 
 METHODS = ("plain", "deepfidelity", "acmf", "hfc", "fedforgery")
@@ -74,7 +93,7 @@ def entries(board: Path, families: Sequence[str]) -> Iterator[Entry]:
     """Every run of the board that is there.
 
     Raises:
-        SystemExit: a run is not there, or not of the others' protocol.
+        SystemExit: a run is not there, or not of the others' configuration.
     """
     common: set[tuple[Any, ...]] = set()
     for method in METHODS:
@@ -85,26 +104,25 @@ def entries(board: Path, families: Sequence[str]) -> Iterator[Entry]:
             weights = folder / "weights.safetensors"
             if not weights.is_file():
                 raise SystemExit(f"{folder} is not there or not finished; experiments/leaderboard/train.sh makes it")
-            protocol = Run.protocol_of(folder)
-            common.add((protocol.size, protocol.margin, protocol.pairs, protocol.steps, protocol.batch_pairs))
-            if len(common) > 1 or protocol.without != ((without,) if without else ()):
-                raise SystemExit(f"{folder} is of another protocol than the runs before it")
-            detector = load_run(folder)
-            yield Entry(method, without, sha256_of(weights), protocol.size, in_torch(detector))
+            config = config_of(folder)
+            common.add((config.size, config.margin, config.pairs, config.steps, config.batch_pairs))
+            if len(common) > 1 or config.without != ((without,) if without else ()):
+                raise SystemExit(f"{folder} is of another configuration than the runs before it")
+            yield Entry(method, without, sha256_of(weights), config.size, in_torch(load_network(folder)))
 
 
-def longer(folder: Path, first: Protocol) -> Entry:
-    """A run with all families and more steps, otherwise of the others' protocol, to stand beside them.
+def longer(folder: Path, first: DetectionTrainConfig) -> Entry:
+    """A run with all families and more steps, otherwise of the others' configuration, to stand beside them.
 
     Raises:
-        SystemExit: it is of another protocol.
+        SystemExit: it is of another configuration.
     """
-    own = Run.protocol_of(folder)
+    own = config_of(folder)
     wanted = replace(first, method=own.method, options=own.options, steps=own.steps)
     if own != wanted:
-        raise SystemExit(f"{folder} is of another protocol than the board's runs")
+        raise SystemExit(f"{folder} is of another configuration than the board's runs")
     weights = sha256_of(folder / "weights.safetensors")
-    return Entry(f"{own.method}, {own.steps:,} steps", "", weights, own.size, in_torch(load_run(folder)))
+    return Entry(f"{own.method}, {own.steps:,} steps", "", weights, own.size, in_torch(load_network(folder)))
 
 
 def in_torch(detector: Any) -> Scorer:
@@ -113,25 +131,26 @@ def in_torch(detector: Any) -> Scorer:
 
 
 def spectra(
-    faces: Sequence[StoredFace], shop: Workshop, families: Sequence[str], size: int, margin: float
+    faces: Sequence[StoredFace], paths: DetectionPaths, families: Sequence[str], size: int, margin: float
 ) -> list[Entry]:
     """The spectrum classifier: one for all families, one without each."""
     known = [family for family in families if family != "pggan"]
-    training = held_out(faces, "train", known, "as is", size, margin, Twins.open(shop.work / "twins"), most=MOST)
-    found = []
+    drawn = Reconstructions.open(paths.work / "twins")
+    training = eval_faces(faces, "train", known, CLEAN, size, margin, drawn, most=MOST)
+    classifiers = []
     for without in ("", *(family for family in known if family != "selfblend")):
         some = [face for face in training if face.family != without]
         labels = np.array([face.label for face in some])
         classifier = SpectrumClassifier().fit(np.stack([face.crop for face in some]), labels)
-        found.append(Entry(TRIVIAL[0], without, f"spectrum-{without}", size, _without_map(classifier.logits)))
-    return found
+        classifiers.append(Entry(TRIVIAL[0], without, f"spectrum-{without}", size, _without_map(classifier.logits)))
+    return classifiers
 
 
 def _without_map(logits: Callable[[np.ndarray], np.ndarray]) -> Scorer:
     return lambda crops: (logits(crops), np.zeros((len(crops), 1, 1), np.float32))
 
 
-def scores(entry: Entry, condition: str, held: Sequence[Face], rows: np.ndarray, cache: Path) -> np.ndarray:
+def scores(entry: Entry, condition: str, held: Sequence[EvalFace], rows: np.ndarray, cache: Path) -> np.ndarray:
     """Logits of all held-out faces, nan where they are not needed; kept in the cache."""
     crops = np.stack([held[row].crop for row in rows])
     path = cache / f"{hashlib.sha256(entry.mark.encode() + crops.tobytes()).hexdigest()[:24]}.npy"
@@ -153,50 +172,51 @@ class Table:
         self.rows: list[dict[str, Any]] = []
         self._logits: dict[tuple[str, str], np.ndarray] = {}
 
-    def pairings(self, without: str, held: Sequence[Face]) -> dict[str, np.ndarray]:
+    def pairs(self, without: str, held: Sequence[EvalFace]) -> dict[str, np.ndarray]:
         """The faces, by number, that a run is asked about: of the family left out, or of every one."""
         numbers = {id(face): row for row, face in enumerate(held)}
         some = [without] if without else self.families
-        found = {family: np.array([numbers[id(face)] for face in pairing(family, held)]) for family in some}
-        return {family: rows for family, rows in found.items() if any(held[row].label for row in rows)}
+        pairs = {family: np.array([numbers[id(face)] for face in select_pairs(family, held)]) for family in some}
+        return {family: rows for family, rows in pairs.items() if any(held[row].label for row in rows)}
 
-    def add(self, detector: str, without: str, held: Sequence[Face], logits: np.ndarray) -> None:
+    def add(self, detector: str, without: str, held: Sequence[EvalFace], logits: np.ndarray) -> None:
         """Measure one trained thing by its logits of all held-out faces."""
         self._logits[detector, without] = logits
-        for family, own in self.pairings(without, held).items():
+        for family, own in self.pairs(without, held).items():
             labels, subjects = np.array([held[row].label for row in own]), [held[row].subject for row in own]
             unseen = family in (without, "pggan") or detector == TRIVIAL[1]
-            # What never saw anything is held against the run that did not see this family.
+            # What never saw anything is compared with the run that did not see this family.
             first = self._logits.get((self.baseline, family if unseen else without), self._logits[self.baseline, ""])
-            difference = None
+            less = None
             if detector != self.baseline:
-                difference = paired_interval(auc, labels, logits[own], first[own], subjects, DRAWS)
-            area = interval(auc, labels, logits[own], subjects, DRAWS)
+                ours, theirs = (of_two_classes(auc, labels, some[own]) for some in (logits, first))
+                less = difference(ours, theirs)
+            draws = resampled(subjects, DRAWS, seed=0)
             self.rows.append(
                 {
                     "detector": detector,
                     "family": family,
                     "kind": "left out" if unseen else "known",
                     "condition": self.condition,
-                    "auc": [round(v, 4) for v in area],
-                    "difference": None if difference is None else [round(v, 4) for v in difference],
+                    "auc": rounded(interval(auc, labels, logits[own], subjects, DRAWS)),
+                    "difference": less and rounded((less(np.arange(len(own))), *cluster_bootstrap(less, draws))),
                     "real": int((labels == 0).sum()),
                     "forged": int(labels.sum()),
                 }
             )
 
-    def add_fused(self, held: Sequence[Face]) -> None:
+    def add_fused(self, held: Sequence[EvalFace]) -> None:
         """Measure every two detectors, and all, fused by the mean of their likelihood ratios, as a pack would be."""
         for members in (*combinations(METHODS, 2), METHODS):
             for without in dict.fromkeys(without for name, without in self._logits if name == self.baseline):
-                spoken = [self._logits[name, without] for name in members]
-                self.add(" + ".join(members), without, held, fused(spoken))
+                logits = [self._logits[name, without] for name in members]
+                self.add(" + ".join(members), without, held, fused(logits))
 
 
 def fused(logits: Sequence[np.ndarray]) -> np.ndarray:
     """Logits (N,) of several detectors as one, as a pack fuses them; nan where one was not asked."""
-    told: np.ndarray = mean_ratio([torch.from_numpy(one) for one in logits]).numpy()
-    return told
+    mean: np.ndarray = mean_ratio([torch.from_numpy(one) for one in logits]).numpy()
+    return mean
 
 
 def group_of(face: StoredFace) -> tuple[str, ...]:
@@ -216,29 +236,29 @@ def false_alarms(
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """False alarms of every group of UTKFace's reals, at the threshold of the validation split's; and the latter."""
 
-    def shown(which: str, sources: Sequence[str]) -> tuple[list[StoredFace], np.ndarray]:
+    def scored(which: str, sources: Sequence[str]) -> tuple[list[StoredFace], np.ndarray]:
         some = [
             face
             for face in faces
             if face.sample.split == which and not face.sample.label and face.sample.source in sources
         ]
-        pictures = [Picture(face.pixels(), face, "real", face.sample.source, None) for face in some]
-        crops = np.stack([face.crop for face in show(pictures, "as is", entry.size, margin)])
+        pictures = [EvalImage(face.pixels(), face, "real", face.sample.source, None) for face in some]
+        crops = np.stack([face.crop for face in render(pictures, CLEAN, entry.size, margin)])
         return some, entry.scorer(crops)[0]
 
     everything = sorted({face.sample.source for face in faces})
-    threshold = threshold_at(shown("val", everything)[1], FALSE_ALARMS)
-    people, logits = shown(split, ["utkface"])
+    threshold = threshold_at(scored("val", everything)[1], FALSE_ALARMS)
+    people, logits = scored(split, ["utkface"])
     rows: dict[str, list[int]] = {"all": list(range(len(people)))}
     for row, face in enumerate(people):
         for group in group_of(face):
             rows.setdefault(group, []).append(row)
-    found = {}
+    shares = {}
     for group, some in sorted(rows.items()):
         raised = (logits[some] > threshold).astype(float)
         share = mean_interval(raised, [people[row].sample.subject for row in some], DRAWS)
-        found[group] = {"share": [round(v, 4) for v in share], "people": len(some)}
-    return found, threshold
+        shares[group] = {"share": rounded(share), "people": len(some)}
+    return shares, threshold
 
 
 def speed_of(metrics: Path) -> float:
@@ -251,23 +271,23 @@ def cost(board: Path) -> dict[str, dict[str, float]]:
     """Parameters, median training minutes and latency of every method: the median of turns that all take in one run."""
     import onnxruntime  # after unmask, which switches its telemetry off
 
-    found: dict[str, dict[str, float]] = {}
+    costs: dict[str, dict[str, float]] = {}
     sessions: dict[str, Callable[[], Any]] = {}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     with tempfile.TemporaryDirectory() as folder:
         for method in METHODS:
-            detector, protocol = load_run(board / f"{method}-all"), Run.protocol_of(board / f"{method}-all")
-            file = Path(folder) / f"{method}.onnx"
-            write_onnx(detector, file)
+            detector, config = load_network(board / f"{method}-all"), config_of(board / f"{method}-all")
+            file, task = Path(folder) / f"{method}.onnx", DetectionTask()
+            write_onnx(task.exported(detector), detector.size, task.outputs, file)
             session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
             one = np.random.default_rng(0).random((1, 3, detector.size, detector.size), np.float32)
             sessions[method] = partial(session.run, None, {"faces": one})
             speeds = [speed_of(metrics) for metrics in board.glob(f"{method}-*/metrics.csv")]
-            found[method] = {
+            costs[method] = {
                 "parameters": float(sum(parameter.numel() for parameter in detector.parameters())),
                 "file_mb": file.stat().st_size / 1e6,
-                "training_minutes": protocol.steps * protocol.batch_pairs / statistics.median(speeds) / 60,
+                "training_minutes": config.steps * config.batch_pairs / statistics.median(speeds) / 60,
             }
         times: dict[str, list[float]] = {method: [] for method in METHODS}
         for turn in range(60):
@@ -277,8 +297,8 @@ def cost(board: Path) -> dict[str, dict[str, float]]:
                 if turn >= 10:
                     times[method].append(time.perf_counter() - began)
     for method, taken in times.items():
-        found[method]["latency_ms"] = 1000 * statistics.median(taken)
-    return {method: {key: round(value, 2) for key, value in numbers.items()} for method, numbers in found.items()}
+        costs[method]["latency_ms"] = 1000 * statistics.median(taken)
+    return {method: {key: round(value, 2) for key, value in numbers.items()} for method, numbers in costs.items()}
 
 
 def main() -> None:
@@ -295,53 +315,55 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    shop = Workshop(chosen.data, chosen.work, chosen.synthetic, chosen.taef2)
-    faces, split = shop.faces(), chosen.split
-    cache = chosen.work / "leaderboard"
+    paths = DetectionPaths(data=chosen.data, work=chosen.work, synthetic=chosen.synthetic, taef2=chosen.taef2)
+    split, cache = chosen.split, chosen.work / "leaderboard"
     cache.mkdir(exist_ok=True)
-    twins = test_twins(shop, faces, split, Console())
+    with progress_bars() as progress:
+        faces = paths.faces(progress)
+        drawn = held_out_reconstructions(paths, faces, split, progress)
     families = families_of(faces, split)
-    pictures = make_pictures(faces, split, families, twins, most=MOST)
-    tried = list(entries(chosen.board, families))
-    protocol = Run.protocol_of(chosen.board / f"{BASELINE}-all")
-    tried += [longer(folder, protocol) for folder in chosen.longer]
-    tried += spectra(faces, shop, families, protocol.size, protocol.margin)
+    pictures = make_eval_images(faces, split, families, drawn, most=MOST)
+    measured = list(entries(chosen.board, families))
+    config = config_of(chosen.board / f"{BASELINE}-all")
+    measured += [longer(folder, config) for folder in chosen.longer]
+    measured += spectra(faces, paths, families, config.size, config.margin)
     peer = MesoNet(str(chosen.mesonet)).eval()
-    tried.append(Entry(TRIVIAL[1], "", sha256_of(chosen.mesonet), peer.size, in_torch(peer)))
+    measured.append(Entry(TRIVIAL[1], "", sha256_of(chosen.mesonet), peer.size, in_torch(peer)))
     rows: list[dict[str, Any]] = []
     for condition in CONDITIONS if split == "test" else CONDITIONS[:1]:
-        by_size = {size: show(pictures, condition, size, protocol.margin) for size in {entry.size for entry in tried}}
+        sizes = {entry.size for entry in measured}
+        by_size = {size: render(pictures, condition, size, config.margin) for size in sizes}
         table = Table(condition, families)
-        for entry in tried:
+        for entry in measured:
             held = by_size[entry.size]
-            needed = np.unique(np.concatenate(list(table.pairings(entry.without, held).values())))
+            needed = np.unique(np.concatenate(list(table.pairs(entry.without, held).values())))
             table.add(entry.detector, entry.without, held, scores(entry, condition, held, needed, cache))
         if split == "val":
-            table.add_fused(by_size[protocol.size])
+            table.add_fused(by_size[config.size])
         rows += table.rows
     groups = {}
     if split == "test":
-        for entry in tried:
+        for entry in measured:
             if not entry.without:
-                found, threshold = false_alarms(entry, faces, protocol.margin, split)
-                groups[entry.detector] = {"threshold": round(threshold, 4), "groups": found}
+                shares, threshold = false_alarms(entry, faces, config.margin, split)
+                groups[entry.detector] = {"threshold": round(threshold, 4), "groups": shares}
     record = {
         "command": command(),
         "versions": versions(),
         "split": split,
         "protocol": {
-            name: getattr(protocol, name)
+            name: getattr(config, name)
             for name in ("size", "margin", "pairs", "steps", "batch_pairs", "learning_rate", "seed")
         },
         "runs": {
-            f"{entry.detector}-{entry.without or 'all'}": entry.mark for entry in tried if entry.detector in METHODS
+            f"{entry.detector}-{entry.without or 'all'}": entry.mark for entry in measured if entry.detector in METHODS
         },
-        "options": {method: Run.protocol_of(chosen.board / f"{method}-all").options for method in METHODS},
+        "options": {method: config_of(chosen.board / f"{method}-all").options for method in METHODS},
         "rows": rows,
         "groups": groups,
         "cost": cost(chosen.board) if split == "test" else {},
     }
-    chosen.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_record(chosen.record, record)
 
 
 if __name__ == "__main__":

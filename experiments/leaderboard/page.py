@@ -1,12 +1,13 @@
 """The leaderboard's part of the results page, and its picture, from the record that `measure.py` wrote."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import read_record
 
+from unmask.lab.detection.held_out import CLEAN, CONDITIONS
 from unmask.tables import markdown
 
 FAMILIES = {
@@ -71,8 +72,7 @@ _KNOWN = """### Families that were trained on, as is
 
 
 def _record(root: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((root / "experiments" / "leaderboard" / "test.json").read_text(encoding="utf-8"))
-    return found
+    return read_record(root, "leaderboard/test")
 
 
 def _value(rows: Sequence[Mapping[str, Any]], detector: str, family: str, kind: str, condition: str) -> Any:
@@ -85,8 +85,8 @@ def _value(rows: Sequence[Mapping[str, Any]], detector: str, family: str, kind: 
 def _mean(rows: Sequence[Mapping[str, Any]], detector: str, kind: str, condition: str) -> str:
     """Mean AUC over the families that every detector can have in this column."""
     wanted = [family for family in FAMILIES if kind == "left out" or family != "pggan"]
-    found = [_value(rows, detector, family, kind, condition) for family in wanted]
-    return "–" if None in found else f"{np.mean([row['auc'][0] for row in found]):.3f}"
+    measured = [_value(rows, detector, family, kind, condition) for family in wanted]
+    return "–" if None in measured else f"{np.mean([row['auc'][0] for row in measured]):.3f}"
 
 
 def _detectors(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -100,15 +100,12 @@ def _titled(name: str) -> str:
 
 
 def _per_family(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
-    detectors = [name for name in _detectors(rows) if _mean(rows, name, kind, "as is") != "–"]
-    lines = [
-        "| family | " + " | ".join(_titled(name) for name in detectors) + " | real / forged |",
-        "|---|" + "---|" * (len(detectors) + 1),
-    ]
+    detectors = [name for name in _detectors(rows) if _mean(rows, name, kind, CLEAN) != "–"]
+    lines = []
     for family, title in FAMILIES.items():
         cells, counts = [], ""
         for name in detectors:
-            row = _value(rows, name, family, kind, "as is")
+            row = _value(rows, name, family, kind, CLEAN)
             if row is None:
                 cells.append("–")
                 continue
@@ -117,8 +114,8 @@ def _per_family(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
             if row["difference"] is not None:
                 cells[-1] += "; {:+.3f} [{:+.3f}, {:+.3f}]".format(*row["difference"])
         if counts:
-            lines.append(f"| {title} | {' | '.join(cells)} | {counts} |")
-    return "\n".join(lines)
+            lines.append([title, *cells, counts])
+    return markdown(["family", *map(_titled, detectors), "real / forged"], lines)
 
 
 def overview(root: Path, method: str | None = None) -> str:
@@ -131,13 +128,13 @@ def overview(root: Path, method: str | None = None) -> str:
     record = _record(root)
     rows = record["rows"]
     lines = []
-    means = {name: _mean(rows, name, "left out", "as is") for name in _detectors(rows)}
+    means = {name: _mean(rows, name, "left out", CLEAN) for name in _detectors(rows)}
     order = sorted(means, key=lambda name: (means[name] != "–", means[name]), reverse=True)
     for name in order:
         if method is not None and name.partition(", ")[0].lower() != method:
             continue
-        cells = [_titled(name), _mean(rows, name, "known", "as is")]
-        cells += [_mean(rows, name, "left out", condition) for condition in ("as is", "jpeg50", "half size")]
+        cells = [_titled(name), _mean(rows, name, "known", CLEAN)]
+        cells += [_mean(rows, name, "left out", condition) for condition in CONDITIONS]
         shares = [group["share"][0] for key, group in record["groups"][name]["groups"].items() if key != "all"]
         cells.append(f"{100 * min(shares):.0f} – {100 * max(shares):.0f} %")
         cost = record["cost"].get(name)
@@ -155,16 +152,13 @@ def overview(root: Path, method: str | None = None) -> str:
 
 def _groups(record: Mapping[str, Any]) -> str:
     names = list(record["groups"])
-    lines = [
-        "| people | number | " + " | ".join(_titled(name) for name in names) + " |",
-        "|---|---|" + "---|" * len(names),
-    ]
+    lines = []
     order = ["all", *sorted(group for group in record["groups"][names[0]]["groups"] if group != "all")]
     for group in order:
-        found = [record["groups"][name]["groups"][group] for name in names]
-        cells = ["{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * share for share in one["share"])) for one in found]
-        lines.append(f"| {group} | {found[0]['people']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        people = [record["groups"][name]["groups"][group] for name in names]
+        cells = ["{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * share for share in one["share"])) for one in people]
+        lines.append([group, str(people[0]["people"]), *cells])
+    return markdown(["people", "number", *map(_titled, names)], lines)
 
 
 def section(root: Path) -> str:
@@ -191,13 +185,13 @@ def draw(root: Path) -> None:
     # Text stays text, and the file is the same whenever it is drawn.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "unmask", "font.family": "sans-serif"})
     rows = _record(root)["rows"]
-    detectors = [name for name in _detectors(rows) if _mean(rows, name, "left out", "as is") != "–"]
+    detectors = [name for name in _detectors(rows) if _mean(rows, name, "left out", CLEAN) != "–"]
     figure, axes = pyplot.subplots(figsize=(8, 6))
     for place, name in enumerate(detectors):
         for row_number, family in enumerate(FAMILIES):
             height = row_number + (place - (len(detectors) - 1) / 2) * 0.11
             for kind in ("known", "left out"):
-                row = _value(rows, name, family, kind, "as is")
+                row = _value(rows, name, family, kind, CLEAN)
                 if row is None:
                     continue
                 value, low, high = row["auc"]

@@ -1,4 +1,4 @@
-"""The shortcut: a plain classifier over whole sequences, which cannot name one that it was never shown."""
+"""The shortcut: a plain classifier over whole sequences, which cannot name one that it was not trained on."""
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ class Classifier(SequenceReader):
         self.head = nn.Sequential(nn.LayerNorm(2 * sum(widths[2:])), nn.Linear(2 * sum(widths[2:]), len(SEQUENCES)))
 
     def forward(self, faces: Tensor) -> SequenceOutput:
-        return SequenceOutput(self.head(torch.cat([pooled(one) for one in self.trunk(faces)[2:]], 1)))
+        return SequenceOutput(self.head(torch.cat([pooled(one) for one in self.trunk(self.normalised(faces))[2:]], 1)))
 
     def greedy(self, faces: Tensor) -> Tensor:
         return SEQUENCES.to(faces.device)[self(faces).scores.argmax(1)]

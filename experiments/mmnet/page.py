@@ -1,14 +1,14 @@
 """What the records beside this script say, for the results page: MMNet and its rivals, and what its parts do."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import paired_table
+from common import paired_table, read_record
 from mmnet import readers as arms
 
 from unmask.lab.metrics import seed_interval
+from unmask.tables import markdown
 
 HEAD = """## MMNet: which parts were edited, in which order
 
@@ -71,13 +71,13 @@ ASKED = (
 
 
 def _recovery(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| | seeds | recovered | do nothing | difference [95 %] |", "|---|---|---|---|---|"]
-    for name, told in RECOVERY.items():
-        found = [(row[f"{name}, recovered"], row[f"{name}, do nothing"]) for row in rows]
-        ours, none = (sum(column) / len(found) for column in zip(*found, strict=True))
-        mean, low, high = seed_interval([one - other for one, other in found])
-        lines.append(f"| {told} | {len(found)} | {ours:.4f} | {none:.4f} | {mean:+.4f} [{low:+.4f}, {high:+.4f}] |")
-    return "\n".join(lines)
+    lines = []
+    for name, title in RECOVERY.items():
+        pairs = [(row[f"{name}, recovered"], row[f"{name}, do nothing"]) for row in rows]
+        ours, none = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
+        difference = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*seed_interval([one - other for one, other in pairs]))
+        lines.append([title, str(len(pairs)), f"{ours:.4f}", f"{none:.4f}", difference])
+    return markdown(["", "seeds", "recovered", "do nothing", "difference [95 %]"], lines)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], metrics: Sequence[str]) -> str:
@@ -85,21 +85,21 @@ def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], metrics: Seq
 
 
 def _record(root: Path, name: str) -> dict[str, Any]:
-    return dict(json.loads((root / "experiments" / "mmnet" / name).read_text(encoding="utf-8")))
+    return read_record(root, f"mmnet/{name}")
 
 
 def section(root: Path) -> str:
     """The experiment's part of the results page; `root` is the repository's."""
-    record = _record(root, "readers.json")
+    record = _record(root, "readers")
     rows, settings = record["rows"], record["settings"]
     nothing = {
         name: rows[0][f"{title}, nothing"]
         for name, title in (("csm", "CSM"), ("adaptive", "Adaptive"), ("fixed", "Fixed"))
     }
     full = [row for row in rows if row["arm"] == arms.FULL]
-    told = ("CSM", "CSM on orders seen", "CSM on orders not seen", "Adaptive", "Fixed")
+    measures = ("CSM", "CSM on orders seen", "CSM on orders not seen", "Adaptive", "Fixed")
     decodings = [
-        {"arm": decoding, "seed": row["seed"], **{name: row[f"{name}, {decoding}"] for name in told}}
+        {"arm": decoding, "seed": row["seed"], **{name: row[f"{name}, {decoding}"] for name in measures}}
         for decoding in ("greedy", "closed set", "joint")
         for row in full
     ]
@@ -108,11 +108,11 @@ def section(root: Path) -> str:
         HEAD.format(**settings, nothing=nothing),
         "Against the published baseline, and a plain classifier over whole sequences, the shortcut, which can name no "
         "sequence that it was not shown:\n",
-        _table(rows, rivals, [f"{name}, joint" for name in (*told[:1], *told[3:], *told[1:3])]),
+        _table(rows, rivals, [f"{name}, joint" for name in (*measures[:1], *measures[3:], *measures[1:3])]),
         "\nBy length:\n",
         _table(rows, rivals, LENGTHS),
         "\nHow MMNet's sequences are decoded: step by step, the best of those seen in training, the best of all 326:\n",
-        paired_table(decodings, told, "greedy"),
+        paired_table(decodings, measures, "greedy"),
         "\nHow often a step is right, counted from the last (expected: the last is easiest):\n",
         _table(rows, (arms.BASELINE, arms.FULL), STEPS),
         "\nThe recovered face beside the edited one, to the untouched original (expected: better inside the edits):\n",
@@ -130,8 +130,8 @@ def overview(root: Path) -> str:
 
 def parts_section(root: Path) -> str:
     """What MMNet's parts do, in shorter runs; `root` is the repository's."""
-    record = _record(root, "arms.json")
-    told = [SHORTER.format(**record["settings"])]
+    record = _record(root, "arms")
+    parts = [SHORTER.format(**record["settings"])]
     for text, names, metrics in ASKED:
-        told += [f"\n{text}\n", _table(record["rows"], names, metrics)]
-    return "\n".join(told) + "\n"
+        parts += [f"\n{text}\n", _table(record["rows"], names, metrics)]
+    return "\n".join(parts) + "\n"

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Record, one_thread, parser, settings_of
+from common import Record, command, one_thread, parser, settings_of
 from lightning_fabric import Fabric
 from mmnet.classifier import Classifier
-from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from unmask.cli.options import progress_bars
 from unmask.datasets.layouts import read_layout
 from unmask.datasets.manifest import manifest_sha256
 from unmask.edits.labels import place_of
@@ -34,12 +34,14 @@ from unmask.edits.mmnet import MMNet
 from unmask.edits.reader import SequenceReader
 from unmask.forging.component_edit_set import forge_component_edits
 from unmask.forging.seq_deepfake_writer import Tools
-from unmask.lab.edits.edited_faces import SequenceFaces
-from unmask.lab.edits.evaluate import Told, decodings, evaluate_reader
-from unmask.lab.edits.train import Edited, faces_between, readings_of, sequence_faces
+from unmask.lab.edits.config import EditTrainConfig
+from unmask.lab.edits.edited_faces import EditedFaces
+from unmask.lab.edits.evaluate import SplitPredictions, decodings, evaluate
+from unmask.lab.edits.feed import EditFeed, faces_between, load_edited_faces, predict
 from unmask.lab.engine import fit
 from unmask.lab.methods import build
-from unmask.lab.run import Run, SequenceProtocol
+from unmask.lab.run import Run
+from unmask.progress import Progress
 
 SIZE, COUNT, BATCH = 128, 6000, 16
 TRUNK = {"trunk": "efficientnet_lite0", "weights": "imagenet"}
@@ -49,7 +51,7 @@ TRUNK = {"trunk": "efficientnet_lite0", "weights": "imagenet"}
 class Arm:
     """A method ("classifier" is this folder's), its options, and the set it learns and is tested on.
 
-    `traces`: whether MMNet is told how much fine detail and noise each cell holds.
+    `traces`: whether MMNet is given how much fine detail and noise each cell holds.
     """
 
     method: str = "mmnet"
@@ -92,59 +94,60 @@ def set_of(chosen: argparse.Namespace, tools: Tools) -> Path:
     return out
 
 
-def faces_of(chosen: argparse.Namespace, tools: Tools) -> SequenceFaces:
+def faces_of(chosen: argparse.Namespace, tools: Tools, progress: Progress) -> EditedFaces:
     """The cropped faces of a set."""
-    return sequence_faces(set_of(chosen, tools), chosen.work, SIZE, 2.0, chosen.workers, Console(stderr=True))
+    return load_edited_faces(set_of(chosen, tools), chosen.work, SIZE, 2.0, chosen.workers, progress)
 
 
 def trained(
     chosen: argparse.Namespace,
     name: str,
-    faces: SequenceFaces,
+    faces: EditedFaces,
     seed: int,
     steps: int,
     trunk: Mapping[str, Tensor] | None = None,
 ) -> tuple[SequenceReader, tuple[int, ...]]:
-    """The reader of an arm, and the sequences that it was shown; one that is finished is read, not trained again.
+    """The network of an arm, and the sequences that it was trained on; a finished one is read, not trained again.
 
     trunk: the state that its trunk begins with; ImageNet's if None.
     """
     arm, training = ARMS[name], faces.split("train")
     known = tuple(sorted({place_of(row) for row in training.sequences.tolist()}))
     options = {**TRUNK, **arm.options}
-    protocol = SequenceProtocol(
+    config = EditTrainConfig(
         method=arm.method, options=options, size=SIZE, steps=steps, batch=BATCH, seed=seed, known=known
     )
-    between = faces_between(training, chosen.work, protocol, chosen.workers, Console(stderr=True))
+    with progress_bars() as progress:
+        between = faces_between(training, chosen.work, config, chosen.workers, progress)
     torch.manual_seed(seed)
-    reader = Classifier(**TRUNK) if arm.method == "classifier" else build(arm.method, options, size=SIZE)
-    assert isinstance(reader, SequenceReader)
+    network = Classifier(**TRUNK) if arm.method == "classifier" else build(arm.method, options, size=SIZE)
+    assert isinstance(network, SequenceReader)
     if trunk is not None:
-        reader.trunk.load_state_dict(trunk)
+        network.trunk.load_state_dict(trunk)
     if not arm.traces:
-        assert isinstance(reader, MMNet)
-        for parameter in reader.pyramid.noticed.parameters():
+        assert isinstance(network, MMNet)
+        for parameter in network.pyramid.noticed.parameters():
             nn.init.zeros_(parameter).requires_grad_(False)
     folder = chosen.runs / "mmnet" / f"{name.replace(' ', '-')}-{chosen.begin if trunk else 0}-{steps}-{seed}"
-    run = Run(folder, protocol, manifest_sha256(faces.samples))
+    run = Run(folder, config, manifest_sha256(faces.samples), network.task, command())
     if not (folder / "weights.safetensors").is_file():
-        feed = Edited(training, protocol, between)
-        fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), reader, feed, run)
-    reader.load_state_dict(load_file(folder / "weights.safetensors"))
-    return reader.eval(), known
+        feed = EditFeed(training, config, between)
+        fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), network, feed, run)
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    return network.eval(), known
 
 
-def measured(reader: SequenceReader, known: tuple[int, ...], faces: SequenceFaces) -> dict[str, float]:
+def measured(network: SequenceReader, known: tuple[int, ...], faces: EditedFaces) -> dict[str, float]:
     """Named numbers on the test split."""
     tested = faces.split("test")
-    readings = readings_of(reader, tested.take(np.arange(len(tested))).faces, torch.device("cpu"))
-    result = evaluate_reader(Told(tested, readings, decodings(readings, known), known), "test")
-    found: dict[str, float] = {}
+    predictions = predict(network, tested.take(np.arange(len(tested))).faces, torch.device("cpu"))
+    result = evaluate(SplitPredictions(tested, predictions, decodings(predictions, known), known), "test")
+    measures: dict[str, float] = {}
 
     def take(name: str, dataset: str, metric: str, condition: str = "joint") -> None:
         value = result.value(dataset, metric, condition)
         if value is not None:
-            found[name] = value.value
+            measures[name] = value.value
 
     for decoding in ("joint", "closed set", "greedy", "nothing"):
         take(f"CSM, {decoding}", "all", "csm", decoding)
@@ -167,12 +170,12 @@ def measured(reader: SequenceReader, known: tuple[int, ...], faces: SequenceFace
     for number, part in enumerate(PARTS, start=1):
         hit, false = result.value(f"edit {number}", "found", "joint"), result.value(f"edit {number}", "false", "joint")
         if hit is not None and false is not None:
-            found[f"{part}, balanced"] = (hit.value + 1 - false.value) / 2
+            measures[f"{part}, balanced"] = (hit.value + 1 - false.value) / 2
     take("area IoU", "all", "area_iou")
     for name in ("l1_inside", "l1_outside", "psnr", "psnr_inside", "psnr_outside", "ssim"):
         take(f"{name}, recovered", "recovery", name, "recovered")
         take(f"{name}, do nothing", "recovery", name, "do nothing")
-    return found
+    return measures
 
 
 def main() -> None:
@@ -185,7 +188,9 @@ def main() -> None:
     chosen = options.parse_args()
     one_thread()
     arms = {name: ARMS[name] for name in chosen.arms}
-    sets = {tools: faces_of(chosen, tools) for tools in dict.fromkeys(("both", *(arm.tools for arm in arms.values())))}
+    kinds: tuple[Tools, ...] = tuple(dict.fromkeys(("both", *(arm.tools for arm in arms.values()))))
+    with progress_bars() as progress:
+        sets = {tools: faces_of(chosen, tools, progress) for tools in kinds}
     settings = settings_of(chosen, size=SIZE, count=COUNT, batch=BATCH)
     for name in ("arms", "workers"):
         settings.pop(name)
@@ -196,9 +201,9 @@ def main() -> None:
                 faces, trunk = sets[arm.tools], None
                 if chosen.begin:
                     trunk = trained(chosen, SHORTCUT, sets["both"], seed, chosen.begin)[0].trunk.state_dict()
-                reader, known = trained(chosen, name, faces, seed, chosen.steps, trunk)
+                network, known = trained(chosen, name, faces, seed, chosen.steps, trunk)
                 about = {} if arm.tools == "both" else {"data_sha256": manifest_sha256(faces.samples)}
-                record.add(arm=name, seed=seed, **about, **measured(reader, known, faces))
+                record.add(arm=name, seed=seed, **about, **measured(network, known, faces))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python experiments/mmnet/strips.py SET OUT.png [--number 3] [--pack mmnet]
 
-SET is made by `unmask forge --sequence` from drawn faces of nobody (`unmask synthesise`); the reader has seen none
+SET is made by `unmask forge --sequence` from drawn faces of nobody (`unmask synthesise`); the model has seen none
 of them. The first faces with two edits or more of which anything is said are shown, whether it is right or wrong.
 """
 
@@ -56,14 +56,14 @@ def main() -> None:
         made = sample.sequence.split("-")
         if len(made) < 2 or len(rows) == chosen.number:
             continue
-        found = inspector.examine(sample.path, pictures=True)
-        finding = found.report.faces[0].sequence if found.report.faces else None
+        examined = inspector.examine(sample.path, pictures=True)
+        finding = examined.report.faces[0].sequence if examined.report.faces else None
         if finding is None or finding.best is None:
             continue
         read = finding.best.edits
         captions = ["as it is", *(f"without {edit}" for edit in read[:0:-1]), "recovered"]
         head = f"made: {', then '.join(made)}.   read: {', then '.join(read)} ({finding.best.posterior:.0%})"
-        rows.append(row_of(captions, list(found.strips[0]), head))
+        rows.append(row_of(captions, list(examined.strips[0]), head))
     if not rows:
         raise SystemExit(f"{chosen.set}: of no face with two edits or more is anything said; make a larger set")
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height + GAP for row in rows)), "white")

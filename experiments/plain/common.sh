@@ -7,4 +7,4 @@ common=(--data "$DATA" --synthetic synthetic --taef2 "$DATA/weights/taef2")
 # What a specialist is not shown.
 blends=(--without stylegan --without mobilestylegan --without resynthesis)
 synthesis=(--without selfblend --without swap --without ciplab)
-export OMP_NUM_THREADS=1
+export OMP_NUM_THREADS=1 PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}"

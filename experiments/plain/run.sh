@@ -5,8 +5,8 @@
 . "$(dirname "$0")/common.sh"
 
 unmask synthesise synthetic --count 2400
-# What all runs read is prepared by one; from then on a run per core. The decoders' twins must be there before the blends
-# are made, for some of them carry a decoder's face.
+# What all runs read is prepared by one; from then on a run per core. The reconstructions must be there before the
+# blends are made, for some of them carry a decoder's face.
 unmask train plain --run runs/prepare-synthesis --steps 1 "${common[@]}" --without selfblend --without swap
 unmask train plain --run runs/prepare-blends --steps 1 "${common[@]}" "${blends[@]}"
 
@@ -39,10 +39,10 @@ train_blends() {
   unmask train plain --run runs/blends-no-ciplab --start runs/blends-windows "${start[@]}" "${early[@]}"
   unmask train plain --run runs/blends --start runs/blends-no-ciplab "${long[@]}" "${late[@]}"
   unmask train plain --run runs/blends-no-swap --start runs/blends-no-swap-first "${short[@]}" "${late[@]}" --without swap
-  # In a work folder of its own, without twins: these blends must not have seen a decoder.
-  mkdir -p no-twins
-  cp -r runs/work/store no-twins/
-  local blind=(--pairs 6000 --work no-twins --without selfblend)
+  # In a work folder of its own, without reconstructions: these blends must not have seen a decoder.
+  mkdir -p no-reconstructions
+  cp -r runs/work/store no-reconstructions/
+  local blind=(--pairs 6000 --work no-reconstructions --without selfblend)
   unmask train plain --run runs/blends-no-selfblend-first --steps 800 "${early[@]}" "${blind[@]}"
   unmask train plain --run runs/blends-no-selfblend --start runs/blends-no-selfblend-first "${short[@]}" "${late[@]}" \
     "${blind[@]}"

@@ -1,13 +1,13 @@
 """The part of the results page about tracing."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import paired_table
+from common import paired_table, read_record
 
 from unmask.lab.metrics import seed_interval
+from unmask.tables import markdown
 
 HEAD = """## Tracing an identity
 
@@ -86,7 +86,7 @@ def section(root: Path) -> str:
     rows: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}
     for name in ("policies", "errors", "absent"):
-        record = json.loads((root / "experiments" / "titf" / f"{name}.json").read_text(encoding="utf-8"))
+        record = read_record(root, f"titf/{name}")
         rows += record["rows"]
         settings |= record["settings"]
     setting = settings["5 % wrong: info_gain"]
@@ -107,8 +107,9 @@ def _table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> str:
 
 
 def _cores(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| | mean over seeds [95 %] |", "|---|---|"]
-    for name in rows[0]:
-        if name not in ("table", "arm", "seed"):
-            lines.append("| {} | {:.3f} [{:.3f}, {:.3f}] |".format(name, *seed_interval([row[name] for row in rows])))
-    return "\n".join(lines)
+    lines = [
+        [name, "{:.3f} [{:.3f}, {:.3f}]".format(*seed_interval([row[name] for row in rows]))]
+        for name in rows[0]
+        if name not in ("table", "arm", "seed")
+    ]
+    return markdown(["", "mean over seeds [95 %]"], lines)
