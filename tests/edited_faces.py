@@ -9,7 +9,7 @@ import numpy as np
 
 from unmask.datasets.manifest import Sample
 from unmask.edits.labels import TRACKS, all_sequences, checked
-from unmask.lab.edits.edited_faces import CELLS, PER_EDIT, Crops, SequenceFaces
+from unmask.lab.edits.edited_faces import CELLS, PER_EDIT, Crops, EditedFaces
 
 TRACK = TRACKS["facial_components"]
 
@@ -21,7 +21,7 @@ def edited_faces(
     masks: np.ndarray | None = None,
     states: Sequence[int] | None = None,
     paired: Sequence[bool] | None = None,
-) -> SequenceFaces:
+) -> EditedFaces:
     """Faces uint8 (N, S, S, 3) with their sequences; by default each is its own original and no mask shows an edit."""
     count = len(faces)
     numbers = np.array([checked(row) for row in sequences], np.uint8)
@@ -37,7 +37,7 @@ def edited_faces(
         )
         for row, sequence in enumerate(numbers.tolist())
     ]
-    return SequenceFaces(
+    return EditedFaces(
         TRACK,
         Crops(
             faces,
@@ -54,7 +54,7 @@ def edited_faces(
 
 def scores(*best: Sequence[int]) -> np.ndarray:
     """A row for each tuple of places, the first of which scores highest, the second next, and so on."""
-    found = np.full((len(best), len(all_sequences())), -100, np.float32)
+    ranked = np.full((len(best), len(all_sequences())), -100, np.float32)
     for row, places in enumerate(best):
-        found[row, list(places)] = -np.arange(len(places))
-    return found
+        ranked[row, list(places)] = -np.arange(len(places))
+    return ranked

@@ -116,8 +116,8 @@ def write_store(faces: Sequence[StoredFace], folder: Path) -> Path:
     return folder
 
 
-def write_twins(faces: Sequence[StoredFace], folder: Path, side: int = 64) -> Path:
-    """Write one twin of every face in the format of `lab.detection.reconstructions`: smaller and blurred."""
+def write_reconstructions(faces: Sequence[StoredFace], folder: Path, side: int = 64) -> Path:
+    """Write one reconstruction of every face in the format of `lab.detection.reconstructions`: smaller and blurred."""
     folder.mkdir(parents=True, exist_ok=True)
     draw = np.zeros((len(faces), 256, 256, 3), np.uint8)
     for row, face in enumerate(faces):

@@ -11,8 +11,9 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor
 
+from unmask.lab.config import TrainConfig
 from unmask.lab.engine import Feed, fit
-from unmask.lab.run import Run, Settings
+from unmask.lab.run import Run
 
 
 class _Killed(Exception):
@@ -20,7 +21,7 @@ class _Killed(Exception):
 
 
 def resumes_as_if_nothing_had_happened(
-    make: Callable[[], Any], feed: Feed, protocol: Settings, folder: Path, steps: int
+    make: Callable[[], Any], feed: Feed, config: TrainConfig, folder: Path, steps: int
 ) -> bool:
     """Whether a run of so many steps, killed before its last one and resumed, ends with an uninterrupted one's weights.
 
@@ -41,7 +42,7 @@ def resumes_as_if_nothing_had_happened(
             return learn(batch)
 
         network.training_losses = MethodType(mortal, network)
-        fit(fabric, network, feed, Run(run, protocol, "0"), every=1)
+        fit(fabric, network, feed, Run(run, config, "0"), every=1)
         return load_file(run / "weights.safetensors")
 
     whole = train(folder / "whole", steps)

@@ -1,14 +1,15 @@
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
-from itertools import product
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unmask.edits.decoding import (
     END,
@@ -123,12 +124,12 @@ def test_scores_are_sums_of_log_probabilities_along_the_tree() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn((2, 206, TOKENS), generator=generator)
     place = {tuple(beginning_of(number)): number for number in range(206)}
-    found = sequence_scores(logits)
-    assert found.shape == (2, 326) and found.dtype == torch.float32
+    scores = sequence_scores(logits)
+    assert scores.shape == (2, 326) and scores.dtype == torch.float32
     for face in range(2):
         rows = logits[face].tolist()
         expected = [naive_score(lambda edits, rows=rows: rows[place[edits]], edits) for edits in EDITS]  # type: ignore[misc]
-        torch.testing.assert_close(found[face], torch.tensor(expected), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(scores[face], torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
 
 def test_start_and_padding_have_no_share_in_the_scores() -> None:
@@ -154,9 +155,9 @@ def test_a_repeated_edit_keeps_what_it_is_given() -> None:
     logits = torch.zeros(1, 206, TOKENS)
     place = {tuple(beginning_of(number)): number for number in range(206)}
     logits[0, place[(3,)], 3] = 100  # after edit 3 the same again, all but certainly
-    told = sequence_scores(logits)[0]
-    assert told[place_of([3, 0, 0, 0, 0])] < -90 and told[place_of([3, 1, 0, 0, 0])] < -90
-    assert told[place_of([1, 3, 0, 0, 0])] == pytest.approx(3 * math.log(1 / 6), abs=1e-4)
+    scores = sequence_scores(logits)[0]
+    assert scores[place_of([3, 0, 0, 0, 0])] < -90 and scores[place_of([3, 1, 0, 0, 0])] < -90
+    assert scores[place_of([1, 3, 0, 0, 0])] == pytest.approx(3 * math.log(1 / 6), abs=1e-4)
 
 
 @cache
@@ -180,7 +181,37 @@ def lively() -> Callable[[str], Any]:
 
 
 def faces(count: int) -> Tensor:
-    return torch.rand((count, 3, 64, 64), generator=torch.Generator().manual_seed(4)) * 2 - 1
+    return torch.rand((count, 3, 64, 64), generator=torch.Generator().manual_seed(4))
+
+
+@contextmanager
+def listening(part: nn.Module) -> Iterator[list[tuple[Any, ...]]]:
+    """What a part of a network is given, in the order of its calls."""
+    calls: list[tuple[Any, ...]] = []
+    hook = part.register_forward_pre_hook(lambda _, inputs: calls.append(inputs))
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+def remembered(reader: Any, face: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the decoder reads a face from: memory (1, N, C), its positions (N, C), its cells' centres (n, 2)."""
+    with listening(reader.decoder) as calls:
+        reader.greedy(face)
+    memory, positions, cells = calls[0][2:5]
+    return memory, positions, cells
+
+
+def decoded(
+    reader: Any, memory: tuple[Tensor, Tensor, Tensor], tokens: Tensor, places: Tensor, mask: Tensor, direction: int = 0
+) -> Tensor:
+    """Logits (1, t, 8) after tokens (1, t); `direction` is that of MMNet's readers, 0 forward, 1 backward."""
+    state = reader.decoder.embed(tokens)
+    if isinstance(reader, MMNet):
+        state = state + reader.direction.weight[direction]
+    logits: Tensor = reader.head(reader.decoder(state, reader.decoder.places(places), *memory, mask)[-1])
+    return logits
 
 
 def taught_by_force(after: Callable[[Tensor, Tensor, Tensor], Tensor], edits: list[tuple[int, ...]]) -> Tensor:
@@ -200,21 +231,21 @@ def taught_by_force(after: Callable[[Tensor, Tensor, Tensor], Tensor], edits: li
 
 def by_direction(reader: Any, face: Tensor, direction: int) -> Tensor:
     """Scores of all sequences by one of MMNet's readers; the backward one is shown them from the last edit."""
-    seen = reader._see(face)
+    memory = remembered(reader, face)
     edits = [edits[::-1] for edits in EDITS] if direction else EDITS
-    return taught_by_force(lambda *shown: reader.head(reader._states(seen, *shown, direction)[-1]), edits)
+    return taught_by_force(lambda *shown: decoded(reader, memory, *shown, direction), edits)
 
 
-def assert_same_scores(told: Tensor, expected: Tensor) -> None:
+def assert_same_scores(scores: Tensor, expected: Tensor) -> None:
     assert expected.std() > 1  # else nothing is compared
-    torch.testing.assert_close(told, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(scores, expected, rtol=0, atol=1e-4)
 
 
 @torch.no_grad()
 def test_seqfakeformer_scores_all_sequences_as_if_it_read_them_one_by_one(lively: Callable[[str], Any]) -> None:
     reader, face = lively("seqfakeformer"), faces(1)
-    remembered = reader._remember(face)
-    expected = taught_by_force(lambda *shown: reader._read(remembered, *shown), EDITS)
+    memory = remembered(reader, face)
+    expected = taught_by_force(lambda *shown: decoded(reader, memory, *shown), EDITS)
     assert_same_scores(reader(face).scores[0], expected)
 
 
@@ -232,7 +263,9 @@ def test_mmnet_scores_all_sequences_as_if_it_read_them_one_by_one(
 def test_mmnet_joins_both_directions_half_of_the_slots_and_the_regions(lively: Callable[[str], Any], name: str) -> None:
     reader, face = lively(name), faces(1)
     ahead, back = by_direction(reader, face, 0), by_direction(reader, face, 1)
-    steps = reader.slot_head(reader._slot_states(reader._see(face))[-1])[0].double().log_softmax(-1)
+    state = (reader.slots.weight + reader.direction.weight[2])[None]
+    states = reader.decoder(state, reader.decoder.places.weight[:5], *remembered(reader, face), None)
+    steps = reader.slot_head(states[-1])[0].double().log_softmax(-1)
     assert steps.shape == (5, 6)
     slots = torch.stack([sum(steps[step, number] for step, number in enumerate(row)) for row in TABLE.tolist()])
     assert slots.std() > 0.1 and (ahead - back).std() > 1
@@ -252,7 +285,10 @@ def test_mmnet_reads_regions_by_what_is_there_and_which_of_two_came_first(lively
 
 def by_regions(reader: Any, face: Tensor) -> Tensor:
     """Scores of all sequences, summed up edit by edit and pair by pair."""
-    tokens = reader._see(face).memory[0, -5:].double()
+    with listening(reader.presence_head) as calls:
+        reader(face)
+    tokens = calls[0][0][0].double()
+    assert len(tokens) == 5
     heads = [copy.deepcopy(head).double() for head in (reader.presence_head, reader.order_head)]
 
     def before(one: int, other: int) -> float:
@@ -269,15 +305,28 @@ def by_regions(reader: Any, face: Tensor) -> Tensor:
     return torch.tensor(found).log_softmax(0).float()
 
 
+class Scripted(nn.Module):
+    """A head that gives what is written, one after the other, whatever it is given."""
+
+    def __init__(self, *outputs: Tensor) -> None:
+        super().__init__()
+        self.outputs = cycle(outputs)
+
+    def forward(self, _: Tensor) -> Tensor:
+        return next(self.outputs)
+
+
 @torch.no_grad()
 def test_mixed_precision_hardly_changes_the_regions_scores(lively: Callable[[str], Any]) -> None:
     reader, generator = lively("regions"), torch.Generator().manual_seed(0)
-    logits = [3 * torch.randn((50, count), generator=generator) for count in (5, 20)]
-    reader._region_logits = lambda seen: logits
-    told = reader._score_regions(None)
+    there, ahead = (3 * torch.randn((50, count, 1), generator=generator) for count in (5, 20))
+    reader.presence_head = Scripted(there)
+    reader.order_head = Scripted(ahead / 2, -ahead / 2)  # of two parts, and of the same two exchanged
+    straight = reader(faces(50)).scores
+    assert straight.std() > 3
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = reader._score_regions(None)
-    torch.testing.assert_close(mixed.float(), told, rtol=0, atol=0.01)
+        mixed = reader(faces(50)).scores
+    torch.testing.assert_close(mixed.float(), straight, rtol=0, atol=0.01)
 
 
 @torch.no_grad()
@@ -285,31 +334,27 @@ def test_mixed_precision_hardly_changes_the_regions_scores(lively: Callable[[str
 def test_reading_greedily_takes_the_likeliest_token_at_every_step(lively: Callable[[str], Any], name: str) -> None:
     """Each place leans towards tokens of its own, drawn until there is something to read."""
     reader, seeds = lively(name), iter(range(200))
-    patches = torch.rand((6, 3, 4, 4), generator=torch.Generator().manual_seed(4)) * 2 - 1
+    patches = torch.rand((6, 3, 4, 4), generator=torch.Generator().manual_seed(4))
     shown = torch.nn.functional.interpolate(patches, size=64)
     read: list[list[int]] = []
+    hook = reader.decoder.register_forward_hook(lambda *_: None)
     while len({tuple(edits) for edits in read}) <= 2 or all(edits == edits[::-1] for edits in read):
         lean = torch.randn((6, 128), generator=torch.Generator().manual_seed(next(seeds)))
         lent = lambda _, __, states, lean=lean: [state + lean[: state.shape[1]] for state in states]  # noqa: E731
-        reader.decoder._forward_hooks.clear()
-        reader.decoder.register_forward_hook(lent)
+        hook.remove()
+        hook = reader.decoder.register_forward_hook(lent)
         read = [[edit for edit in row if edit] for row in reader.greedy(shown).tolist()]
-    for face, told in zip(shown, read, strict=True):
-        tokens = [START]
+    for face, edits in zip(shown, read, strict=True):
+        tokens, memory = [START], remembered(reader, face[None])
         while len(tokens) < 6:
             places, mask = torch.arange(len(tokens)), causal(len(tokens), CPU)
-            if name == "seqfakeformer":
-                logits = reader._read(reader._remember(face[None]), torch.tensor([tokens]), places, mask)
-            else:
-                seen = reader._see(face[None])
-                states = reader._states(seen, torch.tensor([tokens]), places, mask, int(name == "backward"))
-                logits = reader.head(states[-1])
+            logits = decoded(reader, memory, torch.tensor([tokens]), places, mask, int(name == "backward"))
             last = logits[0, -1].tolist()
             best = max(range(1, 7), key=last.__getitem__)
             if best == END:
                 break
             tokens.append(best)
-        assert told == (tokens[:0:-1] if name == "backward" else tokens[1:])
+        assert edits == (tokens[:0:-1] if name == "backward" else tokens[1:])
 
 
 def scripted(*rows: list[float]) -> Callable[[Tensor], Tensor]:

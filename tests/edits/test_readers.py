@@ -17,11 +17,10 @@ from torch.overrides import TorchFunctionMode
 
 from unmask.edits.labels import place_of
 from unmask.edits.reader import BATCH, SequenceOutput
+from unmask.lab.edits.config import EditTrainConfig
 from unmask.lab.edits.edited_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION
-from unmask.lab.edits.train import Edited
+from unmask.lab.edits.feed import EditFeed
 from unmask.lab.engine import save_weights
-from unmask.lab.run import SequenceProtocol
-from unmask.networks.contract import normalise
 
 pytestmark = pytest.mark.lab
 everyone = pytest.mark.parametrize("candidate", READERS, ids=str)
@@ -54,7 +53,7 @@ def pictures(count: int, seed: int = 0, size: int = SIZE) -> Tensor:
     return (0.8 * ground + 0.2 * torch.rand(ground.shape, generator=generator)).clamp(0, 1)
 
 
-def batch_of(reader: Any, size: int = SIZE) -> dict[str, Tensor]:
+def batch_of(size: int = SIZE) -> dict[str, Tensor]:
     """A face for each of SEQUENCES as the engine gives it: a square for each edit, in its row and the step's column."""
     originals, square = pictures(len(SEQUENCES), size=size), size // 5
     faces, masks = originals.clone(), torch.zeros(len(SEQUENCES), 5, size, size)
@@ -65,7 +64,7 @@ def batch_of(reader: Any, size: int = SIZE) -> dict[str, Tensor]:
             masks[face, edit - 1, row, column] = 1
     masks = nn.functional.adaptive_avg_pool2d(masks, MASK_CELLS)
     return {
-        "faces": normalise(faces, reader),
+        "faces": faces,
         "sequences": SEQUENCES,
         "masks": masks,
         "unions": masks.amax(1, keepdim=True),
@@ -93,8 +92,8 @@ def made(candidate: Candidate) -> Any:
 
 def losses_of(reader: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     torch.manual_seed(3)  # some readers draw faces
-    found: dict[str, Tensor] = reader.training_losses(batch)
-    return found
+    losses: dict[str, Tensor] = reader.training_losses(batch)
+    return losses
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:
@@ -103,23 +102,23 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def read(reader: Any, faces: Tensor) -> SequenceOutput:
-    told: SequenceOutput = reader(normalise(faces, reader))
-    return told
+    output: SequenceOutput = reader(faces)
+    return output
 
 
-def parts_of(told: SequenceOutput) -> dict[str, Tensor]:
+def parts_of(output: SequenceOutput) -> dict[str, Tensor]:
     """What is said, by name; what is not said is left out."""
-    return {name: value for name, value in vars(told).items() if value is not None}
+    return {name: value for name, value in vars(output).items() if value is not None}
 
 
-def assert_shapes(candidate: Candidate, told: SequenceOutput, count: int) -> None:
+def assert_shapes(candidate: Candidate, output: SequenceOutput, count: int) -> None:
     shapes: dict[str, tuple[int, ...]] = {"scores": (count, 326)}
     if candidate.says_where:
         shapes["areas"] = (count, 5, SIZE // 4, SIZE // 4)
     if candidate.recovers:
         shapes["recovered"] = (count, 3, SIZE, SIZE)
-    assert {name: tuple(value.shape) for name, value in parts_of(told).items()} == shapes
-    assert all(value.isfinite().all() for value in parts_of(told).values())
+    assert {name: tuple(value.shape) for name, value in parts_of(output).items()} == shapes
+    assert all(value.isfinite().all() for value in parts_of(output).values())
 
 
 @everyone
@@ -146,16 +145,16 @@ def test_it_says_how_faces_are_normalised(candidate: Candidate, made: Any) -> No
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_reading_greedily_gives_edits_followed_by_zeros(candidate: Candidate, made: Any, count: int) -> None:
     with torch.no_grad():
-        told = made.greedy(normalise(pictures(count), made))
-    assert told.shape == (count, 5) and told.dtype == torch.int64
-    assert ((told >= 0) & (told <= 5)).all()
-    assert ((told[:, 1:] == 0) | (told[:, :-1] > 0)).all()
+        edits = made.greedy(pictures(count))
+    assert edits.shape == (count, 5) and edits.dtype == torch.int64
+    assert ((edits >= 0) & (edits <= 5)).all()
+    assert ((edits[:, 1:] == 0) | (edits[:, :-1] > 0)).all()
 
 
 @everyone
 def test_every_parameter_learns_but_those_named_with_their_reason(candidate: Candidate, made: Any) -> None:
     # In evaluation mode: dropout could hide a parameter.
-    total(losses_of(made, batch_of(made))).backward()
+    total(losses_of(made, batch_of())).backward()
     for name, parameter in made.named_parameters():
         if name.startswith(candidate.idle):
             assert parameter.grad is None, name
@@ -204,25 +203,25 @@ def test_the_order_does_not_matter(candidate: Candidate, made: Any) -> None:
 @everyone
 def test_different_faces_are_told_apart(candidate: Candidate, made: Any) -> None:
     faces = pictures(5)
-    told = parts_of(read(made, faces))
+    outputs = parts_of(read(made, faces))
     if candidate.recovers:
-        told["recovered"] = told["recovered"] - faces  # beside what is handed through
-    assert all(value.std(0).max() > 1e-3 for value in told.values())
+        outputs["recovered"] = outputs["recovered"] - faces  # beside what is handed through
+    assert all(value.std(0).max() > 1e-3 for value in outputs.values())
 
 
 @everyone
 def test_its_state_comes_back(candidate: Candidate, made: Any, tmp_path: Path) -> None:
     faces = pictures(4)
-    told = parts_of(read(made, faces))
+    outputs = parts_of(read(made, faces))
     torch.manual_seed(7)
     other = candidate.make().eval()
     other.load_state_dict(made.state_dict())
-    assert all(torch.equal(value, told[name]) for name, value in parts_of(read(other, faces)).items())
+    assert all(torch.equal(value, outputs[name]) for name, value in parts_of(read(other, faces)).items())
     # Kept in half precision, which moves what an untrained reader says by up to 0.0017 (measured).
     save_weights(made, tmp_path / "weights.safetensors")
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     for name, value in parts_of(read(other, faces)).items():
-        torch.testing.assert_close(value, told[name], rtol=0, atol=0.005)
+        torch.testing.assert_close(value, outputs[name], rtol=0, atol=0.005)
 
 
 @everyone
@@ -237,10 +236,10 @@ def test_unusual_faces_get_a_finite_answer(candidate: Candidate, made: Any, kind
         "one colour": torch.zeros_like(faces) + torch.tensor([0.8, 0.5, 0.3]).view(1, 3, 1, 1),
         "channels last": faces.contiguous(memory_format=torch.channels_last),
     }[kind]
-    told = read(made, unusual)
-    assert_shapes(candidate, told, 3)
+    output = read(made, unusual)
+    assert_shapes(candidate, output, 3)
     usual = parts_of(read(made, faces)) if kind == "channels last" else {}
-    for name, value in parts_of(told).items():
+    for name, value in parts_of(output).items():
         if usual:
             torch.testing.assert_close(value, usual[name], rtol=1e-4, atol=1e-4)
         if kind in ("black", "white", "one colour"):
@@ -260,7 +259,7 @@ def test_a_recovered_face_is_a_picture(candidate: Candidate, made: Any, kind: st
 
 @everyone
 def test_losses_are_finite_scalars(candidate: Candidate, made: Any) -> None:
-    batch = batch_of(made)
+    batch = batch_of()
     assert batch.keys() == set(BATCH)
     for losses in (
         losses_of(made, batch),
@@ -273,7 +272,7 @@ def test_losses_are_finite_scalars(candidate: Candidate, made: Any) -> None:
 @everyone
 def test_learning_leaves_the_reader_in_its_mode(candidate: Candidate, made: Any) -> None:
     for training in (True, False):
-        losses_of(made.train(training), batch_of(made))
+        losses_of(made.train(training), batch_of())
         assert all(module.training == training for module in made.modules())
 
 
@@ -293,7 +292,7 @@ def assert_same_losses(reader: Any, one: dict[str, Tensor], other: dict[str, Ten
 @everyone
 def test_the_value_that_marks_unknown_masks_does_not_matter(candidate: Candidate, made: Any) -> None:
     """Neither for all faces, nor for some of them; any negative number says the same."""
-    batch = some_of(batch_of(made), slice(1, 5))
+    batch = some_of(batch_of(), slice(1, 5))
     for unknown in (slice(None), slice(1, 3)):
         marked = []
         for value in (-1.0, -0.25):
@@ -305,7 +304,7 @@ def test_the_value_that_marks_unknown_masks_does_not_matter(candidate: Candidate
 
 @those_that_say_where
 def test_unknown_masks_teach_nothing_of_areas(candidate: Candidate, made: Any) -> None:
-    batch = batch_of(made)
+    batch = batch_of()
     unknown = {**batch, "masks": torch.full_like(batch["masks"], -1), "unions": torch.full_like(batch["unions"], -1)}
     losses, known = losses_of(made, unknown), losses_of(made, batch)
     for name in {"mask", "union"} & losses.keys():
@@ -318,7 +317,7 @@ def test_unknown_masks_teach_nothing_of_areas(candidate: Candidate, made: Any) -
 
 @those_that_say_where
 def test_areas_are_learned_from_the_faces_whose_masks_are_known(candidate: Candidate, made: Any) -> None:
-    batch = batch_of(made)
+    batch = batch_of()
     masks = batch["masks"].clone()
     masks[4:] = -1
     some = losses_of(made, {**batch, "masks": masks})["mask"]
@@ -328,7 +327,7 @@ def test_areas_are_learned_from_the_faces_whose_masks_are_known(candidate: Candi
 
 @those_that_recover
 def test_faces_without_a_known_original_teach_nothing_of_recovery(candidate: Candidate, made: Any) -> None:
-    batch = some_of(batch_of(made), slice(1, 5))
+    batch = some_of(batch_of(), slice(1, 5))
     noise = torch.rand(batch["originals"].shape, generator=torch.Generator().manual_seed(8))
     alone = {**batch, "paired": torch.zeros(4)}
     assert_same_losses(made, alone, {**alone, "originals": noise})
@@ -340,14 +339,14 @@ def test_faces_without_a_known_original_teach_nothing_of_recovery(candidate: Can
 
 @those_that_recover
 def test_the_original_of_a_paired_edited_face_matters(candidate: Candidate, made: Any) -> None:
-    batch = some_of(batch_of(made), slice(1, 5))
+    batch = some_of(batch_of(), slice(1, 5))
     noise = torch.rand(batch["originals"].shape, generator=torch.Generator().manual_seed(8))
     assert losses_of(made, batch)["recovery"] != losses_of(made, {**batch, "originals": noise})["recovery"]
 
 
 @those_that_recover
 def test_an_untouched_face_is_its_own_original_whatever_stands_in_its_place(candidate: Candidate, made: Any) -> None:
-    batch = some_of(batch_of(made), slice(1, 5))
+    batch = some_of(batch_of(), slice(1, 5))
     batch["sequences"] = torch.zeros_like(batch["sequences"])
     noise = torch.rand(batch["originals"].shape, generator=torch.Generator().manual_seed(8))
     assert_same_losses(made, batch, {**batch, "originals": noise})
@@ -369,12 +368,12 @@ class NoForbiddenFunctions(TorchFunctionMode):
 @in_mixed_precision
 def test_its_losses_need_nothing_that_a_gpu_refuses_in_mixed_precision(candidate: Candidate, made: Any) -> None:
     with NoForbiddenFunctions():
-        losses_of(made, batch_of(made))
+        losses_of(made, batch_of())
 
 
 @in_mixed_precision
 def test_mixed_precision_hardly_changes_the_losses(candidate: Candidate, made: Any) -> None:
-    batch = batch_of(made)
+    batch = batch_of()
     straight = losses_of(made, batch)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = losses_of(made, batch)
@@ -388,22 +387,21 @@ def test_it_learns_eight_faces_by_heart(candidate: Candidate) -> None:
     than the one it is shown, if it recovers faces. At half the side, for speed."""
     torch.manual_seed(0)
     reader = candidate.make()
-    batch = batch_of(reader, HALF)
-    shown = batch["faces"] * torch.tensor(reader.std).view(1, 3, 1, 1) + torch.tensor(reader.mean).view(1, 3, 1, 1)
+    batch = batch_of(HALF)
     optimiser = torch.optim.AdamW(reader.parameters(), lr=1.5e-3)
 
     @torch.no_grad()
     def learned() -> list[bool]:
-        told, greedy = reader.eval()(batch["faces"]), reader.greedy(batch["faces"])
-        found = [torch.equal(told.scores.argmax(1), PLACES), torch.equal(greedy, SEQUENCES)]
-        if told.areas is not None:
-            cells = nn.functional.adaptive_avg_pool2d(batch["masks"], told.areas.shape[-1])
-            inside, outside = told.areas[cells > 0.5], told.areas[cells == 0]
-            found.append(bool((inside[:, None] > outside).float().mean() > 0.75))
-        if told.recovered is not None:
-            nothing, done = ((face - batch["originals"]).abs().mean() for face in (shown, told.recovered))
-            found.append(bool(done < 0.8 * nothing))
-        return found
+        output, greedy = reader.eval()(batch["faces"]), reader.greedy(batch["faces"])
+        right = [torch.equal(output.scores.argmax(1), PLACES), torch.equal(greedy, SEQUENCES)]
+        if output.areas is not None:
+            cells = nn.functional.adaptive_avg_pool2d(batch["masks"], output.areas.shape[-1])
+            inside, outside = output.areas[cells > 0.5], output.areas[cells == 0]
+            right.append(bool((inside[:, None] > outside).float().mean() > 0.75))
+        if output.recovered is not None:
+            nothing, done = ((face - batch["originals"]).abs().mean() for face in (batch["faces"], output.recovered))
+            right.append(bool(done < 0.8 * nothing))
+        return right
 
     for step in range(1, candidate.steps + 1):
         loss = total(reader.train().training_losses(batch))
@@ -434,5 +432,5 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(candidate: Candidate, tmp_
         states=[PER_EDIT, UNION, PER_EDIT, NOT_KNOWN] * (count // 4),
         paired=[True, True, True, False] * (count // 4),
     )
-    protocol = SequenceProtocol(size=HALF, steps=2, batch=3, encoded=0.5)
-    assert resumes_as_if_nothing_had_happened(candidate.make, Edited(faces, protocol), protocol, tmp_path, 2)
+    config = EditTrainConfig(size=HALF, steps=2, batch=3, encoded=0.5)
+    assert resumes_as_if_nothing_had_happened(candidate.make, EditFeed(faces, config), config, tmp_path, 2)

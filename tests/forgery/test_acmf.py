@@ -57,7 +57,7 @@ def detector_of(backbone: Any, **options: Any) -> ACMF:
     if backbone not in _SETTLED:
         torch.manual_seed(0)
         made = ACMF(backbone, weights="none")
-        made.finish([batch_of(4, seed=9)], [])
+        made.fit_posthoc([batch_of(4, seed=9)], [])
         _SETTLED[backbone] = made.eval()
     detector = copy.deepcopy(_SETTLED[backbone])
     for name, value in options.items():
@@ -431,7 +431,7 @@ def test_it_ends_with_the_statistics_of_unmasked_pictures() -> None:
     for _ in range(3):
         detector.train().training_losses({**batches[0], "faces": torch.zeros(8, 3, 64, 64)})
     with torch.no_grad():
-        detector.eval().finish(iter(batches), iter(()))
+        detector.eval().fit_posthoc(iter(batches), iter(()))
         seen = torch.cat([detector.front[0](batch["faces"]) for batch in batches])
     torch.testing.assert_close(detector.front[1].running_mean, seen.mean((0, 2, 3)))
     assert not any(part.training for part in detector.modules())

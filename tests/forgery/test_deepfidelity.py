@@ -456,7 +456,7 @@ def faces_of(count: int, seed: int = 0) -> dict[str, Tensor]:
     pictures = torch.cat([blurred(picture[None], 0.3 + 0.2 * (n // 2)) for n, picture in enumerate(pictures)])
     checkers = (torch.arange(32)[:, None] + torch.arange(32)) % 2 * 0.4 - 0.2
     pictures[1::2, :, :32, :32] += checkers
-    return {"faces": 2 * pictures.clamp(0, 1) - 1, "labels": labels}
+    return {"faces": pictures.clamp(0, 1), "labels": labels}
 
 
 @torch.no_grad()
@@ -464,17 +464,17 @@ def finished(validation: dict[str, Tensor] | None = None, **options: Any) -> Dee
     torch.manual_seed(0)
     detector = DeepFidelity(**options).eval()
     training = [faces_of(8, 1), faces_of(8, 2)]
-    detector.begin(training)
-    detector.finish(training, [] if validation is None else [validation])
+    detector.fit_statistics(training)
+    detector.fit_posthoc(training, [] if validation is None else [validation])
     return detector
 
 
-def test_the_classifier_speaks_before_finish_and_the_regressor_after() -> None:
+def test_the_classifier_speaks_until_the_regressor_is_fitted() -> None:
     torch.manual_seed(0)
     detector, faces = DeepFidelity().eval(), faces_of(6, 3)["faces"]
     with torch.no_grad():
         before = detector(faces)
-        classes = detector.head(detector.trunk(faces).mean((2, 3)))
+        classes = detector.head(detector.trunk(detector.normalised(faces)).mean((2, 3)))
         torch.testing.assert_close(before.logit, classes[:, 1] - classes[:, 0])
         torch.testing.assert_close(before.extras["fidelity"], classes.softmax(1)[:, 0])
         torch.testing.assert_close(before.map.mean((1, 2, 3)), before.logit)
@@ -496,7 +496,7 @@ def test_features_are_the_mean_token_and_half_the_maximum() -> None:
 def test_the_regressor_learns_the_graded_targets_of_the_training_split_alone() -> None:
     training = [faces_of(8, 1), faces_of(8, 2)]
     detector = finished(validation=faces_of(6, 5))
-    quality = torch.cat([classical_quality((batch["faces"] + 1) / 2) for batch in training])
+    quality = torch.cat([classical_quality(batch["faces"]) for batch in training])
     labels = torch.cat([batch["labels"] for batch in training])
     for label in (0, 1):
         own = quality[labels == label]
@@ -539,8 +539,8 @@ def test_the_assessor_can_be_another_and_is_known_by_name() -> None:
     detector = DeepFidelity()
     detector.assessor = Assessor("mean", lambda pictures: pictures.mean((1, 2, 3)))
     batch = faces_of(8, 1)
-    detector.begin([batch])
-    real = ((batch["faces"] + 1) / 2).mean((1, 2, 3))[batch["labels"] == 0]
+    detector.fit_statistics([batch])
+    real = batch["faces"].mean((1, 2, 3))[batch["labels"] == 0]
     assert float(detector.mapping.highest[0]) == pytest.approx(float(real.max()))
 
 
@@ -560,16 +560,16 @@ def test_the_loss_is_cross_entropy_with_smoothed_labels() -> None:
 def test_end_to_end_the_fidelity_is_learned_and_the_classifier_decides() -> None:
     torch.manual_seed(0)
     detector, batch = DeepFidelity(target="end-to-end").eval(), faces_of(8)
-    detector.begin([batch])
+    detector.fit_statistics([batch])
     state = {name: value.clone() for name, value in detector.state_dict().items()}
-    detector.finish([batch], [batch])
+    detector.fit_posthoc([batch], [batch])
     assert all(torch.equal(state[name], value) for name, value in detector.state_dict().items())
     out, losses = detector(batch["faces"]), detector.training_losses(batch)
-    classes = detector.head(detector.trunk(batch["faces"]).mean((2, 3)))
+    classes = detector.head(detector.trunk(detector.normalised(batch["faces"])).mean((2, 3)))
     torch.testing.assert_close(out.logit, classes[:, 1] - classes[:, 0])
     fidelity = torch.sigmoid(out.extras["features"] @ detector.fidelity_head.weight[0])
     torch.testing.assert_close(out.extras["fidelity"], fidelity)
-    targets = detector.mapping(classical_quality((batch["faces"] + 1) / 2), batch["labels"])
+    targets = detector.mapping(classical_quality(batch["faces"]), batch["labels"])
     assert set(losses) == {"verdict", "fidelity"}
     assert float(losses["fidelity"]) == pytest.approx(float((fidelity - targets).square().mean() / 2), abs=1e-6)
 
@@ -592,7 +592,7 @@ class Exported(nn.Module):
         return out.logit, out.map, out.extras["fidelity"]
 
 
-@pytest.mark.parametrize("done", [False, True], ids=["before finish", "after finish"])
+@pytest.mark.parametrize("done", [False, True], ids=["before the fit", "after it"])
 def test_onnx_says_what_torch_says(done: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # A block of each kind is enough: export takes its time per block.
     sizes = deepfidelity.Sizes((1, 0, 1, 0), (32, 64, 128, 192), 32, 0.05)
@@ -611,11 +611,11 @@ def test_onnx_says_what_torch_says(done: bool, monkeypatch: pytest.MonkeyPatch) 
     assert program is not None
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     for count in (1, 5):
-        faces = 2 * textures(count, 64) - 1
+        faces = textures(count, 64)
         with torch.no_grad():
             expected = Exported(detector)(faces)
-        for told, right in zip(session.run(None, {"faces": faces.numpy()}), expected, strict=True):
-            np.testing.assert_allclose(told, right, atol=2e-5)
+        for exported, own in zip(session.run(None, {"faces": faces.numpy()}), expected, strict=True):
+            np.testing.assert_allclose(exported, own, atol=2e-5)
 
 
 def test_graded_targets_order_by_quality_and_binary_ones_hardly() -> None:

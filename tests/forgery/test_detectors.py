@@ -14,12 +14,12 @@ from resuming import resumes_as_if_nothing_had_happened
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from unmask.lab.detection.config import DetectionTrainConfig
 from unmask.lab.detection.feed import Pairs
 from unmask.lab.detection.pairs_pool import Pool, PoolPlan
+from unmask.lab.detection.task import DetectionTask
 from unmask.lab.engine import save_weights
-from unmask.lab.onnx_pack import write_onnx
-from unmask.lab.run import Protocol
-from unmask.networks.contract import normalise
+from unmask.lab.onnx_export import write_onnx
 
 pytestmark = pytest.mark.lab
 everyone = pytest.mark.parametrize("candidate", DETECTORS, ids=str)
@@ -35,7 +35,7 @@ def pictures(candidate: Candidate, count: int, seed: int = 0) -> Tensor:
     return (0.8 * ground + 0.2 * torch.rand(ground.shape, generator=generator)).clamp(0, 1)
 
 
-def batch_of(candidate: Candidate, detector: Any, pairs: int = 4) -> dict[str, Tensor]:
+def batch_of(candidate: Candidate, pairs: int = 4) -> dict[str, Tensor]:
     """Pairs as the engine gives them: real first, its forgery carries a checkered patch."""
     real = pictures(candidate, pairs)
     forged, cells = real.clone(), candidate.size // candidate.stride
@@ -46,7 +46,7 @@ def batch_of(candidate: Candidate, detector: Any, pairs: int = 4) -> dict[str, T
     masks[:, 1, : cells // 2, : cells // 2] = 1
     faces = torch.stack([real, forged.clamp(0, 1)], 1).flatten(0, 1)
     return {
-        "faces": normalise(faces, detector),
+        "faces": faces,
         "labels": torch.tensor([0.0, 1.0]).repeat(pairs),
         "masks": masks.flatten(0, 1)[:, None],
         "families": torch.stack([torch.zeros(pairs), torch.arange(pairs) % len(GENERATORS) + 1], 1).flatten().long(),
@@ -59,12 +59,12 @@ def _settled(candidate: Candidate) -> Any:
     torch.manual_seed(0)
     detector = candidate.make()
     if candidate.trained:
-        detector.begin([batch_of(candidate, detector)])
+        detector.fit_statistics([batch_of(candidate)])
     for module in detector.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None  # a plain mean: one pass settles the statistics
     with torch.no_grad():
-        detector.train()(normalise(pictures(candidate, 16, seed=9), detector))
+        detector.train()(pictures(candidate, 16, seed=9))
     return detector.eval()
 
 
@@ -72,7 +72,7 @@ def _settled(candidate: Candidate) -> Any:
 def _finished(candidate: Candidate) -> Any:
     detector = copy.deepcopy(_settled(candidate))
     with torch.no_grad():
-        detector.finish([batch_of(candidate, detector, 12)], [batch_of(candidate, detector, 6)])
+        detector.fit_posthoc([batch_of(candidate, 12)], [batch_of(candidate, 6)])
     return detector
 
 
@@ -90,13 +90,13 @@ def settled(candidate: Candidate) -> Any:
 
 def losses_of(candidate: Candidate, detector: Any, batch: Any) -> dict[str, Tensor]:
     torch.manual_seed(3)  # some methods draw masks
-    found: dict[str, Tensor] = detector.training_losses(batch)
-    return found
+    losses: dict[str, Tensor] = detector.training_losses(batch)
+    return losses
 
 
 @torch.no_grad()
 def judge(detector: Any, faces: Tensor) -> Any:
-    return detector(normalise(faces, detector))
+    return detector(faces)
 
 
 @everyone
@@ -118,7 +118,7 @@ def test_it_says_how_faces_are_normalised(candidate: Candidate, settled: Any) ->
 @learners
 def test_every_parameter_learns(candidate: Candidate, settled: Any) -> None:
     # In evaluation mode: in training mode a normalisation behind a bias takes the bias out again.
-    losses = losses_of(candidate, settled, batch_of(candidate, settled))
+    losses = losses_of(candidate, settled, batch_of(candidate))
     torch.stack(list(losses.values())).sum().backward()
     for name, parameter in settled.named_parameters():
         if parameter.requires_grad:
@@ -170,15 +170,15 @@ def test_different_faces_are_told_apart(candidate: Candidate, settled: Any) -> N
 @everyone
 def test_its_state_comes_back(candidate: Candidate, settled: Any, tmp_path: Path) -> None:
     faces = pictures(candidate, 4)
-    told = judge(settled, faces)
+    expected = judge(settled, faces)
     torch.manual_seed(7)
     other = candidate.make().eval()
     other.load_state_dict(settled.state_dict())
-    assert torch.equal(judge(other, faces).logit, told.logit)
+    assert torch.equal(judge(other, faces).logit, expected.logit)
     # Kept in half precision, which moves the logits of an untrained detector by up to 0.05 (measured).
     save_weights(settled, tmp_path / "weights.safetensors")
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    torch.testing.assert_close(judge(other, faces).logit, told.logit, rtol=0, atol=0.15)
+    torch.testing.assert_close(judge(other, faces).logit, expected.logit, rtol=0, atol=0.15)
 
 
 @everyone
@@ -205,8 +205,8 @@ def test_unusual_faces_get_a_finite_answer(candidate: Candidate, settled: Any, k
 @learners
 def test_losses_are_finite_scalars(candidate: Candidate, settled: Any) -> None:
     for losses in (
-        losses_of(candidate, settled, batch_of(candidate, settled)),
-        losses_of(candidate, settled.train(), batch_of(candidate, settled, pairs=2)),
+        losses_of(candidate, settled, batch_of(candidate)),
+        losses_of(candidate, settled.train(), batch_of(candidate, pairs=2)),
     ):
         assert losses and all(loss.shape == () and loss.isfinite() for loss in losses.values())
 
@@ -214,7 +214,7 @@ def test_losses_are_finite_scalars(candidate: Candidate, settled: Any) -> None:
 @taught_maps
 def test_unknown_masks_teach_nothing(candidate: Candidate, settled: Any) -> None:
     """Cells marked -1 must not matter: neither all of them, nor whatever stands beside them."""
-    batch = batch_of(candidate, settled)
+    batch = batch_of(candidate)
     unknown = {**batch, "masks": torch.full_like(batch["masks"], -1)}
     losses = losses_of(candidate, settled, unknown)
     assert all(loss.isfinite() for loss in losses.values())
@@ -231,8 +231,8 @@ def test_unknown_masks_teach_nothing(candidate: Candidate, settled: Any) -> None
 def test_it_learns_eight_faces_by_heart(candidate: Candidate) -> None:
     torch.manual_seed(0)
     detector = candidate.make()
-    batch, losses = batch_of(candidate, detector), []
-    detector.begin([batch])
+    batch, losses = batch_of(candidate), []
+    detector.fit_statistics([batch])
     optimiser = torch.optim.AdamW(detector.train().parameters(), lr=2e-3)
     for _ in range(candidate.steps):
         loss = torch.stack(list(detector.training_losses(batch).values())).sum()
@@ -245,7 +245,7 @@ def test_it_learns_eight_faces_by_heart(candidate: Candidate) -> None:
         out = detector(batch["faces"])
         assert ((out.logit > 0) == (batch["labels"] == 1)).all()
         # What is fitted after the last step keeps what was learned.
-        detector.eval().finish([batch], [batch])
+        detector.eval().fit_posthoc([batch], [batch])
     if candidate.map_is_taught:
         heat = out.map.sigmoid()
         assert heat[batch["masks"] == 1].mean() > heat[batch["masks"] == 0].mean() + 0.3
@@ -268,7 +268,7 @@ def test_what_is_fitted_afterwards_keeps_the_contract(candidate: Candidate, sett
 def test_it_is_finished_the_same_way_every_time(candidate: Candidate, finished: Any) -> None:
     again = copy.deepcopy(_settled(candidate))
     with torch.no_grad():
-        again.finish([batch_of(candidate, again, 12)], [batch_of(candidate, again, 6)])
+        again.fit_posthoc([batch_of(candidate, 12)], [batch_of(candidate, 6)])
     for name, value in finished.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
 
@@ -277,18 +277,17 @@ def test_it_is_finished_the_same_way_every_time(candidate: Candidate, finished: 
 def test_the_pack_says_what_torch_says(candidate: Candidate, tmp_path: Path) -> None:
     """Through the exporter and ONNX Runtime, in batches of one, five and none."""
     detector = copy.deepcopy(_finished(candidate) if candidate.trained else _settled(candidate))
-    detector.size = candidate.size
-    write_onnx(detector, tmp_path / "model.onnx")
+    task = DetectionTask()
+    write_onnx(task.exported(detector), candidate.size, task.outputs, tmp_path / "model.onnx")
     session = InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    faces = normalise(pictures(candidate, 5), detector)
-    with torch.no_grad():
-        told = detector(faces)
+    faces = pictures(candidate, 5)
+    expected = judge(detector, faces)
     for some in (faces, faces[:1], faces[:0]):
         logit, heat = session.run(None, {"faces": some.numpy()})
-        assert logit.shape == (len(some),) and heat.shape == (len(some), *told.map.shape[1:])
+        assert logit.shape == (len(some),) and heat.shape == (len(some), *expected.map.shape[1:])
         # Weights are kept in half precision, normalisation folded in; the arithmetic is float32 in both.
-        np.testing.assert_allclose(logit, told.logit[: len(some)].numpy(), rtol=2e-2, atol=5e-2)
-        np.testing.assert_allclose(heat, told.map[: len(some)].sigmoid().numpy(), atol=2e-2)
+        np.testing.assert_allclose(logit, expected.logit[: len(some)].numpy(), rtol=2e-2, atol=5e-2)
+        np.testing.assert_allclose(heat, expected.map[: len(some)].sigmoid().numpy(), atol=2e-2)
 
 
 @learners
@@ -299,5 +298,5 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(candidate: Candidate, tmp_
     numbers = [np.arange(pairs, dtype=np.uint8) % len(GENERATORS), *(np.zeros(pairs, np.uint8) for _ in range(2))]
     masks = np.full((pairs, 8, 8), 254, np.uint8)
     pool = Pool(plan, rng.integers(0, 256, (pairs, 2, size, size, 3), np.uint8), masks, *numbers)
-    protocol = Protocol(size=size, window=size, pairs=pairs, steps=3, batch_pairs=2)
-    assert resumes_as_if_nothing_had_happened(candidate.make, Pairs(pool, protocol), protocol, tmp_path, 3)
+    config = DetectionTrainConfig(size=size, window=size, pairs=pairs, steps=3, batch_pairs=2)
+    assert resumes_as_if_nothing_had_happened(candidate.make, Pairs(pool, config), config, tmp_path, 3)

@@ -21,11 +21,16 @@ def small(**options: Any) -> FedForgery:
     return FedForgery(backbone=BACKBONE, weights="none", **{"width": 16, "codes": 32, **options})
 
 
-def faces(count: int, side: int = 64, seed: int = 0) -> Tensor:
+def normal(count: int, side: int = 64, seed: int = 0) -> Tensor:
     """Smooth pictures with fine texture, of about the spread that normalised ones have."""
     generator = torch.Generator().manual_seed(seed)
     ground = nn.functional.interpolate(torch.randn((count, 3, 4, 4), generator=generator), size=side, mode="bilinear")
     return ground + 0.2 * torch.randn(ground.shape, generator=generator)
+
+
+def faces(count: int, side: int = 64, seed: int = 0) -> Tensor:
+    """The same in [0, 1], as a network is given them."""
+    return (0.45 + 0.225 * normal(count, side, seed)).clamp(0, 1)
 
 
 def batch(count: int = 4, progress: float = 1.0) -> dict[str, Tensor]:
@@ -70,7 +75,7 @@ def test_the_codebook_is_alive_at_first() -> None:
     torch.manual_seed(0)
     coder = AutoEncoder(width=64, codes=128).train()
     with torch.no_grad():
-        coded = coder(faces(4, side=128))
+        coded = coder(normal(4, side=128))
     assert len(coded.codes.unique()) > 64
 
 
@@ -80,25 +85,25 @@ def test_the_nearest_code_is_that_of_brute_force(sites: int, codes: int, width: 
     rng = np.random.default_rng(seed)
     vectors, codebook = rng.normal(size=(2, sites, width)), rng.normal(size=(codes, width))
     distances = np.linalg.norm(vectors[:, :, None] - codebook, axis=-1)
-    found = nearest(torch.tensor(vectors, dtype=torch.float32), torch.tensor(codebook, dtype=torch.float32)).numpy()
-    chosen = np.take_along_axis(distances, found[..., None], -1)[..., 0]
+    chosen_codes = nearest(torch.tensor(vectors, dtype=torch.float32), torch.tensor(codebook, dtype=torch.float32)).numpy()
+    chosen = np.take_along_axis(distances, chosen_codes[..., None], -1)[..., 0]
     np.testing.assert_allclose(chosen, distances.min(-1), rtol=1e-5)
 
 
 def test_half_precision_does_not_blur_the_choice_of_codes() -> None:
     vectors, codebook = 0.02 * torch.randn(500, 64), 0.02 * torch.randn(128, 64)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = nearest(vectors, codebook)
-    assert torch.equal(found, nearest(vectors, codebook))
+        mixed = nearest(vectors, codebook)
+    assert torch.equal(mixed, nearest(vectors, codebook))
 
 
 def test_a_codes_gradient_is_the_mean_over_the_sites_that_chose_it() -> None:
     codebook = torch.randn(4, 2, requires_grad=True)
     codes = torch.tensor([[[0, 2], [2, 2]]])
-    found = looked_up(codebook, codes)
-    assert torch.equal(found, codebook.detach()[codes])
+    vectors = looked_up(codebook, codes)
+    assert torch.equal(vectors, codebook.detach()[codes])
     pulls = torch.tensor([[[[1.0, 2.0], [3.0, 0.0]], [[6.0, 3.0], [0.0, 9.0]]]])
-    (found * pulls).sum().backward()
+    (vectors * pulls).sum().backward()
     torch.testing.assert_close(codebook.grad, torch.tensor([[1.0, 2.0], [0.0, 0.0], [3.0, 4.0], [0.0, 0.0]]))
 
 
@@ -111,8 +116,8 @@ def test_the_verdicts_gradient_reaches_the_encoder_unchanged() -> None:
     def after_encoder(_: nn.Module, __: Any, encoded: Tensor) -> None:
         seen["encoded"] = encoded
 
-    def before_decoder(_: nn.Module, given: tuple[Tensor]) -> None:
-        seen["decoded"] = given[0]
+    def before_decoder(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        seen["decoded"] = inputs[0]
 
     coder.encoder.register_forward_hook(after_encoder)
     coder.decoder.register_forward_pre_hook(before_decoder)
@@ -134,7 +139,7 @@ def test_the_codebook_learns_from_its_own_term_alone(term: str) -> None:
     assert ("autoencoder.codebook" in touched) == (term == "codebook")
     if term == "codebook":
         assert touched == {"autoencoder.codebook"}
-        unchosen = set(range(32)) - set(coder(batch()["faces"]).codes.unique().tolist())
+        unchosen = set(range(32)) - set(coder(detector.normalised(batch()["faces"])).codes.unique().tolist())
         assert not coder.codebook.grad[sorted(unchosen)].any()
     if term == "commitment":
         assert touched and all(name.startswith("autoencoder.encoder") for name in touched)
@@ -143,14 +148,15 @@ def test_the_codebook_learns_from_its_own_term_alone(term: str) -> None:
 def test_the_terms_are_those_computed_by_hand() -> None:
     weights = {"ce": 0.5, "reconstruction": 2.0, "codebook": 3.0, "commitment": 0.7}
     detector = small(**weights).eval()
-    told = batch(progress=0.2)
-    losses = {name: float(loss.detach()) for name, loss in detector.training_losses(told).items()}
+    given = batch(progress=0.2)
+    shown = detector.normalised(given["faces"])
+    losses = {name: float(loss.detach()) for name, loss in detector.training_losses(given).items()}
     with torch.no_grad():
-        coded = detector.autoencoder(told["faces"])
-        logits = detector.head(detector.trunk(told["faces"] - coded.reconstruction).mean((2, 3))).double().numpy()
+        coded = detector.autoencoder(shown)
+        logits = detector.head(detector.trunk(shown - coded.reconstruction).mean((2, 3))).double().numpy()
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    labels = told["labels"].long().numpy()
-    encoded, x = coded.encoded.double().numpy(), told["faces"].double().numpy()
+    labels = given["labels"].long().numpy()
+    encoded, x = coded.encoded.double().numpy(), shown.double().numpy()
     codes = detector.autoencoder.codebook.detach().double().numpy()[coded.codes.numpy()].transpose(0, 3, 1, 2)
     distance = np.sqrt(((codes - encoded) ** 2).sum(1)).mean()
     expected = {
@@ -163,8 +169,8 @@ def test_the_terms_are_those_computed_by_hand() -> None:
 
 
 def test_reconstruction_counts_ten_times_at_first_and_once_from_a_third_on() -> None:
-    told = [float(boost(torch.tensor(progress))) for progress in (0.0, 1 / 6, 1 / 3, 0.5, 1.0)]
-    assert told == pytest.approx([10, 5.5, 1, 1, 1], abs=1e-5)
+    factors = [float(boost(torch.tensor(progress))) for progress in (0.0, 1 / 6, 1 / 3, 0.5, 1.0)]
+    assert factors == pytest.approx([10, 5.5, 1, 1, 1], abs=1e-5)
     detector = small().eval()
     late = batch()
     del late["progress"]
@@ -188,10 +194,10 @@ def test_the_classifier_sees_the_residual_and_nothing_else() -> None:
     detector = small().eval()
     seen: list[Tensor] = []
     detector.trunk.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    told = faces(2)
+    given = faces(2)
     with torch.no_grad():
-        out = detector(told)
-    assert torch.equal(seen[0], told - out.extras["reconstruction"])
+        out = detector(given)
+    assert torch.equal(seen[0], detector.normalised(given) - out.extras["reconstruction"])
     assert torch.equal(seen[0], out.extras["residual"])
 
 
@@ -213,11 +219,11 @@ def test_magnitudes_are_means_over_colours_and_cells() -> None:
 
 def test_an_average_residual_is_at_an_even_chance_once_training_is_finished() -> None:
     detector = small().eval()
-    told = [{"faces": faces(count, seed=count)} for count in (3, 4)]
-    detector.finish(told, [])
+    given = [{"faces": faces(count, seed=count)} for count in (3, 4)]
+    detector.fit_posthoc(given, [])
     with torch.no_grad():
-        heat = torch.cat([detector(batch["faces"]).map for batch in told])
-        cells = torch.cat([magnitude(detector(batch["faces"]).extras["residual"]) for batch in told])
+        heat = torch.cat([detector(batch["faces"]).map for batch in given])
+        cells = torch.cat([magnitude(detector(batch["faces"]).extras["residual"]) for batch in given])
     assert detector.residual_mean.shape == detector.residual_std.shape == ()
     assert float(detector.residual_mean) == pytest.approx(float(cells.mean()), rel=1e-5)
     assert float(detector.residual_std) == pytest.approx(float(cells.std(correction=0)), rel=1e-4)
@@ -226,10 +232,10 @@ def test_an_average_residual_is_at_an_even_chance_once_training_is_finished() ->
 
 def test_the_map_is_higher_where_the_residual_is_larger() -> None:
     detector = small().eval()
-    told = faces(1)
-    detector.finish([{"faces": told}], [])
-    noisy = told.clone()
-    noisy[:, :, :32, :32] += 3 * torch.randn(3, 32, 32)
+    given = faces(1)
+    detector.fit_posthoc([{"faces": given}], [])
+    noisy = given.clone()
+    noisy[:, :, :32, :32] += 0.7 * torch.randn(3, 32, 32)
     with torch.no_grad():
         heat = detector(noisy).map[0, 0]
     assert heat[:4, :4].mean() > heat[4:, 4:].mean() + 1
@@ -237,17 +243,17 @@ def test_the_map_is_higher_where_the_residual_is_larger() -> None:
 
 def test_without_the_residual_it_is_a_plain_classifier() -> None:
     detector = small(residual=False).eval()
-    told = batch()
+    given = batch()
     with torch.no_grad():
-        out = detector(told["faces"])
-        logits = detector.head(detector.trunk(told["faces"]).mean((2, 3)))
+        out = detector(given["faces"])
+        logits = detector.head(detector.trunk(detector.normalised(given["faces"])).mean((2, 3)))
     torch.testing.assert_close(out.logit, logits[:, 1] - logits[:, 0])
     torch.testing.assert_close(out.map.mean((1, 2, 3)), out.logit)
     assert not out.extras and not list(detector.buffers(recurse=False))
-    losses = detector.training_losses(told)
+    losses = detector.training_losses(given)
     assert list(losses) == ["verdict"]
-    torch.testing.assert_close(losses["verdict"], nn.functional.cross_entropy(logits, told["labels"].long()))
-    detector.finish([told], [])
+    torch.testing.assert_close(losses["verdict"], nn.functional.cross_entropy(logits, given["labels"].long()))
+    detector.fit_posthoc([given], [])
 
 
 def test_both_arms_have_the_same_classifier() -> None:
@@ -263,10 +269,10 @@ def test_a_score_does_not_depend_on_the_others_in_the_batch(residual: bool) -> N
         for seed in range(3):
             detector(faces(8, seed=seed))
         detector.eval()
-        told = faces(1, seed=7)
-        alone = detector(told)
+        given = faces(1, seed=7)
+        alone = detector(given)
         for seed in (8, 9):
-            together = detector(torch.cat([faces(4, seed=seed), told]))
+            together = detector(torch.cat([faces(4, seed=seed), given]))
             torch.testing.assert_close(together.logit[-1:], alone.logit, rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(together.map[-1:], alone.map, rtol=1e-5, atol=1e-4)
 
@@ -295,7 +301,7 @@ def test_its_state_comes_back_with_what_was_fitted() -> None:
     detector = small().train()
     with torch.no_grad():
         detector(faces(8))
-    detector.eval().finish([{"faces": faces(4)}], [])
+    detector.eval().fit_posthoc([{"faces": faces(4)}], [])
     torch.manual_seed(5)
     other = FedForgery(backbone=BACKBONE, weights="none", width=16, codes=32).eval()
     other.load_state_dict(copy.deepcopy(detector.state_dict()))
@@ -318,7 +324,7 @@ def test_onnx_says_the_same() -> None:
     detector = small().train()
     with torch.no_grad():
         detector(faces(8))
-    detector.eval().finish([{"faces": faces(8)}], [])
+    detector.eval().fit_posthoc([{"faces": faces(8)}], [])
     program = torch.onnx.export(
         _Exported(detector).eval(),
         (faces(2),),
@@ -331,9 +337,9 @@ def test_onnx_says_the_same() -> None:
     )
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     for number in (1, 5):
-        told = faces(number, seed=3)
-        logit, heat = session.run(None, {"faces": told.numpy()})
+        given = faces(number, seed=3)
+        logit, heat = session.run(None, {"faces": given.numpy()})
         with torch.no_grad():
-            out = detector(told)
+            out = detector(given)
         np.testing.assert_allclose(logit, out.logit.numpy(), rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(heat, out.map.numpy(), rtol=1e-4, atol=1e-3)

@@ -8,7 +8,6 @@ from torch import Tensor
 from unmask.forgery.detector import Detector, DetectorOutput
 from unmask.forgery.fusion import Fused
 from unmask.forgery.plain import Plain
-from unmask.networks.contract import normalise
 
 pytestmark = pytest.mark.lab
 
@@ -51,6 +50,6 @@ def test_one_detector_alone_says_what_it_says() -> None:
     member = Plain("rgb", weights="none").eval()
     faces = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        alone, fused = member(normalise(faces, member)), Fused([member])(faces)
+        alone, fused = member(faces), Fused([member])(faces)
     torch.testing.assert_close(fused.logit, alone.logit)
     torch.testing.assert_close(fused.map, alone.map)

@@ -1,5 +1,7 @@
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,6 +68,17 @@ def pictures(count: int, size: int = 64, seed: int = 0) -> Tensor:
     return 0.8 * ground + 0.2 * torch.rand(ground.shape, generator=generator)
 
 
+@contextmanager
+def listening(part: nn.Module) -> Iterator[list[tuple[Any, Any]]]:
+    """What a part of a network is given, its first argument, and what it gives, in the order of its calls."""
+    calls: list[tuple[Any, Any]] = []
+    hook = part.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0], output)))
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
 def batch_of(families: list[int], size: int = 64, seed: int = 0) -> dict[str, Tensor]:
     kinds = torch.tensor(families)
     return {
@@ -119,8 +132,7 @@ def test_patches_stand_row_by_row() -> None:
 def test_the_transform_is_that_of_scipy(side: int) -> None:
     patches = 255 * np.random.default_rng(side).random((3, 2, side, side)) - 127.5
     expected = scipy.fft.dctn(patches, axes=(2, 3), norm="ortho")
-    found = dct2(torch.from_numpy(patches))
-    np.testing.assert_allclose(found.numpy(), expected, atol=2e-3)
+    np.testing.assert_allclose(dct2(torch.from_numpy(patches)).numpy(), expected, atol=2e-3)
 
 
 def test_the_transform_keeps_the_energy() -> None:
@@ -174,23 +186,26 @@ def test_moments_are_those_of_all_arrays_at_once() -> None:
 def test_coefficients_of_the_training_data_are_standardised() -> None:
     detector = HFC(branches="dct")
     batches = [batch_of([0, 1, 0, 1], seed=1), batch_of([0, 1], seed=2)]
-    detector.begin(batches)
+    detector.fit_statistics(batches)
     patches = torch.cat([cut_patches(grey_levels(batch["faces"]), 32) for batch in batches]).flatten(0, 2)
     spectra = scipy.fft.dctn(patches.double().numpy(), axes=(1, 2), norm="ortho")
     expected = (spectra - spectra.mean(0)) / spectra.std(0)
-    found = torch.cat([detector._inputs(batch["faces"])["dct"] for batch in batches]).flatten(0, 2)
-    np.testing.assert_allclose(found.numpy(), expected, atol=2e-3)
+    with torch.no_grad(), listening(detector.trunks["dct"]) as calls:
+        for batch in batches:
+            detector(batch["faces"])
+    standardised = torch.cat([given for given, _ in calls]).flatten(0, 1)
+    np.testing.assert_allclose(standardised.numpy(), expected, atol=2e-3)
 
 
-def test_statistics_come_from_what_begin_is_shown_and_nothing_else() -> None:
+def test_statistics_come_from_what_they_are_fitted_on_and_nothing_else() -> None:
     detector = HFC(branches="both")
-    detector.begin([batch_of([0, 1, 0, 1])])
+    detector.fit_statistics([batch_of([0, 1, 0, 1])])
     known = copy.deepcopy(detector.state_dict())
     other = batch_of([0, 1, 1], seed=5)
     with torch.no_grad():
         detector.train()(other["faces"])
         detector.training_losses(other)
-        detector.eval().finish([other], [other])
+        detector.eval().fit_posthoc([other], [other])
     kept = detector.state_dict()
     assert all(torch.equal(known[name], kept[name]) for name in ("dct_mean", "dct_spread"))
 
@@ -198,7 +213,7 @@ def test_statistics_come_from_what_begin_is_shown_and_nothing_else() -> None:
 def test_statistics_of_flat_pictures_leave_the_scores_finite() -> None:
     detector = made(branches="dct")
     batch = batch_of([0, 1])
-    detector.begin([{**batch, "faces": torch.full_like(batch["faces"], 0.5)}])
+    detector.fit_statistics([{**batch, "faces": torch.full_like(batch["faces"], 0.5)}])
     with torch.no_grad():
         out = detector(batch["faces"])
     assert out.logit.isfinite().all() and out.map.isfinite().all()
@@ -208,7 +223,7 @@ def test_statistics_of_flat_pictures_leave_the_scores_finite() -> None:
 def test_statistics_fit_into_half_precision(level: float) -> None:
     detector = HFC(branches="dct", view="global")
     faces = torch.full((2, 3, 256, 256), level)
-    detector.begin([{"faces": faces, "labels": torch.tensor([0.0, 1.0])}])
+    detector.fit_statistics([{"faces": faces, "labels": torch.tensor([0.0, 1.0])}])
     assert detector.dct_mean.half().isfinite().all()
     torch.testing.assert_close(detector.dct_mean[0, 0], torch.tensor((255 * level - 127.5) * 256))
 
@@ -240,20 +255,20 @@ def plain_descriptors(grey: np.ndarray) -> np.ndarray:
 
 def test_descriptors_are_those_of_a_plain_implementation() -> None:
     grey = 255 * np.random.default_rng(3).random((64, 64)).astype(np.float32)
-    found = dense_descriptors(torch.from_numpy(grey)[None, None])
-    assert found.shape == (1, 64, 128)
-    np.testing.assert_allclose(found[0].numpy(), plain_descriptors(grey.astype(np.float64)), atol=1e-5)
+    descriptors = dense_descriptors(torch.from_numpy(grey)[None, None])
+    assert descriptors.shape == (1, 64, 128)
+    np.testing.assert_allclose(descriptors[0].numpy(), plain_descriptors(grey.astype(np.float64)), atol=1e-5)
 
 
 def test_a_ramp_has_one_direction_and_a_flat_square_none() -> None:
     ramp = torch.arange(64.0).expand(1, 1, 64, 64).clone()
     ramp[..., 32:, :] = 7
-    found = dense_descriptors(ramp)[0].view(8, 8, 128)
+    descriptors = dense_descriptors(ramp)[0].view(8, 8, 128)
     # To the right is the fifth of eight directions that begin at the left: 16 equal cells, each a quarter, cut to 0.2.
     expected = torch.zeros(16, 8)
     expected[:, 4] = 0.25
-    torch.testing.assert_close(found[1:3, 1:7], expected.flatten().expand(2, 6, -1))
-    assert not found[5:].any()
+    torch.testing.assert_close(descriptors[1:3, 1:7], expected.flatten().expand(2, 6, -1))
+    assert not descriptors[5:].any()
 
 
 def test_contrast_does_not_change_descriptors() -> None:
@@ -286,11 +301,11 @@ def test_regions_of_the_whole_view_are_those_of_its_pooling(cells: int) -> None:
 
 def test_the_map_is_that_of_the_branches_with_patches() -> None:
     detector, faces = made(), pictures(2)
-    with torch.no_grad():
-        tokens = detector._tokens(detector._inputs(faces), detector.trunks)
-        said = [detector.first.judges[name](tokens[name]).patches for name in ("image", "dct")]
-        margins = torch.stack([patches[..., 1] - patches[..., 0] for patches in said]).mean(0)
+    with torch.no_grad(), listening(detector.first) as calls:
         heat = detector(faces).map
+    ((_, answers),) = calls
+    scores = [answers[name].patches for name in ("image", "dct")]
+    margins = torch.stack([patches[..., 1] - patches[..., 0] for patches in scores]).mean(0)
     # The corners are of one patch each.
     torch.testing.assert_close(heat[:, 0, ::3, ::3].flatten(1), margins[:, [0, 2, 6, 8]])
 
@@ -350,15 +365,13 @@ def test_the_verdict_is_real_exactly_when_the_first_level_says_so() -> None:
     for head in heads:
         nn.init.normal_(head.weight, std=3)  # untrained logits are small: all verdicts would be alike
     faces = pictures(40)
-    with torch.no_grad():
+    with torch.no_grad(), listening(detector.first) as at_first, listening(detector.second) as at_second:
         out = detector(faces)
-        tokens = detector._tokens(detector._inputs(faces), detector.trunks)
-        first = detector.first.fused(detector.first(tokens))
-        second = detector.second.fused(detector.second(tokens))
-    found = verdicts(out)
-    assert torch.equal(found, torch.where(first.argmax(1) == 0, 0, 1 + second.argmax(1)))
-    assert torch.equal(found == 0, out.extras["classes"][:, 0] >= 0.5)
-    assert len(found.unique()) > 2
+    first, second = detector.first.fused(at_first[0][1]), detector.second.fused(at_second[0][1])
+    classes = verdicts(out)
+    assert torch.equal(classes, torch.where(first.argmax(1) == 0, 0, 1 + second.argmax(1)))
+    assert torch.equal(classes == 0, out.extras["classes"][:, 0] >= 0.5)
+    assert len(classes.unique()) > 2
 
 
 def test_the_logit_of_several_generators_is_that_of_any_of_them() -> None:
@@ -391,12 +404,12 @@ def test_the_second_level_learns_from_forged_pictures_alone(shared: bool) -> Non
     changed = batch["faces"].clone()
     changed[::2] = pictures(3, seed=8)
 
-    def told(faces: Tensor) -> tuple[float, float]:
+    def losses_with(faces: Tensor) -> tuple[float, float]:
         # Without dropout, and without statistics of the batch where the trunk is shared.
         losses = detector.eval().training_losses({**batch, "faces": faces})
         return losses["image_generator"].item(), losses["descriptors_generator"].item()
 
-    assert told(changed) == pytest.approx(told(batch["faces"]), abs=1e-6)
+    assert losses_with(changed) == pytest.approx(losses_with(batch["faces"]), abs=1e-6)
     assert seen == ([] if shared else [27, 27])
 
 
@@ -428,13 +441,13 @@ def test_every_patch_inherits_the_class_of_its_picture(share: float) -> None:
     judge = PatchJudge(32, 3, SMALL, share).eval()
     with torch.no_grad():
         answer = judge(torch.randn(4, 9, 32))
-        found = float(judge.loss(answer, torch.tensor([0, 2, 1, 1]), None))
+        loss = float(judge.loss(answer, torch.tensor([0, 2, 1, 1]), None))
     expected = 0.0
     if answer.patches is not None:
         every = [kind for kind in [0, 2, 1, 1] for _ in range(9)]
         expected += share * cross_entropy(answer.patches.flatten(0, 1).numpy(), every).mean()
     expected += (1 - share) * cross_entropy(answer.whole.numpy(), [0, 2, 1, 1]).mean()
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert loss == pytest.approx(expected, abs=1e-5)
 
 
 def test_what_is_not_trained_is_not_built() -> None:
@@ -444,19 +457,35 @@ def test_what_is_not_trained_is_not_built() -> None:
     torch.testing.assert_close(only.whole, only.patches.mean(1))
 
 
+@torch.no_grad()
+def weights_of(detector: HFC, level: int) -> list[float]:
+    """What each class of a level weighs in the loss: that of pictures of it alone, over the same without weights."""
+    name, own, weights = "image", detector.second if level == 2 else detector.first, []
+    detector.eval()
+    for kind in range(1, 3) if level == 2 else range(own.judges[name].head[-1].out_features):
+        batch = batch_of([kind] * 2)
+        with listening(own) as calls:
+            loss = detector.training_losses(batch)[f"{name}_generator" if level == 2 else name]
+        ((_, answers),) = calls
+        classes = torch.full((2,), kind - 1 if level == 2 else kind)
+        weights.append(float(loss / own.judges[name].loss(answers[name], classes, None)))
+    return weights
+
+
 def test_balanced_classes_weigh_inversely_to_their_frequency() -> None:
     batches = [batch_of([0, 1, 2, 1]), batch_of([1, 2, 1, 1])]  # 1 real; 5 and 2 forged
     two = HFC(branches="image", generators=("a", "b"), balance=True)
-    torch.testing.assert_close(two._weights(1), torch.ones(2))
-    torch.testing.assert_close(two._weights(2), torch.ones(2))
-    two.begin(batches)
-    torch.testing.assert_close(two._weights(1), torch.tensor([8 / 2, 8 / 14]))
-    torch.testing.assert_close(two._weights(2), torch.tensor([7 / 10, 7 / 4]))
+    assert weights_of(two, 1) == pytest.approx([1, 1]) and weights_of(two, 2) == pytest.approx([1, 1])
+    two.fit_statistics(batches)
+    assert weights_of(two, 1) == pytest.approx([8 / 2, 8 / 14], rel=1e-5)
+    assert weights_of(two, 2) == pytest.approx([7 / 10, 7 / 4], rel=1e-5)
     flat = HFC(branches="image", generators=("a", "b"), balance=True, hierarchy="flat")
-    torch.testing.assert_close(flat._weights(1), torch.ones(3))
-    flat.begin(batches)
-    torch.testing.assert_close(flat._weights(1), torch.tensor([8 / 3, 8 / 15, 8 / 6]))
-    assert HFC(branches="image")._weights(1) is None
+    assert weights_of(flat, 1) == pytest.approx([1, 1, 1])
+    flat.fit_statistics(batches)
+    assert weights_of(flat, 1) == pytest.approx([8 / 3, 8 / 15, 8 / 6], rel=1e-5)
+    unbalanced = HFC(branches="image", generators=("a", "b"))
+    unbalanced.fit_statistics(batches)
+    assert weights_of(unbalanced, 1) == weights_of(unbalanced, 2) == pytest.approx([1, 1])
 
 
 def test_a_rare_class_weighs_as_much_in_small_batches_as_in_one() -> None:
@@ -492,9 +521,9 @@ def test_fusion_weights_have_the_least_cross_entropy() -> None:
     scores = scores_of(classes, [1.5, 2.0], seed=2)
     shares = np.linspace(0, 1, 2001)
     losses = [cross_entropy(p * scores[0] + (1 - p) * scores[1], list(classes)).mean() for p in shares]
-    found = torch.from_numpy(fusion_weights(scores, classes)).softmax(0)
-    assert 0.05 < found[0] < 0.95
-    assert float(found[0]) == pytest.approx(shares[int(np.argmin(losses))], abs=1e-3)
+    fitted = torch.from_numpy(fusion_weights(scores, classes)).softmax(0)
+    assert 0.05 < fitted[0] < 0.95
+    assert float(fitted[0]) == pytest.approx(shares[int(np.argmin(losses))], abs=1e-3)
 
 
 def test_fusion_stays_equal_where_nothing_can_be_learnt() -> None:
@@ -504,11 +533,15 @@ def test_fusion_stays_equal_where_nothing_can_be_learnt() -> None:
     assert not fusion_weights(np.zeros((1, 10, 2)), np.arange(10) % 2).any()
 
 
-class Told(nn.Module):
-    """A branch whose scores stand in its tokens."""
+class Scripted(nn.Module):
+    """A branch that says what is written of the pictures `shown.rows`, whatever it is given."""
+
+    def __init__(self, scores: np.ndarray, shown: SimpleNamespace) -> None:
+        super().__init__()
+        self.scores, self.shown = torch.from_numpy(scores).float(), shown
 
     def forward(self, tokens: Tensor) -> Answer:
-        return Answer(tokens)
+        return Answer(self.scores[self.shown.rows])
 
 
 def test_a_detector_is_fused_by_its_validation_scores() -> None:
@@ -517,29 +550,17 @@ def test_a_detector_is_fused_by_its_validation_scores() -> None:
     first = scores_of((kinds > 0).astype(int), [0.0, 3.0, 0.0], seed=1)
     second = scores_of(np.maximum(kinds - 1, 0), [3.0, 0.0], seed=2)
     detector = HFC(generators=("a", "b")).eval()
-    for level in (detector.first, detector.second):
-        for name in level.names:
-            level.judges[name] = Told()
-    names = (*detector.first.names, *detector.second.names)
-    shown: Any = SimpleNamespace(rows=slice(0))
-
-    def tokens(inputs: Any, trunks: Any) -> dict[str, Tensor]:
-        found = (
-            dict(zip(names[:3], first, strict=True))
-            if trunks is detector.trunks
-            else dict(zip(names[3:], second, strict=True))
-        )
-        return {name: torch.from_numpy(scores[shown.rows]).float() for name, scores in found.items()}
-
-    detector._tokens = tokens
-    detector.own_trunks = nn.ModuleDict()
+    shown = SimpleNamespace(rows=slice(0))
+    for level, scores in ((detector.first, first), (detector.second, second)):
+        for name, own in zip(level.names, scores, strict=True):
+            level.judges[name] = Scripted(own, shown)
 
     def validation() -> Any:
         for start in (0, 100, 200):
             shown.rows = slice(start, start + 100)
             yield batch_of(list(kinds[shown.rows]))
 
-    detector.finish([], validation())
+    detector.fit_posthoc([], validation())
     assert detector.first.fusion.softmax(0)[1] > 0.9 and detector.second.fusion.softmax(0)[0] > 0.9
     fitted = copy.deepcopy(detector.first.fusion)
     detector.fit_fusion(validation())
@@ -560,7 +581,7 @@ def test_scores_are_fused_with_the_softmax_of_the_weights() -> None:
 
 def test_nothing_to_fit_on_changes_nothing() -> None:
     detector = made(generators=FOUR)
-    detector.finish([], [])
+    detector.fit_posthoc([], [])
     assert not detector.first.fusion.any() and not detector.second.fusion.any()
 
 
@@ -676,22 +697,27 @@ def test_what_is_not_there_is_not_counted() -> None:
 
 
 class Given(nn.Module):
-    """What the branches are given, for a picture."""
+    """What the branches are given, for a picture of 64 pixels."""
 
     def __init__(self, detector: HFC) -> None:
         super().__init__()
-        self.detector = detector
+        self.mean, self.spread = (from_table(table, 32) for table in (detector.dct_mean, detector.dct_spread))
 
     def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
-        inputs = self.detector._inputs(faces)
-        return inputs["dct"], inputs["descriptors"]
+        grey = grey_levels(faces)
+        return (dct2(cut_patches(grey - 127.5, 32)) - self.mean) / self.spread, dense_descriptors(grey)
 
 
 def test_the_exported_transforms_are_those_of_torch(tmp_path: Any) -> None:
     torch.manual_seed(0)
     detector = HFC().eval()
-    detector.begin([batch_of([0, 1, 0, 1])])
+    detector.fit_statistics([batch_of([0, 1, 0, 1])])
     module = Given(detector).eval()
+    with torch.no_grad(), listening(detector.trunks["dct"]) as spectra, listening(detector.first) as tokens:
+        detector(pictures(2))
+        inputs = module(pictures(2))
+    torch.testing.assert_close(inputs[0].flatten(0, 1), spectra[0][0])
+    torch.testing.assert_close(inputs[1], tokens[0][0]["descriptors"])
     program = torch.onnx.export(
         module,
         (pictures(2),),
@@ -708,5 +734,5 @@ def test_the_exported_transforms_are_those_of_torch(tmp_path: Any) -> None:
     for faces in (pictures(3), torch.ones(1, 3, 64, 64), torch.zeros(2, 3, 64, 64)):
         with torch.no_grad():
             expected = module(faces)
-        for found, told in zip(session.run(None, {"faces": faces.numpy()}), expected, strict=True):
-            np.testing.assert_allclose(found, told.numpy(), atol=2e-3)
+        for exported, own in zip(session.run(None, {"faces": faces.numpy()}), expected, strict=True):
+            np.testing.assert_allclose(exported, own.numpy(), atol=2e-3)

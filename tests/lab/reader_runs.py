@@ -1,4 +1,4 @@
-"""Finished runs of readers of edits that were never trained: small, quick, and of known answers if that is asked."""
+"""Finished runs of networks that read edits and were never trained: small, quick, and of known answers if that is asked."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from unmask.edits.mmnet import MMNet
-from unmask.lab.edits.train import new_reader
+from unmask.lab.edits.config import EditTrainConfig
+from unmask.lab.edits.task import EditTask
 from unmask.lab.engine import save_weights
-from unmask.lab.run import Run, SequenceProtocol
+from unmask.lab.run import Run
+from unmask.lab.train import new_network
 
-SMALL = SequenceProtocol(size=64, options={"readers": "regions", "scales": "coarse", "presence": False}, known=(0,))
+SMALL = EditTrainConfig(size=64, options={"readers": "regions", "scales": "coarse", "presence": False}, known=(0,))
 """The reader that is quickest to run and to export: regions alone, at stride 32."""
 
 
@@ -26,15 +28,15 @@ def write_run(folder: Path, says: float | None = None, seed: int = 0, data: str 
         data: hash of the data that it was trained on.
         changes: to SMALL.
     """
-    protocol = replace(SMALL, **changes)
+    config = replace(SMALL, **changes)
     torch.manual_seed(seed)
-    reader = new_reader(protocol, pretrained=True)
+    reader = new_network(EditTask(), config, pretrained=True)
     if says is not None:
         assert isinstance(reader, MMNet)
         last = reader.presence_head[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.bias, says)
-    Run(folder, protocol, data)
+    Run(folder, config, data)
     save_weights(reader, folder / "weights.safetensors")
     return folder

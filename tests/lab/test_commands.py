@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from unmask import cli
-from unmask.lab.run import Protocol, Run
+from unmask.lab.run import DetectionTrainConfig, Run
 
 pytestmark = pytest.mark.lab
 
@@ -33,13 +33,13 @@ def test_wrong_training_options(args: list[str], told: str, tmp_path: Path, say:
 def test_the_commands_defaults_are_the_protocols() -> None:
     told = {name: parameter.default for name, parameter in inspect.signature(cli.train).parameters.items()}
     decided = ("method", "size", "window", "start", "without")  # by the method, or none
-    shared = {name: value for name, value in asdict(Protocol()).items() if name in told and name not in decided}
+    shared = {name: value for name, value in asdict(DetectionTrainConfig()).items() if name in told and name not in decided}
     assert len(shared) == 7
     assert {name: told[name] for name in shared} == shared
 
 
 def test_an_unfinished_run_is_not_evaluated(tmp_path: Path, say: Callable[..., Any]) -> None:
-    Run(tmp_path / "run", Protocol(), "abc")
+    Run(tmp_path / "run", DetectionTrainConfig(), "abc")
     code, error = say(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path)])
     assert code == 2
     assert error == f"unmask: {tmp_path / 'run'}: the run is not finished; start the same command again to resume it\n"

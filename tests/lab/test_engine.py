@@ -1,5 +1,6 @@
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+"""The engine: step by step from any weights, resumed as if nothing had happened, recorded as it went."""
+
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -9,103 +10,153 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
+from tiny_pool import CONFIG, SIDE, Noise, Tiny, make_pool
 from torch import Tensor, nn
 
 from unmask.forgery.plain import Plain
-from unmask.lab.detection.feed import Pairs, batches, generators_of
-from unmask.lab.detection.pairs_pool import UNKNOWN, Pool, PoolPlan
-from unmask.lab.engine import fit
-from unmask.lab.run import Protocol, Run
-from unmask.networks.contract import Batch, normalise
+from unmask.lab.config import TrainConfig
+from unmask.lab.detection.feed import Pairs
+from unmask.lab.detection.pairs_pool import Pool
+from unmask.lab.engine import Trainer, fit
+from unmask.lab.run import Run
+from unmask.networks.contract import Batch
 
 pytestmark = pytest.mark.lab
-
-SIDE, CELLS, PAIRS = 64, 8, 12
-FAMILIES = {"selfblend": 0.5, "stylegan": 0.25, "ciplab": 0.25}
-CPU = torch.device("cpu")
-PROTOCOL = Protocol(
-    options={"view": "residual", "weights": "none"},
-    size=SIDE,
-    window=32,
-    whole_every=3,
-    pairs=PAIRS,
-    steps=4,
-    batch_pairs=2,
-    zoo_steps=1,
-    seed=5,
-)
+FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
 
 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
-    """Pairs whose first pixel, at every cell, says which pair it is; selfblends are forged in one cell only."""
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (PAIRS, 2, SIDE, SIDE, 3), np.uint8)
-    families = np.arange(PAIRS, dtype=np.uint8) % 3
-    masks = np.zeros((PAIRS, CELLS, CELLS), np.uint8)
-    masks[families == 0, 6, 1] = 254
-    masks[families == 1] = 254
-    masks[families == 2] = UNKNOWN
-    plan = PoolPlan(PAIRS, 5, SIDE, 1.4, FAMILIES, {"ffhq": 1.0})
-    return Pool(plan, pixels, masks, families, *(np.zeros(PAIRS, np.uint8) for _ in range(2)))
+    return make_pool()
 
 
-def take(pool: Pool, protocol: Protocol, count: int, first: int = 0, **share: int) -> list[dict[str, Tensor]]:
-    stream = batches(pool, protocol, CPU, first, **share)
-    return [next(stream) for _ in range(count)]
+TINY = TrainConfig(steps=8, learning_rate=0.05, average=0.9, seed=3)
 
 
-def family_of(batch: dict[str, Tensor]) -> list[str]:
-    """The family of every pair, told by its mask."""
-    names = []
-    for mask in batch["masks"][1::2]:
-        names.append("ciplab" if (mask == -1).all() else "stylegan" if (mask == 1).all() else "selfblend")
-    return names
+def trainer_of(seed: int = 0, config: TrainConfig = TINY, checkpoint: Path | None = None) -> Trainer[Tiny]:
+    """A trainer of a network that follows from the seed."""
+    torch.manual_seed(seed)
+    return Trainer(FABRIC, Tiny(), Noise(), config, checkpoint)
 
 
-def test_a_batch_is_pairs_with_the_real_first(pool: Pool) -> None:
-    whole, window = take(pool, PROTOCOL, 2)
-    for batch, side in ((whole, 64), (window, 32)):  # every third step sees whole crops
-        assert batch["faces"].shape == (4, 3, side, side) and batch["masks"].shape == (4, 1, side // 8, side // 8)
-        assert batch["labels"].tolist() == [0, 1, 0, 1]
-        assert batch["faces"].min() >= 0 and batch["faces"].max() <= 1
-        assert (batch["masks"][::2] == 0).all()
+def assert_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
 
 
-def test_batches_depend_on_seed_and_step_alone(pool: Pool) -> None:
-    straight = take(pool, PROTOCOL, 10)
-    resumed = take(pool, PROTOCOL, 4, first=6)
-    for one, two in zip(straight[6:], resumed, strict=True):
-        for key in one:
-            assert torch.equal(one[key], two[key])
-    other = take(pool, replace(PROTOCOL, seed=6), 1)
-    assert not torch.equal(straight[0]["faces"], other[0]["faces"])
+# Step by step
 
 
-def test_an_epoch_shows_every_pair_once(pool: Pool) -> None:
-    seen = [name for batch in take(pool, PROTOCOL, PAIRS // 2) for name in family_of(batch)]
-    assert {name: seen.count(name) for name in FAMILIES} == dict.fromkeys(FAMILIES, 4)
+@pytest.mark.parametrize("parts", [(4, 4), (1, 6, 1)])
+def test_advances_that_follow_each_other_are_as_one(parts: tuple[int, ...]) -> None:
+    whole, apart = trainer_of(), trainer_of()
+    last = whole.advance(8)
+    several = [apart.advance(steps) for steps in parts]
+    assert_equal(several[-1].weights, last.weights)
+    assert_equal(apart.average.state_dict(), whole.average.state_dict())
+    assert [one.steps for one in several] == np.cumsum(parts).tolist() and last.steps == 8
+    assert apart.network.losses == whole.network.losses
 
 
-@pytest.mark.parametrize("without", [("stylegan",), ("selfblend", "ciplab")])
-def test_families_left_out_are_never_shown(pool: Pool, without: tuple[str, ...]) -> None:
-    seen = {name for batch in take(pool, replace(PROTOCOL, without=without), 12) for name in family_of(batch)}
-    assert seen == set(FAMILIES) - set(without)
+def test_two_advances_of_a_real_network_are_as_one(pool: Pool) -> None:
+    """Its batches, its normalisation statistics and its dropout too."""
+    networks = []
+    for parts in ((4,), (2, 2)):
+        torch.manual_seed(CONFIG.seed)
+        trainer = Trainer(FABRIC, Plain(**CONFIG.options), Pairs(pool, CONFIG), CONFIG)  # type: ignore[arg-type]
+        weights = [trainer.advance(steps) for steps in parts][-1].weights
+        networks.append((weights, trainer.average.state_dict()))
+    assert_equal(networks[0][0], networks[1][0])
+    assert_equal(networks[0][1], networks[1][1])
 
 
-def test_leaving_out_a_family_the_pool_does_not_hold_is_no_matter(pool: Pool) -> None:
-    one, two = take(pool, PROTOCOL, 1), take(pool, replace(PROTOCOL, without=("swap",)), 1)
-    assert torch.equal(one[0]["faces"], two[0]["faces"])
+def test_an_advance_counts_and_measures_its_own_steps() -> None:
+    trainer = trainer_of()
+    first, second = trainer.advance(3), trainer.advance(2)
+    losses = trainer.network.losses
+    for one, own in ((first, losses[:3]), (second, losses[3:])):
+        assert one.units == 4 * len(own)
+        assert one.metrics.keys() == {"loss", "loss_error", "loss_size", "rate", "faces_per_second"}
+        assert one.metrics["loss"] == pytest.approx(np.mean(own), rel=1e-5)
+        assert one.metrics["loss"] == pytest.approx(one.metrics["loss_error"] + one.metrics["loss_size"])
+        assert one.metrics["faces_per_second"] > 0
+    # After eight per cent of the steps the rate falls.
+    assert 0.05 > first.metrics["rate"] > second.metrics["rate"] > 0
+    trainer.advance(3)
+    assert trainer.advance(0).metrics.keys() == {"rate"}
 
 
-def test_batches_say_which_family_a_forgery_is_of_and_how_far_training_is(pool: Pool) -> None:
-    protocol = replace(PROTOCOL, without=("selfblend",), steps=4)
-    own = generators_of(pool, protocol)
-    assert own == ("stylegan", "ciplab")
-    for step, batch in enumerate(take(pool, protocol, 6)):
-        assert (batch["families"][::2] == 0).all()
-        assert [own[kind - 1] for kind in batch["families"][1::2].tolist()] == family_of(batch)
-        assert float(batch["progress"]) == min(1.0, step / 4)
+def test_no_advance_goes_beyond_the_last_step() -> None:
+    trainer = trainer_of()
+    assert trainer.advance(100).steps == trainer.step == 8
+    kept = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    none = trainer.advance(5)
+    assert (none.steps, none.units) == (8, 0) and len(trainer.network.losses) == 8
+    assert_equal(none.weights, kept)
+
+
+def test_an_advance_begins_from_the_weights_that_are_given() -> None:
+    """A trainer given another's weights does at its first step what that other does; its own are of no more account."""
+    given, own = trainer_of(seed=1), trainer_of(seed=2)
+    weights = {name: value.clone() for name, value in given.network.state_dict().items()}
+    assert_equal(own.advance(2, weights).weights, given.advance(2).weights)
+    assert_equal(own.average.state_dict(), given.average.state_dict())
+    assert own.network.losses == given.network.losses != trainer_of(seed=2).network.losses
+
+
+def test_what_an_advance_gave_stays_as_it_was() -> None:
+    """So that several clients' weights can be averaged, and a round be undone."""
+    trainer = trainer_of()
+    first = trainer.advance(2)
+    kept = {name: value.clone() for name, value in first.weights.items()}
+    trainer.advance(2)
+    assert_equal(first.weights, kept)
+    fresh = trainer_of()
+    fresh.advance(2)
+    again = trainer.advance(0, first.weights)
+    assert_equal(again.weights, fresh.network.state_dict())
+
+
+def test_a_resumed_trainer_goes_on(tmp_path: Path) -> None:
+    whole, killed = trainer_of(), trainer_of(checkpoint=tmp_path / "state.ckpt")
+    killed.advance(3)
+    killed.save()
+    killed.advance(2)  # lost
+    resumed = trainer_of(seed=9, checkpoint=tmp_path / "state.ckpt")
+    assert resumed.step == 3
+    expected, last = whole.advance(8), resumed.advance(5)
+    assert_equal(last.weights, expected.weights)
+    assert_equal(resumed.average.state_dict(), whole.average.state_dict())
+    assert last.steps == 8 and last.metrics["rate"] == expected.metrics["rate"]
+    assert resumed.network.losses == whole.network.losses[3:]
+    assert [path.name for path in tmp_path.iterdir()] == ["state.ckpt"]
+
+
+def test_training_moves_every_weight_and_averages_all_that_it_moved_through(pool: Pool) -> None:
+    """The average is that of Trainer's steps, w' = k w + (1 - k) new with k = min(decay, (1 + n) / (10 + n))."""
+    torch.manual_seed(CONFIG.seed)
+    network = Plain(**CONFIG.options)  # type: ignore[arg-type]
+    fresh = {name: value.clone() for name, value in network.state_dict().items()}
+    trainer = Trainer(FABRIC, network, Pairs(pool, CONFIG), CONFIG)
+    states = [trainer.advance(1).weights for _ in range(4)]
+    expected = {name: value.double() for name, value in states[0].items()}
+    for count, state in enumerate(states[1:], start=1):
+        keep = min(CONFIG.average, (1 + count) / (10 + count))
+        expected = {name: keep * value + (1 - keep) * state[name].double() for name, value in expected.items()}
+    averaged = trainer.average.state_dict()
+    learned = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    for name, value in averaged.items():
+        if not value.is_floating_point():  # how many batches a statistic is of: the last one's number
+            assert torch.equal(value, states[-1][name]) and value == 4, name
+            continue
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-7)
+        assert name not in learned or not torch.equal(value, fresh[name]), name
+        assert not name.endswith(("running_mean", "running_var")) or not torch.equal(value, fresh[name]), name
+    assert learned and any(name.endswith("running_var") for name in averaged)
+
+
+# Whole runs
 
 
 class Curious(Plain):
@@ -114,10 +165,10 @@ class Curious(Plain):
     begun: ClassVar[list[int]] = []
     ended: ClassVar[list[tuple[int, list[int]]]] = []
 
-    def begin(self, batches: Iterable[Batch]) -> None:
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
         Curious.begun.append(sum(len(batch["faces"]) for batch in batches))
 
-    def finish(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
+    def fit_posthoc(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:
         assert not self.training and not torch.is_grad_enabled()
         shown = sum(len(batch["faces"]) for batch in training)
         Curious.ended.append((shown, [int(kind) for batch in validation for kind in batch["families"]]))
@@ -128,60 +179,12 @@ def test_a_detector_is_shown_the_data_before_and_after(pool: Pool, tmp_path: Pat
         return SimpleNamespace(crop=np.zeros((SIDE, SIDE, 3), np.uint8), family=family, label=int(family != "real"))
 
     held = [face(name) for name in ("real", "ciplab", "pggan", "selfblend", "real")]
-    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    run = Run(tmp_path, PROTOCOL, "0")
+    run = Run(tmp_path, CONFIG, "0")
     for _ in range(2):
-        fit(fabric, Curious(**PROTOCOL.options), Pairs(pool, PROTOCOL, held), run)  # type: ignore[arg-type]
+        fit(FABRIC, Curious(**CONFIG.options), Pairs(pool, CONFIG, held), run)  # type: ignore[arg-type]
     # Once each for a new run; a finished one that is found again is not begun anew. PGGAN is none of its families.
     assert len(Curious.begun) == 1 and Curious.begun[0] > 0
     assert Curious.ended[0][1] == [0, 3, 1, 0] and Curious.ended[0] == Curious.ended[1]
-
-
-def test_a_window_keeps_forged_cells(pool: Pool) -> None:
-    """A selfblend's one forged cell is in every window, at the place where its pixels are."""
-    for batch in take(pool, replace(PROTOCOL, whole_every=1000, without=("stylegan", "ciplab")), 30, first=1):
-        for mask in batch["masks"][1::2]:
-            assert (mask == 1).sum() == 1
-
-
-def test_a_window_is_cut_alike_from_faces_and_mask() -> None:
-    """Forged cells are white: wherever the window lies, white pixels and mask must agree."""
-    pixels = np.full((8, 2, SIDE, SIDE, 3), 60, np.uint8)
-    masks = np.zeros((8, CELLS, CELLS), np.uint8)
-    masks[:, 2:4, 5:7] = 254
-    pixels[:, 1, 16:32, 40:56] = 190
-    plan = PoolPlan(8, 0, SIDE, 1.4, {"swap": 1.0}, {"ffhq": 1.0})
-    white = Pool(plan, pixels, masks, *(np.zeros(8, np.uint8) for _ in range(3)))
-    places = set()
-    for batch in take(white, replace(PROTOCOL, whole_every=1000), 10, first=1):
-        for forged, mask in zip(batch["faces"][1::2], batch["masks"][1::2], strict=True):
-            grid = nn.functional.avg_pool2d(forged.mean(0)[None, None], 8)[0]
-            assert torch.equal(grid > grid.min() + 0.1, mask == 1)
-            places.add(tuple(torch.nonzero(mask[0])[0].tolist()))
-    assert len(places) > 3  # it does move
-
-
-def test_both_of_a_pair_are_varied_alike() -> None:
-    pixels = np.repeat(np.random.default_rng(0).integers(60, 190, (8, 1, SIDE, SIDE, 3), np.uint8), 2, axis=1)
-    plan = PoolPlan(8, 0, SIDE, 1.4, {"swap": 1.0}, {"ffhq": 1.0})
-    masks = np.full((8, CELLS, CELLS), 254, np.uint8)
-    alike = Pool(plan, pixels, masks, *(np.zeros(8, np.uint8) for _ in range(3)))
-    for batch in take(alike, PROTOCOL, 6):
-        assert torch.equal(batch["faces"][::2], batch["faces"][1::2])
-
-
-def test_processes_share_a_batch(pool: Pool) -> None:
-    whole = take(pool, PROTOCOL, 6)
-    parts = [take(pool, PROTOCOL, 6, rank=rank, world=2) for rank in (0, 1)]
-    for batch, one, two in zip(whole, *parts, strict=True):
-        assert len(one["faces"]) == len(two["faces"]) == 2
-        assert sorted(family_of(batch)) == sorted(family_of(one) + family_of(two))
-
-
-def test_normalising_uses_the_detectors_own_numbers() -> None:
-    faces = torch.rand(2, 3, 4, 4)
-    expected = (faces * 255 - 127) / 128
-    torch.testing.assert_close(normalise(faces, Plain), expected, rtol=1e-5, atol=1e-6)
 
 
 class Mortal(Plain):
@@ -198,10 +201,9 @@ class Mortal(Plain):
 
 def train(folder: Path, pool: Pool, lives: int = 10**9, **how: Any) -> nn.Module:
     Mortal.left = lives
-    torch.manual_seed(PROTOCOL.seed)
-    detector = Mortal(**PROTOCOL.options)  # type: ignore[arg-type]
-    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    return fit(fabric, detector, Pairs(pool, PROTOCOL), Run(folder, PROTOCOL, "0"), every=2, **how)
+    torch.manual_seed(CONFIG.seed)
+    detector = Mortal(**CONFIG.options)  # type: ignore[arg-type]
+    return fit(FABRIC, detector, Pairs(pool, CONFIG), Run(folder, CONFIG, "0"), every=2, **how)
 
 
 @pytest.fixture(scope="module")
@@ -253,22 +255,29 @@ def test_the_record_of_a_run(uninterrupted: tuple[Path, nn.Module]) -> None:
     assert {value.dtype for value in weights.values()} == {torch.float16, torch.int64}
 
 
-def test_training_moves_the_averaged_weights(pool: Pool, uninterrupted: tuple[Path, nn.Module]) -> None:
-    torch.manual_seed(PROTOCOL.seed)
-    fresh = Plain(**PROTOCOL.options).state_dict()  # type: ignore[arg-type]
-    _, whole = uninterrupted
-    moved = [name for name, value in whole.state_dict().items() if not torch.equal(value, fresh[name])]
-    assert len(moved) > 0.95 * len(fresh)
+def test_progress_and_validation_are_reported(pool: Pool, tmp_path: Path) -> None:
+    steps: list[int] = []
+    training: list[bool] = []
 
-
-def test_progress_and_validation_are_told(pool: Pool, tmp_path: Path) -> None:
-    told: list[int] = []
-    seen: list[bool] = []
-
-    def validate(module: nn.Module) -> dict[str, float]:
-        seen.append(module.training)
+    def validate(network: nn.Module) -> dict[str, float]:
+        training.append(network.training)
         return {}
 
-    note: Callable[[int, float], None] = lambda step, _: told.append(step)  # noqa: E731
-    train(tmp_path, pool, validate=validate, progress=note)
-    assert seen == [False, False] and told[-1] == PROTOCOL.steps
+    train(tmp_path, pool, validate=validate, progress=lambda step, _: steps.append(step))
+    assert training == [False, False] and steps[-1] == CONFIG.steps
+
+
+def test_a_row_of_the_record_is_of_all_steps_since_the_last(tmp_path: Path) -> None:
+    """Though a checkpoint is written every hundred, and progress is told every twenty."""
+    config = TrainConfig(steps=130, learning_rate=0.05)
+    run, network, steps = Run(tmp_path, config, "0"), Tiny(), list[int]()
+    fit(FABRIC, network, Noise(), run, every=120, progress=lambda step, _: steps.append(step))
+    header, *rows = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
+    assert header == ["step", "loss", "loss_error", "loss_size", "rate", "faces_per_second"]
+    losses = network.losses
+    assert [[float(row[0]), float(row[1])] for row in rows] == [
+        [120, pytest.approx(np.mean(losses[:120]), rel=1e-4)],
+        [130, pytest.approx(np.mean(losses[120:]), rel=1e-4)],
+    ]
+    assert steps == [20, 40, 60, 80, 100, 120, 130]
+    assert np.mean(losses[-20:]) < 0.5 * np.mean(losses[:20])  # and it does learn

@@ -7,16 +7,16 @@ import pytest
 from fake_faces import make_faces
 
 from unmask.lab.detection.compare import Row, compare, comparison_table, shortest_names
-from unmask.lab.detection.held_out import Picture, make_pictures, show
+from unmask.lab.detection.held_out import Picture, make_eval_images, show
 from unmask.lab.detection.scoring import Scorer
-from unmask.lab.detection.systems import Contender
+from unmask.lab.detection.systems import EvaluatedSystem
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Picture]:
-    return make_pictures(make_faces("test", count=6, size=128), "test", ("stylegan", "selfblend"))
+    return make_eval_images(make_faces("test", count=6, size=128), "test", ("stylegan", "selfblend"))
 
 
 def knowing(pictures: list[Picture], size: int, sign: float) -> Scorer:
@@ -32,7 +32,7 @@ def knowing(pictures: list[Picture], size: int, sign: float) -> Scorer:
 
 
 def test_the_first_is_what_the_others_are_held_against(pictures: list[Picture]) -> None:
-    contenders = [Contender(name, knowing(pictures, size, sign), size, 1.4) for name, size, sign in CAST]
+    contenders = [EvaluatedSystem(name, knowing(pictures, size, sign), size, 1.4) for name, size, sign in CAST]
     told: list[str] = []
     rows = compare(contenders, pictures, ["as is"], told.append)
     assert len(told) == 3 and len(rows) == 6

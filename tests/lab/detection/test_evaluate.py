@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_faces import make_faces, write_twins
+from fake_faces import make_faces, write_reconstructions
 from tiny_pack import make_card
 
 from unmask.datasets.face_store import StoredFace
 from unmask.lab.detection import evaluate as evaluation
 from unmask.lab.detection.evaluate import FAMILIES, Evaluation, evaluate, table
-from unmask.lab.detection.held_out import Face, make_pictures, show
-from unmask.lab.detection.pairs_pool import Twins
+from unmask.lab.detection.held_out import Face, make_eval_images, show
+from unmask.lab.detection.pairs_pool import Reconstructions
 from unmask.packs.card import Calibration
 
 pytestmark = pytest.mark.lab
@@ -27,9 +27,9 @@ def faces() -> list[StoredFace]:
 
 
 @pytest.fixture(scope="module")
-def twins(faces: list[StoredFace], tmp_path_factory: pytest.TempPathFactory) -> Twins:
+def twins(faces: list[StoredFace], tmp_path_factory: pytest.TempPathFactory) -> Reconstructions:
     reals = [face for face in faces if not face.sample.label and face.sample.split == "test"]
-    return Twins.open(write_twins(reals, tmp_path_factory.mktemp("twins")))
+    return Reconstructions.open(write_reconstructions(reals, tmp_path_factory.mktemp("twins")))
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,11 @@ def calibration() -> Calibration:
 
 
 @pytest.fixture(scope="module")
-def judge(faces: list[StoredFace], twins: Twins, calibration: Calibration) -> Callable[[Oracle], Evaluation]:
+def judge(faces: list[StoredFace], twins: Reconstructions, calibration: Calibration) -> Callable[[Oracle], Evaluation]:
     """Evaluates an oracle that is told about every face what a detector has to find out."""
 
     def run(oracle: Oracle) -> Evaluation:
-        held = show(make_pictures(faces, "test", FAMILIES, twins, most=250), "as is", SIZE, MARGIN)
+        held = show(make_eval_images(faces, "test", FAMILIES, twins, most=250), "as is", SIZE, MARGIN)
 
         def scorer(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             assert all((crop == face.crop).all() for crop, face in zip(crops, held, strict=True))
@@ -94,11 +94,11 @@ def test_one_who_knows_is_right_in_every_number(known: Evaluation) -> None:
 
 
 def test_one_who_knows_is_right_in_every_fifth_of_quality(
-    known: Evaluation, faces: list[StoredFace], twins: Twins
+    known: Evaluation, faces: list[StoredFace], twins: Reconstructions
 ) -> None:
     fifths = [metric for metric in known.metrics if metric.name == "auc_by_quality"]
     assert fifths and all(metric.value == 1 for metric in fifths)
-    held = show(make_pictures(faces, "test", FAMILIES, twins, most=250), "as is", SIZE, MARGIN)
+    held = show(make_eval_images(faces, "test", FAMILIES, twins, most=250), "as is", SIZE, MARGIN)
     as_they_came = [face for face in held if face.label or "@" not in face.source]
     # A fifth that holds one class alone has no area; the others hold a fifth of the faces each, but for ties.
     assert sum(metric.n_real + metric.n_forged for metric in fifths) <= len(as_they_came)

@@ -14,7 +14,7 @@ from unmask.forgery.plain import Plain
 from unmask.lab import onnx_pack as export
 from unmask.lab.detection import export as shipping
 from unmask.lab.detection.evaluate import Evaluation, add
-from unmask.lab.run import Protocol, Run
+from unmask.lab.run import DetectionTrainConfig, Run
 from unmask.packs import load_pack
 from unmask.packs.card import OperatingPoint
 
@@ -31,11 +31,11 @@ def difference(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     add(result, "swap", "auc", "as is", 0.7, 0.6, 0.8, np.array([0, 1]))
     point = OperatingPoint(name="p", threshold=0.5, false_alarm_rate=0.1, hit_rate=0.5, dataset="cal")
     crop = SimpleNamespace(crop=np.zeros((8, 8, 3), np.uint8))
-    monkeypatch.setattr(Run, "protocol_of", lambda _: Protocol())
-    monkeypatch.setattr(shipping, "load_run", lambda _: Plain("rgb", weights="none"))
+    monkeypatch.setattr(Run, "protocol_of", lambda _: DetectionTrainConfig())
+    monkeypatch.setattr(shipping, "load_network", lambda _: Plain("rgb", weights="none"))
     monkeypatch.setattr(shipping, "calibrate", lambda *_: make_card(8, "").calibration)
     monkeypatch.setattr(shipping, "held_out", lambda *_, **__: [crop])
-    monkeypatch.setattr(shipping, "test_twins", lambda *_: None)
+    monkeypatch.setattr(shipping, "held_out_reconstructions", lambda *_: None)
     monkeypatch.setattr(shipping, "parity", lambda *_: found)
     monkeypatch.setattr(shipping, "evaluate", lambda *_, **__: result)
     monkeypatch.setattr(shipping, "operating_points", lambda *_: (point,))
@@ -68,7 +68,7 @@ def test_the_card_says_what_was_fused(difference: dict[str, float], tmp_path: Pa
     runs = [Path("blends"), Path("synthesis")]
     fused, *_ = shipping.ship(DATA, runs, [[Path("unseen"), Path("too")]], tmp_path / "two", "1", Console(quiet=True))
     assert "fused" not in alone.card.description and "2 networks, fused" in fused.card.description
-    assert len(fused.card.protocol["runs"]) == 2
+    assert len(fused.card.config["runs"]) == 2
 
 
 def test_an_embedded_packs_name_is_a_folder_here(
@@ -119,13 +119,13 @@ def without(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
         for label, name in enumerate(("real", "swap"))
     ]
 
-    def protocol_of(folder: Path) -> Protocol:
+    def protocol_of(folder: Path) -> DetectionTrainConfig:
         name = str(folder)
-        return Protocol(families=seen.get(name, ()), without=runs[name], before=before.get(name, ()))
+        return DetectionTrainConfig(families=seen.get(name, ()), without=runs[name], before=before.get(name, ()))
 
     monkeypatch.setattr(Run, "protocol_of", protocol_of)
-    monkeypatch.setattr(shipping, "load_run", lambda _: Plain("rgb", weights="none"))
-    monkeypatch.setattr(shipping, "test_twins", lambda *_: None)
+    monkeypatch.setattr(shipping, "load_network", lambda _: Plain("rgb", weights="none"))
+    monkeypatch.setattr(shipping, "held_out_reconstructions", lambda *_: None)
     monkeypatch.setattr(shipping, "show", lambda *_: faces)
     monkeypatch.setattr(shipping, "quality_of", lambda _: 50.0)
     monkeypatch.setattr(shipping, "logits_of", lambda detector, *_: (np.full(2, len(detector.members)), None))
@@ -136,7 +136,7 @@ def test_a_fused_detector_is_calibrated_on_what_none_of_its_members_saw(
     without: dict[str, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(shipping, "make_pictures", lambda _, split, families, *__, **___: asked.append(families))
+    monkeypatch.setattr(shipping, "make_eval_images", lambda _, split, families, *__, **___: asked.append(families))
     fitted: list[Any] = []
     monkeypatch.setattr(shipping, "fit_calibration", lambda *given: fitted.append(given))
     systems = [[Path("blends"), Path("synthesis")], [Path("all-but-ciplab")]]
@@ -151,7 +151,7 @@ def test_without_a_blind_detector_the_runs_are_calibrated_on_what_they_know(
     without: dict[str, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(shipping, "make_pictures", lambda _, split, families, *__, **___: asked.append(families))
+    monkeypatch.setattr(shipping, "make_eval_images", lambda _, split, families, *__, **___: asked.append(families))
     fitted: list[Any] = []
     monkeypatch.setattr(shipping, "fit_calibration", lambda *given: fitted.append(given))
     shipping.calibrate(DATA, [], [], 1.4, 224, Console(quiet=True), [Path("began-with-swap")])

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fake_faces import make_face, make_faces, write_store, write_twins
+from fake_faces import make_face, make_faces, write_store, write_reconstructions
 
 from unmask.datasets.face_store import read_store
 from unmask.errors import DataError
@@ -18,10 +18,10 @@ from unmask.lab.detection.pairs_pool import (
     PairMaker,
     Pool,
     PoolPlan,
-    Twins,
+    Reconstructions,
     build_pool,
-    family_shares,
-    source_shares,
+    draw_weights,
+    source_weights,
 )
 
 PLAN = PoolPlan(pairs=300, seed=3, size=56, margin=1.4, families=SHARES, sources=SOURCE_SHARES)
@@ -38,7 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
     reals = [face for face in read_store(store) if not face.sample.label and face.sample.split == "train"]
-    return write_twins(reals, tmp_path_factory.mktemp("twins"))
+    return write_reconstructions(reals, tmp_path_factory.mktemp("twins"))
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +119,8 @@ def test_a_family_of_a_users_own_stands_beside_reals_of_its_source(tmp_path: Pat
     for mask in (str(mask_file), ""):
         forged = make_face(9, label=1, family="filter", source="mine")
         forged = replace(forged, sample=replace(forged.sample, mask=mask))
-        plan = replace(PLAN, families=family_shares(["filter"]), sources=source_shares(["mine"]))
-        maker = PairMaker([*faces, forged], Twins([], np.zeros((0, 0), np.int16), {}), plan)
+        plan = replace(PLAN, families=draw_weights(["filter"]), sources=source_weights(["mine"]))
+        maker = PairMaker([*faces, forged], Reconstructions([], np.zeros((0, 0), np.int16), {}), plan)
         _, cells, family, source, decoded = maker.make(np.random.default_rng(3))
         assert (family, source, decoded) == (0, 0, False)
         assert (cells == UNKNOWN).all() if not mask else {0, 254} <= set(cells.ravel().tolist())
@@ -130,8 +130,8 @@ def test_swaps_that_come_as_files_are_read_and_not_made() -> None:
     """With a history of their own, as everything that was not blended here, and with their mask unknown."""
     faces = [make_face(n, source="mine") for n in range(3)]
     forged = make_face(9, label=1, family="swap", source="mine")
-    plan = replace(PLAN, families={"swap": 1.0}, sources=source_shares(["mine"]))
-    none = Twins([], np.zeros((0, 0), np.int16), {})
+    plan = replace(PLAN, families={"swap": 1.0}, sources=source_weights(["mine"]))
+    none = Reconstructions([], np.zeros((0, 0), np.int16), {})
     from_file = PairMaker([*faces, forged], none, plan).make(np.random.default_rng(3))
     made = PairMaker(faces, none, plan).make(np.random.default_rng(3))
     assert (from_file[1] == UNKNOWN).all()
@@ -142,7 +142,7 @@ def test_a_source_without_reals_is_named() -> None:
     faces = [make_face(1, source="ffhq"), make_face(2, label=1, family="filter", source="elsewhere")]
     plan = replace(PLAN, families={"filter": 1.0})
     with pytest.raises(DataError, match="no real faces of source elsewhere"):
-        PairMaker(faces, Twins([], np.zeros((0, 0), np.int16), {}), plan)
+        PairMaker(faces, Reconstructions([], np.zeros((0, 0), np.int16), {}), plan)
 
 
 def test_masks_say_what_is_known(built: Path) -> None:
@@ -167,7 +167,7 @@ def test_the_real_comes_first_and_the_forgery_differs_where_the_mask_says(
     """Seen on pairs that no history was given: outside the mask both are one picture, at whatever size published."""
     monkeypatch.setattr(pool_module, "publishing_scale", lambda *_: scale)
     plan = replace(PLAN, families={"swap": 1.0}, margin=1.4)
-    maker = PairMaker([face for face in read_store(store) if face.sample.split == "train"], Twins.open(twins), plan)
+    maker = PairMaker([face for face in read_store(store) if face.sample.split == "train"], Reconstructions.open(twins), plan)
     seen = 0
     for seed in range(60):
         pixels, mask, *_ = maker.make(np.random.default_rng(seed))
@@ -237,11 +237,11 @@ def test_a_folder_without_a_pool_is_refused(tmp_path: Path) -> None:
 def test_a_family_that_is_not_there_is_named() -> None:
     faces = [face for face in make_faces("train") if face.sample.family != "stylegan"]
     with pytest.raises(DataError, match="no stylegan"):
-        PairMaker(faces, Twins([], np.zeros((0, 0), np.int16), {}), replace(PLAN, families={"stylegan": 1.0}))
+        PairMaker(faces, Reconstructions([], np.zeros((0, 0), np.int16), {}), replace(PLAN, families={"stylegan": 1.0}))
 
 
 def test_no_reals_and_no_twins_are_named() -> None:
-    none = Twins([], np.zeros((0, 0), np.int16), {})
+    none = Reconstructions([], np.zeros((0, 0), np.int16), {})
     forged = [face for face in make_faces("train") if face.sample.label]
     with pytest.raises(DataError, match="no real faces"):
         PairMaker(forged, none, replace(PLAN, families={"stylegan": 1.0}))
@@ -250,7 +250,7 @@ def test_no_reals_and_no_twins_are_named() -> None:
 
 
 def test_twins_come_back_by_face(twins: Path, store: Path) -> None:
-    opened = Twins.open(twins)
+    opened = Reconstructions.open(twins)
     reals = [face for face in read_store(store) if face.sample.path in opened.rows]
     assert len(reals) == 16
     for face in reals:
@@ -261,7 +261,7 @@ def test_twins_come_back_by_face(twins: Path, store: Path) -> None:
 
 
 def test_a_folder_without_twins_is_an_empty_set(tmp_path: Path) -> None:
-    twins = Twins.open(tmp_path)
+    twins = Reconstructions.open(tmp_path)
     assert twins.pick(np.random.default_rng(0), make_face(1)) is None
 
 
@@ -287,7 +287,7 @@ def test_histories_are_for_what_is_not_blended(
     seen = []
     monkeypatch.setattr(pool_module, "independent_postprocessing", lambda _, pixels: (seen.append(1), pixels)[1])
     faces = [face for face in read_store(store) if face.sample.split == "train"]
-    PairMaker(faces, Twins.open(twins), replace(PLAN, families={family: 1.0})).make(np.random.default_rng(0))
+    PairMaker(faces, Reconstructions.open(twins), replace(PLAN, families={family: 1.0})).make(np.random.default_rng(0))
     assert len(seen) == calls
 
 
@@ -298,7 +298,7 @@ def test_half_of_what_is_not_blended_gets_the_spectrum_of_its_real(
     seen = []
     monkeypatch.setattr(pool_module, "match_spectrum", lambda pixels, _: (seen.append(1), pixels)[1])
     faces = [face for face in read_store(store) if face.sample.split == "train"]
-    maker = PairMaker(faces, Twins.open(twins), replace(PLAN, families={family: 1.0}))
+    maker = PairMaker(faces, Reconstructions.open(twins), replace(PLAN, families={family: 1.0}))
     for number in range(40):
         maker.make(np.random.default_rng(number))
     assert least <= len(seen) <= most

@@ -11,8 +11,8 @@ from fake_faces import make_face
 from unmask.errors import DataError
 from unmask.forgery.plain import Plain
 from unmask.lab.detection import systems as contenders
-from unmask.lab.detection.systems import find_detector
-from unmask.lab.run import Protocol, Run
+from unmask.lab.detection.systems import resolve_system
+from unmask.lab.run import DetectionTrainConfig, Run
 
 pytestmark = pytest.mark.lab
 
@@ -21,23 +21,23 @@ pytestmark = pytest.mark.lab
 def test_runs_with_commas_between_them_are_evaluated_fused(
     detector: str, members: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_runs(tmp_path, a=Protocol(), b=Protocol())
+    write_runs(tmp_path, a=DetectionTrainConfig(), b=DetectionTrainConfig())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(contenders, "load_run", lambda _: Plain("rgb", weights="none"))
+    monkeypatch.setattr(contenders, "load_network", lambda _: Plain("rgb", weights="none"))
     monkeypatch.setattr(contenders, "logits_of", lambda fused, *_: len(fused.members))
-    found: Any = find_detector(detector).scorer(np.zeros(0))
+    found: Any = resolve_system(detector).scorer(np.zeros(0))
     assert found == members
 
 
 def test_runs_that_crop_differently_are_not_fused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_runs(tmp_path, a=Protocol(), b=Protocol(margin=1.2))
+    write_runs(tmp_path, a=DetectionTrainConfig(), b=DetectionTrainConfig(margin=1.2))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"margins \(1\.2, 1\.4\)"):
-        find_detector("a,b")
+        resolve_system("a,b")
 
 
 def test_faces_of_a_spectrum_that_a_detector_does_not_know_are_refused(tiny_pack: Path) -> None:
-    pack = find_detector(str(tiny_pack))
+    pack = resolve_system(str(tiny_pack))
     visible = make_face(1, split="test")
     infrared = replace(visible, sample=replace(visible.sample, spectrum="nir", split="val"))
     pack.check([visible, infrared], "test")
@@ -45,6 +45,6 @@ def test_faces_of_a_spectrum_that_a_detector_does_not_know_are_refused(tiny_pack
         pack.check([visible, infrared], "val")
 
 
-def write_runs(folder: Path, **protocols: Protocol) -> None:
-    for name, protocol in protocols.items():
-        Run(folder / name, protocol, "0")
+def write_runs(folder: Path, **protocols: DetectionTrainConfig) -> None:
+    for name, config in protocols.items():
+        Run(folder / name, config, "0")

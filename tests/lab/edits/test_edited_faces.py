@@ -13,15 +13,15 @@ from unmask.edits.labels import TRACKS
 from unmask.errors import DataError
 from unmask.faces import finding
 from unmask.faces.alignment import Box, resize
-from unmask.lab.edits import edited_faces as sequence_faces
+from unmask.lab.edits import edited_faces as load_edited_faces
 from unmask.lab.edits.edited_faces import (
     CELLS,
     NOT_KNOWN,
     PER_EDIT,
     UNION,
-    SequenceFaces,
+    EditedFaces,
     between_steps,
-    prepare_sequences,
+    crop_edited_faces,
     track_of,
 )
 
@@ -169,8 +169,8 @@ def edited(folder: Path, number: int, sequence: str) -> tuple[Sample, np.ndarray
     return row, after, before
 
 
-def prepare(samples: list[Sample], work: Path, size: int = SIZE) -> SequenceFaces:
-    return prepare_sequences(samples, work, size, MARGIN)
+def prepare(samples: list[Sample], work: Path, size: int = SIZE) -> EditedFaces:
+    return crop_edited_faces(samples, work, size, MARGIN)
 
 
 def test_a_face_between_the_steps_has_the_masks_of_the_edits_made_by_then(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_some_of_some_of_the_faces_are_still_the_right_ones(five: list[Sample], 
 # Kept on disk
 
 
-def arrays(faces: SequenceFaces) -> list[bytes]:
+def arrays(faces: EditedFaces) -> list[bytes]:
     crops = faces.take(np.arange(len(faces)))
     kept = (crops.faces, crops.originals, crops.masks, faces.states, faces.paired, faces.sequences, faces.rows)
     return [np.ascontiguousarray(array).tobytes() for array in kept]
@@ -348,7 +348,7 @@ def test_other_rows_or_another_size_are_cropped_anew(five: list[Sample], tmp_pat
     assert finder.calls == 10
     assert len(prepare(five[2:], tmp_path / "work")) == 3
     assert finder.calls == 13
-    wider = prepare_sequences(five, tmp_path / "work", SIZE, 2.0)
+    wider = crop_edited_faces(five, tmp_path / "work", SIZE, 2.0)
     assert finder.calls == 18
     assert not np.array_equal(wider.stored.faces, prepare(five, tmp_path / "work").stored.faces)
 
@@ -358,7 +358,7 @@ def test_what_a_kill_left_is_finished(
     five: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finder: type[_Finder], finds: int
 ) -> None:
     """In chunks of two rows: no chunk that is done is cropped again."""
-    monkeypatch.setattr(sequence_faces, "_CHUNK", 2)
+    monkeypatch.setattr(load_edited_faces, "_CHUNK", 2)
     whole = prepare(five, tmp_path / "whole")
     monkeypatch.setattr(finder, "calls", 0)
     monkeypatch.setattr(finder, "most", finds)
@@ -374,9 +374,9 @@ def test_what_a_kill_left_is_finished(
 def test_progress_is_told_after_every_chunk(
     five: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sequence_faces, "_CHUNK", 2)
+    monkeypatch.setattr(load_edited_faces, "_CHUNK", 2)
     told: list[tuple[int, int]] = []
-    prepare_sequences(five, tmp_path / "work", SIZE, MARGIN, progress=lambda *step: told.append(step))
+    crop_edited_faces(five, tmp_path / "work", SIZE, MARGIN, progress=lambda *step: told.append(step))
     assert told == [(2, 5), (4, 5), (5, 5)]
 
 

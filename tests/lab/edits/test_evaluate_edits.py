@@ -26,18 +26,18 @@ from unmask.lab.edits.edited_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION
 from unmask.lab.edits.evaluate import (
     DECODINGS,
     ReaderRow,
-    Told,
+    SplitPredictions,
     compare_readers,
     decodings,
-    evaluate_reader,
+    evaluate,
     identity_likeness,
-    read_split,
+    predict_split,
     reader_table,
     readers_table,
     write_readers,
 )
-from unmask.lab.edits.train import Readings
-from unmask.lab.run import Run, SequenceProtocol
+from unmask.lab.edits.train import EditPredictions
+from unmask.lab.run import Run, EditTrainConfig
 from unmask.packs.card import Metric
 
 pytestmark = pytest.mark.lab
@@ -74,7 +74,7 @@ def told(
     areas: np.ndarray | None = None,
     recovered: np.ndarray | None = None,
     **pixels: Any,
-) -> Told:
+) -> SplitPredictions:
     """What is said of faces whose truth and decodings are given; `pixels` are of `edited_faces`."""
     truth, joint, closed, greedy = zip(*cases, strict=True)
     pixels.setdefault("faces", np.zeros((len(cases), 8, 8, 3), np.uint8))
@@ -83,8 +83,8 @@ def told(
         samples = [replace(one, subject=who) for one, who in zip(faces.samples, subjects, strict=True)]
         faces = replace(faces, samples=tuple(samples))
     ranked = scores(*(list(dict.fromkeys(places(*both))) for both in zip(joint, closed, strict=True)))
-    readings = Readings(ranked, numbers(*greedy), areas, recovered)
-    return Told(faces, readings, decodings(readings, places(*known)), places(*known))
+    readings = EditPredictions(ranked, numbers(*greedy), areas, recovered)
+    return SplitPredictions(faces, readings, decodings(readings, places(*known)), places(*known))
 
 
 def right(*truth: str) -> list[tuple[str, str, str, str]]:
@@ -109,7 +109,7 @@ def close(*values: float) -> Any:
 
 @pytest.fixture(scope="module")
 def result() -> Evaluation:
-    return evaluate_reader(told(CASES), "val")
+    return evaluate(told(CASES), "val")
 
 
 def test_every_way_of_decoding_stands_under_its_own_name() -> None:
@@ -123,7 +123,7 @@ def test_every_way_of_decoding_stands_under_its_own_name() -> None:
 
 def test_the_closed_set_holds_none_but_the_sequences_seen_in_training() -> None:
     drawn = np.random.default_rng(0).normal(size=(200, 326)).astype(np.float32)
-    found = decodings(Readings(drawn, numbers(*["00000"] * 200), None, None), places("12000", "30000", "54000"))
+    found = decodings(EditPredictions(drawn, numbers(*["00000"] * 200), None, None), places("12000", "30000", "54000"))
     seen = places("12000", "30000", "54000")
     assert [place_of(row) for row in found["closed set"].tolist()] == [seen[one] for one in drawn[:, seen].argmax(1)]
     assert [place_of(row) for row in found["joint"].tolist()] == drawn.argmax(1).tolist()
@@ -179,7 +179,7 @@ def test_orders_seen_in_training_stand_apart_from_those_that_were_not(result: Ev
 
 
 def test_where_training_showed_every_order_none_is_called_unseen() -> None:
-    found = evaluate_reader(told(CASES, known=sorted({case[0] for case in CASES})), "val")
+    found = evaluate(told(CASES, known=sorted({case[0] for case in CASES})), "val")
     assert found.value("orders not seen", "csm", "joint") is None
     assert of(found, "orders seen in training", "csm").n_forged == 6
 
@@ -210,7 +210,7 @@ def test_every_kind_of_mistake_is_counted_among_the_faces_that_can_show_it(
 
 def test_order_is_judged_of_faces_with_several_edits_whose_parts_are_right() -> None:
     cases = (("12000", "12000"), ("34000", "43000"), ("12300", "45000"), ("10000", "10000"), ("00000", "00000"))
-    found = evaluate_reader(told([(truth, said, said, said) for truth, said in cases]), "val")
+    found = evaluate(told([(truth, said, said, said) for truth, said in cases]), "val")
     metric = of(found, "all", "order_right_of_right_parts")
     assert metric.value == 0.5 and (metric.n_real, metric.n_forged) == (0, 2)
 
@@ -228,7 +228,7 @@ def test_every_edit_is_told_from_its_absence(
 
 
 def test_an_edit_that_all_faces_hold_or_none_has_no_share_of_the_others() -> None:
-    found = evaluate_reader(told(right("10000", "12000", "31000")), "val")
+    found = evaluate(told(right("10000", "12000", "31000")), "val")
     assert of(found, "edit 1", "found").value == 1 and found.value("edit 1", "false", "joint") is None
     for edit in (4, 5):
         assert of(found, f"edit {edit}", "false").value == 0 and found.value(f"edit {edit}", "found", "joint") is None
@@ -236,7 +236,7 @@ def test_an_edit_that_all_faces_hold_or_none_has_no_share_of_the_others() -> Non
 
 
 def test_faces_that_are_all_untouched_are_measured_by_what_can_be() -> None:
-    found = evaluate_reader(told(right("00000", "00000")), "val")
+    found = evaluate(told(right("00000", "00000")), "val")
     assert [of(found, group, "csm").value for group in ("all", "0 edits")] == [1, 1]
     assert of(found, "all", "untouched_called_edited").value == 0
     several = ("order_right_of_right_parts", "order_of_pairs_right", "adjacent_swap")
@@ -255,8 +255,8 @@ def test_every_share_lies_in_its_interval(result: Evaluation) -> None:
 def test_intervals_resample_whole_subjects() -> None:
     """Of two people one is read right and the other wrong: a resample holds either, or both."""
     cases = [*right("12000") * 20, *[("12000", "21000", "21000", "21000")] * 20]
-    of_two = evaluate_reader(told(cases, subjects=["a"] * 20 + ["b"] * 20), "val")
-    of_forty = evaluate_reader(told(cases), "val")
+    of_two = evaluate(told(cases, subjects=["a"] * 20 + ["b"] * 20), "val")
+    of_forty = evaluate(told(cases), "val")
     for group, name in (("all", "csm"), ("2 edits", "csm"), ("all", "adjacent_swap"), ("all", "step_right_last")):
         whole, apart = of(of_two, group, name), of(of_forty, group, name)
         assert whole.value == apart.value == 0.5
@@ -276,7 +276,7 @@ def area(columns: Mapping[int, tuple[int, int]], grid: int = CELLS) -> np.ndarra
     return found
 
 
-def painted(cases: Sequence[str], said: Sequence[np.ndarray], made: Sequence[np.ndarray], **facts: Any) -> Told:
+def painted(cases: Sequence[str], said: Sequence[np.ndarray], made: Sequence[np.ndarray], **facts: Any) -> SplitPredictions:
     """Faces whose sequences are read as they are, with areas said and made."""
     return told(right(*cases), areas=np.stack(said), masks=(255 * np.stack(made)).astype(np.uint8), **facts)
 
@@ -285,7 +285,7 @@ def test_areas_are_held_against_those_of_the_edits_that_were_made() -> None:
     """Of the nose 32 of 48 columns are shared, of the eye all, of the lip none; hair is said where none was made."""
     made = [area({1: (0, 32), 2: (10, 26)}), area({4: (0, 20)}), area({})]
     said = [area({1: (0, 48), 2: (10, 26), 5: (0, 64)}), area({4: (20, 64), 1: (0, 64)}), area({1: (0, 64)})]
-    metric = of(evaluate_reader(painted(["12000", "40000", "00000"], said, made), "val"), "all", "area_iou")
+    metric = of(evaluate(painted(["12000", "40000", "00000"], said, made), "val"), "all", "area_iou")
     assert [metric.value] == close((32 / 48 + 1 + 0) / 3)
     assert (metric.n_real, metric.n_forged) == (0, 2)
 
@@ -297,7 +297,7 @@ def test_areas_are_held_against_those_of_the_edits_that_were_made() -> None:
 def test_an_area_counts_from_one_half_on_and_on_the_grid_of_the_masks(said: np.ndarray, share: float) -> None:
     """A reader's coarser map is enlarged: 8 of 16 columns are 32 of 64."""
     given = painted(["10000"] * 2, [said] * 2, [area({1: (0, 32)})] * 2)
-    assert [of(evaluate_reader(given, "val"), "all", "area_iou").value] == close(share)
+    assert [of(evaluate(given, "val"), "all", "area_iou").value] == close(share)
 
 
 def test_areas_count_only_where_it_is_known_what_each_edit_changed() -> None:
@@ -310,14 +310,14 @@ def test_areas_count_only_where_it_is_known_what_each_edit_changed() -> None:
         [area({1: (0, 32)}), union, area({1: (0, 32)}), union],
         states=[PER_EDIT, UNION, NOT_KNOWN, UNION],
     )
-    metric = of(evaluate_reader(given, "val"), "all", "area_iou")
+    metric = of(evaluate(given, "val"), "all", "area_iou")
     assert [metric.value] == close((0.5 + 1) / 2) and metric.n_forged == 2
 
 
 @pytest.mark.parametrize("states", [[NOT_KNOWN, NOT_KNOWN], [PER_EDIT, NOT_KNOWN]])
 def test_where_no_edits_area_is_known_there_is_no_share(states: list[int]) -> None:
     given = painted(["00000", "10000"], [area({})] * 2, [area({})] * 2, states=states)
-    assert evaluate_reader(given, "val").value("all", "area_iou", "joint") is None
+    assert evaluate(given, "val").value("all", "area_iou", "joint") is None
 
 
 # Recovery
@@ -336,7 +336,7 @@ def changed(inside: int, outside: int) -> np.ndarray:
 
 def restored(
     faces: Sequence[tuple[np.ndarray, np.ndarray]], cases: Sequence[str], made: np.ndarray | None = None, **facts: Any
-) -> Told:
+) -> SplitPredictions:
     """Faces of the grey original: as edited, and as a reader recovers them."""
     edited, recovered = (np.stack(column) for column in zip(*faces, strict=True))
     masks = np.repeat(QUARTER[None], len(faces), axis=0) if made is None else made
@@ -356,7 +356,7 @@ def similarity(face: np.ndarray) -> float:
 
 def test_recovery_stands_beside_doing_nothing_with_their_difference() -> None:
     edited, better = changed(51, 0), changed(20, 5)
-    result = evaluate_reader(restored([(edited, better), (edited, GREY)], ["10000", "10000"]), "val")
+    result = evaluate(restored([(edited, better), (edited, GREY)], ["10000", "10000"]), "val")
     expected = {  # the mean of both faces, of which the second is recovered exactly
         "l1_inside": (10 / 255, 51 / 255),
         "l1_outside": (2.5 / 255, 0.0),
@@ -380,7 +380,7 @@ def test_recovery_is_measured_on_edited_faces_whose_original_and_places_are_know
         paired=[True, False, True, True],
         states=[PER_EDIT, PER_EDIT, PER_EDIT, NOT_KNOWN],
     )
-    metric = of(evaluate_reader(given, "val"), "recovery", "l1_inside", "recovered")
+    metric = of(evaluate(given, "val"), "recovery", "l1_inside", "recovered")
     assert [metric.value] == close(20 / 255) and (metric.n_real, metric.n_forged) == (0, 1)
 
 
@@ -388,7 +388,7 @@ def test_the_inside_of_a_recovery_is_the_union_of_all_edits() -> None:
     made = area({1: (0, 16), 2: (32, 48)})[None]
     edited = changed(51, 0)
     edited[:, 32:48] = 126
-    result = evaluate_reader(restored([(edited, edited)], ["12000"], made), "val")
+    result = evaluate(restored([(edited, edited)], ["12000"], made), "val")
     assert [of(result, "recovery", "l1_inside", "recovered").value] == close((51 + 26) / 2 / 255)
     assert of(result, "recovery", "l1_outside", "recovered").value == 0
 
@@ -397,7 +397,7 @@ def test_intervals_of_recovery_resample_whole_subjects_and_both_arms_together() 
     """Ten faces of one person are recovered by half, ten of another not at all; both are as badly edited."""
     faces = [(changed(60, 0), changed(30, 0))] * 10 + [(changed(60, 0), changed(60, 0))] * 10
     given = restored(faces, ["10000"] * 20, subjects=["a"] * 10 + ["b"] * 10)
-    result = evaluate_reader(given, "val")
+    result = evaluate(given, "val")
     found = {arm: of(result, "recovery", "l1_inside", arm) for arm in ("recovered", "do nothing", "difference")}
     ends = {arm: (metric.low, metric.high) for arm, metric in found.items()}
     assert ends["recovered"] == close(30 / 255, 60 / 255) and ends["do nothing"] == close(60 / 255, 60 / 255)
@@ -407,7 +407,7 @@ def test_intervals_of_recovery_resample_whole_subjects_and_both_arms_together() 
 def test_a_difference_of_recovery_is_paired() -> None:
     """Faces are edited more and less; each is recovered by the same amount, so that the difference has no spread."""
     faces = [(changed(step, 0), changed(step - 10, 0)) for step in range(20, 60)]
-    result = evaluate_reader(restored(faces, ["10000"] * 40), "val")
+    result = evaluate(restored(faces, ["10000"] * 40), "val")
     nothing, difference = (of(result, "recovery", "l1_inside", arm) for arm in ("do nothing", "difference"))
     assert nothing.low is not None and nothing.high is not None and nothing.low < nothing.value < nothing.high
     assert (difference.low, difference.value, difference.high) == close(-10 / 255, -10 / 255, -10 / 255)
@@ -417,7 +417,7 @@ def test_a_face_edited_everywhere_has_no_outside_and_counts_for_the_inside_alone
     """Resamples without the face that has an outside say nothing of it: the interval stays a number."""
     made = np.stack([QUARTER, area({1: (0, 64)})])
     faces = [(changed(51, 0), changed(20, 5)), (changed(51, 51), changed(40, 40))]
-    result = evaluate_reader(restored(faces, ["10000", "10000"], made), "val")
+    result = evaluate(restored(faces, ["10000", "10000"], made), "val")
     outside, inside = (of(result, "recovery", name, "recovered") for name in ("l1_outside", "l1_inside"))
     assert (outside.low, outside.value, outside.high) == close(5 / 255, 5 / 255, 5 / 255) and outside.n_forged == 1
     assert [inside.value] == close(30 / 255) and inside.n_forged == 2
@@ -428,7 +428,7 @@ def test_a_face_edited_everywhere_has_no_outside_and_counts_for_the_inside_alone
 )
 def test_where_no_edited_face_is_paired_there_is_no_recovery(facts: dict[str, Any]) -> None:
     given = restored([(changed(51, 0), GREY)] * 2, ["10000", "00000"], **facts)
-    result = evaluate_reader(given, "val", lambda *_: (1.0, 1.0))
+    result = evaluate(given, "val", lambda *_: (1.0, 1.0))
     assert "recovery" not in {metric.dataset for metric in result.metrics}
     assert "recovery" not in reader_table(result)
 
@@ -450,14 +450,14 @@ def test_identities_are_compared_of_recovered_and_edited_face_to_the_original() 
         return None if asked == 2 else (1 - (first[0, 0, 0] - 100) / 100, 1 - (second[0, 0, 0] - 100) / 100)
 
     faces = [(edited, recovered), (edited, edited), (edited, changed(30, 0))]
-    result = evaluate_reader(restored(faces, ["10000"] * 3), "val", likeness)
+    result = evaluate(restored(faces, ["10000"] * 3), "val", likeness)
     found = [of(result, "recovery", "identity", arm) for arm in ("recovered", "do nothing", "difference")]
     assert [metric.value for metric in found] == close((0.9 + 0.7) / 2, 0.5, 0.3)
     assert asked == 3 and {metric.n_forged for metric in found} == {2}
 
 
 def test_identities_are_left_out_where_no_face_is_found() -> None:
-    result = evaluate_reader(restored([(changed(50, 0), GREY)], ["10000"]), "val", lambda *_: None)
+    result = evaluate(restored([(changed(50, 0), GREY)], ["10000"]), "val", lambda *_: None)
     assert result.value("recovery", "identity", "recovered") is None
     assert "| identity | – | – | – |" in reader_table(result).splitlines()
 
@@ -494,13 +494,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_finished_run_reads_a_split(data: Path, work: Path, tmp_path: Path) -> None:
     run = write_run(tmp_path / "silent", says=-10.0, known=places("12300"))
-    found = read_split(run, data, work, "test", 1, QUIET)
+    found = predict_split(run, data, work, "test", 1, QUIET)
     assert len(found.faces) == 8 and {sample.split for sample in found.faces.samples} == {"test"}
     assert (found.faces.sequences == TRUTH).all() and found.known == places("12300")
     assert found.readings.scores.shape == (8, 326)
     assert not found.sequences["joint"].any() and not found.sequences["greedy"].any()
     assert (found.sequences["closed set"] == numbers("12300")).all()
-    result = evaluate_reader(found, "test")
+    result = evaluate(found, "test")
     assert shares(result, "all", "joint", "csm", "adaptive_accuracy", "fixed_accuracy") == close(0.5, 4 / 12, 32 / 40)
     nothing = of(result, "recovery", "l1_inside", "do nothing")
     assert 0 < nothing.value < 0.5 and nothing.n_forged == 4 and of(result, "all", "area_iou").n_forged == 4
@@ -510,9 +510,9 @@ def test_a_run_that_says_neither_places_nor_recovery_is_read_all_the_same(
     data: Path, work: Path, tmp_path: Path
 ) -> None:
     run = write_run(tmp_path / "seqfakeformer", method="seqfakeformer", options={})
-    found = read_split(run, data, work, "test", 1, QUIET)
+    found = predict_split(run, data, work, "test", 1, QUIET)
     assert found.readings.areas is None and found.readings.recovered is None
-    names = {metric.name for metric in evaluate_reader(found, "test", lambda *_: (1.0, 1.0)).metrics}
+    names = {metric.name for metric in evaluate(found, "test", lambda *_: (1.0, 1.0)).metrics}
     assert "csm" in names and not names & {"area_iou", "psnr", "identity"}
 
 
@@ -521,19 +521,19 @@ def test_data_of_another_track_are_refused(portrait: Path, work: Path, tmp_path:
     run = write_run(tmp_path / "run")
     told = f"{run} reads facial_components, {others} holds facial_attributes; give data of its track"
     with pytest.raises(DataError, match=re.escape(told)):
-        read_split(run, others, work, "test", 1, QUIET)
+        predict_split(run, others, work, "test", 1, QUIET)
 
 
 def test_data_without_the_split_are_refused(data: Path, work: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no face of these data is in the split val; give data that have some"):
-        read_split(write_run(tmp_path / "run"), data, work, "val", 1, QUIET)
+        predict_split(write_run(tmp_path / "run"), data, work, "val", 1, QUIET)
 
 
 def test_what_is_no_finished_run_is_refused(data: Path, work: Path, tmp_path: Path) -> None:
-    Run(tmp_path / "begun", SequenceProtocol(), "0")
+    Run(tmp_path / "begun", EditTrainConfig(), "0")
     for name, told in (("begun", "the run is not finished"), ("nowhere", "not a run folder")):
         with pytest.raises(DataError, match=told):
-            read_split(tmp_path / name, data, work, "test", 1, QUIET)
+            predict_split(tmp_path / name, data, work, "test", 1, QUIET)
         with pytest.raises(DataError, match=told):
             compare_readers([write_run(tmp_path / name[::-1]), tmp_path / name], data, work, "test", 1, QUIET)
 
@@ -548,7 +548,7 @@ def test_readers_are_held_against_the_first_on_the_same_faces(data: Path, work: 
         write_run(tmp_path / "copy", says=-10.0, size=96, margin=1.5),
         write_run(tmp_path / "loud", says=10.0),
     ]
-    loud = read_split(runs[2], data, work, "test", 1, QUIET).sequences["joint"]
+    loud = predict_split(runs[2], data, work, "test", 1, QUIET).sequences["joint"]
     assert (np.count_nonzero(loud, axis=1) == 5).all()
     rows = {(row.reader, row.metric): row for row in compare_readers(runs, data, work, "test", 1, QUIET)}
     metrics = ("csm", "adaptive_accuracy", "fixed_accuracy")
@@ -605,9 +605,9 @@ def test_the_table_is_whole_whatever_was_measured(result: Evaluation) -> None:
     made = area({1: (0, 16)})
     everything = replace(
         restored([(changed(51, 0), GREY)], ["10000"]),
-        readings=Readings(scores(places("10000")), numbers("10000"), made[None], GREY[None]),
+        readings=EditPredictions(scores(places("10000")), numbers("10000"), made[None], GREY[None]),
     )
-    full = evaluate_reader(everything, "val", lambda *_: (0.75, 0.5))
+    full = evaluate(everything, "val", lambda *_: (0.75, 0.5))
     for found, count in ((result, 4), (full, 5)):
         blocks = reader_table(found).split("\n\n")
         assert len(blocks) == count

@@ -27,10 +27,10 @@ from unmask.edits.reading import OUTPUTS, EditPredictor, posterior
 from unmask.errors import DataError, PackError
 from unmask.lab.edits import export as sequence_shipping
 from unmask.lab.edits.checks import check_others, check_own, other_faces, others_table, own_table
-from unmask.lab.edits.evaluate import evaluate_reader, identity_likeness, read_split, reader_table
-from unmask.lab.edits.export import fit_reading, reader_parity, ship_reader
-from unmask.lab.edits.train import load_reader, readings_of, sequence_faces, train_reader
-from unmask.lab.run import Run, SequenceProtocol, data_of, versions
+from unmask.lab.edits.evaluate import evaluate, identity_likeness, predict_split, reader_table
+from unmask.lab.edits.export import fit_edit_calibration, reader_parity, ship_reader
+from unmask.lab.edits.train import load_network, predict, load_edited_faces, train_reader
+from unmask.lab.run import Run, EditTrainConfig, data_of, versions
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import Card, EditCalibration
 
@@ -82,7 +82,7 @@ def test_the_temperature_is_that_of_the_scores(temperature: float) -> None:
     own = rng.normal(0, 2, (3000, 326))
     truth = (own + rng.gumbel(size=own.shape)).argmax(axis=1)
     truth[:2] = 0, 5
-    found = fit_reading(temperature * own, truth.tolist(), {}, EDITS, "here").temperature
+    found = fit_edit_calibration(temperature * own, truth.tolist(), {}, EDITS, "here").temperature
     assert found == pytest.approx(temperature, rel=0.05)
     costs = [told_by(temperature * own, truth.tolist(), found * factor) for factor in (0.97, 1.0, 1.03)]
     assert costs[1] < min(costs[0], costs[2])
@@ -111,7 +111,7 @@ def fitted(request: pytest.FixtureRequest) -> Fitted:
     """Faces of the set, untouched ones first, and others; all scores differ."""
     kinds = {name: drawn(count, 5 + n, about) for n, (name, (count, about)) in enumerate(KINDS[request.param].items())}
     untouched, changed = drawn(23, 1, -3), drawn(77, 2, 2)
-    reading = fit_reading(np.concatenate([untouched, changed]), [0] * 23 + truths(changed, 3), kinds, EDITS, "here")
+    reading = fit_edit_calibration(np.concatenate([untouched, changed]), [0] * 23 + truths(changed, 3), kinds, EDITS, "here")
     return Fitted(reading, {**kinds, "of the set": untouched}, changed)
 
 
@@ -143,7 +143,7 @@ def test_the_limits_fit_on_a_card(fitted: Fitted) -> None:
 def test_the_limits_of_a_reader_that_takes_every_face_for_edited_fit_on_a_card() -> None:
     """Of edited faces it is sure to five digits, of the others to four."""
     sure, wrong = drawn(60, 0, 11, 0.5), drawn(60, 1, 10, 0.5)
-    reading = fit_reading(sure, truths(sure, 2), {"authentic a": wrong}, EDITS, "here")
+    reading = fit_edit_calibration(sure, truths(sure, 2), {"authentic a": wrong}, EDITS, "here")
     reading.check("any")
     assert 0.9999 < reading.untouched_at <= reading.edited_at < 1
     assert (edited(wrong, reading) >= reading.edited_at).mean() <= FALSE
@@ -153,7 +153,7 @@ def test_the_limits_of_a_reader_that_takes_every_face_for_edited_fit_on_a_card()
 @pytest.mark.parametrize(("truth", "lacking"), [([1, 1], "untouched"), ([0, 0], "edited")])
 def test_limits_need_edited_faces_and_untouched_ones(truth: list[int], lacking: str) -> None:
     with pytest.raises(DataError, match=f"here: no {lacking} faces to set the limits by; give data that have some"):
-        fit_reading(drawn(2, 0, 0.0), truth, {}, EDITS, "here")
+        fit_edit_calibration(drawn(2, 0, 0.0), truth, {}, EDITS, "here")
 
 
 # A pack from end to end
@@ -194,16 +194,16 @@ def shipped(portrait: Path, tmp_path_factory: pytest.TempPathFactory, sface: Non
 
 @pytest.fixture(scope="module")
 def reader(shipped: Shipped) -> SequenceReader:
-    return load_reader(shipped.run)[0]
+    return load_network(shipped.run)[0]
 
 
 def crops(shipped: Shipped, split: str) -> np.ndarray:
-    faces = sequence_faces(shipped.data, shipped.work, SMALL.size, SMALL.margin, 1, QUIET).split(split)
+    faces = load_edited_faces(shipped.data, shipped.work, SMALL.size, SMALL.margin, 1, QUIET).split(split)
     return faces.take(np.arange(len(faces))).faces
 
 
 def scored(reader: SequenceReader, faces: np.ndarray) -> np.ndarray:
-    return readings_of(reader, faces, torch.device("cpu")).scores
+    return predict(reader, faces, torch.device("cpu")).scores
 
 
 def reading_of(pack: Pack) -> EditCalibration:
@@ -224,13 +224,13 @@ def test_the_pack_stands_in_its_folder_alone_and_loads_as_a_reader_of_edits(ship
 
 
 def test_the_card_is_complete_and_says_what_was_done(shipped: Shipped) -> None:
-    card, protocol = Card.read(shipped.pack.folder / "card.json"), load_reader(shipped.run)[1]
+    card, config = Card.read(shipped.pack.folder / "card.json"), load_network(shipped.run)[1]
     card.check_complete()
     assert (card.name, card.version, card.task, card.outputs) == ("mmnet", "1.2.3", "edit_reading", OUTPUTS)
     assert (card.input_size, card.crop_margin, card.colour_order) == ((64, 64), SMALL.margin, "RGB")
     assert card.training_data == "training split of edited (8 faces, facial_components)"
     assert card.training_data_sha256 == manifest_sha256(read_layout(shipped.data))
-    assert card.protocol == json.loads(json.dumps({"runs": [asdict(protocol)], "versions": versions()}))
+    assert card.config == json.loads(json.dumps({"runs": [asdict(config)], "versions": versions()}))
     assert "regions" in card.description and "coarse" in card.description
     assert card.calibration is None and card.operating_points == ()
     assert len(card.limits) >= 5 and any("hypothesis, not evidence" in limit for limit in card.limits)
@@ -251,8 +251,8 @@ def test_the_pack_tells_nothing_of_the_machine(shipped: Shipped) -> None:
 
 
 def test_the_figures_are_those_of_the_test_split(shipped: Shipped, reader: SequenceReader) -> None:
-    told = read_split(shipped.run, shipped.data, shipped.work, "test", 1, QUIET)
-    result = evaluate_reader(told, "test", identity_likeness())
+    told = predict_split(shipped.run, shipped.data, shipped.work, "test", 1, QUIET)
+    result = evaluate(told, "test", identity_likeness())
     check_own(result, told.faces, told.readings.scores, reading_of(shipped.pack))
     measured = f"{reader_table(result)}\n\n{own_table(result)}"
     others = other_faces(shipped.others, "test", SMALL.size, SMALL.margin)
@@ -282,14 +282,14 @@ def test_what_is_said_is_fitted_on_the_validation_split_alone(shipped: Shipped, 
     told = scored(reader, others.crops)
     kinds = {kind: told[numbers] for kind, numbers in others.groups().items() if kind != "ciplab"}
     reading = reading_of(shipped.pack)
-    assert reading == fit_reading(scored(reader, crops(shipped, "val")), VALIDATION, kinds, EDITS, reading.data)
+    assert reading == fit_edit_calibration(scored(reader, crops(shipped, "val")), VALIDATION, kinds, EDITS, reading.data)
 
 
 def test_the_pack_says_what_the_network_says_and_how_nearly_is_told(shipped: Shipped, reader: SequenceReader) -> None:
     faces = crops(shipped, "test")
     pixels = np.ascontiguousarray(faces.transpose(0, 3, 1, 2)).astype(np.float32) / 255
     scores, areas, recovered = shipped.pack.run(pixels)
-    own = readings_of(reader, faces, torch.device("cpu"))
+    own = predict(reader, faces, torch.device("cpu"))
     assert own.areas is not None and own.recovered is not None
     reading = reading_of(shipped.pack)
     apart = {
@@ -305,7 +305,7 @@ def test_the_pack_says_what_the_network_says_and_how_nearly_is_told(shipped: Shi
 
 @pytest.mark.parametrize("says", [-10.0, 10.0])
 def test_a_network_that_says_something_else_is_seen(shipped: Shipped, says: float, tmp_path: Path) -> None:
-    other = load_reader(write_run(tmp_path / "run", says=says))[0]
+    other = load_network(write_run(tmp_path / "run", says=says))[0]
     assert reader_parity(other, shipped.pack, crops(shipped, "test"))["posterior"] > 0.02
 
 
@@ -343,7 +343,7 @@ def test_without_other_faces_the_sets_own_untouched_ones_hold_false_edits_down(
     reading = reading_of(pack)
     assert reading.data == "val split of edited"
     scores = scored(reader, crops(shipped, "val"))
-    assert reading == fit_reading(scores, VALIDATION, {}, EDITS, reading.data)
+    assert reading == fit_edit_calibration(scores, VALIDATION, {}, EDITS, reading.data)
     assert (edited(scores[:3], reading) >= reading.edited_at).mean() <= FALSE
     assert reading.edited_at <= reading_of(shipped.pack).edited_at  # fewer faces forbid less
     assert {metric.condition for metric in pack.card.metrics}.isdisjoint({"other faces"})
@@ -389,7 +389,7 @@ def test_an_exported_network_that_gives_no_numbers_is_refused(
     assert not (tmp_path / "mine").exists()
 
 
-@pytest.mark.parametrize("part", ["evaluate_reader", "reader_parity"])
+@pytest.mark.parametrize("part", ["evaluate", "reader_parity"])
 def test_what_is_interrupted_leaves_no_pack_and_an_older_one_as_it_was(
     ship: Ship, older: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -425,7 +425,7 @@ def test_a_reader_that_does_not_say_what_a_pack_says_is_refused(
 
 
 def test_a_run_that_is_not_finished_is_refused(ship: Ship, tmp_path: Path) -> None:
-    Run(tmp_path / "run", SequenceProtocol(), "0")
+    Run(tmp_path / "run", EditTrainConfig(), "0")
     with pytest.raises(DataError, match="the run is not finished"):
         ship(tmp_path / "packs" / "mine", run=tmp_path / "run")
     assert not (tmp_path / "packs").exists()

@@ -16,16 +16,16 @@ from unmask.edits.reader import BATCH, SequenceReader
 from unmask.edits.seqfakeformer import SeqFakeFormer
 from unmask.errors import DataError
 from unmask.lab.edits import train as sequences_module
-from unmask.lab.edits.edited_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION, SequenceFaces
-from unmask.lab.edits.train import Edited, decoded, is_reader, load_reader, new_reader, readings_of
+from unmask.lab.edits.edited_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION, EditedFaces
+from unmask.lab.edits.train import Edited, decoded, is_reader, load_network, new_reader, predict
 from unmask.lab.engine import save_weights
-from unmask.lab.run import Protocol, Run, SequenceProtocol
+from unmask.lab.run import DetectionTrainConfig, Run, EditTrainConfig
 from unmask.networks.contract import normalise
 
 pytestmark = pytest.mark.lab
 CPU = torch.device("cpu")
 SIDE, COUNT = 64, 10
-PROTOCOL = SequenceProtocol(size=SIDE, steps=8, batch=4, seed=5)
+CONFIG = EditTrainConfig(size=SIDE, steps=8, batch=4, seed=5)
 
 
 def sequences(count: int = COUNT) -> list[list[int]]:
@@ -41,17 +41,17 @@ def smooth(count: int = COUNT, low: int = 90, high: int = 150) -> np.ndarray:
     return ground.astype(np.uint8)
 
 
-def take(faces: SequenceFaces, protocol: SequenceProtocol, count: int, first: int = 0, **share: int) -> list[Any]:
-    return list(islice(Edited(faces, protocol).batches(CPU, first, **share), count))
+def take(faces: EditedFaces, config: EditTrainConfig, count: int, first: int = 0, **share: int) -> list[Any]:
+    return list(islice(EditFeed(faces, config).batches(CPU, first, **share), count))
 
 
-def rows_of(batch: dict[str, Tensor], faces: SequenceFaces) -> list[int]:
+def rows_of(batch: dict[str, Tensor], faces: EditedFaces) -> list[int]:
     """Which faces a batch holds."""
     return [faces.sequences.tolist().index(row) for row in batch["sequences"].tolist()]
 
 
 def test_a_batch_holds_what_a_reader_learns_from() -> None:
-    feed = Edited(edited_faces(smooth(), sequences()), PROTOCOL)
+    feed = EditFeed(edited_faces(smooth(), sequences()), CONFIG)
     batch = next(feed.batches(CPU, 0))
     assert batch.keys() == set(BATCH) and feed.count == 4 and feed.unit == "faces"
     shapes = {
@@ -70,31 +70,31 @@ def test_a_batch_holds_what_a_reader_learns_from() -> None:
 
 @pytest.mark.parametrize("encoded", [0.0, 0.5])
 def test_batches_depend_on_seed_and_step_alone(encoded: float) -> None:
-    faces, protocol = edited_faces(smooth(), sequences()), replace(PROTOCOL, encoded=encoded)
-    straight = take(faces, protocol, 9)
+    faces, config = edited_faces(smooth(), sequences()), replace(CONFIG, encoded=encoded)
+    straight = take(faces, config, 9)
     for first in (1, 6):  # within an epoch of two steps, and at the start of one
-        for one, two in zip(straight[first:], take(faces, protocol, 9 - first, first), strict=True):
+        for one, two in zip(straight[first:], take(faces, config, 9 - first, first), strict=True):
             assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-    other = take(faces, replace(protocol, seed=6), 9)
+    other = take(faces, replace(config, seed=6), 9)
     assert any(rows_of(one, faces) != rows_of(two, faces) for one, two in zip(straight, other, strict=True))
 
 
 def test_the_same_faces_are_varied_otherwise_at_another_step_and_by_another_seed() -> None:
-    faces, protocol = edited_faces(smooth(), sequences()), replace(PROTOCOL, batch=COUNT)
-    (one, later), (other,) = take(faces, protocol, 2), take(faces, replace(protocol, seed=6), 1)
+    faces, config = edited_faces(smooth(), sequences()), replace(CONFIG, batch=COUNT)
+    (one, later), (other,) = take(faces, config, 2), take(faces, replace(config, seed=6), 1)
     for batch in (later, other):
         assert torch.equal(batch["sequences"], one["sequences"])
         assert (batch["faces"] != one["faces"]).flatten(1).any(1).all()
 
 
 def test_batches_say_how_far_training_is() -> None:
-    told = [float(batch["progress"]) for batch in take(edited_faces(smooth(), sequences()), PROTOCOL, 11)]
+    told = [float(batch["progress"]) for batch in take(edited_faces(smooth(), sequences()), CONFIG, 11)]
     assert told == [min(1.0, step / 8) for step in range(11)]
 
 
 def test_an_epoch_shows_no_face_twice_and_leaves_out_what_fills_no_step() -> None:
     faces = edited_faces(smooth(), sequences())
-    batches = take(faces, PROTOCOL, 40)
+    batches = take(faces, CONFIG, 40)
     epochs = [rows_of(one, faces) + rows_of(two, faces) for one, two in zip(batches[::2], batches[1::2], strict=True)]
     assert all(len(set(epoch)) == 8 for epoch in epochs)
     assert {row for epoch in epochs for row in epoch} == set(range(COUNT))
@@ -103,13 +103,13 @@ def test_an_epoch_shows_no_face_twice_and_leaves_out_what_fills_no_step() -> Non
 
 def test_fewer_faces_than_a_step_asks_for_are_all_shown_at_every_step() -> None:
     faces = edited_faces(smooth(3), sequences(3))
-    assert [sorted(rows_of(batch, faces)) for batch in take(faces, PROTOCOL, 3)] == [[0, 1, 2]] * 3
+    assert [sorted(rows_of(batch, faces)) for batch in take(faces, CONFIG, 3)] == [[0, 1, 2]] * 3
 
 
 def test_processes_share_a_step() -> None:
     faces = edited_faces(smooth(), sequences())
-    whole = take(faces, PROTOCOL, 6)
-    shares = [take(faces, PROTOCOL, 6, rank=rank, world=2) for rank in range(2)]
+    whole = take(faces, CONFIG, 6)
+    shares = [take(faces, CONFIG, 6, rank=rank, world=2) for rank in range(2)]
     for one, *parts in zip(whole, *shares, strict=True):
         held = [rows_of(part, faces) for part in parts]
         assert sorted(held[0] + held[1]) == sorted(rows_of(one, faces)) and len(held[0]) == len(held[1]) == 2
@@ -122,7 +122,7 @@ def test_faces_between_the_steps_stand_in_for_those_with_as_many_edits() -> None
     """All with so many edits are shown equally often, and every length as often as without them."""
     faces = edited_faces(smooth(4), [[0] * 5, *ONE, *LONG])
     between = edited_faces(smooth(4), [[3, 0, 0, 0, 0], [4, 0, 0, 0, 0], [5, 0, 0, 0, 0], *TWO])
-    feed = Edited(faces, replace(PROTOCOL, batch=4), between)
+    feed = EditFeed(faces, replace(CONFIG, batch=4), between)
     batches = list(islice(feed.batches(CPU, 0), 1000))
     shown = [tuple(row) for batch in batches for row in batch["sequences"].tolist()]
     assert all(sorted((batch["sequences"] > 0).sum(1).tolist()) == [0, 1, 1, 5] for batch in batches)
@@ -138,7 +138,7 @@ def test_a_face_between_the_steps_comes_with_its_own_original_and_masks() -> Non
     masks[:, 1, :, :] = 255
     bright = np.full((40, SIDE, SIDE, 3), 160, np.uint8)
     between = edited_faces(bright, [[2, 0, 0, 0, 0]] * 40, originals=bright - 80, masks=masks)
-    batches = islice(Edited(faces, replace(PROTOCOL, batch=1), between).batches(CPU, 0), 20)
+    batches = islice(EditFeed(faces, replace(CONFIG, batch=1), between).batches(CPU, 0), 20)
     replaced = [batch for batch in batches if batch["sequences"][0, 0] == 2]
     assert len(replaced) > 10
     for batch in replaced:
@@ -152,17 +152,17 @@ def test_no_face_between_the_steps_shows_a_sequence_that_was_held_out(
 ) -> None:
     asked: list[Any] = []
 
-    def found(rows: Any, *_: Any) -> SequenceFaces:
+    def found(rows: Any, *_: Any) -> EditedFaces:
         asked.extend(row.sequence for row in rows)
         return edited_faces(smooth(2), [[1, 0, 0, 0, 0], [1, 2, 0, 0, 0]])
 
-    monkeypatch.setattr(sequences_module, "sequence_faces", found)
+    monkeypatch.setattr(sequences_module, "load_edited_faces", found)
     faces = edited_faces(smooth(2), [[1, 2, 3, 0, 0], [1, 0, 0, 0, 0]])
     known = tuple(place_of(row) for row in faces.sequences.tolist())
     console = Console(stderr=True)
-    assert sequences_module.faces_between(faces, tmp_path, PROTOCOL, 1, console) is None and not asked
+    assert sequences_module.faces_between(faces, tmp_path, CONFIG, 1, console) is None and not asked
     stepped = replace(faces, samples=tuple(replace(row, steps="s") for row in faces.samples))
-    between = sequences_module.faces_between(stepped, tmp_path, replace(PROTOCOL, known=known), 1, console)
+    between = sequences_module.faces_between(stepped, tmp_path, replace(CONFIG, known=known), 1, console)
     assert asked == ["nose", "nose-eye"]
     assert between is not None and between.sequences.tolist() == [[1, 0, 0, 0, 0]]
 
@@ -173,7 +173,7 @@ def test_a_face_and_its_original_are_varied_alike() -> None:
     added[:8, :8] = 0
     made = edited_faces(faces, sequences(), faces + added.astype(np.uint8))
     gains, sides = [], []
-    for batch in take(made, PROTOCOL, 12):
+    for batch in take(made, CONFIG, 12):
         for row, face, original in zip(rows_of(batch, made), batch["faces"], batch["originals"], strict=True):
             apart = original - face
             brightest = float(apart.max()) / (20 / 255)
@@ -192,7 +192,7 @@ def test_a_face_and_its_original_are_varied_alike() -> None:
 def test_a_face_that_is_its_own_original_stays_so() -> None:
     rng = np.random.default_rng(1)
     faces = rng.integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)  # up to black and white
-    for batch in take(edited_faces(faces, sequences()), PROTOCOL, 6):
+    for batch in take(edited_faces(faces, sequences()), CONFIG, 6):
         assert torch.equal(batch["faces"], batch["originals"])
         assert batch["faces"].min() >= 0 and batch["faces"].max() <= 1
 
@@ -204,7 +204,7 @@ def test_masks_are_mirrored_with_their_faces() -> None:
         faces[:, 10 * edit + 3, 5 * edit + 2, 0] = 130
         masks[:, edit, 10 * edit + 3, 5 * edit + 2] = 255
     sides = set()
-    for batch in take(edited_faces(faces, sequences(), masks=masks), PROTOCOL, 8):
+    for batch in take(edited_faces(faces, sequences(), masks=masks), CONFIG, 8):
         marked = batch["faces"][:, 0] - batch["faces"][:, 1] > 0.05
         assert marked.flatten(1).sum(1).tolist() == [5] * 4
         assert torch.equal(batch["masks"].sum(1), marked.float())
@@ -218,7 +218,7 @@ def test_encoding_changes_faces_and_not_their_originals() -> None:
     rng = np.random.default_rng(1)
     made = edited_faces(rng.integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8), sequences())
     before = made.stored.faces.copy()
-    for plain, encoded in zip(take(made, PROTOCOL, 4), take(made, replace(PROTOCOL, encoded=1.0), 4), strict=True):
+    for plain, encoded in zip(take(made, CONFIG, 4), take(made, replace(CONFIG, encoded=1.0), 4), strict=True):
         assert rows_of(plain, made) == rows_of(encoded, made)
         assert (encoded["faces"] != encoded["originals"]).flatten(1).any(1).all()
         assert torch.equal(plain["masks"], encoded["masks"])
@@ -227,7 +227,7 @@ def test_encoding_changes_faces_and_not_their_originals() -> None:
 
 def test_encoded_faces_stay_like_their_originals_which_are_as_they_were() -> None:
     made = edited_faces(smooth(), sequences())
-    for batch in take(made, replace(PROTOCOL, encoded=1.0), 4):
+    for batch in take(made, replace(CONFIG, encoded=1.0), 4):
         apart = (batch["faces"] - batch["originals"]).abs()
         assert 0 < apart.mean() < 0.05
         for row, original in zip(rows_of(batch, made), batch["originals"], strict=True):
@@ -242,7 +242,7 @@ def test_encoded_faces_stay_like_their_originals_which_are_as_they_were() -> Non
 def test_a_share_of_the_faces_is_encoded() -> None:
     rng = np.random.default_rng(1)
     made = edited_faces(rng.integers(60, 190, (COUNT, SIDE, SIDE, 3), np.uint8), sequences())
-    batches = take(made, replace(PROTOCOL, encoded=0.25), 40)
+    batches = take(made, replace(CONFIG, encoded=0.25), 40)
     hit = torch.cat([(batch["faces"] != batch["originals"]).flatten(1).any(1) for batch in batches]).float()
     assert 0.15 < hit.mean() < 0.35
 
@@ -253,7 +253,7 @@ def test_what_is_not_known_of_masks_is_marked() -> None:
     masks = np.zeros((3, 5, CELLS, CELLS), np.uint8)
     masks[:, 1, :4], masks[:, 3, 8:10] = 255, 51
     made = edited_faces(smooth(3), sequences(3), masks=masks, states=states)
-    for batch in take(made, replace(PROTOCOL, batch=3), 3):
+    for batch in take(made, replace(CONFIG, batch=3), 3):
         found = {states[row]: place for place, row in enumerate(rows_of(batch, made))}
         known = torch.from_numpy(masks[0]).float() / 255
         for state in (NOT_KNOWN, UNION):
@@ -267,12 +267,12 @@ def test_what_is_not_known_of_masks_is_marked() -> None:
 def test_a_batch_says_whose_original_is_known() -> None:
     paired = [row % 3 == 0 for row in range(COUNT)]
     made = edited_faces(smooth(), sequences(), paired=paired)
-    for batch in take(made, PROTOCOL, 4):
+    for batch in take(made, CONFIG, 4):
         assert batch["paired"].tolist() == [float(paired[row]) for row in rows_of(batch, made)]
 
 
 def test_nothing_is_held_back_for_the_end() -> None:
-    feed = Edited(edited_faces(smooth(), sequences()), PROTOCOL)
+    feed = EditFeed(edited_faces(smooth(), sequences()), CONFIG)
     assert list(feed.held(SeqFakeFormer(), CPU)) == []
 
 
@@ -306,9 +306,9 @@ def reader_of(kind: str) -> SequenceReader:
 @pytest.mark.parametrize("kind", ["seqfakeformer", "mmnet", "mmnet-without-masks", "mmnet-without-recovery"])
 def test_faces_are_read_together_as_one_at_a_time(kind: str) -> None:
     reader, crops = reader_of(kind), np.random.default_rng(3).integers(0, 256, (5, SIDE, SIDE, 3), np.uint8)
-    together = readings_of(reader, crops, CPU)
+    together = predict(reader, crops, CPU)
     for batch in (1, 2):
-        apart = readings_of(reader, crops, CPU, batch)
+        apart = predict(reader, crops, CPU, batch)
         np.testing.assert_allclose(together.scores, apart.scores, rtol=1e-5, atol=1e-4)
         assert (together.greedy == apart.greedy).all()
         for one, other, step in ((together.areas, apart.areas, 1e-4), (together.recovered, apart.recovered, 1)):
@@ -320,7 +320,7 @@ def test_faces_are_read_together_as_one_at_a_time(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["seqfakeformer", "mmnet", "mmnet-without-masks", "mmnet-without-recovery"])
 def test_readings_are_what_the_reader_says(kind: str) -> None:
     reader, crops = reader_of(kind), np.random.default_rng(3).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
-    found = readings_of(reader, crops, CPU)
+    found = predict(reader, crops, CPU)
     with torch.no_grad():
         shown = normalise(torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255, reader)
         told, greedy = reader(shown), reader.greedy(shown)
@@ -338,16 +338,16 @@ def test_readings_are_what_the_reader_says(kind: str) -> None:
 
 
 def test_a_protocols_reader_has_its_options_and_its_size() -> None:
-    reader = new_reader(replace(PROTOCOL, options={"readers": "forward", "recovery": False}), pretrained=True)
+    reader = new_reader(replace(CONFIG, options={"readers": "forward", "recovery": False}), pretrained=True)
     assert isinstance(reader, MMNet) and reader.readers == "forward" and not reader.recovery and reader.size == SIDE
-    assert isinstance(new_reader(replace(PROTOCOL, method="seqfakeformer"), pretrained=True), SeqFakeFormer)
+    assert isinstance(new_reader(replace(CONFIG, method="seqfakeformer"), pretrained=True), SeqFakeFormer)
 
 
 def test_weights_are_looked_for_only_where_a_pretrained_reader_is_asked_for() -> None:
-    protocol = replace(PROTOCOL, options={"weights": "nowhere.safetensors"})
-    assert isinstance(new_reader(protocol, pretrained=False), MMNet)
+    config = replace(CONFIG, options={"weights": "nowhere.safetensors"})
+    assert isinstance(new_reader(config, pretrained=False), MMNet)
     with pytest.raises(DataError):
-        new_reader(protocol, pretrained=True)
+        new_reader(config, pretrained=True)
 
 
 @pytest.mark.parametrize(
@@ -361,40 +361,40 @@ def test_weights_are_looked_for_only_where_a_pretrained_reader_is_asked_for() ->
 )
 def test_what_is_no_reader_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        new_reader(replace(PROTOCOL, **change), pretrained=False)
+        new_reader(replace(CONFIG, **change), pretrained=False)
 
 
 def test_the_reader_of_a_finished_run_comes_back(tmp_path: Path) -> None:
-    protocol = replace(
-        PROTOCOL, method="seqfakeformer", options={"weights": "none"}, known=(place_of([2, 1]), 0), encoded=0.5
+    config = replace(
+        CONFIG, method="seqfakeformer", options={"weights": "none"}, known=(place_of([2, 1]), 0), encoded=0.5
     )
-    Run(tmp_path, protocol, "0")
+    Run(tmp_path, config, "0")
     torch.manual_seed(9)
-    told = new_reader(protocol, pretrained=True)
+    told = new_reader(config, pretrained=True)
     save_weights(told, tmp_path / "weights.safetensors")
-    found, settings = load_reader(tmp_path)
-    assert settings == protocol and isinstance(found, SeqFakeFormer) and not found.training and found.size == SIDE
+    found, settings = load_network(tmp_path)
+    assert settings == config and isinstance(found, SeqFakeFormer) and not found.training and found.size == SIDE
     assert all(torch.equal(value, told.state_dict()[name].half()) for name, value in found.state_dict().items())
     assert is_reader(tmp_path)
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
-    Run(tmp_path, PROTOCOL, "0")
+    Run(tmp_path, CONFIG, "0")
     with pytest.raises(DataError, match="the run is not finished; start the same command again to resume it"):
-        load_reader(tmp_path)
+        load_network(tmp_path)
     assert is_reader(tmp_path)
 
 
 def test_a_detectors_run_is_refused(tmp_path: Path) -> None:
-    Run(tmp_path, Protocol(method="mesonet"), "0")
+    Run(tmp_path, DetectionTrainConfig(method="mesonet"), "0")
     (tmp_path / "weights.safetensors").touch()
     with pytest.raises(DataError, match="a run of mesonet, of another kind or version than is asked for here"):
-        load_reader(tmp_path)
+        load_network(tmp_path)
     assert not is_reader(tmp_path)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match="not a run folder of this version"):
-            load_reader(folder)
+            load_network(folder)
         assert not is_reader(folder)
