@@ -205,8 +205,8 @@ def _evaluate(
     check_result_file("--json", json, data)
     task = task_of_system(system)
     with progress_bars() as progress:
-        found = task.system(system)
-        result, tables = task.evaluate(found, _paths(task, data, work, workers, chosen), split, progress)
+        loaded = task.system(system)
+        result, tables = task.evaluate(loaded, _paths(task, data, work, workers, chosen), split, progress)
     if json is not None:
         write_evaluation(result, system, command_line(), json)
     print(as_markdown(tables))

@@ -64,8 +64,8 @@ def progress_bars(console: "Console | None" = None, *, transient: bool = False) 
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = console or ErrorConsole(stderr=True)
-    with Bars(*columns, console=console, transient=transient, disable=not console.is_terminal) as bars:
+    shown = console or ErrorConsole(stderr=True)
+    with Bars(*columns, console=shown, transient=transient, disable=not shown.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         class Shown:
@@ -77,12 +77,15 @@ def progress_bars(console: "Console | None" = None, *, transient: bool = False) 
                 text = f"{stage} ({detail})" if detail else stage
                 text = text if len(text) <= _WIDEST else f"{text[: _WIDEST - 2]}…)"  # the bar needs the line's rest
                 bars.update(tasks[stage], completed=done, total=total, description=text)
-                if not console.is_terminal and time.monotonic() - self.said >= _LOGGED_EVERY:
+                if not shown.is_terminal and time.monotonic() - self.said >= _LOGGED_EVERY:
                     self.said = time.monotonic()
-                    self.note(f"{text}: {done}" + ("" if total is None else f" of {total}"))
+                    self._print(f"{text}: {done}" + ("" if total is None else f" of {total}"))
 
             def note(self, text: str) -> None:
-                bars.console.print(text, markup=False, highlight=False)
+                self._print(f"note: {text}")
+
+            def _print(self, text: str) -> None:
+                shown.print(text, markup=False, highlight=False, soft_wrap=True)
 
         yield Shown()
 

@@ -96,8 +96,8 @@ def sequence_scores(logits: Tensor) -> Tensor:
     allowed = torch.zeros(TOKENS)
     allowed[[START, PADDING]] = -torch.inf
     steps = (logits.float() + allowed.to(logits.device)).log_softmax(-1)
-    found = steps.flatten(1)[:, (TREE.path * TOKENS + TREE.said).flatten().to(logits.device)]
-    return (found.unflatten(1, TREE.path.shape) * TREE.counts.to(logits.device)).sum(-1)
+    chosen = steps.flatten(1)[:, (TREE.path * TOKENS + TREE.said).flatten().to(logits.device)]
+    return (chosen.unflatten(1, TREE.path.shape) * TREE.counts.to(logits.device)).sum(-1)
 
 
 def sine_positions(height: int, width: int, channels: int, device: torch.device) -> Tensor:
@@ -144,9 +144,9 @@ class Attention(nn.Module):
             for layer, x in ((self.query, query), (self.key, key), (self.value, value))
         )
         rate = self.dropout if self.training else 0.0
-        found = functional.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype), rate)
+        attended = functional.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype), rate)
         # A copy in any case: the exporter's attention gives other strides than the one that it traced.
-        return self.out(found.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2))
+        return self.out(attended.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2))
 
 
 def _feed_forward(channels: int, hidden: int, dropout: float) -> nn.Sequential:
@@ -256,11 +256,11 @@ class SequenceDecoder(nn.Module):
         """The normalised states after each layer, (B, T, C) each; arguments as of `DecoderLayer`."""
         centres = self.centre(self.entry(state + queries)).float().sigmoid()
         prior = Prior(centres, cells, memory.shape[1] - len(cells))
-        found = []
+        states = []
         for layer in self.layers:
             state = layer(state, queries, memory, positions, mask, prior)
-            found.append(self.last(state))
-        return found
+            states.append(self.last(state))
+        return states
 
 
 def causal(length: int, device: torch.device) -> Tensor:

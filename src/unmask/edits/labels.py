@@ -61,14 +61,14 @@ def checked(numbers: Sequence[int]) -> tuple[int, ...]:
     Raises:
         ValueError: a number out of 0..5, more than five, an edit after a zero, or an edit made twice.
     """
-    found = tuple(int(number) for number in numbers)
-    if len(found) > LONGEST:
-        raise ValueError(f"{len(found)} places; a sequence has at most {LONGEST}")
-    outside = [number for number in found if not 0 <= number <= LONGEST]
+    places = tuple(int(number) for number in numbers)
+    if len(places) > LONGEST:
+        raise ValueError(f"{len(places)} places; a sequence has at most {LONGEST}")
+    outside = [number for number in places if not 0 <= number <= LONGEST]
     if outside:
         raise ValueError(f"{outside[0]} is none of the numbers 0 to {LONGEST}")
-    edits = found[: found.index(0)] if 0 in found else found
-    if any(found[len(edits) :]):
+    edits = places[: places.index(0)] if 0 in places else places
+    if any(places[len(edits) :]):
         raise ValueError("an edit stands after a zero; zeros go to the end")
     if len(set(edits)) < len(edits):
         raise ValueError(f"edit {next(n for n in edits if edits.count(n) > 1)} stands twice; each can be made once")

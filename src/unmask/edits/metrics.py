@@ -11,42 +11,42 @@ import numpy as np
 from unmask.edits.labels import LONGEST, all_sequences
 
 
-def fixed_hits(truth: np.ndarray, told: np.ndarray) -> np.ndarray:
+def fixed_hits(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """For each picture the share of the five places that are right, padding included; its mean is Fixed-Acc."""
-    return (truth == told).mean(axis=1)
+    return (truth == predicted).mean(axis=1)
 
 
-def adaptive_hits(truth: np.ndarray, told: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def adaptive_hits(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each picture how many steps are right, and of how many: the longer of both sequences, at least one.
 
     Adaptive-Acc is the sum of the first over the sum of the second. An untouched face that is called so is one hit of
     one.
     """
-    window = np.maximum(np.count_nonzero(truth, axis=1), np.count_nonzero(told, axis=1))
+    window = np.maximum(np.count_nonzero(truth, axis=1), np.count_nonzero(predicted, axis=1))
     inside = np.arange(LONGEST) < window[:, None]
-    hits = ((truth == told) & inside).sum(axis=1)
+    hits = ((truth == predicted) & inside).sum(axis=1)
     return np.where(window == 0, 1, hits).astype(float), np.maximum(window, 1).astype(float)
 
 
-def prefix_hits(truth: np.ndarray, told: np.ndarray) -> np.ndarray:
+def prefix_hits(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """(N, 5) whether the first k entries are all right, k = 1..5; the mean of column k is CSM@k, of the last CSM."""
-    return np.cumprod(truth == told, axis=1).astype(float)
+    return np.cumprod(truth == predicted, axis=1).astype(float)
 
 
-def fixed_accuracy(truth: np.ndarray, told: np.ndarray) -> float:
+def fixed_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Fixed-Acc in [0, 1]."""
-    return float(fixed_hits(truth, told).mean())
+    return float(fixed_hits(truth, predicted).mean())
 
 
-def adaptive_accuracy(truth: np.ndarray, told: np.ndarray) -> float:
+def adaptive_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Adaptive-Acc in [0, 1], over all steps together."""
-    hits, steps = adaptive_hits(truth, told)
+    hits, steps = adaptive_hits(truth, predicted)
     return float(hits.sum() / steps.sum())
 
 
-def complete_matching(truth: np.ndarray, told: np.ndarray) -> float:
+def complete_matching(truth: np.ndarray, predicted: np.ndarray) -> float:
     """CSM in [0, 1]."""
-    return float(prefix_hits(truth, told)[:, -1].mean())
+    return float(prefix_hits(truth, predicted)[:, -1].mean())
 
 
 def presence(sequences: np.ndarray) -> np.ndarray:
@@ -54,15 +54,15 @@ def presence(sequences: np.ndarray) -> np.ndarray:
     return np.stack([(sequences == number).any(axis=1) for number in range(1, LONGEST + 1)], axis=1)
 
 
-def adjacent_swap(truth: np.ndarray, told: np.ndarray) -> np.ndarray:
+def adjacent_swap(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """(N,) whether the prediction is the truth with exactly two neighbouring steps exchanged."""
-    found = np.zeros(len(truth), bool)
+    swapped = np.zeros(len(truth), bool)
     for place in range(LONGEST - 1):
         turned = truth.copy()
         turned[:, [place, place + 1]] = truth[:, [place + 1, place]]
         both = (truth[:, place] > 0) & (truth[:, place + 1] > 0)
-        found |= both & (turned == told).all(axis=1)
-    return found
+        swapped |= both & (turned == predicted).all(axis=1)
+    return swapped
 
 
 def pair_hits(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,11 +104,11 @@ def recovery_errors(recovered: np.ndarray, original: np.ndarray, mask: np.ndarra
     a, b = recovered.astype(np.float64) / 255, original.astype(np.float64) / 255
     absolute, square = np.abs(a - b).mean(axis=2), np.square(a - b).mean(axis=2)
     inside = mask > 0.5
-    found = {"psnr": _psnr(square), "ssim": structural_similarity(a, b)}
+    errors = {"psnr": _psnr(square), "ssim": structural_similarity(a, b)}
     for name, where in (("inside", inside), ("outside", ~inside)):
-        found[f"l1_{name}"] = float(absolute[where].mean()) if where.any() else float("nan")
-        found[f"psnr_{name}"] = _psnr(square[where])
-    return found
+        errors[f"l1_{name}"] = float(absolute[where].mean()) if where.any() else float("nan")
+        errors[f"psnr_{name}"] = _psnr(square[where])
+    return errors
 
 
 def _psnr(square: np.ndarray) -> float:

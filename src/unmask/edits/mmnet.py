@@ -187,8 +187,8 @@ class MMNet(SequenceReader):
         made, ordered = _MADE.to(there.device), _ORDERED.to(there.device)
         # Plain products: a matrix product would lose digits to mixed precision.
         yes, no, before = (functional.logsigmoid(logits)[:, None] for logits in (there, -there, ahead))
-        told = (yes * made + no * (1 - made)).sum(-1) + (before * ordered).sum(-1)
-        return told.log_softmax(-1)
+        joint = (yes * made + no * (1 - made)).sum(-1) + (before * ordered).sum(-1)
+        return joint.log_softmax(-1)
 
     def _score(self, seen: _Seen) -> Tensor:
         """The joint score of every sequence, (B, 326)."""
@@ -249,8 +249,8 @@ class MMNet(SequenceReader):
             depths, mask = torch.arange(length, device=faces.device), causal(length, faces.device)
             return self.head(self._states(seen, tokens, depths, mask, direction)[-1][:, -1])
 
-        found = read_greedily(following, len(faces), faces.device)
-        return reversed_sequences(found) if direction == _BACKWARD else found
+        sequences = read_greedily(following, len(faces), faces.device)
+        return reversed_sequences(sequences) if direction == _BACKWARD else sequences
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, with their weights."""
@@ -270,8 +270,8 @@ class MMNet(SequenceReader):
                 losses[name] = last
                 auxiliary.append(0.5 * first)
         if self.readers in ("joint", "tokens"):
-            told = [self.slot_head(state).float() for state in self._slot_states(seen)]
-            first, last = (functional.cross_entropy(logits.transpose(1, 2), sequences) for logits in told)
+            slots = [self.slot_head(state).float() for state in self._slot_states(seen)]
+            first, last = (functional.cross_entropy(logits.transpose(1, 2), sequences) for logits in slots)
             losses["slots"] = 0.5 * last
             auxiliary.append(0.5 * first)
         if auxiliary:
@@ -302,7 +302,7 @@ class MMNet(SequenceReader):
             )
             if self.readers in ("joint", "tokens"):
                 # The slots' marginals stand in for those of all sequences, whose scores cost as much as the rest.
-                soft = told[-1][some].softmax(-1).flatten(1).detach()
+                soft = slots[-1][some].softmax(-1).flatten(1).detach()
             else:
                 soft = self._posterior(part) @ _MARGINALS.to(sequences.device)
             shown = half["faces"]
@@ -367,11 +367,11 @@ def _recovery_loss(recovered: Tensor, shown: Tensor, batch: Batch) -> Tensor:
     # What was never edited is its own original, whatever it went through.
     target = torch.where(edited, batch["originals"], shown)[known]
     area = functional.interpolate(batch["unions"].clamp(min=0), size=shown.shape[2:])[known]
-    found = recovered.float()[known]
-    absolute = ((1 + 4 * area) * (found - target).abs()).mean()
+    restored = recovered.float()[known]
+    absolute = ((1 + 4 * area) * (restored - target).abs()).mean()
     # Of the brightness alone and at half the size: the window's convolution would be a third of a step's time.
-    small, own = (functional.avg_pool2d(one.float().mean(1, keepdim=True), 2) for one in (found, target))
-    with torch.autocast(found.device.type, enabled=False):  # in half precision it is noise
+    small, own = (functional.avg_pool2d(one.float().mean(1, keepdim=True), 2) for one in (restored, target))
+    with torch.autocast(restored.device.type, enabled=False):  # in half precision it is noise
         similarity = ssim(small, own, window_size=11).mean()
     return absolute + 1 - similarity
 

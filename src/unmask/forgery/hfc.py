@@ -228,9 +228,9 @@ def dense_descriptors(grey: Tensor) -> Tensor:
     shares = (1 - torch.minimum(apart, _BINS - apart)).clamp(min=0)
     cells = functional.avg_pool2d(strength * shares, grey.shape[-1] // (_POINTS * _CELLS))
     squares = cells.unflatten(3, (_POINTS, _CELLS)).unflatten(2, (_POINTS, _CELLS))
-    found = squares.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    descriptors = squares.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
     # Below a hundredth of a grey level it is the arithmetic's noise.
-    unit = functional.normalize(found, dim=2, eps=0.01).clamp(max=0.2)
+    unit = functional.normalize(descriptors, dim=2, eps=0.01).clamp(max=0.2)
     return functional.normalize(unit, dim=2, eps=0.01)
 
 
@@ -382,12 +382,12 @@ class Level(nn.Module):
             classes: (B,) the right ones.
             weights: (C,) of the classes.
         """
-        found: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         for name in self.names:
             judge = self.judges[name]
             assert isinstance(judge, PatchJudge | DescriptorJudge)
-            found[name] = judge.loss(answers[name], classes, weights)
-        return found
+            losses[name] = judge.loss(answers[name], classes, weights)
+        return losses
 
 
 def fusion_weights(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -413,8 +413,8 @@ def fusion_weights(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
         return -logs[rows, classes].mean(), p * (slope - p @ slope)
 
     start, bounds = np.zeros(len(scores)), [(-8, 8)] * len(scores)
-    found = minimize(loss_and_slope, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-12})
-    weights: np.ndarray = found.x - found.x.mean()
+    fitted = minimize(loss_and_slope, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-12})
+    weights: np.ndarray = fitted.x - fitted.x.mean()
     return weights
 
 
@@ -547,27 +547,27 @@ class HFC(Learner):
         side = faces.shape[-1]
         if side % self.step or side < 64:
             raise ValueError(f"faces of {side} pixels: hfc takes multiples of {self.step} from 64 on")
-        found = {"image": self._windows(faces)}
+        inputs = {"image": self._windows(faces)}
         if self.names != ("image",):
             grey = grey_levels(faces)
             if "dct" in self.names:
                 spectra = self._spectra(grey)
                 mean = from_table(self.dct_mean, spectra.shape[-1])
                 spread = from_table(self.dct_spread, spectra.shape[-1]).clamp(min=_ROUNDING)
-                found["dct"] = (spectra - mean) / spread
+                inputs["dct"] = (spectra - mean) / spread
             if "descriptors" in self.names:
-                found["descriptors"] = dense_descriptors(grey)
-        return {name: found[name] for name in self.names}
+                inputs["descriptors"] = dense_descriptors(grey)
+        return {name: inputs[name] for name in self.names}
 
     def _tokens(self, inputs: Mapping[str, Tensor], trunks: nn.ModuleDict) -> dict[str, Tensor]:
         """Tokens of the branches that have a trunk, (B, 9, width); descriptors are their own."""
-        found = {name: inputs[name] for name in inputs if name == "descriptors"}
+        tokens = {name: inputs[name] for name in inputs if name == "descriptors"}
         for name, network in trunks.items():
             windows = inputs[name]
             deep = network(windows.flatten(0, 1))
             pooled = functional.adaptive_avg_pool2d(deep, 1 if self.view == "patches" else _A_SIDE).flatten(2).mT
-            found[name] = pooled.reshape(windows.shape[0], _A_SIDE**2, deep.shape[1])
-        return found
+            tokens[name] = pooled.reshape(windows.shape[0], _A_SIDE**2, deep.shape[1])
+        return tokens
 
     def _map(self, answers: Mapping[str, Answer], logit: Tensor, size: int) -> Tensor:
         """(B, 1, S / 16, S / 16): what the patches over a place say, on average; level if they say nothing."""
@@ -645,8 +645,8 @@ class HFC(Learner):
                 tokens = self._tokens({name: x[forged] for name, x in inputs.items()}, self.own_trunks)
             else:
                 tokens = {name: x[forged] for name, x in tokens.items()}
-            found = self.second.losses(self.second(tokens), families[forged] - 1, self._weights(2))
-            losses |= {f"{name}_generator": loss for name, loss in found.items()}
+            generators = self.second.losses(self.second(tokens), families[forged] - 1, self._weights(2))
+            losses |= {f"{name}_generator": loss for name, loss in generators.items()}
         return losses
 
     @torch.no_grad()
@@ -697,8 +697,8 @@ class HFC(Learner):
                 right[place].append(classes[chosen].cpu().numpy())
         for level, scores, classes_ in zip(levels, spoken, right, strict=True):
             if scores:
-                found = fusion_weights(np.concatenate(scores, 1), np.concatenate(classes_))
-                level.fusion.copy_(torch.from_numpy(found))
+                weights = fusion_weights(np.concatenate(scores, 1), np.concatenate(classes_))
+                level.fusion.copy_(torch.from_numpy(weights))
 
 
 def verdicts(output: DetectorOutput) -> Tensor:

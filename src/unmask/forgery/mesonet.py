@@ -115,10 +115,10 @@ def from_keras(arrays: Mapping[str, np.ndarray], origin: str) -> dict[str, Tenso
     layers: dict[str, dict[int, dict[str, np.ndarray]]] = {"conv2d": {}, "batch_normalization": {}, "dense": {}}
     for path, array in arrays.items():
         layer, name = ["", *path.split("/")][-2:]
-        found = re.fullmatch(r"(conv2d|batch_normalization|dense)(?:_(\d+))?", layer)
-        if found:
-            number = int(found[2] or 0)
-            layers[found[1]].setdefault(number, {})[name.removesuffix(":0")] = array
+        parts = re.fullmatch(r"(conv2d|batch_normalization|dense)(?:_(\d+))?", layer)
+        if parts:
+            number = int(parts[2] or 0)
+            layers[parts[1]].setdefault(number, {})[name.removesuffix(":0")] = array
     convolutions, norms, dense = ([kind[number] for number in sorted(kind)] for kind in layers.values())
     state: dict[str, np.ndarray] = {}
     try:

@@ -37,8 +37,8 @@ def match_spectrum(pixels: np.ndarray, like: np.ndarray) -> np.ndarray:
         uint8 (S, S, 3).
     """
     size = len(pixels)
-    wanted, found = radial_spectrum(like) - 2 * np.log(len(like)), radial_spectrum(pixels) - 2 * np.log(size)
-    gain = np.exp(np.clip((wanted - found) / 2, -_MOST, _MOST))
+    wanted, own = radial_spectrum(like) - 2 * np.log(len(like)), radial_spectrum(pixels) - 2 * np.log(size)
+    gain = np.exp(np.clip((wanted - own) / 2, -_MOST, _MOST))
     gain[: len(gain) // 10] = 1
     gain = np.convolve(np.pad(gain, 1, mode="edge"), (0.25, 0.5, 0.25), "valid")
     ring = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)) * (2 * len(gain)) - 0.5

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from unmask.errors import DataError
 from unmask.lab.config import ExportOptions, LabPaths, TrainConfig
 from unmask.packs.card import Calibration, EditCalibration, Metric, OperatingPoint
 from unmask.plugins import Entry
@@ -158,7 +159,7 @@ class Measured:
 
 
 class Task(Protocol):
-    """One question that networks are trained to answer.
+    """One question that networks are trained to answer. Derive from it: some members have a default.
 
     Attributes:
         name: as cards have it.
@@ -172,6 +173,9 @@ class Task(Protocol):
         half_on_cpu: whether it trains in bfloat16 on CPUs that have it.
     """
 
+    parity_limit: float = 0.05
+    half_on_cpu: bool = False
+
     name: str
     summary: str
     network: type[Any]
@@ -179,8 +183,6 @@ class Task(Protocol):
     paths: type[LabPaths]
     export_options: type[ExportOptions]
     outputs: tuple[str, ...]
-    parity_limit: float
-    half_on_cpu: bool
 
     def plan(self, paths: Any, config: Any, before: Any, progress: Progress) -> Plan:
         """Look at the data and complete the configuration.
@@ -210,7 +212,7 @@ class Task(Protocol):
 
     def generators(self, config: Any) -> tuple[str, ...]:
         """The forged families that a network learns, in the order of a batch's `families`; () where it learns none."""
-        ...
+        return ()
 
     def system(self, name: str) -> Any:
         """What can be measured: a run folder, several to fuse with commas between them, or a pack by name or folder.
@@ -247,8 +249,14 @@ class Task(Protocol):
         ...
 
     def fused(self, networks: Sequence[Any]) -> Any:
-        """One network of those of several runs, or of a single one."""
-        ...
+        """One network of those of several runs, or of a single one.
+
+        Raises:
+            DataError: several cannot be one.
+        """
+        if len(networks) > 1:
+            raise DataError(f"runs of the task {self.name} are exported one by one; name a single run")
+        return networks[0]
 
     def exported(self, network: Any) -> "nn.Module":
         """What the ONNX file holds: from faces in [0, 1] to a tuple of `outputs`."""
@@ -266,7 +274,8 @@ class Task(Protocol):
 
     def parity(self, expected: Sequence[np.ndarray], exported: Sequence[np.ndarray]) -> dict[str, float]:
         """How far outputs are from those of the trained network, by name of what is compared."""
-        ...
+        pairs = zip(self.outputs, exported, expected, strict=True)
+        return {name: float(np.abs(one - other).max()) for name, one, other in pairs}
 
     def measure(
         self,

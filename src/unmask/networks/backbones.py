@@ -95,14 +95,14 @@ def load_matching(model: nn.Module, state: dict[str, Tensor], origin: str) -> No
     own = model.state_dict()
     fitting: dict[str, Tensor] = {}
     for name, tensor in own.items():
-        found = state.get(name)
-        if found is None:
+        weight = state.get(name)
+        if weight is None:
             raise DataError(f"weights {origin}: no tensor {name}; they are of another network")
-        if found.shape != tensor.shape and found.ndim == 4 and found.shape[2:] == tensor.shape[2:]:
+        if weight.shape != tensor.shape and weight.ndim == 4 and weight.shape[2:] == tensor.shape[2:]:
             # As timm does for other numbers of channels: repeat the colours, keep the sum.
-            repeats = -(-tensor.shape[1] // found.shape[1])
-            found = found.repeat(1, repeats, 1, 1)[:, : tensor.shape[1]] * (3 / tensor.shape[1])
-        if found.shape != tensor.shape:
-            raise DataError(f"weights {origin}: {name} is {tuple(found.shape)}, the network's {tuple(tensor.shape)}")
-        fitting[name] = found
+            repeats = -(-tensor.shape[1] // weight.shape[1])
+            weight = weight.repeat(1, repeats, 1, 1)[:, : tensor.shape[1]] * (3 / tensor.shape[1])
+        if weight.shape != tensor.shape:
+            raise DataError(f"weights {origin}: {name} is {tuple(weight.shape)}, the network's {tuple(tensor.shape)}")
+        fitting[name] = weight
     model.load_state_dict(fitting)

@@ -24,7 +24,7 @@ from unmask.lab.detection.prepare import DetectionPlan, DetectionPrepared, held_
 from unmask.lab.detection.scoring import family_aucs, logits_of
 from unmask.lab.detection.systems import EvaluatedSystem, pack_scorer, resolve_system
 from unmask.lab.metrics import auc, of_two_classes
-from unmask.lab.task import CardFacts, Evaluation, Measured, Measurement, Table
+from unmask.lab.task import CardFacts, Evaluation, Measured, Measurement, Table, Task
 from unmask.packs import Pack
 from unmask.progress import Progress
 
@@ -32,7 +32,7 @@ _DRAWS = 400
 _COMPARED = 150  # reals per source that systems are compared on
 
 
-class DetectionTask:
+class DetectionTask(Task):
     """Detectors: trained on pairs of a real face and a forgery made of it; one logit and one map."""
 
     name = "forgery_detection"
@@ -198,13 +198,6 @@ class DetectionTask:
         size, margin = configs[0].size, configs[0].margin
         held = eval_faces(faces, "val", families_of(faces, "val"), CLEAN, size, margin, most=20)
         return np.stack([face.crop for face in held[:64]])
-
-    def parity(self, expected: Sequence[np.ndarray], exported: Sequence[np.ndarray]) -> dict[str, float]:
-        """Largest differences of logits and maps."""
-        return {
-            name: float(np.abs(one - other).max())
-            for name, one, other in zip(self.outputs, exported, expected, strict=True)
-        }
 
     def measure(
         self,

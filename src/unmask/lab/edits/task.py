@@ -31,7 +31,7 @@ from unmask.lab.edits.export import LIMITS, measure
 from unmask.lab.edits.feed import EditFeed, decoded, faces_between, load_edited_faces, predict
 from unmask.lab.methods import method_named
 from unmask.lab.run import data_of, is_run, task_of
-from unmask.lab.task import CardFacts, Evaluation, Measured, Measurement, Table
+from unmask.lab.task import CardFacts, Evaluation, Measured, Measurement, Table, Task
 from unmask.lab.train import load_network
 from unmask.packs import Pack
 from unmask.progress import Progress
@@ -65,7 +65,7 @@ class EditPrepared:
     watched: EditedFaces
 
 
-class EditTask:
+class EditTask(Task):
     """Networks that score every sequence of edits; some also say where edits were made, and recover the face."""
 
     name = "edit_reading"
@@ -76,7 +76,6 @@ class EditTask:
     export_options = EditExport
     outputs = OUTPUTS
     parity_limit = 0.02  # of a probability or a grey value in [0, 1]
-    half_on_cpu = False  # small batches of small faces are slower in half precision there
 
     def plan(
         self, paths: LabPaths, config: EditTrainConfig, before: EditTrainConfig | None, progress: Progress
@@ -112,10 +111,6 @@ class EditTask:
             "val_fixed": fixed_accuracy(truth, sequences),
         }
 
-    def generators(self, config: EditTrainConfig) -> tuple[str, ...]:
-        """None: it learns edits, not families."""
-        return ()
-
     def system(self, name: str) -> Path:
         """A finished run's folder; nothing is fused, and a pack decodes in one way only.
 
@@ -145,8 +140,7 @@ class EditTask:
         self, runs: Sequence[Path], configs: Sequence[EditTrainConfig], paths: LabPaths, options: EditExport
     ) -> None:
         """Refuse several runs, networks without areas or recovery, and data that lack a split or a class."""
-        if len(runs) > 1:
-            raise DataError("runs that read edits are exported one by one; name a single run")
+        self.fused(runs)  # one only
         network = load_network(runs[0])
         output = network(torch.zeros(1, 3, network.size, network.size))
         if output.recovered is None or output.areas is None:
@@ -158,10 +152,6 @@ class EditTask:
         if not any(validation) or (all(validation) and options.others is None):
             lacking = "edited" if not any(validation) else "untouched"
             raise DataError(f"{paths.data}: no {lacking} faces in the split val to set the limits by; give some")
-
-    def fused(self, networks: Sequence[SequenceReader]) -> SequenceReader:
-        """The only one."""
-        return networks[0]
 
     def exported(self, network: SequenceReader) -> nn.Module:
         """Scores (B, 326), areas (B, 5, h, w) and recovered faces (B, 3, S, S) in [0, 1]."""
