@@ -4,13 +4,15 @@
 the numbers, or is worded so that it holds for any.
 """
 
-import json
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from common import metrics_of, read_record
+
+from unmask.lab.detection.held_out import CLEAN
 from unmask.packs import Card, load_pack
 from unmask.packs.card import Metric
 
@@ -51,7 +53,7 @@ class CardMetrics:
     """The metrics of a card by name, data set and condition."""
 
     def __init__(self, card: Card) -> None:
-        self._metrics = {(m.name, m.dataset, m.condition): m for m in card.metrics}
+        self._metrics = {(m.name, m.dataset, m.condition): m for m in metrics_of(card)}
 
     def __call__(self, name: str, dataset: str, condition: str) -> Metric:
         """The metric.
@@ -95,7 +97,7 @@ def limits_of_detector(card: Card) -> str:
     assert calibration is not None
 
     def share(name: str, family: str) -> str:
-        return percent(metrics.value(name, family, "as is"))
+        return percent(metrics.value(name, family, CLEAN))
 
     families = {
         "stylegan": "StyleGAN",
@@ -105,7 +107,7 @@ def limits_of_detector(card: Card) -> str:
         "ciplab": "expert composites",
     }
     areas = ", ".join(
-        f"{fraction(metrics.value('auc', family, 'as is'))} on {title}" for family, title in families.items()
+        f"{fraction(metrics.value('auc', family, CLEAN))} on {title}" for family, title in families.items()
     )
     silent = [b for b in calibration.bins if max(-b.lower, b.upper) < calibration.decision_log10_lr]
     where = " or ".join(
@@ -115,13 +117,13 @@ def limits_of_detector(card: Card) -> str:
     return bullet(
         f"The embedded detector is not strong yet. On held-out people its AUC is {areas}; on PGGAN, a generator that",
         "it",
-        f"has never met, {chance(metrics('auc', 'pggan', 'as is'))}. At 1 % false alarms it misses",
+        f"has never met, {chance(metrics('auc', 'pggan', CLEAN))}. At 1 % false alarms it misses",
         f"{share('miss_at_1%', 'swap')} of swaps. It calls {share('verdict_forged', 'real')} of authentic portraits",
         "forged,",
         f"and {share('verdict_forged', 'swap')} of swaps. The map's hottest spot lies on the forged part of",
         f"{share('pointing', 'swap')} of swaps ({share('pointing_chance', 'swap')} by chance); on expert composites it",
         "tells the edited features from the others with an agreement of",
-        f"{chance(metrics('region_agreement', 'ciplab', 'as is'))}. The likelihood ratio is fitted on families that",
+        f"{chance(metrics('region_agreement', 'ciplab', CLEAN))}. The likelihood ratio is fitted on families that",
         "the",
         f"scoring network had not seen, where it is worth little (Cllr {calibration.cllr:.2f}; 1 is no information):",
         f"expect *inconclusive* often{f', and always where quality is {where}' if silent else ''}.",
@@ -242,7 +244,7 @@ def parts_of_edit_model(root: Path) -> str:
     """What MMNet's parts bring, for the page of edit sequences."""
     from mmnet import readers as arms
 
-    record: dict[str, Any] = json.loads((root / "experiments" / "mmnet" / "arms.json").read_text(encoding="utf-8"))
+    record: dict[str, Any] = read_record(root, "mmnet/arms")
 
     def value(arm: str, number: str) -> float:
         return mean(row[number] for row in record["rows"] if row["arm"] == arm)
@@ -269,7 +271,7 @@ def trust_in_tracing(root: Path) -> str:
     """How far to trust a traced identity, for its page."""
     rows: list[dict[str, Any]] = []
     for name in ("policies", "errors", "absent"):
-        rows += json.loads((root / "experiments" / "titf" / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+        rows += read_record(root, f"titf/{name}")["rows"]
 
     def value(table: str, arm: str, number: str) -> float:
         return mean(row[number] for row in rows if (row["table"], row["arm"]) == (table, arm))

@@ -1,11 +1,12 @@
 """The claims of the papers that an experiment here asks about, and what its record says of each."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+from common import read_record
 
 from unmask.lab.metrics import seed_interval
 from unmask.tables import markdown
@@ -212,7 +213,7 @@ class Comparison:
 
 
 def _rows(root: Path, record: str) -> list[dict[str, Any]]:
-    rows = json.loads((root / "experiments" / f"{record}.json").read_text(encoding="utf-8"))["rows"]
+    rows = read_record(root, record)["rows"]
     # A run that left a family out was asked about that family.
     return [row | ({"AUC unseen": row[f"AUC {row['without']}"]} if row.get("without") else {}) for row in rows]
 
@@ -282,8 +283,5 @@ def section(root: Path) -> str:
         "mmnet": "[MMNet](mmnet.md)",
         "titf": "[TITF](tracing.md)",
     }
-    steps = [
-        json.loads((root / "experiments" / f"{record}.json").read_text(encoding="utf-8"))["settings"].get("steps", 0)
-        for record in {claim.record for claim in CLAIMS}
-    ]
+    steps = [read_record(root, record)["settings"].get("steps", 0) for record in {claim.record for claim in CLAIMS}]
     return f"{TEXT.format(steps=max(steps))}\n{claims_table(root, list(titles), titles)}\n"

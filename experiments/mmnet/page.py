@@ -125,7 +125,7 @@ def overview(root: Path) -> str:
     """Both edit-sequence models under one protocol, in one table; `root` is the repository's."""
     names = (arms.BASELINE, arms.FULL)
     metrics = ("CSM, joint", "Adaptive, joint", "Fixed, joint", "parts right")
-    return _table(_record(root, "readers.json")["rows"], names, metrics)
+    return _table(_record(root, "readers")["rows"], names, metrics)
 
 
 def parts_section(root: Path) -> str:

@@ -85,7 +85,9 @@ def test_the_nearest_code_is_that_of_brute_force(sites: int, codes: int, width: 
     rng = np.random.default_rng(seed)
     vectors, codebook = rng.normal(size=(2, sites, width)), rng.normal(size=(codes, width))
     distances = np.linalg.norm(vectors[:, :, None] - codebook, axis=-1)
-    chosen_codes = nearest(torch.tensor(vectors, dtype=torch.float32), torch.tensor(codebook, dtype=torch.float32)).numpy()
+    chosen_codes = nearest(
+        torch.tensor(vectors, dtype=torch.float32), torch.tensor(codebook, dtype=torch.float32)
+    ).numpy()
     chosen = np.take_along_axis(distances, chosen_codes[..., None], -1)[..., 0]
     np.testing.assert_allclose(chosen, distances.min(-1), rtol=1e-5)
 

@@ -33,7 +33,9 @@ def test_wrong_training_options(args: list[str], told: str, tmp_path: Path, say:
 def test_the_commands_defaults_are_the_protocols() -> None:
     told = {name: parameter.default for name, parameter in inspect.signature(cli.train).parameters.items()}
     decided = ("method", "size", "window", "start", "without")  # by the method, or none
-    shared = {name: value for name, value in asdict(DetectionTrainConfig()).items() if name in told and name not in decided}
+    shared = {
+        name: value for name, value in asdict(DetectionTrainConfig()).items() if name in told and name not in decided
+    }
     assert len(shared) == 7
     assert {name: told[name] for name in shared} == shared
 

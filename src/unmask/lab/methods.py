@@ -249,6 +249,7 @@ def describe(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 "name": option.name,
                 "values": ", ".join(option.choices) or {"str": "text", "bool": "true, false"}.get(kind, kind),
                 "default": str(option.default).lower() if option.kind is bool else option.default,
+                "text": option.text,
             }
             for option in options_of(name).values()
             for kind in [option.kind.__name__]

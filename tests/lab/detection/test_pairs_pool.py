@@ -167,7 +167,9 @@ def test_the_real_comes_first_and_the_forgery_differs_where_the_mask_says(
     """Seen on pairs that no history was given: outside the mask both are one picture, at whatever size published."""
     monkeypatch.setattr(pool_module, "publishing_scale", lambda *_: scale)
     plan = replace(PLAN, families={"swap": 1.0}, margin=1.4)
-    maker = PairMaker([face for face in read_store(store) if face.sample.split == "train"], Reconstructions.open(twins), plan)
+    maker = PairMaker(
+        [face for face in read_store(store) if face.sample.split == "train"], Reconstructions.open(twins), plan
+    )
     seen = 0
     for seed in range(60):
         pixels, mask, *_ = maker.make(np.random.default_rng(seed))

@@ -276,7 +276,9 @@ def area(columns: Mapping[int, tuple[int, int]], grid: int = CELLS) -> np.ndarra
     return found
 
 
-def painted(cases: Sequence[str], said: Sequence[np.ndarray], made: Sequence[np.ndarray], **facts: Any) -> SplitPredictions:
+def painted(
+    cases: Sequence[str], said: Sequence[np.ndarray], made: Sequence[np.ndarray], **facts: Any
+) -> SplitPredictions:
     """Faces whose sequences are read as they are, with areas said and made."""
     return told(right(*cases), areas=np.stack(said), masks=(255 * np.stack(made)).astype(np.uint8), **facts)
 

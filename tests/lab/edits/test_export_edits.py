@@ -111,7 +111,9 @@ def fitted(request: pytest.FixtureRequest) -> Fitted:
     """Faces of the set, untouched ones first, and others; all scores differ."""
     kinds = {name: drawn(count, 5 + n, about) for n, (name, (count, about)) in enumerate(KINDS[request.param].items())}
     untouched, changed = drawn(23, 1, -3), drawn(77, 2, 2)
-    reading = fit_edit_calibration(np.concatenate([untouched, changed]), [0] * 23 + truths(changed, 3), kinds, EDITS, "here")
+    reading = fit_edit_calibration(
+        np.concatenate([untouched, changed]), [0] * 23 + truths(changed, 3), kinds, EDITS, "here"
+    )
     return Fitted(reading, {**kinds, "of the set": untouched}, changed)
 
 
@@ -282,7 +284,9 @@ def test_what_is_said_is_fitted_on_the_validation_split_alone(shipped: Shipped, 
     told = scored(reader, others.crops)
     kinds = {kind: told[numbers] for kind, numbers in others.groups().items() if kind != "ciplab"}
     reading = reading_of(shipped.pack)
-    assert reading == fit_edit_calibration(scored(reader, crops(shipped, "val")), VALIDATION, kinds, EDITS, reading.data)
+    assert reading == fit_edit_calibration(
+        scored(reader, crops(shipped, "val")), VALIDATION, kinds, EDITS, reading.data
+    )
 
 
 def test_the_pack_says_what_the_network_says_and_how_nearly_is_told(shipped: Shipped, reader: SequenceReader) -> None:

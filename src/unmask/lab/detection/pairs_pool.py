@@ -96,7 +96,7 @@ class PairMaker:
             source: [face for face in group if face.sample.path in reconstructions.rows]
             for source, group in self._reals.items()
         }
-        if to_make & self._through_autoencoder and not any(self._reconstructed.values()):
+        if self._through_autoencoder.intersection(to_make) and not any(self._reconstructed.values()):
             raise DataError("no reconstructions are at hand; make them first or leave the family out")
         self._families = list(plan.families)
         self._sources = [source for source in plan.sources if source in self._reals]
