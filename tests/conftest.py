@@ -60,10 +60,10 @@ def tiny_pack(make_pack: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def make_reader(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes a reader of edits that needs no training (`tiny_reader.py`), with changes to its card or its limits."""
+    """Makes a reader of edits that needs no training (`tiny_edit_model.py`), with changes to its card or its limits."""
 
     def make(**changes: Any) -> Path:
-        from tiny_reader import write_reader
+        from tiny_edit_model import write_reader
 
         return write_reader(tmp_path_factory.mktemp("packs") / "tiny-reader", **changes)
 
@@ -71,7 +71,7 @@ def make_reader(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def tiny_reader(make_reader: Callable[..., Path]) -> Path:
+def tiny_edit_model(make_reader: Callable[..., Path]) -> Path:
     """64 pixels; says nose, then eye of warm faces, that cold ones are untouched, and nothing of those in between."""
     return make_reader()
 

@@ -156,9 +156,9 @@ def several(tmp_path: Path, portrait: Path) -> Path:
     return folder
 
 
-def test_edits_are_printed_and_written(tiny_pack: Path, tiny_reader: Path, several: Path, tmp_path: Path) -> None:
+def test_edits_are_printed_and_written(tiny_pack: Path, tiny_edit_model: Path, several: Path, tmp_path: Path) -> None:
     """Table, JSON and page, with workers and resume, and the command given repeats it."""
-    packs = ("--pack", tiny_pack, "--edits", tiny_reader)
+    packs = ("--pack", tiny_pack, "--edits", tiny_edit_model)
     page, out = tmp_path / "report.html", tmp_path / "out.jsonl"
     wide = {**os.environ, "COLUMNS": "160"}
     done = run("inspect", several, *packs, "--json", out, "--html", page, env=wide)

@@ -5,12 +5,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unmask.edits.decoding import SEQUENCES
-from unmask.edits.reader import SequenceOutput, SequenceReader
+from unmask.edits.model import EditSequenceOutput, EditSequenceModel
 from unmask.edits.trunks import Trunk, make_trunk, pooled
 from unmask.networks.contract import Batch
 
 
-class Classifier(SequenceReader):
+class Classifier(EditSequenceModel):
     """Mean and maximum of the trunk's maps at strides 8 to 32, and one linear layer over the 326 sequences."""
 
     def __init__(self, trunk: Trunk, weights: str) -> None:
@@ -18,8 +18,8 @@ class Classifier(SequenceReader):
         self.trunk, widths = make_trunk(trunk, weights)
         self.head = nn.Sequential(nn.LayerNorm(2 * sum(widths[2:])), nn.Linear(2 * sum(widths[2:]), len(SEQUENCES)))
 
-    def forward(self, faces: Tensor) -> SequenceOutput:
-        return SequenceOutput(self.head(torch.cat([pooled(one) for one in self.trunk(self.normalised(faces))[2:]], 1)))
+    def forward(self, faces: Tensor) -> EditSequenceOutput:
+        return EditSequenceOutput(self.head(torch.cat([pooled(one) for one in self.trunk(self.normalised(faces))[2:]], 1)))
 
     def greedy(self, faces: Tensor) -> Tensor:
         return SEQUENCES.to(faces.device)[self(faces).scores.argmax(1)]

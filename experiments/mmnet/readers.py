@@ -31,7 +31,7 @@ from unmask.datasets.layouts import read_layout
 from unmask.datasets.manifest import manifest_sha256
 from unmask.edits.labels import place_of
 from unmask.edits.mmnet import MMNet
-from unmask.edits.reader import SequenceReader
+from unmask.edits.model import EditSequenceModel
 from unmask.forging.component_edit_set import forge_component_edits
 from unmask.forging.seq_deepfake_writer import Tools
 from unmask.lab.edits.config import EditTrainConfig
@@ -106,7 +106,7 @@ def trained(
     seed: int,
     steps: int,
     trunk: Mapping[str, Tensor] | None = None,
-) -> tuple[SequenceReader, tuple[int, ...]]:
+) -> tuple[EditSequenceModel, tuple[int, ...]]:
     """The network of an arm, and the sequences that it was trained on; a finished one is read, not trained again.
 
     trunk: the state that its trunk begins with; ImageNet's if None.
@@ -121,7 +121,7 @@ def trained(
         between = faces_between(training, chosen.work, config, chosen.workers, progress)
     torch.manual_seed(seed)
     network = Classifier(**TRUNK) if arm.method == "classifier" else build(arm.method, options, size=SIZE)
-    assert isinstance(network, SequenceReader)
+    assert isinstance(network, EditSequenceModel)
     if trunk is not None:
         network.trunk.load_state_dict(trunk)
     if not arm.traces:
@@ -137,7 +137,7 @@ def trained(
     return network.eval(), known
 
 
-def measured(network: SequenceReader, known: tuple[int, ...], faces: EditedFaces) -> dict[str, float]:
+def measured(network: EditSequenceModel, known: tuple[int, ...], faces: EditedFaces) -> dict[str, float]:
     """Named numbers on the test split."""
     tested = faces.split("test")
     predictions = predict(network, tested.take(np.arange(len(tested))).faces, torch.device("cpu"))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_pack import make_card, write_pack
-from tiny_reader import GAIN, other_scores
+from tiny_edit_model import GAIN, other_scores
 
 import unmask
 from unmask.edits.labels import place_of
@@ -429,8 +429,8 @@ EDITED, UNDECIDED, WHOLE, AUTHENTIC = 5, -15, -25, -60
 
 
 @pytest.fixture(scope="module")
-def reading(tiny_pack: Path, tiny_reader: Path) -> Inspector:
-    return Inspector(tiny_pack, edit_pack=tiny_reader)
+def reading(tiny_pack: Path, tiny_edit_model: Path) -> Inspector:
+    return Inspector(tiny_pack, edit_pack=tiny_edit_model)
 
 
 @pytest.fixture
@@ -550,9 +550,9 @@ def test_a_face_judged_authentic_is_not_read(
 
 @pytest.mark.parametrize("limits", [{"min_face_px": 200.0}, {"min_quality": 99.9}])
 def test_a_face_that_is_refused_is_not_read(
-    make_pack: MakePack, tiny_reader: Path, portrait: Path, runs: list[str], limits: dict[str, float]
+    make_pack: MakePack, tiny_edit_model: Path, portrait: Path, runs: list[str], limits: dict[str, float]
 ) -> None:
-    inspection = Inspector(make_pack(**limits), edit_pack=tiny_reader).examine(portrait, pictures=True)
+    inspection = Inspector(make_pack(**limits), edit_pack=tiny_edit_model).examine(portrait, pictures=True)
     (face,) = inspection.report.faces
     assert face.verdict is Verdict.REFUSED and face.sequence is None and inspection.strips == ((),)
     assert "tiny-reader" not in runs and "edits" not in inspection.report.timings
@@ -673,10 +673,10 @@ def test_of_two_people_in_a_video_the_one_judged_authentic_is_not_read(
 
 
 def test_the_first_pack_decides_whether_a_face_is_read(
-    tiny_pack: Path, cool_pack: Path, tiny_reader: Path, portrait: Path
+    tiny_pack: Path, cool_pack: Path, tiny_edit_model: Path, portrait: Path
 ) -> None:
     for packs, read in (([tiny_pack, cool_pack], True), ([cool_pack, tiny_pack], False)):
-        report = Inspector(packs, edit_pack=tiny_reader).inspect(portrait)
+        report = Inspector(packs, edit_pack=tiny_edit_model).inspect(portrait)
         (face,) = report.faces
         assert face.verdict is (Verdict.FORGED if read else Verdict.AUTHENTIC)
         assert (face.sequence is not None) == read
@@ -684,21 +684,21 @@ def test_the_first_pack_decides_whether_a_face_is_read(
 
 
 def test_the_command_given_repeats_the_reading(
-    reading: Inspector, tiny_pack: Path, tiny_reader: Path, portrait: Path
+    reading: Inspector, tiny_pack: Path, tiny_edit_model: Path, portrait: Path
 ) -> None:
     report = reading.inspect(portrait)
     assert shlex.split(report.tool.command) == [
-        *("unmask", "inspect", "--pack", str(tiny_pack), "--fps", "5", "--edits", str(tiny_reader)),
+        *("unmask", "inspect", "--pack", str(tiny_pack), "--fps", "5", "--edits", str(tiny_edit_model)),
         str(portrait),
     ]
-    assert report.tool.options["edit_pack"] == str(tiny_reader)
+    assert report.tool.options["edit_pack"] == str(tiny_edit_model)
 
 
 def test_the_command_given_says_that_there_was_no_reader_where_one_is_embedded(
-    tiny_pack: Path, tiny_reader: Path, portrait: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_pack: Path, tiny_edit_model: Path, portrait: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options, "EDIT_PACK", str(tiny_reader))
-    none, embedded = (Inspector(tiny_pack, edit_pack=pack).inspect(portrait) for pack in (None, str(tiny_reader)))
+    monkeypatch.setattr(options, "EDIT_PACK", str(tiny_edit_model))
+    none, embedded = (Inspector(tiny_pack, edit_pack=pack).inspect(portrait) for pack in (None, str(tiny_edit_model)))
     assert shlex.split(none.tool.command)[-3:-1] == ["--edits", "none"]
     assert "--edits" not in embedded.tool.command
 
@@ -710,21 +710,21 @@ def test_a_reader_is_embedded_and_reads_unless_it_is_turned_off(tiny_pack: Path,
     assert load_pack(EDIT_PACK).card.task == "edit_reading"
 
 
-def test_the_module_function_takes_a_reader(tiny_pack: Path, tiny_reader: Path, portrait: Path) -> None:
-    report = unmask.inspect(portrait, forgery_pack=tiny_pack, edit_pack=tiny_reader)
+def test_the_module_function_takes_a_reader(tiny_pack: Path, tiny_edit_model: Path, portrait: Path) -> None:
+    report = unmask.inspect(portrait, forgery_pack=tiny_pack, edit_pack=tiny_edit_model)
     assert read_of(report.faces[0]).outcome == "edits"
     assert unmask.inspect(portrait, forgery_pack=tiny_pack, edit_pack=None).faces[0].sequence is None
 
 
 def test_only_a_reader_of_edits_is_taken_for_one(
-    tiny_pack: Path, tiny_reader: Path, make_reader: Callable[..., Path]
+    tiny_pack: Path, tiny_edit_model: Path, make_reader: Callable[..., Path]
 ) -> None:
     with pytest.raises(PackError, match="pack 'tiny' is for forgery_detection, not edit_reading"):
         Inspector(tiny_pack, edit_pack=tiny_pack)
     with pytest.raises(PackError, match="pack 'yunet' is for face_detection, not edit_reading"):
         Inspector(tiny_pack, edit_pack="yunet")
     with pytest.raises(PackError, match="pack 'tiny-reader' is for edit_reading, not forgery_detection"):
-        Inspector(tiny_reader)
+        Inspector(tiny_edit_model)
     with pytest.raises(PackError, match="no model pack 'no-such-pack'"):
         Inspector(tiny_pack, edit_pack="no-such-pack")
     with pytest.raises(PackError, match="'tiny-reader' does not read edits"):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tiny_pack import write_pack
 
-from unmask.edits.reading import EditPredictor
+from unmask.edits.prediction import EditPredictor
 from unmask.evidence.report import Media
 from unmask.inspection import Inspector, inspector, judging
 from unmask.inspection.judging import (
@@ -77,15 +77,15 @@ def test_the_opinion_of_a_track_is_computed_once(
 def test_a_refused_face_is_cut_out_only_to_be_shown(
     make_pack: MakePack,
     tiny_pack: Path,
-    tiny_reader: Path,
+    tiny_edit_model: Path,
     portrait: Path,
     counted: Callable[..., list[Any]],
     pictures: bool,
     crops: int,
 ) -> None:
-    import unmask.edits.reading as reading
+    import unmask.edits.prediction as reading
 
-    one = Inspector([make_pack(min_face_px=200.0), write_pack_named(tiny_pack)], edit_pack=tiny_reader)
+    one = Inspector([make_pack(min_face_px=200.0), write_pack_named(tiny_pack)], edit_pack=tiny_edit_model)
     cut, read = counted(judging, "context_crop"), counted(reading, "context_crop")
     inspection = one.examine(portrait, pictures=pictures)
     assert inspection.report.faces[0].refusal is not None
@@ -108,7 +108,7 @@ def test_a_pack_gets_no_crop_of_a_face_that_it_refuses(
 
 
 def test_edits_are_read_before_the_report_is_built(
-    tiny_pack: Path, tiny_reader: Path, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_pack: Path, tiny_edit_model: Path, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(np.hstack([pixels, pixels])).save(tmp_path / "two.png")
     events: list[str] = []
@@ -120,7 +120,7 @@ def test_edits_are_read_before_the_report_is_built(
             return function(*args)
 
         monkeypatch.setattr(place, name, noting)
-    Inspector(tiny_pack, edit_pack=tiny_reader).inspect(tmp_path / "two.png")
+    Inspector(tiny_pack, edit_pack=tiny_edit_model).inspect(tmp_path / "two.png")
     assert events == ["opinion"] * 2 + ["explain"] * 2 + ["finding"] * 2
 
 

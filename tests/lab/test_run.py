@@ -80,7 +80,7 @@ def test_a_run_is_found_again(tmp_path: Path) -> None:
 )
 def test_a_run_of_another_configuration_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     Run(tmp_path, CONFIG, "abc")
-    with pytest.raises(DataError, match="another protocol or other data; name another folder"):
+    with pytest.raises(DataError, match="another configuration or other data; name another folder"):
         Run(tmp_path, replace(CONFIG, **change), "abc")
 
 

@@ -23,7 +23,7 @@ DataOption = Annotated[
     Path, typer.Option(metavar="DIR|CSV", envvar="UNMASK_DATA", help="Folder of known collections, or a manifest CSV.")
 ]
 WorkOption = Annotated[
-    Path, typer.Option(metavar="DIR", help="Where prepared faces, twins and pairs are kept, for all runs.")
+    Path, typer.Option(metavar="DIR", help="Where prepared faces, reconstructions and pairs are kept, for all runs.")
 ]
 Taef2Option = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the TAEF2 autoencoder's weights.")]
 WorkersOption = Annotated[int, typer.Option(min=1, max=256, help="Processes that prepare faces.")]

@@ -42,7 +42,7 @@ from unmask.edits.decoding import (
     tokens_of,
 )
 from unmask.edits.labels import LONGEST
-from unmask.edits.reader import SequenceOutput, SequenceReader
+from unmask.edits.model import EditSequenceModel, EditSequenceOutput
 from unmask.edits.seqfakeformer import DROPOUT, HEADS, LAYERS, WIDTHS, Width
 from unmask.edits.trunks import Trunk, make_trunk
 from unmask.networks.contract import Batch
@@ -74,7 +74,7 @@ _AREA_SHARE = 3.0  # of the edits' areas in the loss: most cells are untouched, 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the readers and the recovery start from: the trunk's maps, the pyramid over them at stride 4, the areas of
+    """What the heads and the recovery start from: the trunk's maps, the pyramid over them at stride 4, the areas of
     the edits (logits), and the joint memory with its geometry."""
 
     maps: list[Tensor]
@@ -85,8 +85,8 @@ class _Seen:
     cells: Tensor
 
 
-class MMNet(SequenceReader):
-    """The reader.
+class MMNet(EditSequenceModel):
+    """The model.
 
     Args:
         width: "cpu" or "paper", of the transformer.
@@ -223,19 +223,19 @@ class MMNet(SequenceReader):
         self.train(training)
         return posterior
 
-    def forward(self, faces: Tensor) -> SequenceOutput:
-        """Read faces, (B, 3, S, S) in [0, 1]."""
+    def forward(self, faces: Tensor) -> EditSequenceOutput:
+        """Predict for faces, (B, 3, S, S) in [0, 1]."""
         seen = self._see(faces)
         scores = self._score(seen)
         areas = seen.areas if self.masks else None
         if not self.recovery:
-            return SequenceOutput(scores, areas)
+            return EditSequenceOutput(scores, areas)
         soft = scores.softmax(-1) @ _MARGINALS.to(scores.device)
         _, recovered = self.restorer(seen.maps, seen.pyramid, seen.areas, faces, soft)
-        return SequenceOutput(scores, areas, recovered)
+        return EditSequenceOutput(scores, areas, recovered)
 
     def greedy(self, faces: Tensor) -> Tensor:
-        """Read faces step by step, (B, 5) long: forward, or from the last edit if that is the only reader.
+        """Decode step by step, (B, 5) long: forward, or from the last edit if that is the only direction.
 
         Regions alone read all at once: their best sequence.
         """

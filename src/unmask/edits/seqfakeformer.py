@@ -1,4 +1,4 @@
-"""SeqFakeFormer (Shao, Wu, Liu, ECCV 2022; layers after rshaojimmy/SeqDeepFake): the baseline reader.
+"""SeqFakeFormer (Shao, Wu, Liu, ECCV 2022; layers after rshaojimmy/SeqDeepFake): the baseline.
 
 A trunk's map, two encoder layers, two causal decoder layers with spatially enhanced cross-attention, token
 cross-entropy. At `width` "paper" it is the published network (ResNet-50 dilated at stride 16, or ResNet-34 at stride
@@ -25,7 +25,7 @@ from unmask.edits.decoding import (
     sine_positions,
     tokens_of,
 )
-from unmask.edits.reader import SequenceOutput, SequenceReader
+from unmask.edits.model import EditSequenceModel, EditSequenceOutput
 from unmask.edits.trunks import Trunk, make_trunk
 from unmask.networks.contract import Batch
 
@@ -35,8 +35,8 @@ WIDTHS = {"cpu": (128, 256), "paper": (256, 512)}
 HEADS, LAYERS, DROPOUT = 4, 2, 0.1
 
 
-class SeqFakeFormer(SequenceReader):
-    """The reader.
+class SeqFakeFormer(EditSequenceModel):
+    """The model.
 
     Args:
         width: "cpu" or "paper", of the transformer.
@@ -75,15 +75,15 @@ class SeqFakeFormer(SequenceReader):
         state = self.decoder.embed(tokens)
         return self.head(self.decoder(state, self.decoder.places(depths), *remembered, mask)[-1])
 
-    def forward(self, faces: Tensor) -> SequenceOutput:
-        """Read faces, (B, 3, S, S) in [0, 1]."""
+    def forward(self, faces: Tensor) -> EditSequenceOutput:
+        """Predict for faces, (B, 3, S, S) in [0, 1]."""
         remembered = self._remember(faces)
         tokens = TREE.tokens.to(faces.device).expand(faces.shape[0], -1)
         mask = torch.zeros(TREE.sees.shape).masked_fill(~TREE.sees, -torch.inf).to(faces.device)
-        return SequenceOutput(sequence_scores(self._read(remembered, tokens, TREE.depths.to(faces.device), mask)))
+        return EditSequenceOutput(sequence_scores(self._read(remembered, tokens, TREE.depths.to(faces.device), mask)))
 
     def greedy(self, faces: Tensor) -> Tensor:
-        """Read faces step by step, (B, 5) long."""
+        """Decode step by step, (B, 5) long."""
         remembered = self._remember(faces)
 
         def following(tokens: Tensor) -> Tensor:

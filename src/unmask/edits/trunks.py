@@ -72,7 +72,7 @@ def make_trunk(
         if weights != "none":
             raise DataError("the residual trunk starts from random weights: take weights=none, or another trunk")
         return _Residual(levels - 1), [_STEM, *_WIDTHS][:levels]
-    # The packaged weights are those of timm's "tf_" twin, whose epsilon they need.
+    # The packaged weights are those of timm's "tf_" variant, whose epsilon they need.
     own: dict[str, Any] = {"bn_eps": 1e-3} if name == PACKAGED else {"output_stride": coarsest}
     model = timm.create_model(name, pretrained=False, features_only=True, out_indices=tuple(range(levels)), **own)
     if weights == "imagenet" and name != PACKAGED:

@@ -1,4 +1,4 @@
-"""Neural re-synthesis: a real picture's forged twin, a reconstruction of the same content by a small network.
+"""Neural re-synthesis: a real picture's reconstruction by a small network.
 
 A bank of tiny autoencoders with different decoders is trained in minutes on the training reals, so that a detector
 meets many kinds of up-sampling and texture loss instead of one generator's. Each `AutoencoderSpec` is one: decoders go

@@ -1,7 +1,7 @@
 """Forgeries by blending, with their masks: self-blended images and landmark face swaps.
 
 Self-blending follows Shiohara & Yamasaki, "Detecting Deepfakes with Self-Blended Images" (CVPR 2022): a picture is
-blended with a slightly changed copy of itself, so that only the traces of blending tell it from its twin. Swaps put the
+blended with a slightly changed copy of itself, so that only the traces of blending tell the two apart. Swaps put the
 face of one person on another by a smooth warp between two face meshes, with colour matching and alpha or Poisson
 blending.
 

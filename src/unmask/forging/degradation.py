@@ -1,6 +1,7 @@
 """Degradation of published pictures: resampling, blur, noise, re-encoding, colour. The same for reals and forgeries.
 
-A `Degradation` is drawn once and applied to a forgery and its real twin alike, so that it says nothing of the class.
+A `Degradation` is drawn once and applied alike to a forgery and to the real picture beside it: it says nothing of
+the class.
 """
 
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ def sharpen(pixels: np.ndarray, amount: float) -> np.ndarray:
 def independent_postprocessing(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     """Post-processing of one picture before a pair's common degradation: half of the time a sharpness, at times a JPEG.
 
-    It is drawn for a forgery and for its real twin apart. Decoders and warps give smooth pictures without the traces of
-    an encoder, the reals come from cameras and web sites: without this, "crisp" and "encoded before" would be enough to
+    It is drawn apart for a forgery and for the real picture beside it. Decoders and warps give smooth pictures without
+    the traces of an encoder, the reals come from cameras and web sites: without this, "crisp" and "encoded before" would be enough to
     call a picture authentic. It is kept mild, for it also takes away traces of forging.
     """
     out = sharpen(pixels, 0.0 if rng.random() < 0.5 else float(rng.uniform(-0.6, 0.9)))

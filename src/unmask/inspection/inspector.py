@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unmask._version import __version__
-from unmask.edits.reading import EditPredictor
+from unmask.edits.prediction import EditPredictor
 from unmask.errors import RefusalCode, Refused
 from unmask.evidence.likelihood import PROPOSITIONS, conclude, is_brief
 from unmask.evidence.report import FaceFinding, Media, PackUse, Refusal, Report, SequenceFinding, Tool, Verdict

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from unmask.edits.reading import EditPredictor, EditView
+from unmask.edits.prediction import EditPredictor, EditView
 from unmask.errors import PackError, RefusalCode
 from unmask.evidence.likelihood import decide, likelihood_ratio, support
 from unmask.evidence.report import (

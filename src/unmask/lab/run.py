@@ -99,7 +99,7 @@ class Run(Generic[Config]):
         if path.is_file():
             old = json.loads(path.read_text(encoding="utf-8"))
             if any(old.get(key) != value for key, value in record.items()):
-                raise DataError(f"{folder} holds a run of another protocol or other data; name another folder")
+                raise DataError(f"{folder} holds a run of another configuration or other data; name another folder")
         else:
             record |= {"task": task or method_named(config.method).task, "command": command, "versions": versions()}
             with whole(path) as part:

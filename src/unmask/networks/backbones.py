@@ -64,7 +64,7 @@ def trunk(name: str, channels: int = 3, weights: str = "none") -> tuple[nn.Modul
             f"no registry package has ImageNet weights of {name}; "
             f"take {PACKAGED}, or weights=timm, weights=FILE or weights=none"
         )
-    # The packaged weights are those of timm's "tf_" twin, whose epsilon they need.
+    # The packaged weights are those of timm's "tf_" variant, whose epsilon they need.
     own: dict[str, Any] = {"bn_eps": 1e-3} if name == PACKAGED else {}
     try:
         model = timm.create_model(

@@ -18,7 +18,8 @@ from unmask.plugins import Entry, Table
 class Metric:
     """One measured number with its 95 % interval; `low`/`high` are null only where no interval exists.
 
-    `condition` is "as is", "jpeg50", "half size" …; `n_real`/`n_forged` count the faces behind the number.
+    `condition` is "clean", "jpeg50", "half_resolution" … ("as is", "half size" on older cards); `n_real`/`n_forged` count
+    the faces behind the number.
     """
 
     dataset: str
@@ -28,7 +29,7 @@ class Metric:
     high: float | None
     n_real: int
     n_forged: int
-    condition: str = "as is"
+    condition: str = "clean"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class EditCalibration:
-    """How the scores of a reader of edits become what is said of a face.
+    """How the scores of an edit-sequence model become what is said of a face.
 
     `edits` are the names of a sequence's numbers 1 to 5. The posterior of the sequences is softmax(scores /
     temperature); `method` says how the numbers were fitted, `data` on what. Edits are named if the posterior
@@ -118,8 +119,8 @@ class Card:
     `input_size` is (height, width); (0, 0) means any size. Pixels enter as float32 RGB or BGR per `colour_order`, in
     [0, 1] for forgery detectors, then `(x - mean) / std`. `crop_margin` is the side of the context crop over the longer
     side of the face box (null for packs that see whole pictures). `spectra` are those it was trained for: "visible",
-    "nir". `outputs` names the ONNX outputs in order. `sha256` is that of `model.onnx`. `reading` is for readers of
-    edits.
+    "nir". `outputs` names the ONNX outputs in order. `sha256` is that of `model.onnx`. `reading` is for edit-sequence
+    models.
     """
 
     schema_version: Literal[1] = 1

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from edited_faces import edited_faces, scores
 from fake_faces import make_face, make_faces
-from tiny_reader import make_reading
+from tiny_edit_model import make_reading
 
 from unmask.datasets.face_store import StoredFace
 from unmask.edits.labels import TRACKS, all_sequences, place_of
-from unmask.edits.reading import EditPrediction
+from unmask.edits.prediction import EditPrediction
 from unmask.errors import DataError
 from unmask.lab.detection.evaluate import Evaluation
 from unmask.lab.detection.held_out import Face

@@ -22,8 +22,8 @@ from unmask.datasets.face_store import StoredFace
 from unmask.datasets.layouts import read_layout
 from unmask.datasets.manifest import manifest_sha256
 from unmask.edits.labels import LONGEST, TRACKS, all_sequences, place_of
-from unmask.edits.reader import SequenceReader
-from unmask.edits.reading import OUTPUTS, EditPredictor, posterior
+from unmask.edits.model import EditSequenceModel
+from unmask.edits.prediction import OUTPUTS, EditPredictor, posterior
 from unmask.errors import DataError, PackError
 from unmask.lab.edits import export as sequence_shipping
 from unmask.lab.edits.checks import check_others, check_own, other_faces, others_table, own_table
@@ -195,7 +195,7 @@ def shipped(portrait: Path, tmp_path_factory: pytest.TempPathFactory, sface: Non
 
 
 @pytest.fixture(scope="module")
-def reader(shipped: Shipped) -> SequenceReader:
+def reader(shipped: Shipped) -> EditSequenceModel:
     return load_network(shipped.run)[0]
 
 
@@ -204,7 +204,7 @@ def crops(shipped: Shipped, split: str) -> np.ndarray:
     return faces.take(np.arange(len(faces))).faces
 
 
-def scored(reader: SequenceReader, faces: np.ndarray) -> np.ndarray:
+def scored(reader: EditSequenceModel, faces: np.ndarray) -> np.ndarray:
     return predict(reader, faces, torch.device("cpu")).scores
 
 
@@ -252,7 +252,7 @@ def test_the_pack_tells_nothing_of_the_machine(shipped: Shipped) -> None:
             assert f"{folder}/".encode() not in content
 
 
-def test_the_figures_are_those_of_the_test_split(shipped: Shipped, reader: SequenceReader) -> None:
+def test_the_figures_are_those_of_the_test_split(shipped: Shipped, reader: EditSequenceModel) -> None:
     told = predict_split(shipped.run, shipped.data, shipped.work, "test", 1, QUIET)
     result = evaluate(told, "test", identity_likeness())
     check_own(result, told.faces, told.readings.scores, reading_of(shipped.pack))
@@ -267,7 +267,7 @@ def test_the_figures_are_those_of_the_test_split(shipped: Shipped, reader: Seque
 
 
 def test_false_edits_are_held_down_on_every_kind_of_face_that_is_given(
-    shipped: Shipped, reader: SequenceReader
+    shipped: Shipped, reader: EditSequenceModel
 ) -> None:
     reading, others = reading_of(shipped.pack), other_faces(shipped.others, "val", SMALL.size, SMALL.margin)
     shares = edited(scored(reader, others.crops), reading)
@@ -279,7 +279,7 @@ def test_false_edits_are_held_down_on_every_kind_of_face_that_is_given(
     assert (shares[3:] <= reading.untouched_at).mean() <= MISSED
 
 
-def test_what_is_said_is_fitted_on_the_validation_split_alone(shipped: Shipped, reader: SequenceReader) -> None:
+def test_what_is_said_is_fitted_on_the_validation_split_alone(shipped: Shipped, reader: EditSequenceModel) -> None:
     others = other_faces(shipped.others, "val", SMALL.size, SMALL.margin)
     told = scored(reader, others.crops)
     kinds = {kind: told[numbers] for kind, numbers in others.groups().items() if kind != "ciplab"}
@@ -289,7 +289,7 @@ def test_what_is_said_is_fitted_on_the_validation_split_alone(shipped: Shipped, 
     )
 
 
-def test_the_pack_says_what_the_network_says_and_how_nearly_is_told(shipped: Shipped, reader: SequenceReader) -> None:
+def test_the_pack_says_what_the_network_says_and_how_nearly_is_told(shipped: Shipped, reader: EditSequenceModel) -> None:
     faces = crops(shipped, "test")
     pixels = np.ascontiguousarray(faces.transpose(0, 3, 1, 2)).astype(np.float32) / 255
     scores, areas, recovered = shipped.pack.run(pixels)
@@ -322,7 +322,7 @@ Ship = Callable[..., tuple[Pack, str]]
 def ship(shipped: Shipped, monkeypatch: pytest.MonkeyPatch) -> Ship:
     """Ships the reader again, without the export, which is slow: the network of its first pack is taken."""
 
-    def export(_: SequenceReader, path: Path) -> None:
+    def export(_: EditSequenceModel, path: Path) -> None:
         shutil.copy(shipped.pack.model_path, path)
 
     monkeypatch.setattr(sequence_shipping, "write_onnx", export)
@@ -341,7 +341,7 @@ def older(shipped: Shipped, tmp_path: Path) -> Path:
 
 
 def test_without_other_faces_the_sets_own_untouched_ones_hold_false_edits_down(
-    ship: Ship, shipped: Shipped, reader: SequenceReader, tmp_path: Path
+    ship: Ship, shipped: Shipped, reader: EditSequenceModel, tmp_path: Path
 ) -> None:
     pack, tables = ship(tmp_path / "mine")
     reading = reading_of(pack)

@@ -4,7 +4,7 @@ A layout is one file here and one line in `LAYOUTS`, or stands in another packag
 `unmask.layouts`, or named in full (`module:Class`) on the command line.
 
 Every loader converts to our labels (forged = 1), gives paths that hold from any working folder, and refuses what
-`check_samples` refuses. A split that the data set ships is kept; where there is none, subjects are split by hash
+`check_samples` refuses. A split that comes with the data set is kept; where there is none, subjects are split by hash
 (`split_of`, `SHARES`), so that a data set gives the same splits on every machine.
 """
 

@@ -38,7 +38,7 @@ def load_seq_deepfake(path: Path) -> list[Sample]:
           style_drift/                   not theirs: what `unmask synthesise --sequence` makes, all faces drawn
 
     An annotation file has the columns `file_path`, from the root, and `label`, five numbers in the order of the edits
-    with zeros at the end: "[1, 2, 4, 0, 0]" is the `sequence` "nose-eye-lip", all zeros a real face. The shipped split
+    with zeros at the end: "[1, 2, 4, 0, 0]" is the `sequence` "nose-eye-lip", all zeros a real face. Its split
     is kept. What the names say about the person is documented nowhere, so that a subject is a name within one split.
 
     Three more columns, from the root as well, are read if they are there: `original`, the untouched face; `mask`, a

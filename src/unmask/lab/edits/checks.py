@@ -1,4 +1,4 @@
-"""What a reader of edits says at the limits of its card: of the set's own faces, and of faces from elsewhere. Lab only.
+"""What an edit-sequence model says at its card's limits: of the set's own faces, and of others. Lab only.
 
 Authentic faces and wholly synthetic ones have no locally edited part: every part named there is a false one. CIPLAB's
 expert composites tell which features were pasted (left eye, right eye, nose, mouth), not in which order, and nothing of
@@ -12,7 +12,7 @@ import numpy as np
 
 from unmask.datasets.face_store import StoredFace
 from unmask.edits.labels import LONGEST, TRACKS, all_sequences
-from unmask.edits.reading import posterior
+from unmask.edits.prediction import posterior
 from unmask.errors import DataError
 from unmask.forging.families import family
 from unmask.lab.detection.held_out import CLEAN, EvalFace, eval_faces
@@ -29,7 +29,7 @@ _PARTS = {"eye": (0, 1), "nose": (2,), "lip": (3,)}  # places in its flags
 
 @dataclass(frozen=True)
 class Others:
-    """Faces without a local edit, or with CIPLAB's, as a reader sees them."""
+    """Faces without a local edit, or with CIPLAB's, as a model sees them."""
 
     faces: tuple[EvalFace, ...]
 
@@ -89,7 +89,7 @@ def check_others(result: Evaluation, others: Others, scores: np.ndarray, reading
         result: to add to, under the condition "other faces".
         others: the faces.
         scores: (N, 326) of them.
-        reading: of the reader's card, whose limits of size, pose and framing are not applied here.
+        reading: of the model's card, whose limits of size, pose and framing are not applied here.
     """
     shares = posterior(scores, reading)
     edited = 1 - shares[:, 0]

@@ -25,7 +25,7 @@ from unmask.edits.metrics import (
     presence,
     recovery_errors,
 )
-from unmask.edits.reader import SequenceReader
+from unmask.edits.model import EditSequenceModel
 from unmask.errors import DataError
 from unmask.lab.config import LabPaths
 from unmask.lab.edits.config import EditTrainConfig
@@ -64,7 +64,7 @@ def predict_split(run: Path, paths: LabPaths, split: str, progress: Progress) ->
         DataError: no such run, or the data are not there, not for it, or without that split.
     """
     network, config = load_network(run), config_of(run)
-    assert isinstance(network, SequenceReader)  # what its task's runs hold
+    assert isinstance(network, EditSequenceModel)  # what its task's runs hold
     faces = load_edited_faces(paths.data, paths.work, config.size, config.margin, paths.workers, progress)
     check_track(run, config, faces, paths.data)
     faces = faces.split(split)

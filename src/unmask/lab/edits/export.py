@@ -9,8 +9,8 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from unmask.edits.labels import place_of
-from unmask.edits.reader import SequenceReader
-from unmask.edits.reading import posterior
+from unmask.edits.model import EditSequenceModel
+from unmask.edits.prediction import posterior
 from unmask.errors import DataError
 from unmask.lab.config import FacePaths, LabPaths
 from unmask.lab.edits.checks import check_others, check_own, other_faces, other_tables, own_table
@@ -94,7 +94,7 @@ def fit_edit_calibration(
 
 
 def measure(
-    network: SequenceReader,
+    network: EditSequenceModel,
     config: EditTrainConfig,
     faces: EditedFaces,
     paths: LabPaths,
@@ -143,5 +143,5 @@ def measure(
     return Measured(result, tuple(made), reading=reading)
 
 
-def _scores(network: SequenceReader, crops: np.ndarray) -> np.ndarray:
+def _scores(network: EditSequenceModel, crops: np.ndarray) -> np.ndarray:
     return predict(network, crops, torch.device("cpu")).scores

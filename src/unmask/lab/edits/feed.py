@@ -11,7 +11,7 @@ from torch import Tensor
 from unmask.datasets.layouts import read_layout
 from unmask.datasets.manifest import Sample
 from unmask.edits.labels import all_sequences, place_of
-from unmask.edits.reader import SequenceReader
+from unmask.edits.model import EditSequenceModel
 from unmask.forging.degradation import jpeg
 from unmask.lab.edits.config import EditTrainConfig
 from unmask.lab.edits.edited_faces import PER_EDIT, UNION, Crops, EditedFaces, between_steps, crop_edited_faces
@@ -37,7 +37,7 @@ class EditFeed:
         return self.config.batch
 
     def batches(self, device: torch.device, first: int, rank: int = 0, world: int = 1) -> Iterator[dict[str, Tensor]]:
-        """Endless batches of `edits.reader.BATCH` from step `first` on, in shuffled epochs.
+        """Endless batches of `edits.model.BATCH` from step `first` on, in shuffled epochs.
 
         A face and its original get the same gain, shift and mirroring.
         """
@@ -123,8 +123,8 @@ def _mirrored(stack: np.ndarray, turned: np.ndarray, axis: int) -> np.ndarray:
 class EditPredictions:
     """What a network predicts of N faces.
 
-    `scores` float32 (N, 326), see `SequenceOutput`; `greedy` uint8 (N, 5); `areas` float32 (N, 5, h, w) in [0, 1] and
-    `recovered` uint8 (N, S, S, 3), None where the network does not say.
+    `scores` float32 (N, 326), see `EditSequenceOutput`; `greedy` uint8 (N, 5); `areas` float32 (N, 5, h, w) in [0, 1]
+    and `recovered` uint8 (N, S, S, 3), None where the network does not say.
     """
 
     scores: np.ndarray
@@ -134,13 +134,13 @@ class EditPredictions:
 
 
 @torch.no_grad()
-def predict(reader: SequenceReader, crops: np.ndarray, device: torch.device, batch: int = 32) -> EditPredictions:
+def predict(model: EditSequenceModel, crops: np.ndarray, device: torch.device, batch: int = 32) -> EditPredictions:
     """What a network in evaluation mode predicts of crops uint8 (N, S, S, 3)."""
     parts: dict[str, list[np.ndarray]] = {"scores": [], "greedy": [], "areas": [], "recovered": []}
     for start in range(0, len(crops), batch):
         x = torch.from_numpy(crops[start : start + batch]).to(device).permute(0, 3, 1, 2).float() / 255
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            out, greedy = reader(x), reader.greedy(x)
+            out, greedy = model(x), model.greedy(x)
         parts["scores"].append(out.scores.float().cpu().numpy())
         parts["greedy"].append(greedy.cpu().numpy().astype(np.uint8))
         if out.areas is not None:

@@ -13,8 +13,8 @@ from unmask.datasets.layouts import read_layout
 from unmask.datasets.manifest import manifest_sha256
 from unmask.edits.labels import place_of
 from unmask.edits.metrics import adaptive_accuracy, complete_matching, fixed_accuracy
-from unmask.edits.reader import SequenceReader
-from unmask.edits.reading import OUTPUTS
+from unmask.edits.model import EditSequenceModel
+from unmask.edits.prediction import OUTPUTS
 from unmask.errors import DataError
 from unmask.lab.config import LabPaths
 from unmask.lab.edits.config import EditExport, EditTrainConfig
@@ -70,7 +70,7 @@ class EditTask(Task):
 
     name = "edit_reading"
     summary = "which parts were edited, in which order"
-    network = SequenceReader
+    network = EditSequenceModel
     config = EditTrainConfig
     paths = LabPaths
     export_options = EditExport
@@ -101,7 +101,7 @@ class EditTask(Task):
         """Faces of the training split."""
         return EditFeed(prepared.training, prepared.config, prepared.between)
 
-    def validate(self, network: SequenceReader, prepared: EditPrepared, device: torch.device) -> dict[str, float]:
+    def validate(self, network: EditSequenceModel, prepared: EditPrepared, device: torch.device) -> dict[str, float]:
         """Complete matching and the two accuracies of the joint decoding."""
         crops, truth = prepared.watched.take(np.arange(len(prepared.watched))).faces, prepared.watched.sequences
         sequences = decoded(predict(network, crops, device).scores)
@@ -153,7 +153,7 @@ class EditTask(Task):
             lacking = "edited" if not any(validation) else "untouched"
             raise DataError(f"{paths.data}: no {lacking} faces in the split val to set the limits by; give some")
 
-    def exported(self, network: SequenceReader) -> nn.Module:
+    def exported(self, network: EditSequenceModel) -> nn.Module:
         """Scores (B, 326), areas (B, 5, h, w) and recovered faces (B, 3, S, S) in [0, 1]."""
         return _Exported(network)
 
@@ -192,7 +192,7 @@ class EditTask(Task):
 
     def measure(
         self,
-        network: SequenceReader,
+        network: EditSequenceModel,
         pack: Pack,
         runs: Sequence[Path],
         configs: Sequence[EditTrainConfig],
@@ -229,11 +229,11 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 
 
 class _Exported(nn.Module):
-    def __init__(self, reader: SequenceReader) -> None:
+    def __init__(self, model: EditSequenceModel) -> None:
         super().__init__()
-        self.reader = reader
+        self.model = model
 
     def forward(self, faces: Tensor) -> tuple[Tensor, ...]:
-        out = self.reader(faces)
+        out = self.model(faces)
         assert out.areas is not None and out.recovered is not None
         return out.scores, out.areas.sigmoid(), out.recovered

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 from edited_faces import edited_faces
-from readers import LARGE, READERS, Candidate
+from edit_models import LARGE, READERS, Candidate
 from resuming import resumes_as_if_nothing_had_happened
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from unmask.edits.labels import place_of
-from unmask.edits.reader import BATCH, SequenceOutput
+from unmask.edits.model import BATCH, EditSequenceOutput
 from unmask.lab.edits.config import EditTrainConfig
 from unmask.lab.edits.edited_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION
 from unmask.lab.edits.feed import EditFeed
@@ -101,17 +101,17 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def read(reader: Any, faces: Tensor) -> SequenceOutput:
-    output: SequenceOutput = reader(faces)
+def read(reader: Any, faces: Tensor) -> EditSequenceOutput:
+    output: EditSequenceOutput = reader(faces)
     return output
 
 
-def parts_of(output: SequenceOutput) -> dict[str, Tensor]:
+def parts_of(output: EditSequenceOutput) -> dict[str, Tensor]:
     """What is said, by name; what is not said is left out."""
     return {name: value for name, value in vars(output).items() if value is not None}
 
 
-def assert_shapes(candidate: Candidate, output: SequenceOutput, count: int) -> None:
+def assert_shapes(candidate: Candidate, output: EditSequenceOutput, count: int) -> None:
     shapes: dict[str, tuple[int, ...]] = {"scores": (count, 326)}
     if candidate.says_where:
         shapes["areas"] = (count, 5, SIZE // 4, SIZE // 4)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from unmask.edits.mmnet import MMNet
-from unmask.edits.reader import SequenceReader
+from unmask.edits.model import EditSequenceModel
 from unmask.edits.seqfakeformer import SeqFakeFormer
 
 
@@ -19,7 +19,7 @@ class Candidate:
     """
 
     name: str
-    make: Callable[[], SequenceReader]
+    make: Callable[[], EditSequenceModel]
     steps: int = 70
     says_where: bool = True
     recovers: bool = True

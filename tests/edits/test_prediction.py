@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_reader import GAIN, band, make_reading, other_scores
+from tiny_edit_model import GAIN, band, make_reading, other_scores
 
 from unmask.edits.labels import all_sequences, place_of
-from unmask.edits.reading import EditPrediction, EditPredictor, EditView, posterior
+from unmask.edits.prediction import EditPrediction, EditPredictor, EditView, posterior
 from unmask.errors import PackError
 from unmask.evidence.report import SequenceFinding
 from unmask.packs import Pack, load_pack
@@ -25,8 +25,8 @@ WARM, NEUTRAL, COLD = 25, 0, -25
 
 
 @pytest.fixture(scope="module")
-def reader(tiny_reader: Path) -> EditPredictor:
-    return EditPredictor(load_pack(tiny_reader))
+def reader(tiny_edit_model: Path) -> EditPredictor:
+    return EditPredictor(load_pack(tiny_edit_model))
 
 
 @pytest.fixture
@@ -163,8 +163,8 @@ def test_a_pack_that_detects_forgeries_does_not_read(tiny_pack: Path) -> None:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_a_card_that_is_not_a_readers_is_refused(tiny_reader: Path, changes: dict[str, Any]) -> None:
-    pack = load_pack(tiny_reader)
+def test_a_card_that_is_not_a_readers_is_refused(tiny_edit_model: Path, changes: dict[str, Any]) -> None:
+    pack = load_pack(tiny_edit_model)
     with pytest.raises(PackError, match="'tiny-reader' does not read edits"):
         EditPredictor(Pack(pack.folder, replace(pack.card, **changes)))
 
@@ -242,8 +242,8 @@ def test_of_a_neutral_face_nothing_can_be_told(reader: EditPredictor) -> None:
         ({"edited_at": 1.0, "untouched_at": 0.0}, "cannot_tell"),
     ],
 )
-def test_the_cards_limits_decide_what_is_said(tiny_reader: Path, limits: dict[str, float], outcome: str) -> None:
-    assert explained(tiny_reader, NEUTRAL, **limits).outcome == outcome
+def test_the_cards_limits_decide_what_is_said(tiny_edit_model: Path, limits: dict[str, float], outcome: str) -> None:
+    assert explained(tiny_edit_model, NEUTRAL, **limits).outcome == outcome
 
 
 def explained(folder: Path, warmth: int, **limits: Any) -> SequenceFinding:
@@ -254,19 +254,19 @@ def explained(folder: Path, warmth: int, **limits: Any) -> SequenceFinding:
     return EditPredictor(Pack(pack.folder, card)).explain(view_of(crop_of(warmth)))[0]
 
 
-def test_the_limits_themselves_still_count(tiny_reader: Path, reader: EditPredictor) -> None:
+def test_the_limits_themselves_still_count(tiny_edit_model: Path, reader: EditPredictor) -> None:
     exact = reader.predict([crop_of(NEUTRAL)])[0].edited
-    assert explained(tiny_reader, NEUTRAL, edited_at=exact).outcome == "edits"
-    assert explained(tiny_reader, NEUTRAL, edited_at=1.0, untouched_at=exact).outcome == "no_local_edit"
+    assert explained(tiny_edit_model, NEUTRAL, edited_at=exact).outcome == "edits"
+    assert explained(tiny_edit_model, NEUTRAL, edited_at=1.0, untouched_at=exact).outcome == "no_local_edit"
 
 
 def test_edits_are_named_where_any_is_all_but_certain_though_the_untouched_face_is_the_likeliest_of_all(
-    tiny_reader: Path,
+    tiny_edit_model: Path,
 ) -> None:
     """Hot scores make all 326 about equal: a cold face is then edited at 1 - 1/326, with the untouched one in front."""
     shares = shares_of(COLD, temperature=1000)
     assert max(shares, key=shares.__getitem__) == () and 1 - shares[()] > 0.99
-    finding = explained(tiny_reader, COLD, temperature=1000.0)
+    finding = explained(tiny_edit_model, COLD, temperature=1000.0)
     assert finding.outcome == "edits" and finding.edited == pytest.approx(1 - shares[()], abs=1e-4)
     assert finding.best is not None
     second = max((edits for edits in shares if edits), key=shares.__getitem__)
@@ -473,8 +473,8 @@ def test_temperature_flattens_the_posterior_and_keeps_its_order() -> None:
     assert odds == pytest.approx((float(scores[0, 5]) - float(scores[0, 6])) / 3)
 
 
-def test_a_network_that_gives_no_numbers_cannot_tell(tiny_reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = EditPredictor(load_pack(tiny_reader))
+def test_a_network_that_gives_no_numbers_cannot_tell(tiny_edit_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = EditPredictor(load_pack(tiny_edit_model))
     run = Pack.run
     monkeypatch.setattr(Pack, "run", lambda self, pixels: (run(self, pixels)[0] * np.nan, *run(self, pixels)[1:]))
     crop = np.full((reader.size, reader.size, 3), 128, np.uint8)

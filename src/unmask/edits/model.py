@@ -1,6 +1,7 @@
-"""What every reader of edit sequences is: one base class, one output, one batch. Lab only: torch.
+"""What every edit-sequence model is: one base class, one output, one batch. Lab only: torch.
 
-Readers share the training engine, the run folder, the export and one conformance battery (`tests/sequence`).
+These models share the training engine, the run folder, the export and one conformance battery
+(`tests/edits/test_edit_models.py`).
 """
 
 from abc import abstractmethod
@@ -11,7 +12,7 @@ from torch import Tensor
 from unmask.networks.contract import Trainable
 
 BATCH = ("faces", "sequences", "masks", "unions", "originals", "paired", "progress")
-"""What a batch holds that a reader learns from.
+"""What a batch holds that an edit-sequence model learns from.
 
 `faces` (B, 3, S, S) in [0, 1]; `sequences` (B, 5) long, see `labels`; `masks`
 (B, 5, m, m) in [0, 1], for each of the track's edits the share of pixels it changed, and `unions` (B, 1, m, m), the
@@ -22,12 +23,12 @@ same for all together; both negative where not known; `originals`
 
 
 @dataclass(frozen=True)
-class SequenceOutput:
-    """What a reader says.
+class EditSequenceOutput:
+    """What an edit-sequence model predicts.
 
     `scores` (B, 326): of every sequence of `labels.all_sequences()`, a log-probability up to a constant. `areas`
     (B, 5, h, w) in logits: where each of the track's edits was made; `recovered` (B, 3, S, S) in [0, 1]: the face as it
-    may have been. The last two are None for a reader that does not say.
+    may have been. The last two are None for a model that does not say.
     """
 
     scores: Tensor
@@ -35,19 +36,19 @@ class SequenceOutput:
     recovered: Tensor | None = None
 
 
-class SequenceReader(Trainable):
-    """A reader of edit sequences; the engine trains it as it trains detectors."""
+class EditSequenceModel(Trainable):
+    """A model that predicts sequences of edits; the engine trains it as it trains detectors."""
 
     task = "edit_reading"
     size = 128
 
     @abstractmethod
-    def forward(self, faces: Tensor) -> SequenceOutput:
-        """Read faces, (B, 3, S, S) in [0, 1]."""
+    def forward(self, faces: Tensor) -> EditSequenceOutput:
+        """Predict for faces, (B, 3, S, S) in [0, 1]."""
 
     @abstractmethod
     def greedy(self, faces: Tensor) -> Tensor:
-        """Read faces step by step, the likeliest next edit each time, as SeqFakeFormer does; (B, 5) long.
+        """Decode step by step, the likeliest next edit each time, as SeqFakeFormer does; (B, 5) long.
 
         An edit may come twice; ids that stand for no edit are ruled out.
         """
