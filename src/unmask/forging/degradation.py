@@ -35,8 +35,8 @@ def independent_postprocessing(rng: np.random.Generator, pixels: np.ndarray) -> 
     """Post-processing of one picture before a pair's common degradation: half of the time a sharpness, at times a JPEG.
 
     It is drawn apart for a forgery and for the real picture beside it. Decoders and warps give smooth pictures without
-    the traces of an encoder, the reals come from cameras and web sites: without this, "crisp" and "encoded before" would be enough to
-    call a picture authentic. It is kept mild, for it also takes away traces of forging.
+    the traces of an encoder, the reals come from cameras and web sites: without this, "crisp" and "encoded before"
+    would be enough to call a picture authentic. It is kept mild, for it also takes away traces of forging.
     """
     out = sharpen(pixels, 0.0 if rng.random() < 0.5 else float(rng.uniform(-0.6, 0.9)))
     if rng.random() < 0.4:

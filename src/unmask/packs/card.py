@@ -18,8 +18,8 @@ from unmask.plugins import Entry, Table
 class Metric:
     """One measured number with its 95 % interval; `low`/`high` are null only where no interval exists.
 
-    `condition` is "clean", "jpeg50", "half_resolution" … ("as is", "half size" on older cards); `n_real`/`n_forged` count
-    the faces behind the number.
+    `condition` is "clean", "jpeg50", "half_resolution" … ("as is", "half size" on older cards); `n_real` and
+    `n_forged` count the faces behind the number.
     """
 
     dataset: str
