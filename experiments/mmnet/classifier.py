@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unmask.edits.decoding import SEQUENCES
-from unmask.edits.model import EditSequenceOutput, EditSequenceModel
+from unmask.edits.model import EditSequenceModel, EditSequenceOutput
 from unmask.edits.trunks import Trunk, make_trunk, pooled
 from unmask.networks.contract import Batch
 
@@ -19,7 +19,8 @@ class Classifier(EditSequenceModel):
         self.head = nn.Sequential(nn.LayerNorm(2 * sum(widths[2:])), nn.Linear(2 * sum(widths[2:]), len(SEQUENCES)))
 
     def forward(self, faces: Tensor) -> EditSequenceOutput:
-        return EditSequenceOutput(self.head(torch.cat([pooled(one) for one in self.trunk(self.normalised(faces))[2:]], 1)))
+        maps = self.trunk(self.normalised(faces))[2:]
+        return EditSequenceOutput(self.head(torch.cat([pooled(one) for one in maps], 1)))
 
     def greedy(self, faces: Tensor) -> Tensor:
         return SEQUENCES.to(faces.device)[self(faces).scores.argmax(1)]

@@ -1,16 +1,17 @@
 """What makes a pack of a detector: calibration on runs that missed a family, operating points, the card. Lab only."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from unmask.datasets.face_store import StoredFace
-from unmask.datasets.manifest import manifest_sha256
+from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
-from unmask.forging.families import SOURCES
-from unmask.lab.detection.calibration import Scored, fit_calibration
+from unmask.forging.families import SOURCES, family, to_make
+from unmask.lab.detection.calibration import FEWEST, Scored, fit_calibration
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
 from unmask.lab.detection.evaluate import quality_of
 from unmask.lab.detection.held_out import CLEAN, CONDITIONS, eval_faces, make_eval_images, render
@@ -68,6 +69,28 @@ def known_to(folders: Sequence[Path]) -> tuple[str, ...]:
     """The families that at least one of some runs was trained on, or a run that it began from."""
     configs = [config_of(folder) for folder in folders]
     return tuple(dict.fromkeys(name for config in configs for name in (*config.families, *config.before)))
+
+
+def calibration_shortage(samples: Iterable[Sample], families: Iterable[str]) -> str | None:
+    """What the "cal" split lacks to calibrate on some families, with a remedy; None if it lacks nothing.
+
+    Args:
+        samples: rows of a manifest, all splits.
+        families: whose forgeries are scored, those made from the split's reals included.
+    """
+    split = [sample for sample in samples if sample.split == "cal"]
+    wanted = set(families)
+    reals = sum(not sample.label for sample in split)
+    made = [name for name in to_make(wanted, {s.family for s in split if s.label}) if not family(name).reconstructed]
+    forged = sum(bool(sample.label) and sample.family in wanted for sample in split) + reals * len(made)
+    fewest = math.ceil(FEWEST / len(CONDITIONS))  # every face is scored under each condition
+    for count, kind in ((reals, "real"), (forged, "forged")):
+        if count < fewest:
+            return (
+                f"the split cal has {count} {kind} faces to calibrate on, and {fewest} are needed; "
+                "give more rows split=cal (`unmask manifest` writes rows to change)"
+            )
+    return None
 
 
 def calibrate(

@@ -1,6 +1,5 @@
 """The task "forgery_detection": was the face forged, and where. Lab only: torch."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,17 @@ from torch import Tensor, nn
 from unmask.errors import DataError
 from unmask.forgery.detector import Detector, Learner
 from unmask.forgery.fusion import Fused
-from unmask.forging.families import family, made_here
 from unmask.lab.detection import prepare as preparing
-from unmask.lab.detection.calibration import FEWEST
 from unmask.lab.detection.config import DetectionExport, DetectionPaths, DetectionTrainConfig
 from unmask.lab.detection.evaluate import evaluate, families_of, tables
-from unmask.lab.detection.export import calibrate, card_facts, known_to, missed_by, operating_points
+from unmask.lab.detection.export import (
+    calibrate,
+    calibration_shortage,
+    card_facts,
+    known_to,
+    missed_by,
+    operating_points,
+)
 from unmask.lab.detection.feed import Pairs
 from unmask.lab.detection.held_out import CLEAN, CONDITIONS, eval_faces, make_eval_images, render, select_pairs
 from unmask.lab.detection.prepare import DetectionPlan, DetectionPrepared, held_out_reconstructions
@@ -52,8 +56,12 @@ class DetectionTask(Task):
         before: DetectionTrainConfig | None,
         progress: Progress,
     ) -> DetectionPlan:
-        """See `prepare.plan`."""
-        return preparing.plan(paths, config, before, progress)
+        """See `prepare.plan`; a calibration split that is too small for a later export is noted."""
+        planned = preparing.plan(paths, config, before, progress)
+        shortage = calibration_shortage([face.sample for face in planned.faces], planned.config.families)
+        if shortage:
+            progress.note(f"this run can be trained, but not exported: {shortage}")
+        return planned
 
     def prepare(self, plan: DetectionPlan, progress: Progress) -> DetectionPrepared:
         """Reconstructions, the pool of pairs, and the validation split's faces."""
@@ -154,23 +162,12 @@ class DetectionTask(Task):
             if not missed_by(folders):
                 names = " with ".join(map(str, folders))
                 raise DataError(f"{names} has seen every family; calibration needs runs made --without some")
-        samples = [sample for sample in paths.samples() if sample.split == "cal"]
-        reals = sum(not sample.label for sample in samples)
-        wanted = {
-            name
-            for folders in options.folders() or [list(runs)]
-            for name in (missed_by(folders) if options.unseen else known_to(folders))
-        }
-        makes = [name for name in made_here() if name in wanted and not family(name).reconstructed]
-        forged = sum(bool(sample.label) and sample.family in wanted for sample in samples) + reals * len(makes)
-        fewest = math.ceil(FEWEST / len(CONDITIONS))
-        for count, kind in ((reals, "real"), (forged, "forged")):
-            if count < fewest:
-                raise DataError(
-                    f"the split cal has {count} {kind} faces to calibrate on, and {fewest} are needed; "
-                    "give more rows split=cal (`unmask manifest` writes rows to change)"
-                )
-        if not any(sample.split == "test" and not sample.label for sample in paths.samples()):
+        samples = paths.samples()
+        for folders in options.folders() or [list(runs)]:
+            shortage = calibration_shortage(samples, missed_by(folders) if options.unseen else known_to(folders))
+            if shortage:
+                raise DataError(shortage)
+        if not any(sample.split == "test" and not sample.label for sample in samples):
             raise DataError("no real face is in the split test, which the pack is measured on; give rows split=test")
 
     def fused(self, networks: Sequence[Detector]) -> Fused:
