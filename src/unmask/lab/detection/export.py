@@ -71,24 +71,25 @@ def known_to(folders: Sequence[Path]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for config in configs for name in (*config.families, *config.before)))
 
 
-def calibration_shortage(samples: Iterable[Sample], families: Iterable[str]) -> str | None:
-    """What the "cal" split lacks to calibrate on some families, with a remedy; None if it lacks nothing.
+def calibration_shortage(samples: Iterable[Sample], families: Sequence[Iterable[str]]) -> str | None:
+    """What the "cal" split lacks to calibrate on, with a remedy; None if it lacks nothing.
 
     Args:
         samples: rows of a manifest, all splits.
-        families: whose forgeries are scored, those made from the split's reals included.
+        families: of each detector that scores the split, those whose forgeries it scores; some may be made from reals.
     """
     split = [sample for sample in samples if sample.split == "cal"]
-    wanted = set(families)
-    reals = sum(not sample.label for sample in split)
-    made = [name for name in to_make(wanted, {s.family for s in split if s.label}) if not family(name).reconstructed]
-    forged = sum(bool(sample.label) and sample.family in wanted for sample in split) + reals * len(made)
-    fewest = math.ceil(FEWEST / len(CONDITIONS))  # every face is scored under each condition
-    for count, kind in ((reals, "real"), (forged, "forged")):
-        if count < fewest:
+    reals, held = sum(not sample.label for sample in split), {sample.family for sample in split if sample.label}
+    forged = 0
+    for wanted in map(set, families):
+        made = [name for name in to_make(wanted, held) if not family(name).reconstructed]
+        forged += sum(bool(sample.label) and sample.family in wanted for sample in split) + reals * len(made)
+    for count, kind in ((reals * len(families), "real"), (forged, "forged")):
+        if count * len(CONDITIONS) < FEWEST:  # every face is scored under each condition
+            fewest = math.ceil(FEWEST / len(CONDITIONS) / (len(families) if kind == "real" else 1))
             return (
-                f"the split cal has {count} {kind} faces to calibrate on, and {fewest} are needed; "
-                "give more rows split=cal (`unmask manifest` writes rows to change)"
+                f"the split cal has {reals if kind == 'real' else forged} {kind} faces to calibrate on, and {fewest} are "
+                "needed; give more rows split=cal (`unmask manifest` writes rows to change)"
             )
     return None
 

@@ -58,7 +58,7 @@ class DetectionTask(Task):
     ) -> DetectionPlan:
         """See `prepare.plan`; a calibration split that is too small for a later export is noted."""
         planned = preparing.plan(paths, config, before, progress)
-        shortage = calibration_shortage([face.sample for face in planned.faces], planned.config.families)
+        shortage = calibration_shortage([face.sample for face in planned.faces], [planned.config.families])
         if shortage:
             progress.note(f"this run can be trained, but not exported: {shortage}")
         return planned
@@ -163,10 +163,9 @@ class DetectionTask(Task):
                 names = " with ".join(map(str, folders))
                 raise DataError(f"{names} has seen every family; calibration needs runs made --without some")
         samples = paths.samples()
-        for folders in options.folders() or [list(runs)]:
-            shortage = calibration_shortage(samples, missed_by(folders) if options.unseen else known_to(folders))
-            if shortage:
-                raise DataError(shortage)
+        shortage = calibration_shortage(samples, [missed_by(f) for f in options.folders()] or [known_to(runs)])
+        if shortage:
+            raise DataError(shortage)
         if not any(sample.split == "test" and not sample.label for sample in samples):
             raise DataError("no real face is in the split test, which the pack is measured on; give rows split=test")
 
