@@ -24,7 +24,7 @@ class Added:
         name: of the field or argument that it sets.
         kind: its type; for one that may be repeated, that of each value.
         text: its line of help.
-        default: shown in the help; what is not given is not handed over.
+        default: shown in the help, None for nothing to show; a value that equals it is not handed over.
         repeated: whether it may be given several times.
         low, high: limits of a number.
         metavar: what stands for the value in the help.
@@ -43,12 +43,10 @@ class Added:
     metavar: str | None = None
 
     def parameter(self) -> inspect.Parameter:
-        """The option as Typer reads it from a signature; None where it is not given."""
+        """The option as Typer reads it from a signature."""
         option = f"--{self.name.replace('_', '-')}"
         if self.kind is bool:
             option = f"{option}/--no-{self.name.replace('_', '-')}"
-        shown = str(self.default).lower() if isinstance(self.default, bool) else str(self.default)
-        says_much = self.default not in (None, "", ()) and not self.repeated
         whole = self.kind is int
         kind: Any = list[self.kind] if self.repeated else self.kind  # type: ignore[name-defined]
         annotation = Annotated[
@@ -56,14 +54,16 @@ class Added:
             typer.Option(
                 option,
                 help=self.text,
-                show_default=shown if says_much else False,
+                show_default=self.default is not None,
                 metavar=self.metavar,
                 min=int(self.low) if whole and self.low is not None else self.low,
                 max=int(self.high) if whole and self.high is not None else self.high,
                 rich_help_panel=self.panel,
             ),
         ]
-        return inspect.Parameter(self._parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        return inspect.Parameter(
+            self._parameter, inspect.Parameter.KEYWORD_ONLY, default=self.default, annotation=annotation
+        )
 
     @property
     def _parameter(self) -> str:
@@ -83,10 +83,10 @@ def added_by(kind: type, group: str, panel: str) -> list[Added]:
         elif typing.get_origin(hint) in (UnionType, typing.Union):
             hint = next(one for one in typing.get_args(hint) if one is not type(None))
         data = field.metadata
-        shown = field.default if data["shown"] is None else data["shown"]
+        default = None if repeated or not data["shown"] else field.default
         options.append(
             Added(
-                *(group, field.name, hint, data["help"], shown, panel, repeated),
+                *(group, field.name, hint, data["help"], default, panel, repeated),
                 *(data["low"], data["high"], data["metavar"]),
             )
         )
@@ -110,7 +110,7 @@ def build_command(function: Callable[..., None], added: Sequence[Added], epilog:
         chosen: dict[str, dict[str, Any]] = {one.group: {} for one in added}
         for one in new:
             value = values.pop(f"{one.group}_{one.name}")
-            if value is not None and value != []:
+            if value not in (None, [], one.default):
                 chosen[one.group][one.name] = tuple(value) if one.repeated else value
         function(**values, chosen=chosen)
 

@@ -22,7 +22,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
     metavar: str | None = None,
-    shown: str | None = None,
+    shown: bool = True,
 ) -> Any:
     """A field that users set on the command line.
 
@@ -32,7 +32,7 @@ def option(
         low: the least number allowed.
         high: the greatest.
         metavar: what stands for its value in the help.
-        shown: what the help says of the default, where the value itself says little.
+        shown: whether the help shows the default, which may say little.
     """
     return field(default=default, metadata={"help": text, "low": low, "high": high, "metavar": metavar, "shown": shown})
 

@@ -24,7 +24,7 @@ class DetectionTrainConfig(TrainConfig):
         "Side of the window a step sees; left out, half the size for methods that learn from windows, else all of it.",
         low=64,
         high=1024,
-        shown="",
+        shown=False,
     )
     whole_every: int = 6
     pairs: int = option(14_000, "Training pairs to make.", low=1)

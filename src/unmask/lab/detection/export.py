@@ -88,8 +88,8 @@ def calibration_shortage(samples: Iterable[Sample], families: Sequence[Iterable[
         if count * len(CONDITIONS) < FEWEST:  # every face is scored under each condition
             fewest = math.ceil(FEWEST / len(CONDITIONS) / (len(families) if kind == "real" else 1))
             return (
-                f"the split cal has {reals if kind == 'real' else forged} {kind} faces to calibrate on, and {fewest} are "
-                "needed; give more rows split=cal (`unmask manifest` writes rows to change)"
+                f"the split cal has {reals if kind == 'real' else forged} {kind} faces to calibrate on, and {fewest} "
+                "are needed; give more rows split=cal (`unmask manifest` writes rows to change)"
             )
     return None
 
