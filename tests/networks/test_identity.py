@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from unmask.errors import DataError
-from unmask.faces.alignment import align
+from unmask.faces.alignment import align, alignment_matrix
 from unmask.faces.finding import FaceFinder
 from unmask.faces.identity import FaceEmbedder
 from unmask.networks.identity import IdentityEmbedder, align_faces
@@ -49,7 +49,7 @@ def test_it_agrees_with_onnx_runtime(embedder: IdentityEmbedder, face: tuple[np.
 
 def test_its_alignment_is_that_of_the_runtime(embedder: IdentityEmbedder, face: tuple[np.ndarray, np.ndarray]) -> None:
     pixels, landmarks = face
-    aligned = align_faces(as_tensor(pixels), landmarks[None])
+    aligned = align_faces(as_tensor(pixels), alignment_matrix(landmarks)[None])
     assert (aligned * 255 - torch.from_numpy(align(pixels, landmarks)).permute(2, 0, 1)).abs().mean() < 2
     assert float(embedder(aligned)[0] @ torch.from_numpy(FaceEmbedder().embed(pixels, landmarks))) > 0.99
 
@@ -59,13 +59,13 @@ def test_gradients_reach_the_picture_and_no_weight(
 ) -> None:
     pixels, landmarks = face
     picture = as_tensor(pixels).requires_grad_()
-    before = embedder(align_faces(picture, landmarks[None]))
+    before = embedder(align_faces(picture, alignment_matrix(landmarks)[None]))
     target = torch.nn.functional.normalize(torch.randn(1, 128, generator=torch.Generator().manual_seed(0)), dim=1)
     (before * target).sum().backward()
     assert picture.grad is not None and not list(embedder.parameters())
     with torch.no_grad():  # one small step along the gradient brings the identity nearer to the target
         moved = (picture + 2 / 255 * picture.grad.sign()).clamp(0, 1)
-        after = embedder(align_faces(moved, landmarks[None]))
+        after = embedder(align_faces(moved, alignment_matrix(landmarks)[None]))
     assert float((after * target).sum()) > float((before.detach() * target).sum()) + 0.05
 
 

@@ -15,7 +15,6 @@ from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unmask.faces.alignment import alignment_matrix
 from unmask.packs.assets import SFACE, fetch
 
 SIDE = 112
@@ -64,20 +63,20 @@ class IdentityEmbedder(nn.Module):
         return functional.normalize(values[self._nodes[-1].output[0]], dim=1)
 
 
-def align_faces(faces: Tensor, landmarks: np.ndarray) -> Tensor:
+def align_faces(faces: Tensor, matrices: np.ndarray) -> Tensor:
     """Turn faces upright and to the size that SFace sees, with gradients; as `faces.alignment.align` does.
 
     Args:
         faces: (B, 3, H, W) in [0, 1].
-        landmarks: (B, 5, 2) as `FoundFace.landmarks`, pixels.
+        matrices: (B, 2, 3), of each face as `faces.alignment.alignment_matrix` gives it.
 
     Returns:
         (B, 3, 112, 112).
     """
     height, width = faces.shape[2:]
     grids = []
-    for points in landmarks:
-        inverse = np.linalg.inv(np.vstack([alignment_matrix(points, SIDE), [0, 0, 1]]))
+    for matrix in matrices:
+        inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
         rows, columns = np.mgrid[:SIDE, :SIDE]
         places = inverse @ np.stack([columns.ravel(), rows.ravel(), np.ones(SIDE * SIDE)])
         grids.append(((places[:2].T * 2 + 1) / (width, height) - 1).reshape(SIDE, SIDE, 2))
