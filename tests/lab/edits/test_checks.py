@@ -1,4 +1,4 @@
-"""What readers say of faces that were not edited step by step: drawn faces, and posteriors made by hand."""
+"""What is said of faces that were not edited step by step: drawn faces, and posteriors made by hand."""
 
 import re
 from collections.abc import Sequence
@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 from edited_faces import edited_faces, scores
 from fake_faces import make_face, make_faces
-from tiny_edit_model import make_reading
+from tiny_reader import make_reading
 
 from unmask.datasets.face_store import StoredFace
 from unmask.edits.labels import TRACKS, all_sequences, place_of
-from unmask.edits.prediction import EditPrediction
+from unmask.edits.reading import FaceReading
 from unmask.errors import DataError
-from unmask.lab.detection.evaluate import Evaluation
-from unmask.lab.detection.held_out import Face
+from unmask.lab.detection.held_out import EvalFace
 from unmask.lab.edits.checks import (
     Others,
     check_others,
     check_own,
     made_by_part,
     other_faces,
-    others_table,
+    other_tables,
     own_table,
 )
+from unmask.lab.evaluate import as_markdown
+from unmask.lab.task import Evaluation
 from unmask.packs.card import Metric
 
 pytestmark = pytest.mark.lab
@@ -34,10 +35,10 @@ SIZE, MARGIN = 64, 2.0
 REALS = ("authentic ffhq", "authentic ciplab", "authentic celebamask", "authentic utkface")
 
 
-def face(label: int = 0, family: str = "real", source: str = "ffhq", subject: str = "", flags: str = "") -> Face:
+def face(label: int = 0, family: str = "real", source: str = "ffhq", subject: str = "", flags: str = "") -> EvalFace:
     """A face of which nothing is seen; `flags` are CIPLAB's, as "1010"."""
     blank = np.zeros((8, 8, 3), np.uint8)
-    return Face(
+    return EvalFace(
         crop=blank,
         label=label,
         family=family,
@@ -51,17 +52,17 @@ def face(label: int = 0, family: str = "real", source: str = "ffhq", subject: st
     )
 
 
-def others_of(*faces: Face) -> Others:
+def others_of(*faces: EvalFace) -> Others:
     """Some faces, each another subject's where none is named."""
     return Others(tuple(replace(one, subject=one.subject or str(number)) for number, one in enumerate(faces)))
 
 
 def edited_by(*shares: float, edits: Sequence[int] = (1,)) -> np.ndarray:
     """Scores by which each face was edited with a probability, in one way, or was not at all."""
-    found = np.full((len(shares), len(all_sequences())), -1e3)
-    found[:, 0] = np.log(1 - np.array(shares))
-    found[:, place_of(edits)] = np.log(shares)
-    return found
+    table = np.full((len(shares), len(all_sequences())), -1e3)
+    table[:, 0] = np.log(1 - np.array(shares))
+    table[:, place_of(edits)] = np.log(shares)
+    return table
 
 
 def of(result: Evaluation, dataset: str, name: str) -> Metric:
@@ -70,9 +71,9 @@ def of(result: Evaluation, dataset: str, name: str) -> Metric:
     return metric
 
 
-def checked(others: Others, said: np.ndarray, **reading: Any) -> Evaluation:
+def checked(others: Others, score_rows: np.ndarray, **reading: Any) -> Evaluation:
     result = Evaluation("test")
-    check_others(result, others, said, make_reading(**reading))
+    check_others(result, others, score_rows, make_reading(**reading))
     return result
 
 
@@ -81,7 +82,7 @@ def checked(others: Others, said: np.ndarray, **reading: Any) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def stored() -> list[StoredFace]:
-    """Two of everything in the test split, and what no reader is shown: other forgeries, and other splits."""
+    """Two of everything in the test split, and what is passed over: other forgeries, and other splits."""
     strange = [
         make_face(90, label=1, family="swap", split="test"),
         make_face(91, label=1, family="stylegan", split="val"),
@@ -90,7 +91,7 @@ def stored() -> list[StoredFace]:
     return [*make_faces("test", count=2), *strange]
 
 
-def test_faces_are_told_apart_by_kind(stored: list[StoredFace]) -> None:
+def test_faces_are_grouped_by_kind(stored: list[StoredFace]) -> None:
     others = other_faces(stored, "test", SIZE, MARGIN)
     groups = others.groups()
     synthetic = ("synthetic stylegan", "synthetic mobilestylegan", "synthetic pggan")
@@ -132,10 +133,10 @@ def test_of_every_source_there_are_as_many_as_asked_at_most() -> None:
 
 
 def test_a_split_without_such_faces_is_refused(stored: list[StoredFace]) -> None:
-    told = "no authentic or wholly synthetic face is in the split cal; give data that have some"
-    with pytest.raises(DataError, match=told):
+    message = "no authentic or wholly synthetic face is in the split cal; give data that have some"
+    with pytest.raises(DataError, match=message):
         other_faces(stored, "cal", SIZE, MARGIN)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         other_faces([make_face(0, label=1, family="swap", split="cal")], "cal", SIZE, MARGIN)
 
 
@@ -150,11 +151,11 @@ def test_a_part_was_edited_in_every_sequence_that_holds_it() -> None:
     np.testing.assert_allclose(made_by_part(shares), [[0.9, 0.7, 0.4, 0.4, 0.4], [0.0] * 5], atol=1e-12)
 
 
-def test_the_share_of_a_part_is_the_one_that_is_told_of_a_face() -> None:
+def test_the_share_of_a_part_is_the_one_that_is_reported_of_a_face() -> None:
     drawn = np.random.default_rng(0).dirichlet(np.ones(len(all_sequences())), 3)
     blank = np.zeros((8, 8, 3), np.uint8)
-    told = [EditPrediction(shares, np.zeros((5, 2, 2), np.float32), blank) for shares in drawn]
-    expected = np.array([[one.made(edit) for edit in range(1, 6)] for one in told])
+    readings = [FaceReading(shares, np.zeros((5, 2, 2), np.float32), blank) for shares in drawn]
+    expected = np.array([[reading.made(edit) for edit in range(1, 6)] for reading in readings])
     np.testing.assert_allclose(made_by_part(drawn), expected)
 
 
@@ -179,9 +180,9 @@ def test_false_edits_are_counted_by_kind() -> None:
     }
     assert {metric.dataset for metric in result.metrics} == set(expected)
     for kind, (named, silent, *counts) in expected.items():
-        found = [of(result, kind, name) for name in ("edits_named", "no_local_edit_said")]
-        assert [metric.value for metric in found] == [named, silent]
-        assert [[metric.n_real, metric.n_forged] for metric in found] == [counts] * 2
+        metrics = [of(result, kind, name) for name in ("edits_named", "no_local_edit_said")]
+        assert [metric.value for metric in metrics] == [named, silent]
+        assert [[metric.n_real, metric.n_forged] for metric in metrics] == [counts] * 2
 
 
 def test_what_lies_at_a_limit_is_said() -> None:
@@ -226,7 +227,7 @@ COMPOSITES = {  # flags of left eye, right eye, nose and mouth: what is said of 
 """The eyes were pasted in three, the nose in two, the mouth in two; hair and brows are not known."""
 
 
-def composites(*flags: str) -> list[Face]:
+def composites(*flags: str) -> list[EvalFace]:
     return [face(1, "ciplab", "ciplab", flags=one) for one in flags]
 
 
@@ -248,16 +249,16 @@ def ciplab() -> Evaluation:
         ("lip", 5 / 6, (1 * 4 + 1 * 4 / 2) / 8, 4 / 6, 2),
     ],
 )
-def test_the_parts_that_are_said_are_held_against_those_that_were_pasted(
+def test_the_parts_that_are_said_are_compared_with_those_that_were_pasted(
     ciplab: Evaluation, part: str, agreement: float, area: float, constant: float, pasted: int
 ) -> None:
     names = (f"agreement_{part}", f"auc_{part}", f"agreement_of_a_constant_{part}")
-    found = [of(ciplab, "ciplab", name) for name in names]
-    assert [metric.value for metric in found] == pytest.approx([agreement, area, constant], abs=5.1e-5)
-    assert {(metric.n_real, metric.n_forged) for metric in found} == {(6 - pasted, pasted)}
-    for metric in found[:2]:
+    metrics = [of(ciplab, "ciplab", name) for name in names]
+    assert [metric.value for metric in metrics] == pytest.approx([agreement, area, constant], abs=5.1e-5)
+    assert {(metric.n_real, metric.n_forged) for metric in metrics} == {(6 - pasted, pasted)}
+    for metric in metrics[:2]:
         assert metric.low is not None and metric.high is not None and metric.low <= metric.value <= metric.high
-    assert found[2].low is found[2].high is None
+    assert metrics[2].low is metrics[2].high is None
 
 
 def test_agreement_is_that_of_all_parts_together(ciplab: Evaluation) -> None:
@@ -285,10 +286,10 @@ def test_a_part_pasted_in_all_composites_or_in_none_has_no_area() -> None:
     assert shares == [1, 0, 1]
     constants = [of(result, "ciplab", f"agreement_of_a_constant_{part}").value for part in ("eye", "nose", "lip")]
     assert constants == [1, 1, 1]
-    assert "| nose | – | 0.000 [0.000, 0.000] | 1.000 |" in others_table(result).splitlines()
+    assert "| nose | – | 0.000 [0.000, 0.000] | 1.000 |" in as_markdown(other_tables(result)).splitlines()
 
 
-def test_readers_of_other_edits_are_not_held_against_pasted_parts() -> None:
+def test_edits_of_another_track_are_not_compared_with_pasted_parts() -> None:
     edits = TRACKS["facial_attributes"].edits
     result = checked(others_of(*composites("1000", "0010")), edited_by(0.99, 0.01), edits=edits)
     assert [(metric.dataset, metric.name, metric.value) for metric in result.metrics] == [
@@ -311,7 +312,7 @@ def test_drawn_composites_carry_the_flags_of_their_rows(stored: list[StoredFace]
 
 
 def test_the_table_holds_every_kind_and_every_part(ciplab: Evaluation) -> None:
-    table = others_table(ciplab)
+    table = as_markdown(other_tables(ciplab))
     first, second = table.split("\n\n")
     assert first.splitlines() == [
         '| faces | number | edits named [95 %] | "no local edit" |',
@@ -332,7 +333,7 @@ def test_the_table_holds_every_kind_and_every_part(ciplab: Evaluation) -> None:
 
 def test_the_table_of_faces_without_composites_has_no_parts() -> None:
     result = checked(others_of(face(), face(1, "stylegan")), edited_by(0.99, 0.01))
-    assert others_table(result).splitlines()[2:] == [
+    assert as_markdown(other_tables(result)).splitlines()[2:] == [
         "| authentic ffhq | 1 | 1.000 [1.000, 1.000] | 0.000 [0.000, 0.000] |",
         "| synthetic stylegan | 1 | 0.000 [0.000, 0.000] | 1.000 [1.000, 1.000] |",
     ]
@@ -347,20 +348,20 @@ def test_what_is_said_of_the_sets_own_faces_is_counted_by_their_number_of_edits(
     said = edited_by(0.1, 0.9, 0.1, 0.5, 0.8, 0.95, 0.5)
     result = Evaluation("test")
     check_own(result, faces, said, make_reading(edited_at=0.75, untouched_at=0.15))
-    found = {
+    named = {
         metric.dataset: (metric.value, metric.n_real, metric.n_forged)
         for metric in result.metrics
         if metric.name == "edits_named"
     }
-    assert found == {"0 edits": (0.5, 2, 0), "1 edits": (0, 0, 2), "2 edits": (1, 0, 2), "3 edits": (0, 0, 1)}
+    assert named == {"0 edits": (0.5, 2, 0), "1 edits": (0, 0, 2), "2 edits": (1, 0, 2), "3 edits": (0, 0, 1)}
     silent = [metric.value for metric in result.metrics if metric.name == "no_local_edit_said"]
     assert silent == [0.5, 0.5, 0, 0]
     assert {metric.condition for metric in result.metrics} == {"own faces"}
-    lines = [re.sub(r" \[[^]]*\]", "", line) for line in own_table(result).splitlines()]
+    lines = [re.sub(r" \[[^]]*\]", "", line) for line in as_markdown([own_table(result)]).splitlines()]
     assert lines[2:] == [
         "| 0 edits | 2 | 0.500 | 0.500 |",
         "| 1 edits | 2 | 0.000 | 0.500 |",
         "| 2 edits | 2 | 1.000 | 0.000 |",
         "| 3 edits | 1 | 0.000 | 0.000 |",
     ]
-    assert len(others_table(result).splitlines()) == 2
+    assert len(as_markdown(other_tables(result)).splitlines()) == 2

@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 from fake_faces import make_picture
+from progress_log import ProgressLog
 
 from unmask.datasets.manifest import Sample
 from unmask.edits.labels import TRACKS
 from unmask.errors import DataError
 from unmask.faces import finding
 from unmask.faces.alignment import Box, resize
-from unmask.lab.edits import edited_faces as load_edited_faces
+from unmask.lab.edits import edited_faces as edited_faces_module
 from unmask.lab.edits.edited_faces import (
     CELLS,
     NOT_KNOWN,
@@ -54,14 +55,14 @@ def sample(path: Path | str = "a.png", sequence: str = "", **values: str) -> Sam
 # Vocabularies
 
 
-def test_the_track_of_facial_components_is_told_by_its_names() -> None:
+def test_the_track_of_facial_components_is_known_by_its_names() -> None:
     track, sequences = track_of([sample(sequence="nose-eye-lip"), sample(), sample(sequence="hair")])
     assert track == TRACKS["facial_components"]
     assert sequences.dtype == np.uint8
     assert sequences.tolist() == [[1, 2, 4, 0, 0], [0] * 5, [5, 0, 0, 0, 0]]
 
 
-def test_the_track_of_facial_attributes_is_told_by_its_names() -> None:
+def test_the_track_of_facial_attributes_is_known_by_its_names() -> None:
     track, sequences = track_of(
         [sample(sequence="Young-Bangs"), sample(sequence="Bangs-Eyeglasses-Beard-Smiling-Young")]
     )
@@ -70,7 +71,7 @@ def test_the_track_of_facial_attributes_is_told_by_its_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sequences", "told"),
+    ("sequences", "message"),
     [
         (("", ""), "no row of these data has a sequence of edits; give a Seq-DeepFake folder"),
         ((), "no row of these data has a sequence of edits; give a Seq-DeepFake folder"),
@@ -80,8 +81,8 @@ def test_the_track_of_facial_attributes_is_told_by_its_names() -> None:
         (("nose-eye-eyebrow-lip-hair-nose",), "row 1, b0.png: sequence .*: 6 places; a sequence has at most 5"),
     ],
 )
-def test_faulty_sequences_are_refused(sequences: tuple[str, ...], told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_faulty_sequences_are_refused(sequences: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         track_of([sample(f"b{number}.png", sequence) for number, sequence in enumerate(sequences)])
 
 
@@ -105,7 +106,7 @@ def test_nothing_lies_between_fewer_than_two_stored_steps(row: Sample) -> None:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Face:
     box: Box
 
 
@@ -115,12 +116,12 @@ class _Finder:
     calls = 0
     most: int | None = None
 
-    def find(self, pixels: np.ndarray) -> list[_Found]:
+    def find(self, pixels: np.ndarray) -> list[_Face]:
         assert pixels.shape == (SIDE, SIDE, 3) and pixels.dtype == np.uint8
         if _Finder.calls == _Finder.most:
             raise KeyboardInterrupt
         _Finder.calls += 1
-        return [_Found(BOX), _Found((0.0, 0.0, 8.0, 8.0))] if pixels.any() else []
+        return [_Face(BOX), _Face((0.0, 0.0, 8.0, 8.0))] if pixels.any() else []
 
 
 @pytest.fixture(autouse=True)
@@ -358,7 +359,7 @@ def test_what_a_kill_left_is_finished(
     five: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finder: type[_Finder], finds: int
 ) -> None:
     """In chunks of two rows: no chunk that is done is cropped again."""
-    monkeypatch.setattr(load_edited_faces, "_CHUNK", 2)
+    monkeypatch.setattr(edited_faces_module, "_CHUNK", 2)
     whole = prepare(five, tmp_path / "whole")
     monkeypatch.setattr(finder, "calls", 0)
     monkeypatch.setattr(finder, "most", finds)
@@ -371,13 +372,13 @@ def test_what_a_kill_left_is_finished(
     assert arrays(finished) == arrays(whole) and tree(tmp_path / "work") == tree(tmp_path / "whole")
 
 
-def test_progress_is_told_after_every_chunk(
+def test_progress_is_reported_after_every_chunk(
     five: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_edited_faces, "_CHUNK", 2)
-    told: list[tuple[int, int]] = []
-    crop_edited_faces(five, tmp_path / "work", SIZE, MARGIN, progress=lambda *step: told.append(step))
-    assert told == [(2, 5), (4, 5), (5, 5)]
+    monkeypatch.setattr(edited_faces_module, "_CHUNK", 2)
+    log = ProgressLog()
+    crop_edited_faces(five, tmp_path / "work", SIZE, MARGIN, progress=log)
+    assert log.steps == [("cropping faces", done, 5) for done in (2, 4, 5)]
 
 
 # Refusals
@@ -396,7 +397,7 @@ def no_original(row: Sample) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (no_step, "steps/2/2-mask.png: no mask that OpenCV can read; replace it, or drop the column"),
         (no_picture, "images/2.png: not a picture OpenCV can read; replace it or drop the row"),
@@ -404,10 +405,10 @@ def no_original(row: Sample) -> None:
     ],
 )
 def test_files_that_cannot_be_read_are_named(
-    five: list[Sample], tmp_path: Path, spoil: Callable[[Sample], None], told: str
+    five: list[Sample], tmp_path: Path, spoil: Callable[[Sample], None], message: str
 ) -> None:
     spoil(five[2])
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         prepare(five, tmp_path / "work")
 
 

@@ -15,7 +15,7 @@ from unmask.lab.run import Run
 from unmask.lab.train import new_network
 
 SMALL = EditTrainConfig(size=64, options={"readers": "regions", "scales": "coarse", "presence": False}, known=(0,))
-"""The reader that is quickest to run and to export: regions alone, at stride 32."""
+"""The network that is quickest to run and to export: regions alone, at stride 32."""
 
 
 def write_run(folder: Path, says: float | None = None, seed: int = 0, data: str = "0", **changes: Any) -> Path:
@@ -23,20 +23,20 @@ def write_run(folder: Path, says: float | None = None, seed: int = 0, data: str 
 
     Args:
         folder: to make.
-        says: above zero, the reader says of every face that all five parts were edited; below, that none was.
+        says: above zero, the network says of every face that all five parts were edited; below, that none was.
         seed: of the random weights.
         data: hash of the data that it was trained on.
         changes: to SMALL.
     """
     config = replace(SMALL, **changes)
     torch.manual_seed(seed)
-    reader = new_network(EditTask(), config, pretrained=True)
+    network = new_network(EditTask(), config, pretrained=True)
     if says is not None:
-        assert isinstance(reader, MMNet)
-        last = reader.presence_head[-1]
+        assert isinstance(network, MMNet)
+        last = network.presence_head[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.bias, says)
     Run(folder, config, data)
-    save_weights(reader, folder / "weights.safetensors")
+    save_weights(network, folder / "weights.safetensors")
     return folder

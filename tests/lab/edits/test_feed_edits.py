@@ -1,3 +1,5 @@
+"""What networks that read edits are trained on, and what they predict of faces: faces and scores made by hand."""
+
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -7,20 +9,17 @@ import numpy as np
 import pytest
 import torch
 from edited_faces import edited_faces, scores
-from rich.console import Console
 from torch import Tensor
 
 from unmask.edits.labels import all_sequences, place_of
 from unmask.edits.mmnet import MMNet
-from unmask.edits.model import BATCH, EditSequenceModel
+from unmask.edits.reader import BATCH, SequenceReader
 from unmask.edits.seqfakeformer import SeqFakeFormer
-from unmask.errors import DataError
-from unmask.lab.edits import train as sequences_module
+from unmask.lab.edits import feed as feed_module
+from unmask.lab.edits.config import EditTrainConfig
 from unmask.lab.edits.edited_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION, EditedFaces
-from unmask.lab.edits.train import Edited, decoded, is_reader, load_network, new_reader, predict
-from unmask.lab.engine import save_weights
-from unmask.lab.run import DetectionTrainConfig, Run, EditTrainConfig
-from unmask.networks.contract import normalise
+from unmask.lab.edits.feed import EditFeed, decoded, faces_between, predict
+from unmask.progress import SILENT
 
 pytestmark = pytest.mark.lab
 CPU = torch.device("cpu")
@@ -30,8 +29,8 @@ CONFIG = EditTrainConfig(size=SIDE, steps=8, batch=4, seed=5)
 
 def sequences(count: int = COUNT) -> list[list[int]]:
     """Each another one: a batch says by them which faces it holds."""
-    found: list[list[int]] = all_sequences()[np.arange(count) * 31].tolist()
-    return found
+    rows: list[list[int]] = all_sequences()[np.arange(count) * 31].tolist()
+    return rows
 
 
 def smooth(count: int = COUNT, low: int = 90, high: int = 150) -> np.ndarray:
@@ -50,7 +49,7 @@ def rows_of(batch: dict[str, Tensor], faces: EditedFaces) -> list[int]:
     return [faces.sequences.tolist().index(row) for row in batch["sequences"].tolist()]
 
 
-def test_a_batch_holds_what_a_reader_learns_from() -> None:
+def test_a_batch_holds_what_a_network_learns_from() -> None:
     feed = EditFeed(edited_faces(smooth(), sequences()), CONFIG)
     batch = next(feed.batches(CPU, 0))
     assert batch.keys() == set(BATCH) and feed.count == 4 and feed.unit == "faces"
@@ -88,8 +87,8 @@ def test_the_same_faces_are_varied_otherwise_at_another_step_and_by_another_seed
 
 
 def test_batches_say_how_far_training_is() -> None:
-    told = [float(batch["progress"]) for batch in take(edited_faces(smooth(), sequences()), CONFIG, 11)]
-    assert told == [min(1.0, step / 8) for step in range(11)]
+    done = [float(batch["progress"]) for batch in take(edited_faces(smooth(), sequences()), CONFIG, 11)]
+    assert done == [min(1.0, step / 8) for step in range(11)]
 
 
 def test_an_epoch_shows_no_face_twice_and_leaves_out_what_fills_no_step() -> None:
@@ -152,17 +151,16 @@ def test_no_face_between_the_steps_shows_a_sequence_that_was_held_out(
 ) -> None:
     asked: list[Any] = []
 
-    def found(rows: Any, *_: Any) -> EditedFaces:
+    def load(rows: Any, *_: Any) -> EditedFaces:
         asked.extend(row.sequence for row in rows)
         return edited_faces(smooth(2), [[1, 0, 0, 0, 0], [1, 2, 0, 0, 0]])
 
-    monkeypatch.setattr(sequences_module, "load_edited_faces", found)
+    monkeypatch.setattr(feed_module, "load_edited_faces", load)
     faces = edited_faces(smooth(2), [[1, 2, 3, 0, 0], [1, 0, 0, 0, 0]])
     known = tuple(place_of(row) for row in faces.sequences.tolist())
-    console = Console(stderr=True)
-    assert sequences_module.faces_between(faces, tmp_path, CONFIG, 1, console) is None and not asked
+    assert faces_between(faces, tmp_path, CONFIG, 1, SILENT) is None and not asked
     stepped = replace(faces, samples=tuple(replace(row, steps="s") for row in faces.samples))
-    between = sequences_module.faces_between(stepped, tmp_path, replace(CONFIG, known=known), 1, console)
+    between = faces_between(stepped, tmp_path, replace(CONFIG, known=known), 1, SILENT)
     assert asked == ["nose", "nose-eye"]
     assert between is not None and between.sequences.tolist() == [[1, 0, 0, 0, 0]]
 
@@ -254,14 +252,14 @@ def test_what_is_not_known_of_masks_is_marked() -> None:
     masks[:, 1, :4], masks[:, 3, 8:10] = 255, 51
     made = edited_faces(smooth(3), sequences(3), masks=masks, states=states)
     for batch in take(made, replace(CONFIG, batch=3), 3):
-        found = {states[row]: place for place, row in enumerate(rows_of(batch, made))}
+        places = {states[row]: place for place, row in enumerate(rows_of(batch, made))}
         known = torch.from_numpy(masks[0]).float() / 255
         for state in (NOT_KNOWN, UNION):
-            assert (batch["masks"][found[state]] == -1).all()
-        assert torch.equal(batch["masks"][found[PER_EDIT]], known)
-        assert (batch["unions"][found[NOT_KNOWN]] == -1).all()
+            assert (batch["masks"][places[state]] == -1).all()
+        assert torch.equal(batch["masks"][places[PER_EDIT]], known)
+        assert (batch["unions"][places[NOT_KNOWN]] == -1).all()
         for state in (UNION, PER_EDIT):
-            assert torch.equal(batch["unions"][found[state]][0], known.amax(0))
+            assert torch.equal(batch["unions"][places[state]][0], known.amax(0))
 
 
 def test_a_batch_says_whose_original_is_known() -> None:
@@ -273,17 +271,17 @@ def test_a_batch_says_whose_original_is_known() -> None:
 
 def test_nothing_is_held_back_for_the_end() -> None:
     feed = EditFeed(edited_faces(smooth(), sequences()), CONFIG)
-    assert list(feed.held(SeqFakeFormer(), CPU)) == []
+    assert list(feed.validation_batches(CPU)) == []
 
 
 def test_the_best_sequence_is_read_off_the_scores() -> None:
-    told = decoded(scores((0,), (325,), (17, 3)))
-    assert told.dtype == np.uint8 and (told == all_sequences()[[0, 325, 17]]).all()
+    best = decoded(scores((0,), (325,), (17, 3)))
+    assert best.dtype == np.uint8 and (best == all_sequences()[[0, 325, 17]]).all()
 
 
 def test_only_known_sequences_are_read_if_they_are_named() -> None:
-    told = decoded(scores((17, 3, 200), (200, 17), (3, 17)), known=(3, 200))
-    assert (told == all_sequences()[[3, 200, 3]]).all()
+    best = decoded(scores((17, 3, 200), (200, 17), (3, 17)), known=(3, 200))
+    assert (best == all_sequences()[[3, 200, 3]]).all()
     assert (decoded(scores((5,), (9,)), known=(42,)) == all_sequences()[[42, 42]]).all()
 
 
@@ -296,7 +294,7 @@ def test_all_sequences_named_are_as_none_named() -> None:
     assert (decoded(drawn, tuple(range(326))) == decoded(drawn)).all()
 
 
-def reader_of(kind: str) -> EditSequenceModel:
+def network_of(kind: str) -> SequenceReader:
     torch.manual_seed(2)
     if kind == "seqfakeformer":
         return SeqFakeFormer().eval()
@@ -305,10 +303,10 @@ def reader_of(kind: str) -> EditSequenceModel:
 
 @pytest.mark.parametrize("kind", ["seqfakeformer", "mmnet", "mmnet-without-masks", "mmnet-without-recovery"])
 def test_faces_are_read_together_as_one_at_a_time(kind: str) -> None:
-    reader, crops = reader_of(kind), np.random.default_rng(3).integers(0, 256, (5, SIDE, SIDE, 3), np.uint8)
-    together = predict(reader, crops, CPU)
+    network, crops = network_of(kind), np.random.default_rng(3).integers(0, 256, (5, SIDE, SIDE, 3), np.uint8)
+    together = predict(network, crops, CPU)
     for batch in (1, 2):
-        apart = predict(reader, crops, CPU, batch)
+        apart = predict(network, crops, CPU, batch)
         np.testing.assert_allclose(together.scores, apart.scores, rtol=1e-5, atol=1e-4)
         assert (together.greedy == apart.greedy).all()
         for one, other, step in ((together.areas, apart.areas, 1e-4), (together.recovered, apart.recovered, 1)):
@@ -318,83 +316,20 @@ def test_faces_are_read_together_as_one_at_a_time(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["seqfakeformer", "mmnet", "mmnet-without-masks", "mmnet-without-recovery"])
-def test_readings_are_what_the_reader_says(kind: str) -> None:
-    reader, crops = reader_of(kind), np.random.default_rng(3).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
-    found = predict(reader, crops, CPU)
+def test_predictions_are_what_the_network_gives(kind: str) -> None:
+    network, crops = network_of(kind), np.random.default_rng(3).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
+    predicted = predict(network, crops, CPU)
     with torch.no_grad():
-        shown = normalise(torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255, reader)
-        told, greedy = reader(shown), reader.greedy(shown)
-    assert found.scores.dtype == np.float32 and (found.scores == told.scores.numpy()).all()
-    assert found.greedy.dtype == np.uint8 and (found.greedy == greedy.numpy()).all()
-    assert (found.areas is None) == (kind in ("seqfakeformer", "mmnet-without-masks"))
-    assert (found.recovered is None) == (kind in ("seqfakeformer", "mmnet-without-recovery"))
-    if found.areas is not None:
-        assert found.areas.dtype == np.float32
-        np.testing.assert_allclose(found.areas, told.areas.sigmoid().numpy(), atol=1e-6)
-    if found.recovered is not None:
-        assert found.recovered.dtype == np.uint8 and found.recovered.shape == crops.shape
-        rounded = np.rint(told.recovered.permute(0, 2, 3, 1).numpy() * 255)
-        assert np.abs(found.recovered - rounded).max() <= 1  # halves go either way
-
-
-def test_a_protocols_reader_has_its_options_and_its_size() -> None:
-    reader = new_reader(replace(CONFIG, options={"readers": "forward", "recovery": False}), pretrained=True)
-    assert isinstance(reader, MMNet) and reader.readers == "forward" and not reader.recovery and reader.size == SIDE
-    assert isinstance(new_reader(replace(CONFIG, method="seqfakeformer"), pretrained=True), SeqFakeFormer)
-
-
-def test_weights_are_looked_for_only_where_a_pretrained_reader_is_asked_for() -> None:
-    config = replace(CONFIG, options={"weights": "nowhere.safetensors"})
-    assert isinstance(new_reader(config, pretrained=False), MMNet)
-    with pytest.raises(DataError):
-        new_reader(config, pretrained=True)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"method": "plain"}, "plain is a detector, no reader of sequences"),
-        ({"method": "nothing"}, "no method 'nothing'"),
-        ({"options": {"colour": "blue"}}, "mmnet has no option colour"),
-        ({"size": 100}, "size 100: mmnet takes multiples of 32"),
-    ],
-)
-def test_what_is_no_reader_is_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        new_reader(replace(CONFIG, **change), pretrained=False)
-
-
-def test_the_reader_of_a_finished_run_comes_back(tmp_path: Path) -> None:
-    config = replace(
-        CONFIG, method="seqfakeformer", options={"weights": "none"}, known=(place_of([2, 1]), 0), encoded=0.5
-    )
-    Run(tmp_path, config, "0")
-    torch.manual_seed(9)
-    told = new_reader(config, pretrained=True)
-    save_weights(told, tmp_path / "weights.safetensors")
-    found, settings = load_network(tmp_path)
-    assert settings == config and isinstance(found, SeqFakeFormer) and not found.training and found.size == SIDE
-    assert all(torch.equal(value, told.state_dict()[name].half()) for name, value in found.state_dict().items())
-    assert is_reader(tmp_path)
-
-
-def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
-    Run(tmp_path, CONFIG, "0")
-    with pytest.raises(DataError, match="the run is not finished; start the same command again to resume it"):
-        load_network(tmp_path)
-    assert is_reader(tmp_path)
-
-
-def test_a_detectors_run_is_refused(tmp_path: Path) -> None:
-    Run(tmp_path, DetectionTrainConfig(method="mesonet"), "0")
-    (tmp_path / "weights.safetensors").touch()
-    with pytest.raises(DataError, match="a run of mesonet, of another kind or version than is asked for here"):
-        load_network(tmp_path)
-    assert not is_reader(tmp_path)
-
-
-def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(DataError, match="not a run folder of this version"):
-            load_network(folder)
-        assert not is_reader(folder)
+        faces = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+        output, greedy = network(faces), network.greedy(faces)
+    assert predicted.scores.dtype == np.float32 and (predicted.scores == output.scores.numpy()).all()
+    assert predicted.greedy.dtype == np.uint8 and (predicted.greedy == greedy.numpy()).all()
+    assert (predicted.areas is None) == (kind in ("seqfakeformer", "mmnet-without-masks"))
+    assert (predicted.recovered is None) == (kind in ("seqfakeformer", "mmnet-without-recovery"))
+    if predicted.areas is not None:
+        assert predicted.areas.dtype == np.float32
+        np.testing.assert_allclose(predicted.areas, output.areas.sigmoid().numpy(), atol=1e-6)
+    if predicted.recovered is not None:
+        assert predicted.recovered.dtype == np.uint8 and predicted.recovered.shape == crops.shape
+        rounded = np.rint(output.recovered.permute(0, 2, 3, 1).numpy() * 255)
+        assert np.abs(predicted.recovered - rounded).max() <= 1  # halves go either way
