@@ -43,17 +43,26 @@ def train(
     task = task_named(method_named(config.method).task)
     before = None
     if start is not None:
-        before = config_of(start)
         weights = _weights_of(start, "no weights.safetensors to start from; finish that run first")
+        if task_of(start) != task.name:
+            raise DataError(f"{start}: a run of the task {task_of(start)}; start from one of {task.name}")
+        before = config_of(start)
         config = replace(config, start=sha256_of(weights))
+    new_network(task, config, pretrained=start is None)  # what cannot be built is refused before any face is looked for
     plan = task.plan(paths, config, before, progress)
     config = plan.config
     torch.manual_seed(config.seed)
     network = new_network(task, config, pretrained=start is None)
+    if start is not None:
+        try:
+            network.load_state_dict(load_file(start / "weights.safetensors"))
+        except RuntimeError as error:
+            raise DataError(
+                f"{start}: its weights are not those of {config.method} with these options and these data; start from a "
+                "run with the same, or from none"
+            ) from error
     run = Run(folder, config, plan.data_sha256, task.name, command)
     prepared = task.prepare(plan, progress)
-    if start is not None:
-        network.load_state_dict(load_file(start / "weights.safetensors"))
     fabric = make_fabric(half_on_cpu=task.half_on_cpu)
 
     def validate(averaged: Trainable) -> dict[str, float]:

@@ -135,6 +135,7 @@ def crop_edited_faces(
     margin: float,
     workers: int = 1,
     progress: Progress = SILENT,
+    stage: str = "cropping faces",
 ) -> EditedFaces:
     """Crop all faces, or open what was cropped before; what a kill left is finished.
 
@@ -144,7 +145,8 @@ def crop_edited_faces(
         size: side of the crops in pixels.
         margin: side of the crop over the longer side of the face box.
         workers: processes.
-        progress: of the stage "cropping faces", in rows.
+        progress: in rows.
+        stage: its name for it; another one where several sets of faces are cropped.
 
     Raises:
         DataError: see `track_of`; a picture that cannot be read; no face in any picture.
@@ -172,7 +174,7 @@ def crop_edited_faces(
         done[chunk] = True
         np.save(folder / "done.part.npy", done)
         (folder / "done.part.npy").replace(folder / "done.npy")
-        progress.update("cropping faces", min(len(samples), int(done.sum()) * _CHUNK), len(samples))
+        progress.update(stage, min(len(samples), int(done.sum()) * _CHUNK), len(samples))
 
     if workers > 1 and len(left) > 1:
         for chunk, crops in spread(_crop_chunk, left, workers, _start, (job,)):

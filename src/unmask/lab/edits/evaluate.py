@@ -65,7 +65,8 @@ def predict_split(run: Path, paths: LabPaths, split: str, progress: Progress) ->
     """
     network, config = load_network(run), config_of(run)
     assert isinstance(network, EditSequenceModel)  # what its task's runs hold
-    faces = load_edited_faces(paths.data, paths.work, config.size, config.margin, paths.workers, progress)
+    stage = f"cropping faces for {run}"  # runs that are compared may see crops of different sizes
+    faces = load_edited_faces(paths.data, paths.work, config.size, config.margin, paths.workers, progress, stage)
     check_track(run, config, faces, paths.data)
     faces = faces.split(split)
     predictions = predict(network, faces.take(np.arange(len(faces))).faces, torch.device("cpu"))

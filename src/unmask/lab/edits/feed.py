@@ -154,7 +154,13 @@ def predict(model: EditSequenceModel, crops: np.ndarray, device: torch.device, b
 
 
 def load_edited_faces(
-    data: Path | Sequence[Sample], work: Path, size: int, margin: float, workers: int, progress: Progress
+    data: Path | Sequence[Sample],
+    work: Path,
+    size: int,
+    margin: float,
+    workers: int,
+    progress: Progress,
+    stage: str = "cropping faces",
 ) -> EditedFaces:
     """The cropped faces of a data set in any layout that can be read, or of some rows; made if they are not there.
 
@@ -162,7 +168,7 @@ def load_edited_faces(
         DataError: as of `read_layout` and `crop_edited_faces`.
     """
     samples = read_layout(data) if isinstance(data, Path) else data
-    return crop_edited_faces(samples, work, size, margin, workers, progress)
+    return crop_edited_faces(samples, work, size, margin, workers, progress, stage)
 
 
 def faces_between(
@@ -175,7 +181,8 @@ def faces_between(
     rows = between_steps(training.samples)
     if not rows:
         return None
-    faces = load_edited_faces(rows, work, config.size, config.margin, workers, progress)
+    stage = "cropping faces between steps"
+    faces = load_edited_faces(rows, work, config.size, config.margin, workers, progress, stage)
     return faces.where(np.flatnonzero([place_of(row) in config.known for row in faces.sequences.tolist()]))
 
 
