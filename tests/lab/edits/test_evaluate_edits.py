@@ -1,8 +1,7 @@
-"""The evaluation of readers: faces made by hand with numbers worked out by hand, and runs on a small set on disk."""
+"""The evaluation of edit reading: faces and numbers worked out by hand, and runs on a small set on disk."""
 
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,37 +11,45 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from edit_runs import write_run
 from edited_faces import edited_faces, scores
 from edited_portraits import write_edited
 from fake_faces import make_picture
 from kornia.metrics import ssim
-from reader_runs import write_run
-from rich.console import Console
+from progress_log import ProgressLog
 
 from unmask.edits.labels import TRACKS, place_of
 from unmask.errors import DataError
-from unmask.lab.detection.evaluate import Evaluation, write_numbers
+from unmask.lab.config import LabPaths
+from unmask.lab.edits.config import EditTrainConfig
 from unmask.lab.edits.edited_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION
 from unmask.lab.edits.evaluate import (
     DECODINGS,
-    ReaderRow,
     SplitPredictions,
-    compare_readers,
     decodings,
     evaluate,
     identity_likeness,
     predict_split,
-    reader_table,
-    readers_table,
-    write_readers,
+    tables,
 )
-from unmask.lab.edits.train import EditPredictions
-from unmask.lab.run import Run, EditTrainConfig
+from unmask.lab.edits.feed import EditPredictions
+from unmask.lab.edits.task import EditTask
+from unmask.lab.evaluate import (
+    Compared,
+    as_markdown,
+    compare,
+    comparison_table,
+    write_comparison,
+    write_evaluation,
+)
+from unmask.lab.run import Run
+from unmask.lab.task import Evaluation
 from unmask.packs.card import Metric
+from unmask.progress import SILENT
 
 pytestmark = pytest.mark.lab
 
-QUIET = Console(quiet=True)
+TASK = EditTask()
 CASES = (
     # truth, joint, closed set, greedy
     ("00000", "00000", "00000", "00000"),
@@ -67,7 +74,7 @@ def places(*texts: str) -> tuple[int, ...]:
     return tuple(place_of(row) for row in numbers(*texts).tolist())
 
 
-def told(
+def predicted(
     cases: Sequence[tuple[str, str, str, str]],
     known: Sequence[str] = KNOWN,
     subjects: Sequence[str] | None = None,
@@ -83,8 +90,8 @@ def told(
         samples = [replace(one, subject=who) for one, who in zip(faces.samples, subjects, strict=True)]
         faces = replace(faces, samples=tuple(samples))
     ranked = scores(*(list(dict.fromkeys(places(*both))) for both in zip(joint, closed, strict=True)))
-    readings = EditPredictions(ranked, numbers(*greedy), areas, recovered)
-    return SplitPredictions(faces, readings, decodings(readings, places(*known)), places(*known))
+    said = EditPredictions(ranked, numbers(*greedy), areas, recovered)
+    return SplitPredictions(faces, said, decodings(said, places(*known)), places(*known))
 
 
 def right(*truth: str) -> list[tuple[str, str, str, str]]:
@@ -102,6 +109,11 @@ def shares(result: Evaluation, dataset: str, condition: str, *names: str) -> lis
     return [of(result, dataset, name, condition).value for name in names]
 
 
+def report(result: Evaluation) -> str:
+    """An evaluation as it is printed."""
+    return as_markdown(tables(result))
+
+
 def close(*values: float) -> Any:
     """Numbers as an evaluation keeps them, to four decimals."""
     return pytest.approx(values, abs=5.1e-5)
@@ -109,24 +121,26 @@ def close(*values: float) -> Any:
 
 @pytest.fixture(scope="module")
 def result() -> Evaluation:
-    return evaluate(told(CASES), "val")
+    return evaluate(predicted(CASES), "val")
 
 
 def test_every_way_of_decoding_stands_under_its_own_name() -> None:
     truth, joint, closed, greedy = zip(*CASES, strict=True)
-    found = told(CASES).sequences
-    assert tuple(found) == DECODINGS
+    sequences = predicted(CASES).sequences
+    assert tuple(sequences) == DECODINGS
     expected = (joint, closed, greedy, ["00000"] * len(truth))
     for name, texts in zip(DECODINGS, expected, strict=True):
-        assert found[name].dtype == np.uint8 and (found[name] == numbers(*texts)).all()
+        assert sequences[name].dtype == np.uint8 and (sequences[name] == numbers(*texts)).all()
 
 
 def test_the_closed_set_holds_none_but_the_sequences_seen_in_training() -> None:
     drawn = np.random.default_rng(0).normal(size=(200, 326)).astype(np.float32)
-    found = decodings(EditPredictions(drawn, numbers(*["00000"] * 200), None, None), places("12000", "30000", "54000"))
     seen = places("12000", "30000", "54000")
-    assert [place_of(row) for row in found["closed set"].tolist()] == [seen[one] for one in drawn[:, seen].argmax(1)]
-    assert [place_of(row) for row in found["joint"].tolist()] == drawn.argmax(1).tolist()
+    sequences = decodings(EditPredictions(drawn, numbers(*["00000"] * 200), None, None), seen)
+    assert [place_of(row) for row in sequences["closed set"].tolist()] == [
+        seen[one] for one in drawn[:, seen].argmax(1)
+    ]
+    assert [place_of(row) for row in sequences["joint"].tolist()] == drawn.argmax(1).tolist()
 
 
 @pytest.mark.parametrize(
@@ -179,9 +193,9 @@ def test_orders_seen_in_training_stand_apart_from_those_that_were_not(result: Ev
 
 
 def test_where_training_showed_every_order_none_is_called_unseen() -> None:
-    found = evaluate(told(CASES, known=sorted({case[0] for case in CASES})), "val")
-    assert found.value("orders not seen", "csm", "joint") is None
-    assert of(found, "orders seen in training", "csm").n_forged == 6
+    result = evaluate(predicted(CASES, known=sorted({case[0] for case in CASES})), "val")
+    assert result.value("orders not seen", "csm", "joint") is None
+    assert of(result, "orders seen in training", "csm").n_forged == 6
 
 
 @pytest.mark.parametrize(
@@ -210,39 +224,39 @@ def test_every_kind_of_mistake_is_counted_among_the_faces_that_can_show_it(
 
 def test_order_is_judged_of_faces_with_several_edits_whose_parts_are_right() -> None:
     cases = (("12000", "12000"), ("34000", "43000"), ("12300", "45000"), ("10000", "10000"), ("00000", "00000"))
-    found = evaluate(told([(truth, said, said, said) for truth, said in cases]), "val")
-    metric = of(found, "all", "order_right_of_right_parts")
+    result = evaluate(predicted([(truth, said, said, said) for truth, said in cases]), "val")
+    metric = of(result, "all", "order_right_of_right_parts")
     assert metric.value == 0.5 and (metric.n_real, metric.n_forged) == (0, 2)
 
 
 @pytest.mark.parametrize(
-    ("edit", "found", "false", "made"),
+    ("edit", "hit", "false", "made"),
     [(1, 7 / 7, 0 / 3, 7), (2, 5 / 6, 1 / 4, 6), (3, 1, 0, 5), (4, 1, 0, 3), (5, 1, 0, 2)],
 )
-def test_every_edit_is_told_from_its_absence(
-    result: Evaluation, edit: int, found: float, false: float, made: int
+def test_every_edit_is_distinguished_from_its_absence(
+    result: Evaluation, edit: int, hit: float, false: float, made: int
 ) -> None:
-    assert shares(result, f"edit {edit}", "joint", "found", "false") == close(found, false)
+    assert shares(result, f"edit {edit}", "joint", "found", "false") == close(hit, false)
     there, away = (of(result, f"edit {edit}", name) for name in ("found", "false"))
     assert (there.n_real, there.n_forged) == (0, made) and (away.n_real, away.n_forged) == (2, 8 - made)
 
 
 def test_an_edit_that_all_faces_hold_or_none_has_no_share_of_the_others() -> None:
-    found = evaluate(told(right("10000", "12000", "31000")), "val")
-    assert of(found, "edit 1", "found").value == 1 and found.value("edit 1", "false", "joint") is None
+    result = evaluate(predicted(right("10000", "12000", "31000")), "val")
+    assert of(result, "edit 1", "found").value == 1 and result.value("edit 1", "false", "joint") is None
     for edit in (4, 5):
-        assert of(found, f"edit {edit}", "false").value == 0 and found.value(f"edit {edit}", "found", "joint") is None
-    assert "| 5 | – | 0.000 [0.000, 0.000] |" in reader_table(found).splitlines()
+        assert of(result, f"edit {edit}", "false").value == 0 and result.value(f"edit {edit}", "found", "joint") is None
+    assert "| 5 | – | 0.000 [0.000, 0.000] |" in report(result).splitlines()
 
 
 def test_faces_that_are_all_untouched_are_measured_by_what_can_be() -> None:
-    found = evaluate(told(right("00000", "00000")), "val")
-    assert [of(found, group, "csm").value for group in ("all", "0 edits")] == [1, 1]
-    assert of(found, "all", "untouched_called_edited").value == 0
+    result = evaluate(predicted(right("00000", "00000")), "val")
+    assert [of(result, group, "csm").value for group in ("all", "0 edits")] == [1, 1]
+    assert of(result, "all", "untouched_called_edited").value == 0
     several = ("order_right_of_right_parts", "order_of_pairs_right", "adjacent_swap")
     absent = ("edited_called_untouched", *several, "step_right_last")
-    assert not {metric.name for metric in found.metrics} & {*absent, "found"}
-    assert {metric.dataset for metric in found.metrics} == {"all", "0 edits", *(f"edit {n}" for n in range(1, 6))}
+    assert not {metric.name for metric in result.metrics} & {*absent, "found"}
+    assert {metric.dataset for metric in result.metrics} == {"all", "0 edits", *(f"edit {n}" for n in range(1, 6))}
 
 
 def test_every_share_lies_in_its_interval(result: Evaluation) -> None:
@@ -255,8 +269,8 @@ def test_every_share_lies_in_its_interval(result: Evaluation) -> None:
 def test_intervals_resample_whole_subjects() -> None:
     """Of two people one is read right and the other wrong: a resample holds either, or both."""
     cases = [*right("12000") * 20, *[("12000", "21000", "21000", "21000")] * 20]
-    of_two = evaluate(told(cases, subjects=["a"] * 20 + ["b"] * 20), "val")
-    of_forty = evaluate(told(cases), "val")
+    of_two = evaluate(predicted(cases, subjects=["a"] * 20 + ["b"] * 20), "val")
+    of_forty = evaluate(predicted(cases), "val")
     for group, name in (("all", "csm"), ("2 edits", "csm"), ("all", "adjacent_swap"), ("all", "step_right_last")):
         whole, apart = of(of_two, group, name), of(of_forty, group, name)
         assert whole.value == apart.value == 0.5
@@ -270,20 +284,20 @@ def test_intervals_resample_whole_subjects() -> None:
 
 def area(columns: Mapping[int, tuple[int, int]], grid: int = CELLS) -> np.ndarray:
     """(5, grid, grid): for some edits 1 from one column up to another, from the top to the bottom; else 0."""
-    found = np.zeros((5, grid, grid), np.float32)
+    areas = np.zeros((5, grid, grid), np.float32)
     for edit, (left, end) in columns.items():
-        found[edit - 1, :, left:end] = 1
-    return found
+        areas[edit - 1, :, left:end] = 1
+    return areas
 
 
 def painted(
     cases: Sequence[str], said: Sequence[np.ndarray], made: Sequence[np.ndarray], **facts: Any
 ) -> SplitPredictions:
     """Faces whose sequences are read as they are, with areas said and made."""
-    return told(right(*cases), areas=np.stack(said), masks=(255 * np.stack(made)).astype(np.uint8), **facts)
+    return predicted(right(*cases), areas=np.stack(said), masks=(255 * np.stack(made)).astype(np.uint8), **facts)
 
 
-def test_areas_are_held_against_those_of_the_edits_that_were_made() -> None:
+def test_areas_are_compared_with_those_of_the_edits_that_were_made() -> None:
     """Of the nose 32 of 48 columns are shared, of the eye all, of the lip none; hair is said where none was made."""
     made = [area({1: (0, 32), 2: (10, 26)}), area({4: (0, 20)}), area({})]
     said = [area({1: (0, 48), 2: (10, 26), 5: (0, 64)}), area({4: (20, 64), 1: (0, 64)}), area({1: (0, 64)})]
@@ -297,7 +311,7 @@ def test_areas_are_held_against_those_of_the_edits_that_were_made() -> None:
     [(area({1: (0, 8)}, 16), 1.0), (0.6 * area({1: (0, 16)}, 16), 0.5), (0.4 * area({1: (0, 8)}, 16), 0)],
 )
 def test_an_area_counts_from_one_half_on_and_on_the_grid_of_the_masks(said: np.ndarray, share: float) -> None:
-    """A reader's coarser map is enlarged: 8 of 16 columns are 32 of 64."""
+    """A coarser map is enlarged: 8 of 16 columns are 32 of 64."""
     given = painted(["10000"] * 2, [said] * 2, [area({1: (0, 32)})] * 2)
     assert [of(evaluate(given, "val"), "all", "area_iou").value] == close(share)
 
@@ -339,11 +353,11 @@ def changed(inside: int, outside: int) -> np.ndarray:
 def restored(
     faces: Sequence[tuple[np.ndarray, np.ndarray]], cases: Sequence[str], made: np.ndarray | None = None, **facts: Any
 ) -> SplitPredictions:
-    """Faces of the grey original: as edited, and as a reader recovers them."""
+    """Faces of the grey original: as edited, and as recovered."""
     edited, recovered = (np.stack(column) for column in zip(*faces, strict=True))
     masks = np.repeat(QUARTER[None], len(faces), axis=0) if made is None else made
     given = {"faces": edited, "originals": np.repeat(GREY[None], len(faces), axis=0), **facts}
-    return told(right(*cases), recovered=recovered, masks=(255 * masks).astype(np.uint8), **given)
+    return predicted(right(*cases), recovered=recovered, masks=(255 * masks).astype(np.uint8), **given)
 
 
 def decibels(square: float) -> float:
@@ -369,9 +383,9 @@ def test_recovery_stands_beside_doing_nothing_with_their_difference() -> None:
     }
     assert {metric.name for metric in result.metrics if metric.dataset == "recovery"} == set(expected)
     for name, (recovered, nothing) in expected.items():
-        found = [of(result, "recovery", name, arm) for arm in ("recovered", "do nothing", "difference")]
-        assert [metric.value for metric in found] == close(recovered, nothing, recovered - nothing)
-        assert {(metric.n_real, metric.n_forged) for metric in found} == {(0, 2)}
+        arms = [of(result, "recovery", name, arm) for arm in ("recovered", "do nothing", "difference")]
+        assert [metric.value for metric in arms] == close(recovered, nothing, recovered - nothing)
+        assert {(metric.n_real, metric.n_forged) for metric in arms} == {(0, 2)}
 
 
 def test_recovery_is_measured_on_edited_faces_whose_original_and_places_are_known() -> None:
@@ -400,10 +414,10 @@ def test_intervals_of_recovery_resample_whole_subjects_and_both_arms_together() 
     faces = [(changed(60, 0), changed(30, 0))] * 10 + [(changed(60, 0), changed(60, 0))] * 10
     given = restored(faces, ["10000"] * 20, subjects=["a"] * 10 + ["b"] * 10)
     result = evaluate(given, "val")
-    found = {arm: of(result, "recovery", "l1_inside", arm) for arm in ("recovered", "do nothing", "difference")}
-    ends = {arm: (metric.low, metric.high) for arm, metric in found.items()}
+    arms = {arm: of(result, "recovery", "l1_inside", arm) for arm in ("recovered", "do nothing", "difference")}
+    ends = {arm: (metric.low, metric.high) for arm, metric in arms.items()}
     assert ends["recovered"] == close(30 / 255, 60 / 255) and ends["do nothing"] == close(60 / 255, 60 / 255)
-    assert ends["difference"] == close(-30 / 255, 0) and [found["difference"].value] == close(-15 / 255)
+    assert ends["difference"] == close(-30 / 255, 0) and [arms["difference"].value] == close(-15 / 255)
 
 
 def test_a_difference_of_recovery_is_paired() -> None:
@@ -432,16 +446,16 @@ def test_where_no_edited_face_is_paired_there_is_no_recovery(facts: dict[str, An
     given = restored([(changed(51, 0), GREY)] * 2, ["10000", "00000"], **facts)
     result = evaluate(given, "val", lambda *_: (1.0, 1.0))
     assert "recovery" not in {metric.dataset for metric in result.metrics}
-    assert "recovery" not in reader_table(result)
+    assert "recovery" not in report(result)
 
 
-def test_a_reader_that_says_neither_places_nor_recovery_is_measured_without(result: Evaluation) -> None:
+def test_a_network_that_gives_neither_areas_nor_recovery_is_measured_without(result: Evaluation) -> None:
     assert not {metric.name for metric in result.metrics} & {"area_iou", "psnr", "l1_inside", "identity"}
-    assert "area" not in reader_table(result) and "recovery" not in reader_table(result)
+    assert "area" not in report(result) and "recovery" not in report(result)
 
 
 def test_identities_are_compared_of_recovered_and_edited_face_to_the_original() -> None:
-    """The likeness is told by the greys; where no face is found in the original the others count."""
+    """The likeness follows from the greys; where no face is found in the original the others count."""
     edited, recovered = changed(50, 0), changed(10, 0)
     asked = 0
 
@@ -453,15 +467,15 @@ def test_identities_are_compared_of_recovered_and_edited_face_to_the_original() 
 
     faces = [(edited, recovered), (edited, edited), (edited, changed(30, 0))]
     result = evaluate(restored(faces, ["10000"] * 3), "val", likeness)
-    found = [of(result, "recovery", "identity", arm) for arm in ("recovered", "do nothing", "difference")]
-    assert [metric.value for metric in found] == close((0.9 + 0.7) / 2, 0.5, 0.3)
-    assert asked == 3 and {metric.n_forged for metric in found} == {2}
+    arms = [of(result, "recovery", "identity", arm) for arm in ("recovered", "do nothing", "difference")]
+    assert [metric.value for metric in arms] == close((0.9 + 0.7) / 2, 0.5, 0.3)
+    assert asked == 3 and {metric.n_forged for metric in arms} == {2}
 
 
 def test_identities_are_left_out_where_no_face_is_found() -> None:
     result = evaluate(restored([(changed(50, 0), GREY)], ["10000"]), "val", lambda *_: None)
     assert result.value("recovery", "identity", "recovered") is None
-    assert "| identity | – | – | – |" in reader_table(result).splitlines()
+    assert "| identity | – | – | – |" in report(result).splitlines()
 
 
 @pytest.mark.usefixtures("sface")
@@ -484,77 +498,86 @@ TRUTH = numbers("00000", "00000", "00000", "00000", "10000", "12000", "45000", "
 
 
 @pytest.fixture(scope="module")
-def data(portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def paths(portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> LabPaths:
     """Four untouched faces of one person and four edited ones of another, to test on."""
-    return write_edited(tmp_path_factory.mktemp("data") / "edited", portrait, SPLITS, each=4)
+    folder = tmp_path_factory.mktemp("data")
+    return LabPaths(data=write_edited(folder / "edited", portrait, SPLITS, each=4), work=folder / "work")
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("work")
-
-
-def test_a_finished_run_reads_a_split(data: Path, work: Path, tmp_path: Path) -> None:
+def test_a_finished_run_reads_a_split(paths: LabPaths, tmp_path: Path) -> None:
     run = write_run(tmp_path / "silent", says=-10.0, known=places("12300"))
-    found = predict_split(run, data, work, "test", 1, QUIET)
-    assert len(found.faces) == 8 and {sample.split for sample in found.faces.samples} == {"test"}
-    assert (found.faces.sequences == TRUTH).all() and found.known == places("12300")
-    assert found.readings.scores.shape == (8, 326)
-    assert not found.sequences["joint"].any() and not found.sequences["greedy"].any()
-    assert (found.sequences["closed set"] == numbers("12300")).all()
-    result = evaluate(found, "test")
+    read = predict_split(run, paths, "test", SILENT)
+    assert len(read.faces) == 8 and {sample.split for sample in read.faces.samples} == {"test"}
+    assert (read.faces.sequences == TRUTH).all() and read.known == places("12300")
+    assert read.predictions.scores.shape == (8, 326)
+    assert not read.sequences["joint"].any() and not read.sequences["greedy"].any()
+    assert (read.sequences["closed set"] == numbers("12300")).all()
+    result = evaluate(read, "test")
     assert shares(result, "all", "joint", "csm", "adaptive_accuracy", "fixed_accuracy") == close(0.5, 4 / 12, 32 / 40)
     nothing = of(result, "recovery", "l1_inside", "do nothing")
     assert 0 < nothing.value < 0.5 and nothing.n_forged == 4 and of(result, "all", "area_iou").n_forged == 4
 
 
-def test_a_run_that_says_neither_places_nor_recovery_is_read_all_the_same(
-    data: Path, work: Path, tmp_path: Path
-) -> None:
+def test_a_run_that_gives_neither_areas_nor_recovery_is_read_all_the_same(paths: LabPaths, tmp_path: Path) -> None:
     run = write_run(tmp_path / "seqfakeformer", method="seqfakeformer", options={})
-    found = predict_split(run, data, work, "test", 1, QUIET)
-    assert found.readings.areas is None and found.readings.recovered is None
-    names = {metric.name for metric in evaluate(found, "test", lambda *_: (1.0, 1.0)).metrics}
+    read = predict_split(run, paths, "test", SILENT)
+    assert read.predictions.areas is None and read.predictions.recovered is None
+    names = {metric.name for metric in evaluate(read, "test", lambda *_: (1.0, 1.0)).metrics}
     assert "csm" in names and not names & {"area_iou", "psnr", "identity"}
 
 
-def test_data_of_another_track_are_refused(portrait: Path, work: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("sface")
+def test_the_task_measures_a_run_with_identities(paths: LabPaths, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "silent", says=-10.0)
+    result, made = TASK.evaluate(TASK.system(str(run)), paths, "test", SILENT)
+    assert result == evaluate(predict_split(run, paths, "test", SILENT), "test", identity_likeness())
+    assert made == tables(result) and 0 < of(result, "recovery", "identity", "do nothing").value < 1
+
+
+def test_data_of_another_track_are_refused(portrait: Path, paths: LabPaths, tmp_path: Path) -> None:
     others = write_edited(tmp_path / "set", portrait, {"test": ["", "Bangs-Young"]}, TRACKS["facial_attributes"])
     run = write_run(tmp_path / "run")
-    told = f"{run} reads facial_components, {others} holds facial_attributes; give data of its track"
-    with pytest.raises(DataError, match=re.escape(told)):
-        predict_split(run, others, work, "test", 1, QUIET)
+    message = f"{run} reads facial_components, {others} holds facial_attributes; give data of its track"
+    with pytest.raises(DataError, match=re.escape(message)):
+        predict_split(run, replace(paths, data=others), "test", SILENT)
 
 
-def test_data_without_the_split_are_refused(data: Path, work: Path, tmp_path: Path) -> None:
+def test_data_without_the_split_are_refused(paths: LabPaths, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no face of these data is in the split val; give data that have some"):
-        predict_split(write_run(tmp_path / "run"), data, work, "val", 1, QUIET)
+        predict_split(write_run(tmp_path / "run"), paths, "val", SILENT)
 
 
-def test_what_is_no_finished_run_is_refused(data: Path, work: Path, tmp_path: Path) -> None:
+def test_what_is_no_finished_run_is_refused(paths: LabPaths, tmp_path: Path) -> None:
     Run(tmp_path / "begun", EditTrainConfig(), "0")
-    for name, told in (("begun", "the run is not finished"), ("nowhere", "not a run folder")):
-        with pytest.raises(DataError, match=told):
-            predict_split(tmp_path / name, data, work, "test", 1, QUIET)
-        with pytest.raises(DataError, match=told):
-            compare_readers([write_run(tmp_path / name[::-1]), tmp_path / name], data, work, "test", 1, QUIET)
+    for name, message in (("begun", "the run is not finished"), ("nowhere", "not a run folder")):
+        with pytest.raises(DataError, match=message):
+            predict_split(tmp_path / name, paths, "test", SILENT)
+        with pytest.raises(DataError, match=message):
+            TASK.measurements([write_run(tmp_path / name[::-1]), tmp_path / name], paths, "test", SILENT)
 
 
-def test_readers_are_held_against_the_first_on_the_same_faces(data: Path, work: Path, tmp_path: Path) -> None:
-    """One reader says that no face was edited, so does its copy, another that each was, in all of its parts.
+def test_runs_are_compared_with_the_first_on_the_same_faces(paths: LabPaths, tmp_path: Path) -> None:
+    """One network says that no face was edited, so does its copy, another that each was, in all of its parts.
 
     Of two people one is untouched, the other edited: a resample holds either, or both. The copy sees other crops.
     """
+    names = ("silent", "copy", "loud")
     runs = [
         write_run(tmp_path / "silent", says=-10.0),
         write_run(tmp_path / "copy", says=-10.0, size=96, margin=1.5),
         write_run(tmp_path / "loud", says=10.0),
     ]
-    loud = predict_split(runs[2], data, work, "test", 1, QUIET).sequences["joint"]
+    loud = predict_split(runs[2], paths, "test", SILENT).sequences["joint"]
     assert (np.count_nonzero(loud, axis=1) == 5).all()
-    rows = {(row.reader, row.metric): row for row in compare_readers(runs, data, work, "test", 1, QUIET)}
+    log = ProgressLog()
+    measured = TASK.measurements(runs, replace(paths, work=tmp_path / "work"), "test", log)
+    log.check_bars_end()
+    compared = compare(measured, names)
+    rows = {(row.metric, row.system): row for row in compared}
+    assert len(rows) == len(compared)
     metrics = ("csm", "adaptive_accuracy", "fixed_accuracy")
-    assert list(rows) == [(reader, metric) for reader in ("silent", "copy", "loud") for metric in metrics]
+    assert list(rows) == [(metric, name) for metric in metrics for name in names]
+    assert {(row.group, row.condition, row.n_real, row.n_forged) for row in compared} == {("all", "joint", 4, 4)}
     edited, everything = (loud == TRUTH)[4:].sum(), (loud == TRUTH).sum()
     assert everything == edited  # of an untouched face no place is right
     expected = {  # on all faces, on the worse person's alone, on the better one's; then the same of the difference
@@ -567,26 +590,28 @@ def test_readers_are_held_against_the_first_on_the_same_faces(data: Path, work: 
         ),
     }
     for metric, (first, last, difference) in expected.items():
-        assert rows["silent", metric].value == rows["copy", metric].value == pytest.approx(first)
-        assert rows["silent", metric].difference is None and rows["copy", metric].difference == (0, 0, 0)
-        assert rows["loud", metric].value == pytest.approx(last)
-        assert rows["loud", metric].difference == pytest.approx(difference)
+        assert rows[metric, "silent"].value == rows[metric, "copy"].value == pytest.approx(first)
+        assert rows[metric, "silent"].difference is None and rows[metric, "copy"].difference == (0, 0, 0)
+        assert rows[metric, "loud"].value == pytest.approx(last)
+        assert rows[metric, "loud"].difference == pytest.approx(difference)
 
 
 # What is printed and written
 
 
-def without_intervals(table: str) -> list[str]:
-    return re.sub(r" \[[^\]]*\]", "", table).splitlines()
+def without_intervals(text: str) -> list[str]:
+    return re.sub(r" \[[^\]]*\]", "", text).splitlines()
 
 
 def test_the_table_holds_the_numbers(result: Evaluation) -> None:
-    lines = without_intervals(reader_table(result))
+    lines = without_intervals(report(result))
+    profile = " | ".join(f"CSM@{k}" for k in range(1, 6))
+    assert lines[0] == f"| decoding | CSM | Adaptive-Acc | Fixed-Acc | {profile} |"
     assert [line for line in lines if line.startswith(tuple(f"| {name} " for name in DECODINGS))] == [
-        "| joint | 0.500 | 0.680 | 0.840 | 0.600 0.600 0.600 0.500 0.500 |",
-        "| closed set | 0.600 | 0.720 | 0.860 | 0.700 0.700 0.700 0.600 0.600 |",
-        "| greedy | 0.600 | 0.654 | 0.820 | 0.800 0.700 0.600 0.600 0.600 |",
-        "| nothing | 0.200 | 0.080 | 0.540 | 0.200 0.200 0.200 0.200 0.200 |",
+        "| joint | 0.500 | 0.680 | 0.840 | 0.600 | 0.600 | 0.600 | 0.500 | 0.500 |",
+        "| closed set | 0.600 | 0.720 | 0.860 | 0.700 | 0.700 | 0.700 | 0.600 | 0.600 |",
+        "| greedy | 0.600 | 0.654 | 0.820 | 0.800 | 0.700 | 0.600 | 0.600 | 0.600 |",
+        "| nothing | 0.200 | 0.080 | 0.540 | 0.200 | 0.200 | 0.200 | 0.200 | 0.200 |",
         "| joint decoding | share |",
     ]
     for line in (
@@ -600,23 +625,23 @@ def test_the_table_holds_the_numbers(result: Evaluation) -> None:
     ):
         assert line in lines
     low, high = of(result, "all", "csm").low, of(result, "all", "csm").high
-    assert f"| joint | 0.500 [{low:.3f}, {high:.3f}] |" in reader_table(result)
+    assert f"| joint | 0.500 [{low:.3f}, {high:.3f}] |" in report(result)
 
 
 def test_the_table_is_whole_whatever_was_measured(result: Evaluation) -> None:
     made = area({1: (0, 16)})
     everything = replace(
         restored([(changed(51, 0), GREY)], ["10000"]),
-        readings=EditPredictions(scores(places("10000")), numbers("10000"), made[None], GREY[None]),
+        predictions=EditPredictions(scores(places("10000")), numbers("10000"), made[None], GREY[None]),
     )
     full = evaluate(everything, "val", lambda *_: (0.75, 0.5))
-    for found, count in ((result, 4), (full, 5)):
-        blocks = reader_table(found).split("\n\n")
+    for evaluation, count in ((result, 4), (full, 5)):
+        blocks = report(evaluation).split("\n\n")
         assert len(blocks) == count
         for block in blocks:
             head, rule, *rows = block.splitlines()
             assert rows and {line.count("|") for line in (head, rule, *rows)} == {head.count("|")}
-    lines = reader_table(full).splitlines()
+    lines = report(full).splitlines()
     assert "| area iou | 1.000 |" in lines
     assert "| l1 inside | 0.000 [0.000, 0.000] | 0.200 [0.200, 0.200] | -0.200 [-0.200, -0.200] |" in lines
     assert "| identity | 0.750 [0.750, 0.750] | 0.500 [0.500, 0.500] | 0.250 [0.250, 0.250] |" in lines
@@ -631,11 +656,8 @@ def strict(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-def test_the_numbers_of_an_evaluation_are_written_as_they_are(
-    result: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["unmask", "evaluate", "my run"])
-    write_numbers(result, "my run", tmp_path / "numbers.json")
+def test_the_numbers_of_an_evaluation_are_written_as_they_are(result: Evaluation, tmp_path: Path) -> None:
+    write_evaluation(result, "my run", "unmask evaluate 'my run'", tmp_path / "numbers.json")
     record = strict(tmp_path / "numbers.json")
     assert record["metrics"] == [asdict(metric) for metric in result.metrics]
     assert (record["detector"], record["split"]) == ("my run", "val")
@@ -643,25 +665,25 @@ def test_the_numbers_of_an_evaluation_are_written_as_they_are(
 
 
 ROWS = [
-    ReaderRow("a", "csm", (0.9, 0.8, 0.95), None),
-    ReaderRow("a", "fixed_accuracy", (0.5, 0.4, 0.6), None),
-    ReaderRow("b", "csm", (0.7, 0.6, 0.8), (-0.2, -0.3, 0.1)),
-    ReaderRow("b", "fixed_accuracy", (0.5, 0.4, 0.6), (0.0, -0.1, 0.1)),
+    Compared("a", "csm", "all", "joint", (0.9, 0.8, 0.95), None, 4, 6),
+    Compared("b", "csm", "all", "joint", (0.7, 0.6, 0.8), (-0.2, -0.3, 0.1), 4, 6),
+    Compared("a", "fixed_accuracy", "all", "joint", (0.5, 0.4, 0.6), None, 4, 6),
+    Compared("b", "fixed_accuracy", "all", "joint", (0.5, 0.4, 0.6), (0.0, -0.1, 0.1), 4, 6),
 ]
 
 
-def test_the_table_of_readers_has_a_row_for_each_and_a_column_for_every_metric() -> None:
-    assert readers_table(ROWS).splitlines() == [
-        "| reader | csm | fixed_accuracy |",
-        "|---|---|---|",
-        "| a | 0.900 [0.800, 0.950] | 0.500 [0.400, 0.600] |",
-        "| b | 0.700 [0.600, 0.800]; -0.200 [-0.300, +0.100] | 0.500 [0.400, 0.600]; +0.000 [-0.100, +0.100] |",
+def test_the_table_of_a_comparison_has_a_row_for_every_metric_and_a_column_for_each_system() -> None:
+    assert comparison_table(ROWS).splitlines() == [
+        "| faces | condition | metric | a | b | real / forged |",
+        "|---|---|---|---|---|---|",
+        "| all | joint | csm | 0.900 [0.800, 0.950] | 0.700 [0.600, 0.800]; -0.200 [-0.300, +0.100] | 4 / 6 |",
+        "| all | joint | fixed_accuracy | 0.500 [0.400, 0.600] | "
+        "0.500 [0.400, 0.600]; +0.000 [-0.100, +0.100] | 4 / 6 |",
     ]
 
 
-def test_a_comparison_of_readers_is_written_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["unmask", "compare", "a", "my run"])
-    write_readers(ROWS, "test", tmp_path / "rows.json")
+def test_a_comparison_is_written_as_it_is(tmp_path: Path) -> None:
+    write_comparison(ROWS, "test", "unmask compare a 'my run'", tmp_path / "rows.json")
     record = strict(tmp_path / "rows.json")
     assert record["rows"] == json.loads(json.dumps([asdict(row) for row in ROWS]))
     assert record["split"] == "test" and record["command"] == "unmask compare a 'my run'"
