@@ -1,5 +1,6 @@
 """From finished runs of any task to a model pack: ONNX, parity, calibration, figures, the card. Lab only."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -89,6 +90,7 @@ def export(
     pack = Pack(unfinished, card)
     difference = parity(task, network, pack, task.samples(configs, paths, progress))
     if not all(value <= task.parity_limit for value in difference.values()):  # not a number is no parity
+        shutil.rmtree(unfinished)
         listed = ", ".join(f"{value:.2g} ({name})" for name, value in difference.items())
         raise PackError(f"{out}: the exported network differs from the trained one: {listed}")
     measured = task.measure(network, pack, runs, configs, paths, options, progress)

@@ -58,8 +58,8 @@ def train(
             network.load_state_dict(load_file(start / "weights.safetensors"))
         except RuntimeError as error:
             raise DataError(
-                f"{start}: its weights are not those of {config.method} with these options and these data; start from a "
-                "run with the same, or from none"
+                f"{start}: its weights are not those of {config.method} with these options and these data; start from "
+                "a run with the same, or from none"
             ) from error
     run = Run(folder, config, plan.data_sha256, task.name, command)
     prepared = task.prepare(plan, progress)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unmask.datasets.face_store import StoredFace
+from unmask.datasets.manifest import Sample
 from unmask.edits.labels import LONGEST, TRACKS, all_sequences
 from unmask.edits.prediction import posterior
 from unmask.errors import DataError
@@ -54,14 +55,27 @@ class Others:
         return {kind: rows for kind, rows in self.groups().items() if kind != _COMPOSITES}
 
 
+def other_families(samples: Sequence[Sample], split: str) -> set[str]:
+    """The wholly synthetic families of a split, and CIPLAB's composites if it has any.
+
+    Raises:
+        DataError: it has neither these nor authentic faces.
+    """
+    own = [sample for sample in samples if sample.split == split]
+    forged = {sample.family for sample in own if sample.label}
+    wanted = {name for name in forged if family(name).wholly_synthetic or name == _COMPOSITES}
+    if not wanted and all(sample.label for sample in own):
+        raise DataError(f"no authentic or wholly synthetic face is in the split {split}; give data that have some")
+    return wanted
+
+
 def other_faces(faces: Sequence[StoredFace], split: str, size: int, margin: float, most: int = 150) -> Others:
     """The authentic, wholly synthetic and CIPLAB faces of a split, at most so many a source.
 
     Raises:
         DataError: there are none.
     """
-    families = {face.sample.family for face in faces if face.sample.split == split and face.sample.label}
-    wanted = {name for name in families if family(name).wholly_synthetic or name == _COMPOSITES}
+    wanted = other_families([face.sample for face in faces], split)
     held = eval_faces(faces, split, wanted, CLEAN, size, margin, most=most)
     count: dict[tuple[str, str], int] = {}
     kept = []
@@ -70,8 +84,6 @@ def other_faces(faces: Sequence[StoredFace], split: str, size: int, margin: floa
         count[key] = count.get(key, 0) + 1
         if count[key] <= most:
             kept.append(face)
-    if not kept:
-        raise DataError(f"no authentic or wholly synthetic face is in the split {split}; give data that have some")
     return Others(tuple(kept))
 
 

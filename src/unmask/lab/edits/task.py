@@ -16,7 +16,8 @@ from unmask.edits.metrics import adaptive_accuracy, complete_matching, fixed_acc
 from unmask.edits.model import EditSequenceModel
 from unmask.edits.prediction import OUTPUTS
 from unmask.errors import DataError
-from unmask.lab.config import LabPaths
+from unmask.lab.config import FacePaths, LabPaths
+from unmask.lab.edits.checks import other_families
 from unmask.lab.edits.config import EditExport, EditTrainConfig
 from unmask.lab.edits.edited_faces import EditedFaces, track_of
 from unmask.lab.edits.evaluate import (
@@ -139,7 +140,11 @@ class EditTask(Task):
     def check_export(
         self, runs: Sequence[Path], configs: Sequence[EditTrainConfig], paths: LabPaths, options: EditExport
     ) -> None:
-        """Refuse several runs, networks without areas or recovery, and data that lack a split or a class."""
+        """Refuse several runs, networks without areas or recovery, and data that lack a split or a class.
+
+        Raises:
+            DataError: so too for the faces without local edits.
+        """
         self.fused(runs)  # one only
         network = load_network(runs[0])
         output = network(torch.zeros(1, 3, network.size, network.size))
@@ -152,6 +157,10 @@ class EditTask(Task):
         if not any(validation) or (all(validation) and options.others is None):
             lacking = "edited" if not any(validation) else "untouched"
             raise DataError(f"{paths.data}: no {lacking} faces in the split val to set the limits by; give some")
+        if options.others is not None:
+            others = FacePaths(data=options.others, work=paths.work, synthetic=options.synthetic).samples()
+            for split in ("val", "test"):
+                other_families(others, split)
 
     def exported(self, network: EditSequenceModel) -> nn.Module:
         """Scores (B, 326), areas (B, 5, h, w) and recovered faces (B, 3, S, S) in [0, 1]."""
