@@ -443,6 +443,18 @@ def test_what_is_interrupted_leaves_no_pack_and_an_older_one_as_it_was(
     assert not (older.parent / "new").exists()
 
 
+# What cannot make a pack, before any face is looked for
+
+
+@pytest.fixture
+def no_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*_: Any, **__: Any) -> None:
+        raise AssertionError("faces are looked for")
+
+    monkeypatch.setattr("unmask.faces.finding.FaceFinder", look)
+
+
+@pytest.mark.usefixtures("no_looking")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -461,6 +473,7 @@ def test_a_network_that_does_not_give_what_a_pack_gives_is_refused(
     assert not (tmp_path / "packs").exists()
 
 
+@pytest.mark.usefixtures("no_looking")
 def test_several_runs_make_no_pack_together(made: Made, tmp_path: Path) -> None:
     runs = [made.run, write_run(tmp_path / "other")]
     with pytest.raises(DataError, match="runs of the task edit_reading are exported one by one; name a single run"):
@@ -468,22 +481,12 @@ def test_several_runs_make_no_pack_together(made: Made, tmp_path: Path) -> None:
     assert not (tmp_path / "packs").exists()
 
 
+@pytest.mark.usefixtures("no_looking")
 def test_a_run_that_is_not_finished_is_refused(again: Export, tmp_path: Path) -> None:
     Run(tmp_path / "run", EditTrainConfig(), "0")
     with pytest.raises(DataError, match="the run is not finished"):
         again(tmp_path / "packs" / "mine", run=tmp_path / "run")
     assert not (tmp_path / "packs").exists()
-
-
-# Data that are of no use, before any face is looked for
-
-
-@pytest.fixture
-def no_looking(monkeypatch: pytest.MonkeyPatch) -> None:
-    def look(*_: Any, **__: Any) -> None:
-        raise AssertionError("faces are looked for")
-
-    monkeypatch.setattr("unmask.faces.finding.FaceFinder", look)
 
 
 @pytest.mark.usefixtures("no_looking")

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from unmask.edits.labels import LONGEST, all_sequences
+from unmask.edits.labels import LONGEST, Track, all_sequences
 from unmask.edits.metrics import (
     adaptive_hits,
     adjacent_swap,
@@ -67,16 +67,16 @@ def predict_split(run: Path, paths: LabPaths, split: str, progress: Progress) ->
     assert isinstance(network, EditSequenceModel)  # what its task's runs hold
     stage = f"cropping faces for {run}"  # runs that are compared may see crops of different sizes
     faces = load_edited_faces(paths.data, paths.work, config.size, config.margin, paths.workers, progress, stage)
-    check_track(run, config, faces, paths.data)
+    check_track(run, config, faces.track, paths.data)
     faces = faces.split(split)
     predictions = predict(network, faces.take(np.arange(len(faces))).faces, torch.device("cpu"))
     return SplitPredictions(faces, predictions, decodings(predictions, config.known), config.known)
 
 
-def check_track(run: Path, config: EditTrainConfig, faces: EditedFaces, data: Path) -> None:
-    """Raise DataError unless faces have edits of the track that a run reads."""
-    if config.track != faces.track.name:
-        raise DataError(f"{run} reads {config.track}, {data} holds {faces.track.name}; give data of its track")
+def check_track(run: Path, config: EditTrainConfig, track: Track, data: Path) -> None:
+    """Raise DataError unless the edits of data are of the track that a run reads."""
+    if config.track != track.name:
+        raise DataError(f"{run} reads {config.track}, {data} holds {track.name}; give data of its track")
 
 
 def decodings(predictions: EditPredictions, known: tuple[int, ...]) -> dict[str, np.ndarray]:

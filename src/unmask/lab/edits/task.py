@@ -152,6 +152,7 @@ class EditTask(Task):
             lacking = "recovers no face" if output.recovered is None else "does not say where edits were made"
             raise DataError(f"{runs[0]}: {configs[0].method} {lacking} with these options; a pack needs one that does")
         samples = read_layout(paths.data)
+        check_track(runs[0], configs[0], track_of(samples)[0], paths.data)
         _refuse_lacking(samples, ("train", "val", "test"), paths.data)
         validation = [bool(sample.sequence) for sample in samples if sample.split == "val"]
         if not any(validation) or (all(validation) and options.others is None):
@@ -220,7 +221,6 @@ class EditTask(Task):
             DataError: the data are not those.
         """
         faces = load_edited_faces(paths.data, paths.work, config.size, config.margin, paths.workers, progress)
-        check_track(run, config, faces, paths.data)
         if manifest_sha256(faces.samples) != data_of(run):
             raise DataError(f"{run} was not trained on {paths.data} as it is now; give the set that it was trained on")
         return faces
