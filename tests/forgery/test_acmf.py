@@ -2,11 +2,9 @@
 
 import copy
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -453,36 +451,6 @@ def test_it_ends_with_the_statistics_of_unmasked_pictures() -> None:
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(DataError):
         ACMF(**{"backbone": "light", "weights": "none", **options})
-
-
-def test_the_exported_network_says_the_same(tmp_path: Path) -> None:
-    class Pair(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.detector = detector_of("light")
-
-        def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
-            out = self.detector(faces)
-            return out.logit, out.map
-
-    module = Pair().eval()
-    torch.onnx.export(
-        module,
-        (pictures(2, 64),),
-        str(tmp_path / "acmf.onnx"),
-        dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        external_data=False,
-        verbose=False,
-    )
-    session = onnxruntime.InferenceSession(tmp_path / "acmf.onnx", providers=["CPUExecutionProvider"])
-    for count in (1, 5):
-        faces = pictures(count, 64, seed=count)
-        found = session.run(None, {session.get_inputs()[0].name: faces.numpy()})
-        with torch.no_grad():
-            expected = module(faces)
-        for one, two in zip(found, expected, strict=True):
-            np.testing.assert_allclose(one, two.numpy(), rtol=1e-3, atol=1e-4)
 
 
 # --- Adaptation to a test video ---------------------------------------------------------------------------------------

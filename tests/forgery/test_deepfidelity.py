@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -580,42 +579,6 @@ def test_a_finished_detector_comes_back_from_its_state() -> None:
     other.load_state_dict(detector.state_dict())
     with torch.no_grad():
         assert torch.equal(other(faces).logit, detector(faces).logit)
-
-
-class Exported(nn.Module):
-    def __init__(self, detector: DeepFidelity) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, faces: Tensor) -> tuple[Tensor, ...]:
-        out = self.detector(faces)
-        return out.logit, out.map, out.extras["fidelity"]
-
-
-@pytest.mark.parametrize("done", [False, True], ids=["before the fit", "after it"])
-def test_onnx_says_what_torch_says(done: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A block of each kind is enough: export takes its time per block.
-    sizes = deepfidelity.Sizes((1, 0, 1, 0), (32, 64, 128, 192), 32, 0.05)
-    monkeypatch.setitem(deepfidelity.SIZES, "cpu", sizes)
-    torch.manual_seed(0)
-    detector = finished(faces_of(6, 4)) if done else DeepFidelity().eval()
-    program = torch.onnx.export(
-        Exported(detector).eval(),
-        (torch.rand(2, 3, 64, 64),),
-        input_names=["faces"],
-        dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        external_data=False,
-        verbose=False,
-    )
-    assert program is not None
-    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
-    for count in (1, 5):
-        faces = textures(count, 64)
-        with torch.no_grad():
-            expected = Exported(detector)(faces)
-        for exported, own in zip(session.run(None, {"faces": faces.numpy()}), expected, strict=True):
-            np.testing.assert_allclose(exported, own, atol=2e-5)
 
 
 def test_graded_targets_order_by_quality_and_binary_ones_hardly() -> None:

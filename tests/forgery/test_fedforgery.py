@@ -2,7 +2,6 @@ import copy
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -310,38 +309,3 @@ def test_its_state_comes_back_with_what_was_fitted() -> None:
     with torch.no_grad():
         one, two = detector(faces(3)), other(faces(3))
     assert torch.equal(one.logit, two.logit) and torch.equal(one.map, two.map)
-
-
-class _Exported(nn.Module):
-    def __init__(self, detector: FedForgery) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        out = self.detector(x)
-        return out.logit, out.map
-
-
-def test_onnx_says_the_same() -> None:
-    detector = small().train()
-    with torch.no_grad():
-        detector(faces(8))
-    detector.eval().fit_posthoc([{"faces": faces(8)}], [])
-    program = torch.onnx.export(
-        _Exported(detector).eval(),
-        (faces(2),),
-        input_names=["faces"],
-        output_names=["logit", "map"],
-        dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        external_data=False,
-        verbose=False,
-    )
-    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
-    for number in (1, 5):
-        given = faces(number, seed=3)
-        logit, heat = session.run(None, {"faces": given.numpy()})
-        with torch.no_grad():
-            out = detector(given)
-        np.testing.assert_allclose(logit, out.logit.numpy(), rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(heat, out.map.numpy(), rtol=1e-4, atol=1e-3)

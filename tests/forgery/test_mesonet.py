@@ -2,7 +2,6 @@ import struct
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -279,36 +278,6 @@ def test_a_damaged_file_is_read_or_refused(changes: dict[int, int], tmp_path_fac
         read_hdf5(path)
     except DataError as error:
         assert "damaged.h5" in str(error)
-
-
-class _Exported(nn.Module):
-    def __init__(self, detector: MesoNet) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        out = self.detector(x)
-        return out.logit, out.map
-
-
-def test_onnx_says_the_same(detector: MesoNet) -> None:
-    program = torch.onnx.export(
-        _Exported(detector).eval(),
-        (faces(2),),
-        input_names=["faces"],
-        output_names=["logit", "map"],
-        dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        external_data=False,
-        verbose=False,
-    )
-    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
-    for number in (1, 3):
-        logit, heat = session.run(None, {"faces": faces(number).numpy()})
-        with torch.no_grad():
-            out = detector(faces(number))
-        np.testing.assert_allclose(logit, out.logit.numpy(), rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(heat, out.map.numpy(), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.data

@@ -1,4 +1,4 @@
-"""Finished runs of networks that read edits and were never trained: small, quick, and of known answers if that is asked."""
+"""Finished runs of networks that read edits, never trained: small, quick, and of known answers if that is asked."""
 
 from dataclasses import replace
 from pathlib import Path

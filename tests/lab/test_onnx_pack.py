@@ -7,11 +7,11 @@ import onnx
 import pytest
 import torch
 from tiny_pack import make_card
+from unmask.lab.onnx_pack import parity, with_numbers, write_onnx
 
 from unmask.errors import PackError
 from unmask.forgery.fusion import Fused
 from unmask.forgery.plain import Plain
-from unmask.lab.onnx_pack import parity, with_numbers, write_onnx
 from unmask.networks.contract import normalise
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import OperatingPoint

@@ -3,8 +3,18 @@ import pytest
 from fake_faces import make_face, make_faces, make_picture, write_reconstructions
 
 from unmask.datasets.face_store import StoredFace
-from unmask.lab.detection.held_out import CONDITIONS, Face, held_out, pairing, present
-from unmask.lab.detection.pairs_pool import MASK, Reconstructions
+from unmask.lab.detection.held_out import (
+    CLEAN,
+    CONDITIONS,
+    HALF_RESOLUTION,
+    JPEG50,
+    EvalFace,
+    apply_condition,
+    eval_faces,
+    select_pairs,
+)
+from unmask.lab.detection.pairs_pool import MASK
+from unmask.lab.detection.reconstructions import Reconstructions
 
 FAMILIES = ("stylegan", "mobilestylegan", "ciplab", "selfblend", "swap", "resynthesis", "pggan")
 
@@ -15,21 +25,23 @@ def faces() -> list[StoredFace]:
 
 
 @pytest.fixture(scope="module")
-def twins(faces: list[StoredFace], tmp_path_factory: pytest.TempPathFactory) -> Reconstructions:
+def reconstructions(faces: list[StoredFace], tmp_path_factory: pytest.TempPathFactory) -> Reconstructions:
     reals = [face for face in faces if not face.sample.label]
-    return Reconstructions.open(write_reconstructions(reals, tmp_path_factory.mktemp("twins"), side=128))
+    return Reconstructions.open(write_reconstructions(reals, tmp_path_factory.mktemp("reconstructions"), side=128))
 
 
-def hold(faces: list[StoredFace], twins: Reconstructions | None, condition: str = "as is", **how: int) -> list[Face]:
-    return eval_faces(faces, "test", FAMILIES, condition, 112, 1.4, twins, **how)
+def hold(
+    faces: list[StoredFace], reconstructions: Reconstructions | None, condition: str = CLEAN, **how: int
+) -> list[EvalFace]:
+    return eval_faces(faces, "test", FAMILIES, condition, 112, 1.4, reconstructions, **how)
 
 
-def keys(held: list[Face]) -> list[tuple[str, str, str]]:
+def keys(held: list[EvalFace]) -> list[tuple[str, str, str]]:
     return [(face.family, face.source, face.subject) for face in held]
 
 
-def test_every_condition_shows_the_same_pictures(faces: list[StoredFace], twins: Reconstructions) -> None:
-    shown = [hold(faces, twins, condition) for condition in CONDITIONS]
+def test_every_condition_shows_the_same_pictures(faces: list[StoredFace], reconstructions: Reconstructions) -> None:
+    shown = [hold(faces, reconstructions, condition) for condition in CONDITIONS]
     assert keys(shown[0]) == keys(shown[1]) == keys(shown[2])
     for plain, strong, small in zip(*shown, strict=True):
         assert np.corrcoef(plain.crop.ravel(), strong.crop.ravel())[0, 1] > 0.7
@@ -46,25 +58,25 @@ def test_an_unknown_condition_is_a_mistake(faces: list[StoredFace]) -> None:
         hold(faces, None, "jpeg20")
 
 
-def test_only_the_split_asked_for(faces: list[StoredFace], twins: Reconstructions) -> None:
+def test_only_the_split_asked_for(faces: list[StoredFace], reconstructions: Reconstructions) -> None:
     of_test = {face.sample.subject for face in faces if face.sample.split == "test"}
     of_train = {face.sample.subject for face in faces if face.sample.split == "train"}
-    subjects = {face.subject for face in hold(faces, twins)}
+    subjects = {face.subject for face in hold(faces, reconstructions)}
     assert subjects <= of_test
-    assert not eval_faces(faces, "cal", FAMILIES, "as is", 112, 1.4)
-    assert {face.subject for face in eval_faces(faces, "train", ("stylegan",), "as is", 112, 1.4)} <= of_train
+    assert not eval_faces(faces, "cal", FAMILIES, CLEAN, 112, 1.4)
+    assert {face.subject for face in eval_faces(faces, "train", ("stylegan",), CLEAN, 112, 1.4)} <= of_train
 
 
 def test_swaps_that_come_as_files_are_shown_and_none_made(faces: list[StoredFace]) -> None:
     """Where they were forged is as their rows say, here nothing; it is not taken for the whole picture."""
     forged = [make_face(50 + n, split="test", label=1, family="swap", source="ffhq", size=160) for n in range(2)]
-    shown = [face for face in eval_faces([*faces, *forged], "test", ("swap",), "as is", 112, 1.4) if face.label]
+    shown = [face for face in eval_faces([*faces, *forged], "test", ("swap",), CLEAN, 112, 1.4) if face.label]
     assert [face.subject for face in shown] == [face.sample.subject for face in forged]
     assert all(face.mask is None for face in shown)
 
 
-def test_shapes_and_ranges(faces: list[StoredFace], twins: Reconstructions) -> None:
-    held = hold(faces, twins)
+def test_shapes_and_ranges(faces: list[StoredFace], reconstructions: Reconstructions) -> None:
+    held = hold(faces, reconstructions)
     assert {face.family for face in held} == {"real", *FAMILIES}
     for face in held:
         assert face.crop.shape == (112, 112, 3) and face.crop.dtype == np.uint8
@@ -77,8 +89,8 @@ def test_shapes_and_ranges(faces: list[StoredFace], twins: Reconstructions) -> N
         assert (face.points >= [x, y]).all() and (face.points <= [x + w, y + h]).all()
 
 
-def test_masks_tell_what_was_forged(faces: list[StoredFace], twins: Reconstructions) -> None:
-    for face in hold(faces, twins):
+def test_masks_show_what_was_forged(faces: list[StoredFace], reconstructions: Reconstructions) -> None:
+    for face in hold(faces, reconstructions):
         if face.family == "real":
             assert face.mask is not None and not face.mask.any()
         elif face.family == "ciplab":
@@ -116,8 +128,10 @@ def test_pggan_meets_its_reals_at_its_own_size(faces: list[StoredFace]) -> None:
     assert {len(face.picture) for face in full} == {160}
 
 
-def test_a_family_is_held_against_reals_of_its_source(faces: list[StoredFace], twins: Reconstructions) -> None:
-    held = hold(faces, twins)
+def test_a_family_is_compared_with_reals_of_its_source(
+    faces: list[StoredFace], reconstructions: Reconstructions
+) -> None:
+    held = hold(faces, reconstructions)
     for family, sources in (
         ("stylegan", {"ffhq"}),
         ("mobilestylegan", {"ffhq"}),
@@ -133,8 +147,8 @@ def test_a_family_is_held_against_reals_of_its_source(faces: list[StoredFace], t
     assert select_pairs("unheard of", held) == []
 
 
-def test_forgeries_follow_from_the_seed(faces: list[StoredFace], twins: Reconstructions) -> None:
-    one, again, other = (hold(faces, twins, seed=seed) for seed in (1, 1, 2))
+def test_forgeries_follow_from_the_seed(faces: list[StoredFace], reconstructions: Reconstructions) -> None:
+    one, again, other = (hold(faces, reconstructions, seed=seed) for seed in (1, 1, 2))
     for a, b in zip(one, again, strict=True):
         np.testing.assert_array_equal(a.crop, b.crop)
     made = [i for i, face in enumerate(one) if face.family in ("selfblend", "swap")]
@@ -145,8 +159,8 @@ def test_forgeries_follow_from_the_seed(faces: list[StoredFace], twins: Reconstr
 
 
 def test_what_is_made_here_does_not_depend_on_what_else_is_asked_for(faces: list[StoredFace]) -> None:
-    alone = eval_faces(faces, "test", ("selfblend",), "as is", 112, 1.4)
-    with_others = eval_faces(faces, "test", ("selfblend", "stylegan", "swap"), "as is", 112, 1.4)
+    alone = eval_faces(faces, "test", ("selfblend",), CLEAN, 112, 1.4)
+    with_others = eval_faces(faces, "test", ("selfblend", "stylegan", "swap"), CLEAN, 112, 1.4)
     crops = {face.subject: face.crop for face in with_others if face.family == "selfblend"}
     for face in alone:
         if face.label:
@@ -154,23 +168,23 @@ def test_what_is_made_here_does_not_depend_on_what_else_is_asked_for(faces: list
 
 
 def test_a_limit_counts_reals_per_source(faces: list[StoredFace]) -> None:
-    held = eval_faces(faces, "test", ("selfblend",), "as is", 112, 1.4, most=2)
+    held = eval_faces(faces, "test", ("selfblend",), CLEAN, 112, 1.4, most=2)
     assert sum(not face.label for face in held) == 8 and sum(face.label for face in held) == 8
 
 
-def test_without_twins_there_is_no_resynthesis_and_one_face_cannot_swap() -> None:
-    held = eval_faces([make_face(1, split="val")], "val", FAMILIES, "as is", 112, 1.4)
+def test_without_reconstructions_there_is_no_resynthesis_and_one_face_cannot_swap() -> None:
+    held = eval_faces([make_face(1, split="val")], "val", FAMILIES, CLEAN, 112, 1.4)
     assert [face.family for face in held] == ["real", "selfblend"]
 
 
-def test_a_picture_is_presented_at_the_asked_size() -> None:
+def test_a_condition_brings_a_picture_to_its_size() -> None:
     picture = make_picture(160)
-    assert apply_condition(picture, "as is").shape == (160, 160, 3)
-    assert apply_condition(picture, "half_resolution").shape == (80, 80, 3)
-    assert apply_condition(picture, "half_resolution", side=128).shape == (64, 64, 3)
-    assert apply_condition(picture, "as is", side=256).shape == (160, 160, 3)  # never enlarged
+    assert apply_condition(picture, CLEAN).shape == (160, 160, 3)
+    assert apply_condition(picture, HALF_RESOLUTION).shape == (80, 80, 3)
+    assert apply_condition(picture, HALF_RESOLUTION, side=128).shape == (64, 64, 3)
+    assert apply_condition(picture, CLEAN, side=256).shape == (160, 160, 3)  # never enlarged
 
     def loss(condition: str) -> float:
         return float(((apply_condition(picture, condition).astype(float) - picture) ** 2).mean())
 
-    assert loss("jpeg50") > 1.3 * loss("as is")
+    assert loss(JPEG50) > 1.3 * loss(CLEAN)

@@ -5,26 +5,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fake_faces import make_face, make_faces, write_store, write_reconstructions
+from fake_faces import make_face, make_faces, write_reconstructions, write_store
+from recorded import Recorded
 
 from unmask.datasets.face_store import read_store
 from unmask.errors import DataError
+from unmask.forging.families import SOURCES, draw_weights, source_weights
 from unmask.lab.detection import pairs_pool as pool_module
-from unmask.lab.detection.pairs_pool import (
-    MASK,
-    SHARES,
-    SOURCE_SHARES,
-    UNKNOWN,
-    PairMaker,
-    Pool,
-    PoolPlan,
-    Reconstructions,
-    build_pool,
-    draw_weights,
-    source_weights,
-)
+from unmask.lab.detection.pairs_pool import MASK, UNKNOWN, PairMaker, Pool, PoolPlan, build_pool
+from unmask.lab.detection.reconstructions import Reconstructions
 
-PLAN = PoolPlan(pairs=300, seed=3, size=56, margin=1.4, families=SHARES, sources=SOURCE_SHARES)
+WEIGHTS = draw_weights(["selfblend", "swap", "resynthesis", "stylegan", "ciplab", "mobilestylegan"])
+PLAN = PoolPlan(pairs=300, seed=3, size=56, margin=1.4, families=WEIGHTS, sources=source_weights(SOURCES))
 CHUNKS = -(-PLAN.pairs // pool_module.CHUNK)
 
 
@@ -36,15 +28,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
+def reconstructions(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
     reals = [face for face in read_store(store) if not face.sample.label and face.sample.split == "train"]
-    return write_reconstructions(reals, tmp_path_factory.mktemp("twins"))
+    return write_reconstructions(reals, tmp_path_factory.mktemp("reconstructions"))
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, store: Path, twins: Path) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory, store: Path, reconstructions: Path) -> Path:
     folder = tmp_path_factory.mktemp("pool") / "one"
-    build_pool(store, twins, folder, PLAN, workers=1)
+    build_pool(store, reconstructions, folder, PLAN, workers=1)
     return folder
 
 
@@ -67,8 +59,10 @@ def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:
         read_store(tmp_path)
 
 
-def test_two_builds_are_equal_whoever_works_on_them(built: Path, store: Path, twins: Path, tmp_path: Path) -> None:
-    build_pool(store, twins, tmp_path / "two", PLAN, workers=2)
+def test_two_builds_are_equal_whoever_works_on_them(
+    built: Path, store: Path, reconstructions: Path, tmp_path: Path
+) -> None:
+    build_pool(store, reconstructions, tmp_path / "two", PLAN, workers=2)
     for one, two in zip(contents(built), contents(tmp_path / "two"), strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -87,8 +81,8 @@ def test_shapes_types_and_indices(built: Path) -> None:
 
 
 def test_families_come_in_their_shares(built: Path) -> None:
-    found = np.bincount(Pool.open(built).families, minlength=len(SHARES)) / PLAN.pairs
-    np.testing.assert_allclose(found, np.array(list(SHARES.values())), atol=0.08)
+    shares = np.bincount(Pool.open(built).families, minlength=len(WEIGHTS)) / PLAN.pairs
+    np.testing.assert_allclose(shares, np.array(list(WEIGHTS.values())), atol=0.08)
 
 
 def test_what_a_decoder_drew_is_noted(built: Path) -> None:
@@ -162,13 +156,15 @@ def test_masks_say_what_is_known(built: Path) -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_the_real_comes_first_and_the_forgery_differs_where_the_mask_says(
-    scale: float, store: Path, twins: Path, monkeypatch: pytest.MonkeyPatch
+    scale: float, store: Path, reconstructions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen on pairs that no history was given: outside the mask both are one picture, at whatever size published."""
     monkeypatch.setattr(pool_module, "publishing_scale", lambda *_: scale)
     plan = replace(PLAN, families={"swap": 1.0}, margin=1.4)
     maker = PairMaker(
-        [face for face in read_store(store) if face.sample.split == "train"], Reconstructions.open(twins), plan
+        [face for face in read_store(store) if face.sample.split == "train"],
+        Reconstructions.open(reconstructions),
+        plan,
     )
     seen = 0
     for seed in range(60):
@@ -180,21 +176,21 @@ def test_the_real_comes_first_and_the_forgery_differs_where_the_mask_says(
     assert seen > 30
 
 
-def test_only_training_faces_are_used(tmp_path: Path, twins: Path) -> None:
+def test_only_training_faces_are_used(tmp_path: Path, reconstructions: Path) -> None:
     """The same pool comes out when the other splits are gone."""
     plan = replace(PLAN, pairs=20, families={"selfblend": 1.0})
     everything = [*make_faces("train"), *(make_face(500 + n, split="test") for n in range(3))]
     results = []
     for name, faces in (("all", everything), ("train", make_faces("train"))):
-        build_pool(write_store(faces, tmp_path / name), twins, tmp_path / f"{name}-pool", plan, workers=1)
+        build_pool(write_store(faces, tmp_path / name), reconstructions, tmp_path / f"{name}-pool", plan, workers=1)
         results.append(contents(tmp_path / f"{name}-pool"))
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
-def test_a_kill_costs_only_the_chunks_not_done(built: Path, store: Path, twins: Path, tmp_path: Path) -> None:
+def test_a_kill_costs_only_the_chunks_not_done(built: Path, store: Path, reconstructions: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    build_pool(store, twins, folder, PLAN, workers=1)
+    build_pool(store, reconstructions, folder, PLAN, workers=1)
     before = contents(folder)
     # As after a kill: the last chunk was begun but not finished, the first is finished and must not be touched.
     half_made = Pool.open(folder, "r+")
@@ -205,30 +201,30 @@ def test_a_kill_costs_only_the_chunks_not_done(built: Path, store: Path, twins: 
     done = np.ones(CHUNKS, bool)
     done[-1] = False
     np.save(folder / "done.npy", done)
-    told: list[int] = []
-    build_pool(store, twins, folder, PLAN, workers=1, progress=told.append)
+    progress = Recorded()
+    build_pool(store, reconstructions, folder, PLAN, workers=1, progress=progress)
     after = contents(folder)
     assert (after[0][:10] == 7).all()
     np.testing.assert_array_equal(after[0][10:], before[0][10:])
     for one, two in zip(before[1:], after[1:], strict=True):
         np.testing.assert_array_equal(one, two)
     assert np.load(folder / "done.npy").all()
-    assert told == [(CHUNKS - 1) * pool_module.CHUNK, pool_module.CHUNK]
+    assert progress.stages == {"making pairs": [((CHUNKS - 1) * pool_module.CHUNK, 300), (300, 300)]}
 
 
 def test_a_finished_pool_is_not_made_again(
-    built: Path, store: Path, twins: Path, monkeypatch: pytest.MonkeyPatch
+    built: Path, store: Path, reconstructions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_module.multiprocessing, "get_context", None)  # whoever starts workers fails
-    assert build_pool(store, twins, built, PLAN, workers=1).plan == PLAN
+    assert build_pool(store, reconstructions, built, PLAN, workers=1).plan == PLAN
 
 
 @pytest.mark.parametrize("change", [{"seed": 4}, {"pairs": 301}, {"margin": 1.5}, {"families": {"swap": 1.0}}])
 def test_a_pool_of_another_plan_is_not_overwritten(
-    built: Path, store: Path, twins: Path, change: dict[str, object]
+    built: Path, store: Path, reconstructions: Path, change: dict[str, object]
 ) -> None:
     with pytest.raises(DataError, match="another plan; name another folder"):
-        build_pool(store, twins, built, replace(PLAN, **change), workers=1)
+        build_pool(store, reconstructions, built, replace(PLAN, **change), workers=1)
 
 
 def test_a_folder_without_a_pool_is_refused(tmp_path: Path) -> None:
@@ -242,65 +238,69 @@ def test_a_family_that_is_not_there_is_named() -> None:
         PairMaker(faces, Reconstructions([], np.zeros((0, 0), np.int16), {}), replace(PLAN, families={"stylegan": 1.0}))
 
 
-def test_no_reals_and_no_twins_are_named() -> None:
+def test_no_reals_and_no_reconstructions_are_named() -> None:
     none = Reconstructions([], np.zeros((0, 0), np.int16), {})
     forged = [face for face in make_faces("train") if face.sample.label]
     with pytest.raises(DataError, match="no real faces"):
         PairMaker(forged, none, replace(PLAN, families={"stylegan": 1.0}))
-    with pytest.raises(DataError, match="twins"):
+    with pytest.raises(DataError, match="no reconstructions are at hand"):
         PairMaker(make_faces("train"), none, replace(PLAN, families={"resynthesis": 1.0}))
 
 
-def test_twins_come_back_by_face(twins: Path, store: Path) -> None:
-    opened = Reconstructions.open(twins)
+def test_reconstructions_come_back_by_face(reconstructions: Path, store: Path) -> None:
+    opened = Reconstructions.open(reconstructions)
     reals = [face for face in read_store(store) if face.sample.path in opened.rows]
     assert len(reals) == 16
     for face in reals:
-        twin = opened.pick(np.random.default_rng(0), face)
-        assert twin is not None and twin.shape == (64, 64, 3) and twin.dtype == np.uint8
-        np.testing.assert_array_equal(twin, opened.pixels[0][opened.rows[face.sample.path], :64, :64])
+        drawn = opened.pick(np.random.default_rng(0), face)
+        assert drawn is not None and drawn.shape == (64, 64, 3) and drawn.dtype == np.uint8
+        np.testing.assert_array_equal(drawn, opened.pixels[0][opened.rows[face.sample.path], :64, :64])
     assert opened.pick(np.random.default_rng(0), make_face(999)) is None
 
 
-def test_a_folder_without_twins_is_an_empty_set(tmp_path: Path) -> None:
-    twins = Reconstructions.open(tmp_path)
-    assert twins.pick(np.random.default_rng(0), make_face(1)) is None
+def test_a_folder_without_reconstructions_is_an_empty_set(tmp_path: Path) -> None:
+    reconstructions = Reconstructions.open(tmp_path)
+    assert reconstructions.pick(np.random.default_rng(0), make_face(1)) is None
 
 
 def test_the_plan_is_what_is_written(built: Path) -> None:
     assert json.loads((built / "plan.json").read_text()) == asdict(PLAN)
 
 
-def test_a_pool_made_before_the_making_changed_is_of_another_plan(
-    built: Path, store: Path, twins: Path, tmp_path: Path
+@pytest.mark.parametrize("version", [None, 3])
+def test_a_pool_of_an_older_pipeline_is_of_another_plan(
+    version: int | None, built: Path, store: Path, reconstructions: Path, tmp_path: Path
 ) -> None:
+    """Whether from before pipelines were numbered, or under the number's first name."""
     old = asdict(PLAN)
-    del old["making"]  # as it was written before this was counted
-    (tmp_path / "plan.json").write_text(json.dumps(old))
-    assert PoolPlan.read(tmp_path) == replace(PLAN, making=1) != PLAN == PoolPlan.read(built)
+    del old["pipeline_version"]
+    (tmp_path / "plan.json").write_text(json.dumps(old | ({} if version is None else {"making": version})))
+    assert PoolPlan.read(tmp_path) == replace(PLAN, pipeline_version=version or 1) != PLAN == PoolPlan.read(built)
     with pytest.raises(DataError, match="another plan"):
-        build_pool(store, twins, tmp_path, PLAN, workers=1)
+        build_pool(store, reconstructions, tmp_path, PLAN, workers=1)
 
 
 @pytest.mark.parametrize(("family", "calls"), [("selfblend", 0), ("swap", 0), ("resynthesis", 2), ("stylegan", 2)])
 def test_histories_are_for_what_is_not_blended(
-    family: str, calls: int, store: Path, twins: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, calls: int, store: Path, reconstructions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     monkeypatch.setattr(pool_module, "independent_postprocessing", lambda _, pixels: (seen.append(1), pixels)[1])
     faces = [face for face in read_store(store) if face.sample.split == "train"]
-    PairMaker(faces, Reconstructions.open(twins), replace(PLAN, families={family: 1.0})).make(np.random.default_rng(0))
+    PairMaker(faces, Reconstructions.open(reconstructions), replace(PLAN, families={family: 1.0})).make(
+        np.random.default_rng(0)
+    )
     assert len(seen) == calls
 
 
 @pytest.mark.parametrize(("family", "least", "most"), [("selfblend", 0, 0), ("swap", 0, 0), ("stylegan", 9, 31)])
 def test_half_of_what_is_not_blended_gets_the_spectrum_of_its_real(
-    family: str, least: int, most: int, store: Path, twins: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, least: int, most: int, store: Path, reconstructions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     monkeypatch.setattr(pool_module, "match_spectrum", lambda pixels, _: (seen.append(1), pixels)[1])
     faces = [face for face in read_store(store) if face.sample.split == "train"]
-    maker = PairMaker(faces, Reconstructions.open(twins), replace(PLAN, families={family: 1.0}))
+    maker = PairMaker(faces, Reconstructions.open(reconstructions), replace(PLAN, families={family: 1.0}))
     for number in range(40):
         maker.make(np.random.default_rng(number))
     assert least <= len(seen) <= most

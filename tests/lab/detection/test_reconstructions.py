@@ -1,22 +1,32 @@
+"""Reconstructions of real faces, by networks whose work can be checked pixel by pixel, and by the bank itself."""
+
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from fake_faces import make_face
+from recorded import Recorded
 from torch import nn
 
-from unmask.forging.autoencoders import AUTOENCODER_BANK, Taef2
-from unmask.lab.detection.pairs_pool import Reconstructions
-from unmask.lab.detection.reconstructions import make_reconstructions, square, train_autoencoder_bank, bank_with_taef2
+from unmask.errors import DataError
+from unmask.forging.autoencoders import ZOO, Taef2
+from unmask.lab.detection.reconstructions import (
+    Reconstructions,
+    bank_with_taef2,
+    make_reconstructions,
+    square,
+    train_autoencoder_bank,
+)
 
 pytestmark = pytest.mark.lab
 CPU = torch.device("cpu")
-FACES = [make_face(number, size=size) for number, size in enumerate((96, 128, 130, 160, 200))]
+FACES = [make_face(number, size=size) for number, size in enumerate((96, 128, 130, 160, 200, 256))]
 
 
 class Darken(nn.Module):
-    """Stands for a network of the zoo: what it does can be checked pixel by pixel."""
+    """Stands for a network of the bank: multiplies by a share."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -26,25 +36,6 @@ class Darken(nn.Module):
     def forward(self, x: torch.Tensor, jitter: float = 0.0, generator: torch.Generator | None = None) -> torch.Tensor:
         self.seen.append(tuple(x.shape))
         return x * self.share
-
-
-def test_pictures_become_one_square_tensor() -> None:
-    out = square(FACES[:3])
-    assert out.shape == (3, 3, 256, 256) and out.dtype == torch.uint8
-
-
-def test_every_face_gets_a_twin_a_draw_no_larger_than_itself(tmp_path: Path) -> None:
-    done: list[int] = []
-    make_reconstructions(FACES, [Darken(0.5), Darken(0.5)], tmp_path, 3, 7, CPU, batch=2, progress=done.append)
-    twins = Reconstructions.open(tmp_path)
-    assert twins.sides.shape == (3, 5) and len(twins.pixels) == 3 and sum(done) == 15
-    for draw in range(3):
-        for row, face in enumerate(FACES):
-            side = int(twins.sides[draw, row])
-            assert side in (96, 128, 160, 192, 256) and side <= max(face.side, 96)
-            twin = twins.pixels[draw][row]
-            assert twin[:side, :side].any() and not twin[side:].any() and not twin[:, side:].any()
-            assert twin[:side, :side].mean() == pytest.approx(0.5 * face.pixels().mean(), abs=1.5)
 
 
 class Mortal(Darken):
@@ -61,42 +52,107 @@ class Mortal(Darken):
         return super().forward(x, jitter)
 
 
+def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def test_pictures_become_one_square_tensor() -> None:
+    stacked = square(FACES[:3])
+    assert stacked.shape == (3, 3, 256, 256) and stacked.dtype == torch.uint8
+    for one, face in zip(stacked, FACES, strict=False):
+        np.testing.assert_array_equal(one.permute(1, 2, 0).numpy(), shrunk(face.pixels(), 256))
+
+
+def test_every_draw_has_each_face_through_one_network_and_no_larger_than_it_is(tmp_path: Path) -> None:
+    """What is drawn is the face at the size of the draw, at one of both networks' shares, and nothing about it."""
+    progress, networks, draws = Recorded(), [Darken(0.5), Darken(0.25)], 8
+    make_reconstructions(FACES, networks, tmp_path, draws, 7, CPU, batch=2, progress=progress)
+    made = Reconstructions.open(tmp_path)
+    assert made.sides.shape == (draws, len(FACES)) and len(made.pixels) == draws
+    assert made.rows == {face.sample.path: row for row, face in enumerate(FACES)}
+    shares = []
+    for draw in range(draws):
+        for row, face in enumerate(FACES):
+            side, drawn = int(made.sides[draw, row]), made.pixels[draw][row]
+            assert side in (96, 128, 160, 192, 256) and side <= max(face.side, 96)
+            assert not drawn[side:].any() and not drawn[:, side:].any()
+            own = shrunk(face.pixels(), side).astype(float)
+            apart = [np.abs(drawn[:side, :side] - network.share * own).max() for network in networks]
+            assert min(apart) <= 2  # grey values: bfloat16 has no more digits
+            shares.append(networks[int(np.argmin(apart))].share)
+    assert set(shares) == {0.5, 0.25}
+    # A large face is drawn at several sizes, most often at its own; a small one at the least.
+    assert set(made.sides[:, 0]) == {96} and len(set(made.sides[:, -1])) > 1
+    assert all(shape[0] <= 2 for network in networks for shape in network.seen)
+    progress.check()
+    assert progress.stages["making reconstructions"][-1] == (48, 48)
+
+
+def test_one_face_is_drawn_by_chance(tmp_path: Path) -> None:
+    make_reconstructions(FACES[:2], [Darken(0.5), Darken(0.25)], tmp_path, 6, 8, CPU)
+    made, rng = Reconstructions.open(tmp_path), np.random.default_rng(0)
+    drawn = [made.pick(rng, FACES[0]) for _ in range(20)]
+    assert all(one is not None and one.shape == (96, 96, 3) for one in drawn)
+    assert len({one.mean() for one in drawn if one is not None}) == 2
+    assert made.pick(rng, FACES[2]) is None
+
+
 def test_a_kill_costs_only_the_draw_not_done(tmp_path: Path) -> None:
     make_reconstructions(FACES, [Darken(0.5)], tmp_path / "whole", 2, 7, CPU)
     with pytest.raises(KeyboardInterrupt):
         make_reconstructions(FACES, [Mortal(0.5, left=len(FACES) + 1)], tmp_path / "killed", 2, 7, CPU)
-    assert Reconstructions.open(tmp_path / "killed").pixels == []  # nothing looks finished
-    net = Darken(0.5)
-    make_reconstructions(FACES, [net], tmp_path / "killed", 2, 7, CPU)
-    assert sum(shape[0] for shape in net.seen) == len(FACES)  # the second draw alone
+    assert Reconstructions.open(tmp_path / "killed").rows == {}  # nothing looks finished
+    network, progress = Darken(0.5), Recorded()
+    make_reconstructions(FACES, [network], tmp_path / "killed", 2, 7, CPU, progress=progress)
+    assert sum(shape[0] for shape in network.seen) == len(FACES)  # the second draw alone
+    progress.check()
     for name in ("draw-00.npy", "draw-01.npy", "sides.npy"):
         np.testing.assert_array_equal(np.load(tmp_path / "killed" / name), np.load(tmp_path / "whole" / name))
 
 
-def test_finished_twins_are_not_made_again(tmp_path: Path) -> None:
+def test_finished_reconstructions_are_not_made_again(tmp_path: Path) -> None:
     make_reconstructions(FACES, [Darken(0.5)], tmp_path, 2, 7, CPU)
-    make_reconstructions(FACES, [Mortal(0.9, left=0)], tmp_path, 2, 7, CPU)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    network, progress = Darken(0.9), Recorded()
+    for draws in (2, 1):
+        make_reconstructions(FACES, [network], tmp_path, draws, 7, CPU, progress=progress)
+    assert not network.seen and not progress.stages
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_zoo_is_trained_once(tmp_path: Path) -> None:
-    told: list[str] = []
-    recipes = AUTOENCODER_BANK[:1]
-    (trained,) = train_autoencoder_bank(FACES[:2], tmp_path, 2, 0, CPU, recipes, told.append)
-    assert len(told) == 1 and recipes[0].name in told[0] and "in 2 steps" in told[0]
-    assert (tmp_path / f"{recipes[0].name}.safetensors").is_file()
-    (loaded,) = train_autoencoder_bank([], tmp_path, 2, 0, CPU, recipes, told.append)
-    assert len(told) == 1 and not loaded.training
-    for name, value in trained.state_dict().items():
-        torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-4)  # kept in half precision
+def test_reconstructions_of_other_faces_are_not_taken_for_these(tmp_path: Path) -> None:
+    make_reconstructions(FACES[:2], [Darken(0.5)], tmp_path, 1, 7, CPU)
+    with pytest.raises(DataError, match="other faces; delete it to make them anew"):
+        make_reconstructions(FACES[:3], [Darken(0.5)], tmp_path, 1, 7, CPU)
 
 
-def test_without_taef2_the_zoo_stands_alone() -> None:
-    zoo = [Darken(0.5)]
-    assert bank_with_taef2(zoo, None, CPU) == zoo
+def test_the_bank_is_trained_once_and_its_bar_is_full(tmp_path: Path) -> None:
+    progress, recipes = Recorded(), ZOO[:2]
+    trained = train_autoencoder_bank(FACES[:2], tmp_path, 2, 0, CPU, recipes, progress)
+    progress.check()
+    stage = "training the autoencoder bank"
+    assert list(progress.stages) == [stage] and progress.stages[stage][-1] == (4, 4)
+    assert {path.stem for path in tmp_path.iterdir()} == {recipe.name for recipe in recipes}
+    again = Recorded()
+    loaded = train_autoencoder_bank([], tmp_path, 2, 0, CPU, recipes, again)
+    assert not again.stages and not any(network.training for network in loaded)
+    for network, other in zip(trained, loaded, strict=True):
+        for name, value in network.state_dict().items():
+            # Kept in half precision.
+            assert torch.equal(other.state_dict()[name], value.half().to(value.dtype)), name
+
+
+def test_without_taef2_the_bank_stands_alone() -> None:
+    bank: list[nn.Module] = [Darken(0.5)]
+    assert bank_with_taef2(bank, None, CPU) == bank
 
 
 @pytest.mark.data
-def test_taef2_joins_the_zoo(data_dir: Path) -> None:
-    nets = bank_with_taef2([Darken(0.5)], data_dir / "weights" / "taef2", CPU)
-    assert len(nets) >= 2 and isinstance(nets[0], Darken)
-    assert all(isinstance(net, Taef2) and not net.training for net in nets[1:])
+def test_taef2_joins_the_bank_twice(data_dir: Path, portrait: Path) -> None:
+    first = Darken(0.5)
+    own, taef2, again = bank_with_taef2([first], data_dir / "weights" / "taef2", CPU)
+    assert own is first and isinstance(taef2, Taef2) and again is taef2 and not taef2.training
+    picture = torch.from_numpy(shrunk(cv2.imread(str(portrait)), 128)).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        drawn = taef2(picture)
+    assert drawn.shape == picture.shape and 0 < (drawn - picture).abs().mean() < 0.05

@@ -1,0 +1,211 @@
+"""What is decided before a detector is trained, what is refused then, and what is made or found again."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from fake_faces import make_face, make_faces
+from recorded import Recorded
+from stored_paths import stored_paths
+
+from unmask.datasets.face_store import StoredFace
+from unmask.datasets.manifest import Sample, manifest_sha256, write_manifest
+from unmask.errors import DataError
+from unmask.forgery.plain import Plain
+from unmask.lab import config as lab_config
+from unmask.lab import train as training
+from unmask.lab.detection import prepare as preparing
+from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
+from unmask.lab.detection.prepare import held_out_reconstructions, plan, prepare
+from unmask.lab.detection.scoring import family_aucs
+from unmask.progress import SILENT
+
+pytestmark = pytest.mark.lab
+
+SOURCES = ("ffhq", "ciplab", "celebamask", "utkface")
+CONFIG = DetectionTrainConfig(options={"weights": "none"}, pairs=8, steps=1, batch_pairs=2)
+
+
+class FacesLookedFor(Exception):
+    """What the face store is asked for once nothing was refused."""
+
+
+@pytest.fixture
+def no_faces_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks for a face, or trains a network, has not refused what could have been refused before."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise FacesLookedFor
+
+    monkeypatch.setattr(lab_config, "build_store", stop)
+    monkeypatch.setattr(training, "fit", lambda *_, **__: pytest.fail("a network is trained"))
+    monkeypatch.setattr(preparing, "train_autoencoder_bank", lambda *_, **__: pytest.fail("a network is trained"))
+
+
+def rows(**counts: int) -> list[Sample]:
+    """Rows by "SPLIT_FAMILY"; each is its own subject's, of the source "mine" unless its family says "of_SOURCE"."""
+    samples = []
+    for name, count in counts.items():
+        split, _, family = name.partition("_")
+        family, _, source = family.partition("_of_")
+        samples += [
+            Sample(
+                path=f"{name}-{number}.png",
+                label=int(family != "real"),
+                family=family,
+                source=source or "mine",
+                subject=f"{name} {number}",
+                split=split,
+            )
+            for number in range(count)
+        ]
+    return samples
+
+
+def manifest(folder: Path, samples: Sequence[Sample]) -> DetectionPaths:
+    """The rows on disk, with pictures that show nothing."""
+    for sample in samples:
+        cv2.imwrite(str(folder / sample.path), np.zeros((8, 8, 3), np.uint8))
+    write_manifest(samples, folder / "manifest.csv")
+    return DetectionPaths(data=folder / "manifest.csv", work=folder / "work")
+
+
+GOOD = {"train_real": 2, "train_filter": 2, "val_real": 1, "val_filter": 1}
+
+
+def run(paths: DetectionPaths, folder: Path, **changes: Any) -> None:
+    training.train(paths, folder / "run", replace(CONFIG, **changes))
+
+
+@pytest.mark.usefixtures("no_faces_yet")
+def test_data_of_which_nothing_is_wrong_are_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(FacesLookedFor):
+        run(manifest(tmp_path, rows(**GOOD)), tmp_path)
+
+
+@pytest.mark.usefixtures("no_faces_yet")
+@pytest.mark.parametrize(
+    ("counts", "changes", "message"),
+    [
+        ({**GOOD, "train_real": 0}, {}, "no real sample in train; add some"),
+        ({**GOOD, "train_filter": 0}, {}, "no forged sample in train; add some"),
+        ({"val_real": 1, "val_filter": 1}, {}, "the training split has no real faces; add some"),
+        ({**GOOD, "val_real": 0}, {}, r"no real face is in the split val, .*put some subjects' rows there"),
+        ({**GOOD, "train_filter_of_elsewhere": 1}, {}, "filter: the training split has no real faces of source elsewh"),
+        (GOOD, {"without": ("filtre",)}, "no family filtre to leave out; families are .*filter"),
+        (
+            GOOD,
+            {"without": ("selfblend", "swap", "resynthesis", "filter")},
+            "every family was left out; nothing forged remains",
+        ),
+        (GOOD, {"method": "mesonet", "options": {}, "size": 256, "window": 128}, "must be its size, 256"),
+    ],
+)
+def test_what_would_make_training_fail_is_found_before_any_face_is_looked_for(
+    counts: dict[str, int], changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
+        run(manifest(tmp_path, rows(**counts)), tmp_path, **changes)
+    assert not (tmp_path / "run").exists() and not (tmp_path / "work").exists()
+
+
+@pytest.mark.usefixtures("no_faces_yet")
+@pytest.mark.parametrize(
+    ("size", "window"), [(64, 0), (64, 32), (96, 0), (160, 80), (224, 100), (224, 256), (448, 100), (448, 800)]
+)
+def test_a_window_that_does_not_fit_is_refused_with_ones_that_do(size: int, window: int, tmp_path: Path) -> None:
+    """Left out, it is half the size, which not all sizes can be halved to."""
+    paths = manifest(tmp_path, rows(**GOOD))
+    with pytest.raises(DataError, match=f"do not fit faces of {size}; take --window") as refused:
+        run(paths, tmp_path, size=size, window=window)
+    remedies = [int(number) for number in re.findall(r"\d+", str(refused.value).partition("--window")[2])]
+    assert remedies and all(64 <= remedy <= size for remedy in remedies)
+    for remedy in remedies:
+        with pytest.raises(FacesLookedFor):
+            run(paths, tmp_path, size=size, window=remedy)
+
+
+@pytest.mark.parametrize("window", [56, 112, 168, 224])
+def test_a_detector_learns_from_every_window_that_fits(window: int) -> None:
+    cells = window // 8
+    faces, masks = torch.rand(4, 3, window, window), torch.rand(4, 1, cells, cells)
+    batch = {"faces": faces, "labels": torch.tensor([0.0, 1.0] * 2), "masks": masks, "progress": torch.tensor(0.5)}
+    losses = Plain("rgb", weights="none").training_losses(batch)
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+@pytest.fixture
+def faces() -> list[StoredFace]:
+    return [*make_faces("train", count=2), *make_faces("val", count=2)]
+
+
+def test_a_plan_completes_the_configuration(faces: list[StoredFace], tmp_path: Path) -> None:
+    infrared = [make_face(90, split="train"), make_face(91, label=1, family="stylegan", split="train")]
+    infrared = [replace(face, sample=replace(face.sample, spectrum="nir")) for face in infrared]
+    paths = stored_paths(tmp_path, [*faces, *infrared])
+    before = replace(CONFIG, families=("swap", "stylegan"), before=("pggan",))
+    made = plan(paths, replace(CONFIG, without=("ciplab",)), before, SILENT)
+    assert made.config.families == ("selfblend", "swap", "resynthesis", "stylegan", "mobilestylegan")
+    assert made.config.spectra == ("nir", "visible") and made.config.window == 112
+    assert made.config.before == ("pggan", "stylegan", "swap")
+    assert made.data_sha256 == manifest_sha256([face.sample for face in [*faces, *infrared]])
+    small = plan(paths, replace(CONFIG, method="deepfidelity", options={}), None, SILENT)
+    assert small.config.window == small.config.size and small.config.before == ()
+
+
+def test_reconstructions_are_not_made_where_their_family_comes_as_files(
+    faces: list[StoredFace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = [
+        replace(face, sample=replace(face.sample, family="resynthesis")) if face.sample.family == "stylegan" else face
+        for face in faces
+    ]
+    monkeypatch.setattr(preparing, "prepare_reconstructions", lambda *_: pytest.fail("reconstructions are made"))
+    progress = Recorded()
+    made = prepare(plan(stored_paths(tmp_path, named), CONFIG, None, SILENT), progress)
+    assert "resynthesis" in made.config.families and "resynthesis" in made.pool.plan.families
+    (note,) = progress.notes
+    assert "selfblend, swap" in note and "resynthesis" not in note
+
+
+def test_the_validation_split_is_watched_by_family(faces: list[StoredFace], tmp_path: Path) -> None:
+    made = prepare(plan(stored_paths(tmp_path, faces), replace(CONFIG, without=("resynthesis",)), None, SILENT), SILENT)
+    watched = family_aucs(made.held, np.array([float(face.label) for face in made.held]))
+    families = ("ciplab", "mobilestylegan", "pggan", "selfblend", "stylegan", "swap")
+    assert watched == {**{f"auc_{name}": 1.0 for name in families}, "real_vs_real": 0.5}
+    subjects = {face.sample.subject for face in faces if face.sample.split == "val"}
+    assert {face.subject for face in made.held} <= subjects
+
+
+def test_a_pool_that_holds_more_is_found_and_none_is_made(
+    faces: list[StoredFace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = stored_paths(tmp_path, faces)
+    rich = prepare(plan(paths, replace(CONFIG, without=("resynthesis",)), None, SILENT), SILENT).pool
+    monkeypatch.setattr(preparing, "build_pool", lambda *_: pytest.fail("a pool is made"))
+    for changes in ({"without": ("resynthesis", "swap")}, {"pairs": 4, "without": ("resynthesis",)}, {"seed": 8}):
+        config = replace(CONFIG, **{"without": ("resynthesis",), **changes})
+        assert prepare(plan(paths, config, None, SILENT), SILENT).pool.plan == rich.plan
+    with pytest.raises(pytest.fail.Exception, match="a pool is made"):
+        prepare(plan(paths, replace(CONFIG, pairs=9, without=("resynthesis",)), None, SILENT), SILENT)
+
+
+def test_a_split_is_reconstructed_once_and_not_without_a_bank(faces: list[StoredFace], tmp_path: Path) -> None:
+    paths = stored_paths(tmp_path, faces)
+    assert held_out_reconstructions(paths, faces, "val", SILENT).rows == {}
+    prepare(plan(paths, replace(CONFIG, zoo_steps=1, twin_draws=1), None, SILENT), SILENT)
+    progress = Recorded()
+    drawn = held_out_reconstructions(paths, faces, "val", progress, most=1)
+    reals = [face.sample for face in faces if face.sample.split == "val" and not face.sample.label]
+    expected = [next(sample.path for sample in reals if sample.source == source) for source in SOURCES]
+    assert list(drawn.rows) == expected
+    assert list(progress.stages) == ["making reconstructions"]
+    progress.check()
+    again = Recorded()
+    assert held_out_reconstructions(paths, faces, "val", again, most=1).rows == drawn.rows and not again.stages
