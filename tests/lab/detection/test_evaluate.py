@@ -6,19 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_faces import make_faces, write_reconstructions
+from recorded import Recorded
 from tiny_pack import make_card
 
 from unmask.datasets.face_store import StoredFace
-from unmask.lab.detection import evaluate as evaluation
-from unmask.lab.detection.evaluate import FAMILIES, Evaluation, evaluate, table
-from unmask.lab.detection.held_out import Face, make_eval_images, show
-from unmask.lab.detection.pairs_pool import Reconstructions
-from unmask.packs.card import Calibration
+from unmask.lab.detection.evaluate import evaluate, tables
+from unmask.lab.detection.held_out import CLEAN, JPEG50, EvalFace, make_eval_images, render
+from unmask.lab.detection.reconstructions import Reconstructions
+from unmask.lab.evaluate import as_markdown
+from unmask.lab.task import Evaluation
+from unmask.packs.card import Calibration, Metric
 
 pytestmark = pytest.mark.lab
 
 SIZE, MARGIN = 112, 1.4
-Oracle = Callable[[Face], tuple[float, np.ndarray]]
+FAMILIES = ("stylegan", "mobilestylegan", "ciplab", "selfblend", "swap", "resynthesis", "pggan")
+Oracle = Callable[[EvalFace], tuple[float, np.ndarray]]
 
 
 @pytest.fixture(scope="module")
@@ -27,37 +30,45 @@ def faces() -> list[StoredFace]:
 
 
 @pytest.fixture(scope="module")
-def twins(faces: list[StoredFace], tmp_path_factory: pytest.TempPathFactory) -> Reconstructions:
+def reconstructions(faces: list[StoredFace], tmp_path_factory: pytest.TempPathFactory) -> Reconstructions:
     reals = [face for face in faces if not face.sample.label and face.sample.split == "test"]
-    return Reconstructions.open(write_reconstructions(reals, tmp_path_factory.mktemp("twins")))
+    return Reconstructions.open(write_reconstructions(reals, tmp_path_factory.mktemp("reconstructions")))
 
 
 @pytest.fixture(scope="module")
 def calibration() -> Calibration:
-    found = make_card(8, "").calibration
-    assert found is not None
-    one = replace(found.bins[0], quality_min=0.0, quality_max=100.0, slope=1.0, intercept=0.0, lower=-2.0, upper=2.0)
-    return replace(found, bins=(one,), decision_log10_lr=0.5)
+    calibration = make_card(8, "").calibration
+    assert calibration is not None
+    own = replace(calibration.bins[0], slope=1.0, intercept=0.0, lower=-2.0, upper=2.0)
+    return replace(calibration, bins=(own,), decision_log10_lr=0.5)
 
 
 @pytest.fixture(scope="module")
-def judge(faces: list[StoredFace], twins: Reconstructions, calibration: Calibration) -> Callable[[Oracle], Evaluation]:
-    """Evaluates an oracle that is told about every face what a detector has to find out."""
+def judge(
+    faces: list[StoredFace], reconstructions: Reconstructions, calibration: Calibration
+) -> Callable[[Oracle], Evaluation]:
+    """Evaluates an oracle that knows of every face what a detector has to find out."""
 
     def run(oracle: Oracle) -> Evaluation:
-        held = show(make_eval_images(faces, "test", FAMILIES, twins, most=250), "as is", SIZE, MARGIN)
+        held = render(make_eval_images(faces, "test", FAMILIES, reconstructions, most=250), CLEAN, SIZE, MARGIN)
 
         def scorer(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             assert all((crop == face.crop).all() for crop, face in zip(crops, held, strict=True))
-            said = [oracle(face) for face in held]
-            return np.array([logit for logit, _ in said]), np.stack([heat for _, heat in said])
+            answers = [oracle(face) for face in held]
+            return np.array([logit for logit, _ in answers]), np.stack([heat for _, heat in answers])
 
-        return evaluate(faces, "test", scorer, SIZE, MARGIN, calibration, twins, ("as is",))
+        return evaluate(faces, "test", scorer, SIZE, MARGIN, calibration, reconstructions, (CLEAN,))
 
     return run
 
 
-def true_map(face: Face) -> np.ndarray:
+def metric_of(result: Evaluation, family: str, name: str) -> Metric:
+    metric = result.value(family, name, CLEAN)
+    assert metric is not None, (family, name)
+    return metric
+
+
+def true_map(face: EvalFace) -> np.ndarray:
     if face.regions:
         return np.max([cells * flag for cells, flag in face.regions], axis=0)
     assert face.mask is not None
@@ -66,17 +77,17 @@ def true_map(face: Face) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def known(judge: Callable[[Oracle], Evaluation]) -> Evaluation:
-    """What one who knows the truth is found to be worth."""
+    """What one who knows the truth is worth."""
     return judge(lambda face: (2.0 * (2 * face.label - 1), true_map(face)))
 
 
 def test_one_who_knows_is_right_in_every_number(known: Evaluation) -> None:
     result = known
     for family in FAMILIES:
-        found = {metric.name: metric.value for metric in result.metrics if metric.dataset == family}
-        assert (found["auc"], found["miss_at_1%"], found["miss_at_10%"]) == (1, 0, 0)
-        assert found["cllr"] < 0.02 and found["cllr_min"] < 0.02
-        assert (found["verdict_forged"], found["verdict_authentic"]) == (1, 0)
+        values = {metric.name: metric.value for metric in result.metrics if metric.dataset == family}
+        assert (values["auc"], values["miss_at_1%"], values["miss_at_10%"]) == (1, 0, 0)
+        assert values["cllr"] < 0.02 and values["cllr_min"] < 0.02
+        assert (values["verdict_forged"], values["verdict_authentic"]) == (1, 0)
     assert {m.name: m.value for m in result.metrics if m.dataset == "real"} == {
         "verdict_forged": 0.0,
         "verdict_authentic": 1.0,
@@ -85,20 +96,17 @@ def test_one_who_knows_is_right_in_every_number(known: Evaluation) -> None:
     assert between == [0.5] * 6  # all reals say the same
     for family in ("selfblend", "swap"):
         for name in ("pointing", "iou"):
-            metric = result.value(family, name)
-            assert metric is not None and metric.value > 0.8
-        chance = result.value(family, "pointing_chance")
-        assert chance is not None and 0 < chance.value < 0.6
-    regions = result.value("ciplab", "region_agreement")
-    assert regions is not None and regions.value == 1
+            assert metric_of(result, family, name).value > 0.8
+        assert 0 < metric_of(result, family, "pointing_chance").value < 0.6
+    assert metric_of(result, "ciplab", "region_agreement").value == 1
 
 
 def test_one_who_knows_is_right_in_every_fifth_of_quality(
-    known: Evaluation, faces: list[StoredFace], twins: Reconstructions
+    known: Evaluation, faces: list[StoredFace], reconstructions: Reconstructions
 ) -> None:
     fifths = [metric for metric in known.metrics if metric.name == "auc_by_quality"]
     assert fifths and all(metric.value == 1 for metric in fifths)
-    held = show(make_eval_images(faces, "test", FAMILIES, twins, most=250), "as is", SIZE, MARGIN)
+    held = render(make_eval_images(faces, "test", FAMILIES, reconstructions, most=250), CLEAN, SIZE, MARGIN)
     as_they_came = [face for face in held if face.label or "@" not in face.source]
     # A fifth that holds one class alone has no area; the others hold a fifth of the faces each, but for ties.
     assert sum(metric.n_real + metric.n_forged for metric in fifths) <= len(as_they_came)
@@ -109,12 +117,10 @@ def test_one_who_knows_is_right_in_every_fifth_of_quality(
 def test_one_who_says_the_opposite_is_wrong_in_every_number(judge: Callable[[Oracle], Evaluation]) -> None:
     result = judge(lambda face: (2.0 * (1 - 2 * face.label), 1 - true_map(face)))
     for family in FAMILIES:
-        found = {metric.name: metric.value for metric in result.metrics if metric.dataset == family}
-        assert (found["auc"], found["miss_at_1%"]) == (0, 1) and found["cllr"] > 1
-        assert (found["verdict_forged"], found["verdict_authentic"]) == (0, 1)
-    regions, pointing = result.value("ciplab", "region_agreement"), result.value("swap", "pointing")
-    assert regions is not None and regions.value == 0
-    assert pointing is not None and pointing.value == 0
+        values = {metric.name: metric.value for metric in result.metrics if metric.dataset == family}
+        assert (values["auc"], values["miss_at_1%"]) == (0, 1) and values["cllr"] > 1
+        assert (values["verdict_forged"], values["verdict_authentic"]) == (0, 1)
+    assert metric_of(result, "ciplab", "region_agreement").value == metric_of(result, "swap", "pointing").value == 0
 
 
 def test_one_who_knows_nothing_is_a_coin_and_gives_no_verdict(judge: Callable[[Oracle], Evaluation]) -> None:
@@ -144,20 +150,23 @@ def test_without_a_calibration_there_are_no_verdicts(faces: list[StoredFace]) ->
     def scorer(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(len(crops), dtype=float), np.zeros((len(crops), 28, 28))
 
-    result = evaluate(faces, "test", scorer, SIZE, MARGIN, conditions=("as is", "jpeg50"))
+    progress = Recorded()
+    result = evaluate(faces, "test", scorer, SIZE, MARGIN, conditions=(CLEAN, JPEG50), progress=progress)
+    progress.check()
+    assert progress.stages == {"scoring": [(1, 2), (2, 2)]}
     names = {metric.name for metric in result.metrics}
     assert "auc" in names and not {name for name in names if name.startswith(("cllr", "verdict"))}
     assert {metric.dataset for metric in result.metrics if metric.name == "auc"} == {*FAMILIES} - {"resynthesis"}
-    assert {metric.condition for metric in result.metrics} == {"as is", "jpeg50"}
-    assert '"forged"' not in table(result)
+    assert {metric.condition for metric in result.metrics} == {CLEAN, JPEG50}
+    assert '"forged"' not in as_markdown(tables(result))
 
 
 def test_the_table_holds_every_row(known: Evaluation) -> None:
-    lines = table(known).splitlines()
+    lines = as_markdown(tables(known)).splitlines()
     for family in FAMILIES:
-        assert sum(line.startswith(f"| {family} | as is | 1.000 [1.000, 1.000] |") for line in lines) == 2
-    assert "| real | as is | 0.000 [0.000, 0.000] | 1.000 [1.000, 1.000] | 8 |" in lines
-    blocks = table(known).split("\n\n")
+        assert sum(line.startswith(f"| {family} | clean | 1.000 [1.000, 1.000] |") for line in lines) == 2
+    assert "| real | clean | 0.000 [0.000, 0.000] | 1.000 [1.000, 1.000] | 8 |" in lines
+    blocks = as_markdown(tables(known)).split("\n\n")
     assert len(blocks) == 5
     for block in blocks:
         head, rule, *rows = block.splitlines()
@@ -165,5 +174,5 @@ def test_the_table_holds_every_row(known: Evaluation) -> None:
 
 
 def test_a_number_that_is_not_there_is_none() -> None:
-    assert Evaluation("val").value("swap", "auc") is None
-    assert evaluation.table(Evaluation("val")).startswith("| family |")
+    assert Evaluation("val").value("swap", "auc", CLEAN) is None
+    assert as_markdown(tables(Evaluation("val"))).startswith("| family |")

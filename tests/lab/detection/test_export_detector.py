@@ -1,164 +1,152 @@
-"""Shipping: what stands in the pack's folder when something goes wrong on the way, and when all goes well."""
+"""What makes a pack of a detector: on what it is calibrated, at which thresholds it works, what its card says."""
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
-from tiny_pack import make_card
+from fake_faces import make_faces
+from recorded import Recorded
+from stored_paths import SMALL, StoredPaths, stored_paths, write_run
 
-from unmask.errors import DataError, PackError
-from unmask.forgery.plain import Plain
-from unmask.lab import onnx_pack as export
-from unmask.lab.detection import export as shipping
-from unmask.lab.detection.evaluate import Evaluation, add
-from unmask.lab.run import DetectionTrainConfig, Run
-from unmask.packs import load_pack
-from unmask.packs.card import OperatingPoint
+from unmask.datasets.manifest import manifest_sha256
+from unmask.errors import DataError
+from unmask.lab.detection import export as measuring
+from unmask.lab.detection.config import DetectionTrainConfig
+from unmask.lab.detection.export import calibrate, card_facts, known_to, missed_by, operating_points
+from unmask.lab.detection.held_out import CLEAN, CONDITIONS, HALF_RESOLUTION, JPEG50, eval_faces
 
 pytestmark = pytest.mark.lab
 
-DATA: Any = SimpleNamespace(faces=list)
+RUNS: dict[str, dict[str, Any]] = {
+    "blends": {"families": ("selfblend",), "without": ("stylegan", "resynthesis", "swap")},
+    "synthesis": {"families": ("resynthesis",), "without": ("selfblend", "swap", "stylegan")},
+    "all-but-ciplab": {"families": ("stylegan", "swap"), "without": ("ciplab",)},
+    "all": {"families": ("stylegan", "ciplab"), "without": ()},
+    "began-with-swap": {"families": ("ciplab",), "without": ("swap",), "before": ("swap",)},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    return {name: write_run(folder / name, **changes) for name, changes in RUNS.items()}
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> StoredPaths:
+    return stored_paths(tmp_path_factory.mktemp("work"), [*make_faces("cal", count=3), *make_faces("train", count=1)])
+
+
+@pytest.mark.parametrize(
+    ("system", "missed", "known"),
+    [
+        (("blends",), {"stylegan", "resynthesis", "swap"}, {"selfblend"}),
+        (("blends", "synthesis"), {"stylegan", "swap"}, {"selfblend", "resynthesis"}),
+        (("blends", "all-but-ciplab"), set(), {"selfblend", "stylegan", "swap"}),
+        (("began-with-swap",), set(), {"ciplab", "swap"}),
+        (("all",), set(), {"stylegan", "ciplab"}),
+    ],
+)
+def test_what_fused_runs_missed_and_what_they_know(
+    system: tuple[str, ...], missed: set[str], known: set[str], runs: dict[str, Path]
+) -> None:
+    """All of them must have missed it, and what they began with; one of them is enough to know it."""
+    folders = [runs[name] for name in system]
+    assert set(missed_by(folders)) == missed and set(known_to(folders)) == known
 
 
 @pytest.fixture
-def difference(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Takes the slow parts out: training, calibration, test and the export itself. Gives the parity that is found."""
-    found = {"logit": 0.01, "map": 0.005}
-    result = Evaluation("test")
-    add(result, "swap", "auc", "as is", 0.7, 0.6, 0.8, np.array([0, 1]))
-    point = OperatingPoint(name="p", threshold=0.5, false_alarm_rate=0.1, hit_rate=0.5, dataset="cal")
-    crop = SimpleNamespace(crop=np.zeros((8, 8, 3), np.uint8))
-    monkeypatch.setattr(Run, "protocol_of", lambda _: DetectionTrainConfig())
-    monkeypatch.setattr(shipping, "load_network", lambda _: Plain("rgb", weights="none"))
-    monkeypatch.setattr(shipping, "calibrate", lambda *_: make_card(8, "").calibration)
-    monkeypatch.setattr(shipping, "held_out", lambda *_, **__: [crop])
-    monkeypatch.setattr(shipping, "held_out_reconstructions", lambda *_: None)
-    monkeypatch.setattr(shipping, "parity", lambda *_: found)
-    monkeypatch.setattr(shipping, "evaluate", lambda *_, **__: result)
-    monkeypatch.setattr(shipping, "operating_points", lambda *_: (point,))
-    monkeypatch.setattr(export, "write_onnx", lambda _, path: path.write_bytes(b"a network"))
-    return found
-
-
-def ship(out: Path) -> Any:
-    return shipping.ship(DATA, [Path("run")], [[Path("unseen")]], out, "1", Console(quiet=True))
-
-
-@pytest.mark.parametrize(("runs", "unseen"), [(1, 2), (2, 1), (2, 3)])
-def test_what_calibrates_is_fused_of_as_many_runs(runs: int, unseen: int, tmp_path: Path) -> None:
-    given = [Path(f"run-{number}") for number in range(runs)], [[Path(f"u{number}") for number in range(unseen)]]
-    with pytest.raises(DataError, match=rf"--unseen u0.*: {unseen} run\(s\), but {runs} are exported"):
-        shipping.ship(DATA, *given, tmp_path / "mine", "1", Console(quiet=True))
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_pack_carries_its_figures(difference: dict[str, float], tmp_path: Path) -> None:
-    pack, result, found = ship(tmp_path / "mine")
-    assert found is difference
-    assert [metric.value for metric in pack.card.metrics] == [0.7] == [metric.value for metric in result.metrics]
-    assert [point.name for point in pack.card.operating_points] == ["p"]
-    assert {path.name for path in tmp_path.rglob("*")} == {"mine", "model.onnx", "card.json"}
-
-
-def test_the_card_says_what_was_fused(difference: dict[str, float], tmp_path: Path) -> None:
-    alone, *_ = ship(tmp_path / "one")
-    runs = [Path("blends"), Path("synthesis")]
-    fused, *_ = shipping.ship(DATA, runs, [[Path("unseen"), Path("too")]], tmp_path / "two", "1", Console(quiet=True))
-    assert "fused" not in alone.card.description and "2 networks, fused" in fused.card.description
-    assert len(fused.card.config["runs"]) == 2
-
-
-def test_an_embedded_packs_name_is_a_folder_here(
-    difference: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    pack, *_ = ship(Path("plain"))
-    assert pack.folder == tmp_path / "plain" and pack.card.sha256 != load_pack("plain").card.sha256
-
-
-def test_a_network_that_came_out_different_is_refused(difference: dict[str, float], tmp_path: Path) -> None:
-    difference["logit"] = 3.0
-    with pytest.raises(PackError, match=r"differs from the trained one by 3\.00"):
-        ship(tmp_path / "mine")
-    assert not (tmp_path / "mine").exists()
-
-
-def test_an_interrupted_measurement_leaves_an_older_pack_alone(
-    difference: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ship(tmp_path / "mine")
-    before = (tmp_path / "mine" / "card.json").read_bytes()
-
-    def stop(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(shipping, "evaluate", stop)
-    with pytest.raises(KeyboardInterrupt):
-        ship(tmp_path / "mine")
-    assert (tmp_path / "mine" / "card.json").read_bytes() == before
-
-
-@pytest.fixture
-def without(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
-    """Families each run missed, by folder; takes pictures and networks out of the calibration."""
-    runs = {
-        "blends": ("stylegan", "resynthesis", "swap"),
-        "synthesis": ("selfblend", "swap", "stylegan"),
-        "all-but-ciplab": ("ciplab",),
-        "all": (),
-        "began-with-swap": ("swap",),
-    }
-    before = {"began-with-swap": ("swap",)}
-    seen = {"began-with-swap": ("ciplab",)}
-    crop = np.zeros((8, 8, 3), np.uint8)
-    faces = [
-        SimpleNamespace(crop=crop, label=label, family=name, source="ffhq")
-        for label, name in enumerate(("real", "swap"))
-    ]
-
-    def protocol_of(folder: Path) -> DetectionTrainConfig:
-        name = str(folder)
-        return DetectionTrainConfig(families=seen.get(name, ()), without=runs[name], before=before.get(name, ()))
-
-    monkeypatch.setattr(Run, "protocol_of", protocol_of)
-    monkeypatch.setattr(shipping, "load_network", lambda _: Plain("rgb", weights="none"))
-    monkeypatch.setattr(shipping, "held_out_reconstructions", lambda *_: None)
-    monkeypatch.setattr(shipping, "show", lambda *_: faces)
-    monkeypatch.setattr(shipping, "quality_of", lambda _: 50.0)
-    monkeypatch.setattr(shipping, "logits_of", lambda detector, *_: (np.full(2, len(detector.members)), None))
-    return runs
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a calibration is fitted on, in place of the fit."""
+    calls: list[Any] = []
+    monkeypatch.setattr(measuring, "fit_calibration", lambda *given: calls.append(given))
+    monkeypatch.setattr(
+        measuring, "logits_of", lambda detector, crops, _: (np.full(len(crops), len(detector.members)), None)
+    )
+    return calls
 
 
 def test_a_fused_detector_is_calibrated_on_what_none_of_its_members_saw(
-    without: dict[str, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+    runs: dict[str, Path], paths: StoredPaths, fitted: list[Any]
 ) -> None:
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(shipping, "make_eval_images", lambda _, split, families, *__, **___: asked.append(families))
-    fitted: list[Any] = []
-    monkeypatch.setattr(shipping, "fit_calibration", lambda *given: fitted.append(given))
-    systems = [[Path("blends"), Path("synthesis")], [Path("all-but-ciplab")]]
-    shipping.calibrate(DATA, systems, [], 1.4, 224, Console(quiet=True))
-    assert [set(families) for families in asked] == [{"stylegan", "swap"}, {"ciplab"}]
-    ((scored, _, told, *_),) = fitted
-    assert [face.logit for face in scored] == [2.0] * 6 + [1.0] * 6  # two faces: as is, JPEG 50, half size
-    assert "stylegan+swap; ciplab" in told
+    systems = [[runs["blends"], runs["synthesis"]], [runs["all-but-ciplab"]]]
+    progress = Recorded()
+    calibrate(paths, systems, paths.faces(), 1.4, 64, progress)
+    ((scored, _, data, *_),) = fitted
+    families = {logit: {face.family for face in scored if face.logit == logit} for logit in (2, 1)}
+    assert families == {2: {"real", "stylegan", "swap"}, 1: {"real", "ciplab"}}
+    # Three reals of each of four sources, as many swaps of them, three of StyleGAN or CIPLAB; under three conditions.
+    assert [sum(face.logit == logit for face in scored) for logit in (2, 1)] == [3 * (12 + 12 + 3), 3 * (12 + 3)]
+    assert {face.label for face in scored if face.family == "real"} == {0}
+    assert "without stylegan+swap; ciplab" in data and "clean / jpeg50 / half_resolution" in data
+    progress.check()
+    assert progress.stages["scoring the cal split"][-1] == (6, 6)
 
 
 def test_without_a_blind_detector_the_runs_are_calibrated_on_what_they_know(
-    without: dict[str, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+    runs: dict[str, Path], paths: StoredPaths, fitted: list[Any]
 ) -> None:
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(shipping, "make_eval_images", lambda _, split, families, *__, **___: asked.append(families))
-    fitted: list[Any] = []
-    monkeypatch.setattr(shipping, "fit_calibration", lambda *given: fitted.append(given))
-    shipping.calibrate(DATA, [], [], 1.4, 224, Console(quiet=True), [Path("began-with-swap")])
-    assert asked == [("ciplab", "swap")] and "trained on ciplab+swap" in fitted[0][2]
+    calibrate(paths, [], paths.faces(), 1.4, 64, Recorded(), [runs["began-with-swap"]])
+    ((scored, _, data, *_),) = fitted
+    assert {face.family for face in scored} == {"real", "ciplab", "swap"} and "trained on ciplab+swap" in data
 
 
 @pytest.mark.parametrize("system", [["all"], ["blends", "all"], ["blends", "all-but-ciplab"], ["began-with-swap"]])
-def test_a_detector_that_has_seen_all_is_no_calibration(system: list[str], without: dict[str, tuple[str, ...]]) -> None:
+def test_a_detector_that_has_seen_all_is_no_calibration(
+    system: list[str], runs: dict[str, Path], paths: StoredPaths
+) -> None:
     with pytest.raises(DataError, match="has seen every family"):
-        shipping.calibrate(DATA, [[Path(name) for name in system]], [], 1.4, 224, Console(quiet=True))
+        calibrate(paths, [[runs[name] for name in system]], paths.faces(), 1.4, 64, Recorded())
+
+
+def test_a_cal_split_of_one_class_is_refused(runs: dict[str, Path], tmp_path: Path, fitted: list[Any]) -> None:
+    alone = stored_paths(tmp_path, [face for face in make_faces("cal", count=1) if not face.sample.label])
+    with pytest.raises(DataError, match="the cal split has no real or no forged faces"):
+        calibrate(alone, [[runs["all-but-ciplab"]]], alone.faces(), 1.4, 64, Recorded())
+    assert not fitted
+
+
+def test_thresholds_let_as_many_reals_through_as_they_say(paths: StoredPaths) -> None:
+    """Twelve reals score 0 to 11: at ten per cent one of them may lie above; of three forgeries two do."""
+    faces = paths.faces()
+    held = eval_faces(faces, "cal", ("ciplab",), CLEAN, 64, 1.4)
+    assert sum(not face.label for face in held) == 12 and sum(face.label for face in held) == 3
+
+    def score(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        reals, forged = iter(range(12)), iter((5.0, 10.5, 20.0))
+        logits = [float(next(forged if face.label else reals)) for face in held]
+        return np.array(logits), np.zeros((len(crops), 4, 4))
+
+    one, ten = operating_points(faces, score, 64, 1.4, ("ciplab",))
+    assert (one.false_alarm_rate, ten.false_alarm_rate) == (0, round(1 / 12, 4))
+    assert (one.hit_rate, ten.hit_rate) == (round(1 / 3, 4), round(2 / 3, 4))
+    assert (one.threshold, ten.threshold) == pytest.approx((1 / (1 + np.exp(-11)), 1 / (1 + np.exp(-10))), abs=1e-6)
+
+
+def test_the_card_says_what_was_trained_on_what(paths: StoredPaths) -> None:
+    faces = paths.faces()
+    training = [face.sample for face in faces if face.sample.split == "train"]
+    config = replace(SMALL, families=("swap", "stylegan"), before=("ciplab",), spectra=("nir",))
+    alone = card_facts([config], faces, blind=False)
+    assert "fused" not in alone.description and "fedforgery" in alone.description and "'width': 8" in alone.description
+    assert alone.training_data_sha256 == manifest_sha256(training) and alone.spectra == ("nir",)
+    for name in ("celebamask", "ciplab", "ffhq", "utkface", "swap", "stylegan"):
+        assert name in alone.training_data
+    assert "trained on: on any other family" in " ".join(alone.limits)
+    assert "non-commercial" in alone.training_data_terms
+
+    fused = card_facts([config, DetectionTrainConfig(method="plain")], faces, blind=True)
+    assert "2 networks, fused" in fused.description and "plain" in fused.description
+    assert "had not been trained on" in " ".join(fused.limits)
+
+
+def test_of_a_users_own_data_the_card_claims_nothing(tmp_path: Path) -> None:
+    faces = [replace(face, sample=replace(face.sample, source="mine")) for face in make_faces("train", count=1)]
+    own = card_facts([SMALL], faces, blind=True)
+    assert "not stated" in own.training_data_terms and not any("UTKFace" in limit for limit in own.limits)
+
+
+def test_conditions_are_those_of_the_card() -> None:
+    assert CONDITIONS == (CLEAN, JPEG50, HALF_RESOLUTION) == ("clean", "jpeg50", "half_resolution")
