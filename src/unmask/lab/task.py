@@ -59,7 +59,7 @@ class Evaluation:
     split: str
     metrics: list[Metric] = field(default_factory=list)
 
-    def value(self, dataset: str, name: str, condition: str = "clean") -> Metric | None:
+    def value(self, dataset: str, name: str, condition: str) -> Metric | None:
         """The metric of that name, if there is one."""
         for metric in self.metrics:
             if (metric.dataset, metric.name, metric.condition) == (dataset, name, condition):
