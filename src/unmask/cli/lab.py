@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,10 +61,9 @@ def models(
 
 def train(context: typer.Context) -> None:
     """Train a method: prepares what is missing, shows progress, resumes after a kill."""
-    arguments = arguments_in(context.args, _train)
+    method = None if _only_help(context) else method_among(arguments_in(context.args, _train))
     with extra("lab", "unmask train"):
-        app = train_command(method_among(arguments))
-        app(context.args, prog_name="unmask train")
+        train_command(method)(context.args, prog_name="unmask train")
 
 
 def evaluate(context: typer.Context) -> None:
@@ -81,23 +81,29 @@ def export(context: typer.Context) -> None:
     _of_system(context, _export, "export")
 
 
+def _only_help(context: typer.Context) -> bool:
+    """Whether help is asked for without the lab: then there is that of what all methods and tasks share."""
+    return "--help" in context.args and find_spec("torch") is None
+
+
 def method_among(arguments: list[str]) -> str | None:
-    """The method among the words that may be arguments: the first that names one, else the first."""
+    """The method among the words that may be arguments: the first that names one, or looks so, else the first."""
     from unmask.lab.methods import METHODS, TABLE
 
     known = [word for word in arguments if word in METHODS or word in TABLE.installed]
-    return next(iter([*known, *arguments]), None)
+    return next(iter([*known, *(word for word in arguments if ":" in word), *arguments]), None)
 
 
 def train_command(method: str | None) -> typer.Typer:
     """`unmask train` for a method, or for none yet: then with the options that all have, and the list of methods."""
     from unmask.lab.methods import METHODS, TABLE, method_named, options_of
-    from unmask.lab.task import task_named
 
     if method is None:
         names = ", ".join([*METHODS, *TABLE.installed])
         epilog = f"METHOD is one of {names}, or a class of your own as module:Class. `unmask train METHOD --help` "
         return build_command(_train, [], epilog + "shows the options of a method and its task.")
+    from unmask.lab.task import task_named
+
     known = method_named(method)
     task = task_named(known.task)
     own = [
@@ -133,10 +139,12 @@ def system_command(function: Callable[..., None], task: "Task | None") -> typer.
 def _of_system(context: typer.Context, function: Callable[..., None], name: str) -> None:
     from unmask.errors import UnmaskError
 
+    task, why = None, None
+    if _only_help(context):
+        system_command(function, task)(context.args, prog_name=f"unmask {name}")
     with extra("lab", f"unmask {name}"):
         from unmask.lab.evaluate import task_of_system
 
-        task, why = None, None
         for word in arguments_in(context.args, function):
             try:
                 task = task_of_system(word)
