@@ -22,6 +22,8 @@ def differences(made: Any, kept: Any, where: str = "") -> list[str]:
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_nothing_changed_unmeant(name: str) -> None:
+    if name == "surface.json":
+        pytest.importorskip("torch")  # the lab's commands have the options of its methods' tasks
     kept = json.loads((FOLDER / name).read_text(encoding="utf-8"))
     made = json.loads(json.dumps(RECORDS[name]()))
     assert differences(made, kept) == []

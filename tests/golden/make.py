@@ -33,15 +33,14 @@ def surface() -> dict[str, Any]:
 
     from unmask import cli
 
+    lab = _lab_options()
+
     def commands(group: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
         for name, command in sorted(group.commands.items()):
             if hasattr(command, "commands"):
                 yield from commands(command, f"{prefix}{name} ")
             else:
-                yield (
-                    f"{prefix}{name}",
-                    sorted(word for one in command.params for word in one.opts + one.secondary_opts),
-                )
+                yield f"{prefix}{name}", sorted(lab.get(name) or _words(command))
 
     return {
         "unmask": sorted(unmask.__all__),
@@ -51,6 +50,30 @@ def surface() -> dict[str, Any]:
         "Inspector.examine": str(inspect.signature(unmask.Inspector.examine)),
         "commands": dict(commands(typer.main.get_command(cli.app), "")),
     }
+
+
+def _words(command: Any) -> set[str]:
+    """The arguments and options of a command."""
+    return {word for one in command.params for word in one.opts + one.secondary_opts}
+
+
+def _lab_options() -> dict[str, set[str]]:
+    """Of the commands that put their options together late: those of every task, without the methods' own."""
+    import typer.main
+
+    from unmask.cli import lab
+    from unmask.lab.methods import METHODS, options_of
+    from unmask.lab.task import TASKS, task_named
+
+    words: dict[str, set[str]] = {name: set() for name in ("train", "evaluate", "compare", "export")}
+    for method in METHODS:
+        own = {f"--{no}{name.replace('_', '-')}" for name in options_of(method) for no in ("", "no-")}
+        words["train"] |= _words(typer.main.get_command(lab.train_command(method))) - own
+    for task in map(task_named, TASKS.own):
+        for name in ("evaluate", "compare", "export"):
+            app = lab.system_command(getattr(lab, f"_{name}"), task)
+            words[name] |= _words(typer.main.get_command(app))
+    return words
 
 
 def packs() -> dict[str, str]:

@@ -1,64 +1,134 @@
 """The lab's commands where the lab is installed: options, refusals before any work, defaults."""
 
-import inspect
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
+from reader_runs import write_run as write_reading_run
+from stored_paths import write_run
 
-from unmask import cli
-from unmask.lab.run import DetectionTrainConfig, Run
+from unmask.cli.lab import train_command
+from unmask.lab import train as training
+from unmask.lab.config import TrainConfig
+from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
+from unmask.lab.edits.config import EditTrainConfig
+from unmask.lab.run import Run
 
 pytestmark = pytest.mark.lab
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no message is broken into lines."""
+    monkeypatch.setenv("COLUMNS", "300")
+
+
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--set", "view=infrared"], "one of rgb, residual, both"),
         (["--set", "mood=good"], "view, weights"),
+        (["--view", "infrared"], "'rgb', 'residual', 'both'"),
+        (["--mood", "good"], "No such option: --mood"),
         (["--window", "32"], "64"),
         (["--steps", "0"], "1"),
         (["--seed", "x"], "integer"),
+        (["--pairs", "0"], "1"),
     ],
 )
-def test_wrong_training_options(args: list[str], told: str, tmp_path: Path, say: Callable[..., Any]) -> None:
+def test_wrong_training_options(args: list[str], message: str, tmp_path: Path, say: Callable[..., Any]) -> None:
     code, error = say(["train", "plain", "--run", str(tmp_path / "r"), "--data", str(tmp_path), *args])
-    assert code == 2 and told in error and "Traceback" not in error
+    assert code == 2 and message in error and "Traceback" not in error
     assert not (tmp_path / "r").exists()
 
 
-def test_the_commands_defaults_are_the_protocols() -> None:
-    told = {name: parameter.default for name, parameter in inspect.signature(cli.train).parameters.items()}
-    decided = ("method", "size", "window", "start", "without")  # by the method, or none
-    shared = {
-        name: value for name, value in asdict(DetectionTrainConfig()).items() if name in told and name not in decided
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, say: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """What training is asked for by a command line, in place of the training."""
+
+    def run(*words: str) -> dict[str, Any]:
+        calls: list[Any] = []
+        monkeypatch.setattr(training, "train", lambda *given: calls.append(given))
+        code, error = say(["train", *words])
+        assert code == 0, error
+        ((paths, folder, config, start, _, command),) = calls
+        return {"paths": paths, "folder": folder, "config": config, "start": start, "command": command}
+
+    return run
+
+
+def test_what_is_not_given_is_as_the_configuration_has_it(asked: Callable[..., dict[str, Any]]) -> None:
+    given = asked("plain", "--run", "r", "--data", "d")
+    assert given["config"] == DetectionTrainConfig() and given["start"] is None
+    assert given["paths"] == DetectionPaths(data=Path("d"), work=Path("runs/work"), workers=2)
+    assert given["folder"] == Path("r") and given["command"] == "unmask train plain --run r --data d"
+    other = asked("mmnet", "--run", "r", "--data", "d")["config"]
+    assert other == EditTrainConfig(size=other.size) and other.size == 128
+    params = {one.name: one.default for one in typer.main.get_command(train_command("plain")).params}
+    shared = {field.name: field.default for field in fields(TrainConfig) if field.name in params}
+    assert {name: params[name] for name in ("steps", "learning_rate", "seed")} == {
+        name: shared[name] for name in ("steps", "learning_rate", "seed")
     }
-    assert len(shared) == 7
-    assert {name: told[name] for name in shared} == shared
+
+
+def test_every_kind_of_option_is_handed_over(asked: Callable[..., dict[str, Any]]) -> None:
+    words = "--without swap --pairs 10 --view residual --without ciplab --taef2 w --set weights=none --steps 7"
+    more = "--data d --start s --size 128 --window 64"
+    given = asked("--run", "r", *words.split(), "plain", *more.split())
+    assert given["config"] == DetectionTrainConfig(
+        without=("swap", "ciplab"),
+        pairs=10,
+        options={"view": "residual", "weights": "none"},
+        steps=7,
+        size=128,
+        window=64,
+    )
+    assert given["paths"].taef2 == Path("w") and given["start"] == Path("s")
+    # A negation of a choice, a number with a point, another task's method.
+    given = asked("mmnet", "--run", "r", "--data", "d", "--no-recovery", "--encoded", "0.25", "--learning-rate", "2e-3")
+    assert given["config"] == EditTrainConfig(
+        size=given["config"].size, options={"recovery": False}, encoded=0.25, learning_rate=2e-3
+    )
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_class_named_in_full_is_found_wherever_it_stands(order: str, asked: Callable[..., dict[str, Any]]) -> None:
+    method, options = ["unmask.forgery.plain:Plain"], ["--pairs", "10", "--without", "swap"]
+    words = [*method, *options] if order == "before" else [*options, *method]
+    config = asked("--run", "r", *words, "--data", "d")["config"]
+    assert (config.method, config.pairs, config.without) == (method[0], 10, ("swap",))
 
 
 def test_an_unfinished_run_is_not_evaluated(tmp_path: Path, say: Callable[..., Any]) -> None:
     Run(tmp_path / "run", DetectionTrainConfig(), "abc")
     code, error = say(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path)])
     assert code == 2
-    assert error == f"unmask: {tmp_path / 'run'}: the run is not finished; start the same command again to resume it\n"
+    assert f"{tmp_path / 'run'}: the run is not finished; start the same command again to resume it" in error
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         ([], "not in a layout that can be read"),
-        (["--start", "nowhere"], "nowhere: no weights.safetensors to start from"),
+        (["--start", "nowhere"], "nowhere: not a run folder of this version"),
     ],
 )
-def test_training_that_cannot_begin(args: list[str], told: str, tmp_path: Path, say: Callable[..., Any]) -> None:
+def test_training_that_cannot_begin(args: list[str], message: str, tmp_path: Path, say: Callable[..., Any]) -> None:
     common = ["--run", str(tmp_path / "r"), "--data", str(tmp_path), "--work", str(tmp_path / "w")]
     code, error = say(["train", "plain", *common, *args])
     *_, line = error.strip().splitlines()
-    assert code == 2 and line.startswith("unmask: ") and told in line
+    assert code == 2 and line.startswith("unmask: ") and message in line
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_unfinished_run_is_not_started_from(tmp_path: Path, say: Callable[..., Any]) -> None:
+    Run(tmp_path / "begun", DetectionTrainConfig(), "abc")
+    words = ["--run", str(tmp_path / "r"), "--data", str(tmp_path), "--start", str(tmp_path / "begun")]
+    code, error = say(["train", "plain", *words])
+    assert code == 2 and "no weights.safetensors to start from; finish that run first" in error
     assert not (tmp_path / "r").exists()
 
 
@@ -73,3 +143,36 @@ def test_what_is_neither_a_run_nor_a_pack(command: str, tmp_path: Path, say: Cal
     code, error = say(args)
     *_, line = error.strip().splitlines()
     assert code == 2 and line.startswith("unmask: ") and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["evaluate", "{reads},{other}"], "edits are read by one run at a time; give a single run folder"),
+        (["evaluate", "{reads},{detects}"], "runs of different tasks (edit_reading, forgery_detection)"),
+        (["evaluate", "{reads},nowhere"], "nowhere: not a run folder"),
+        (["compare", "{reads}", "plain"], "systems of different tasks cannot go together"),
+        (["compare", "{reads}", "{detects}"], "systems of different tasks cannot go together"),
+        (["compare", "{reads}", "{reads}"], "each system is named once"),
+        (["compare", "{reads}"], "name two systems or more"),
+        (["compare", "{reads}", "{reads},{other}"], "edits are read by one run at a time"),
+        (["export", "{reads}", "{detects}"], "systems of different tasks cannot go together"),
+        (["export", "{reads}", "{other}"], "name a single run"),
+    ],
+)
+def test_systems_that_do_not_go_together_are_refused_before_any_work(
+    command: list[str], message: str, tmp_path: Path, say: Callable[..., Any]
+) -> None:
+    runs = {
+        "{reads}": write_reading_run(tmp_path / "reads"),
+        "{other}": write_reading_run(tmp_path / "other"),
+        "{detects}": write_run(tmp_path / "detects"),
+    }
+    words = []
+    for part in command:
+        for name, folder in runs.items():
+            part = part.replace(name, str(folder))
+        words.append(part)
+    code, error = say([*words, "--data", str(tmp_path), "--work", str(tmp_path / "work")])
+    assert code == 2 and message in error and "Traceback" not in error
+    assert not (tmp_path / "work").exists()
