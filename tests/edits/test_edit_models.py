@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edited_faces import edited_faces
 from edit_models import LARGE, READERS, Candidate
+from edited_faces import edited_faces
 from resuming import resumes_as_if_nothing_had_happened
 from safetensors.torch import load_file
 from torch import Tensor, nn

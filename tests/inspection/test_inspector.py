@@ -13,8 +13,8 @@ import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_pack import make_card, write_pack
 from tiny_edit_model import GAIN, other_scores
+from tiny_pack import make_card, write_pack
 
 import unmask
 from unmask.edits.labels import place_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import typer.main
-from reader_runs import write_run as write_reading_run
+from edit_runs import write_run as write_edit_run
 from stored_paths import write_run
 
 from unmask.cli.lab import train_command
@@ -164,8 +164,8 @@ def test_systems_that_do_not_go_together_are_refused_before_any_work(
     command: list[str], message: str, tmp_path: Path, say: Callable[..., Any]
 ) -> None:
     runs = {
-        "{reads}": write_reading_run(tmp_path / "reads"),
-        "{other}": write_reading_run(tmp_path / "other"),
+        "{reads}": write_edit_run(tmp_path / "reads"),
+        "{other}": write_edit_run(tmp_path / "other"),
         "{detects}": write_run(tmp_path / "detects"),
     }
     words = []

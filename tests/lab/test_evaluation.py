@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reader_runs import write_run as write_reading_run
+from edit_runs import write_run as write_edit_run
 from stored_paths import write_run
 
 from unmask.errors import DataError, PackError
@@ -206,12 +206,12 @@ def test_a_comparison_is_written_as_it_is(tmp_path: Path) -> None:
 # Whose task
 
 
-def test_a_system_says_its_task(tmp_path: Path, tiny_pack: Path, tiny_reader: Path) -> None:
+def test_a_system_says_its_task(tmp_path: Path, tiny_pack: Path, tiny_edit_model: Path) -> None:
     one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two", seed=1)
-    reads = write_reading_run(tmp_path / "reads")
+    reads = write_edit_run(tmp_path / "reads")
     detection, reading = "forgery_detection", "edit_reading"
     systems = {str(one): detection, f"{one},{two}": detection, str(tiny_pack): detection, "plain": detection}
-    systems |= {str(reads): reading, str(tiny_reader): reading}
+    systems |= {str(reads): reading, str(tiny_edit_model): reading}
     assert {name: task_of_system(name).name for name in systems} == systems
     assert tasks_of_systems([str(one), str(two), "plain"]).name == detection
     with pytest.raises(DataError, match=r"of different tasks cannot go together: .*forgery_detection.*edit_reading"):

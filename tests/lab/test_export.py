@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reader_runs import write_run as write_reading_run
+from edit_runs import write_run as write_edit_run
 from stored_paths import SMALL, StoredPaths, write_run
 from tiny_pack import make_card
 
@@ -119,7 +119,7 @@ def test_a_newer_pack_takes_the_place_of_an_older_one(run: Path, tmp_path: Path)
 
 @pytest.mark.usefixtures("difference")
 def test_runs_of_different_tasks_make_no_pack(run: Path, tmp_path: Path) -> None:
-    other = write_reading_run(tmp_path / "reads")
+    other = write_edit_run(tmp_path / "reads")
     paths = StoredPaths(data=Path("data"), work=Path("work"))
     with pytest.raises(DataError, match=r"different tasks \(edit_reading, forgery_detection\)"):
         export([run, other], paths, tmp_path / "mine", DetectionExport())

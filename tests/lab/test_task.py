@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import typer.main
-from reader_runs import write_run as write_reading_run
+from edit_runs import write_run as write_edit_run
 from stored_paths import write_run
 from torch import nn
 
@@ -26,7 +26,7 @@ from unmask.packs.card import RULES, Card
 
 pytestmark = pytest.mark.lab
 
-RUNS: dict[str, Callable[[Path], Path]] = {"forgery_detection": write_run, "edit_reading": write_reading_run}
+RUNS: dict[str, Callable[[Path], Path]] = {"forgery_detection": write_run, "edit_reading": write_edit_run}
 """Of every task, what writes a finished run of it."""
 every_task = pytest.mark.parametrize("name", TASKS.own)
 every_method = pytest.mark.parametrize("method", METHODS)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_pack import write_pack
 from tiny_edit_model import make_reading, write_reader
+from tiny_pack import write_pack
 
 from unmask.errors import PackError
 from unmask.packs import Card, embedded_packs, load_pack

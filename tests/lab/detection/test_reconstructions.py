@@ -11,7 +11,7 @@ from recorded import Recorded
 from torch import nn
 
 from unmask.errors import DataError
-from unmask.forging.autoencoders import ZOO, Taef2
+from unmask.forging.autoencoders import AUTOENCODER_BANK, Taef2
 from unmask.lab.detection.reconstructions import (
     Reconstructions,
     bank_with_taef2,
@@ -127,7 +127,7 @@ def test_reconstructions_of_other_faces_are_not_taken_for_these(tmp_path: Path) 
 
 
 def test_the_bank_is_trained_once_and_its_bar_is_full(tmp_path: Path) -> None:
-    progress, recipes = Recorded(), ZOO[:2]
+    progress, recipes = Recorded(), AUTOENCODER_BANK[:2]
     trained = train_autoencoder_bank(FACES[:2], tmp_path, 2, 0, CPU, recipes, progress)
     progress.check()
     stage = "training the autoencoder bank"

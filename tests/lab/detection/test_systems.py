@@ -74,9 +74,9 @@ def test_what_is_neither_runs_nor_a_pack_is_refused(name: str, tmp_path: Path, m
         resolve_system(name)
 
 
-def test_a_pack_of_another_task_is_refused(tiny_reader: Path) -> None:
+def test_a_pack_of_another_task_is_refused(tiny_edit_model: Path) -> None:
     with pytest.raises(PackError, match="edit_reading"):
-        resolve_system(str(tiny_reader))
+        resolve_system(str(tiny_edit_model))
 
 
 def test_faces_of_a_spectrum_that_a_detector_does_not_know_are_refused(tiny_pack: Path) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from edited_faces import edited_faces, scores
 from fake_faces import make_face, make_faces
-from tiny_reader import make_reading
+from tiny_edit_model import make_reading
 
 from unmask.datasets.face_store import StoredFace
 from unmask.edits.labels import TRACKS, all_sequences, place_of
-from unmask.edits.reading import FaceReading
+from unmask.edits.prediction import EditPrediction
 from unmask.errors import DataError
 from unmask.lab.detection.held_out import EvalFace
 from unmask.lab.edits.checks import (
@@ -154,7 +154,7 @@ def test_a_part_was_edited_in_every_sequence_that_holds_it() -> None:
 def test_the_share_of_a_part_is_the_one_that_is_reported_of_a_face() -> None:
     drawn = np.random.default_rng(0).dirichlet(np.ones(len(all_sequences())), 3)
     blank = np.zeros((8, 8, 3), np.uint8)
-    readings = [FaceReading(shares, np.zeros((5, 2, 2), np.float32), blank) for shares in drawn]
+    readings = [EditPrediction(shares, np.zeros((5, 2, 2), np.float32), blank) for shares in drawn]
     expected = np.array([[reading.made(edit) for edit in range(1, 6)] for reading in readings])
     np.testing.assert_allclose(made_by_part(drawn), expected)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unmask.edits.labels import all_sequences, place_of
 from unmask.edits.mmnet import MMNet
-from unmask.edits.reader import BATCH, SequenceReader
+from unmask.edits.model import BATCH, EditSequenceModel
 from unmask.edits.seqfakeformer import SeqFakeFormer
 from unmask.lab.edits import feed as feed_module
 from unmask.lab.edits.config import EditTrainConfig
@@ -294,7 +294,7 @@ def test_all_sequences_named_are_as_none_named() -> None:
     assert (decoded(drawn, tuple(range(326))) == decoded(drawn)).all()
 
 
-def network_of(kind: str) -> SequenceReader:
+def network_of(kind: str) -> EditSequenceModel:
     torch.manual_seed(2)
     if kind == "seqfakeformer":
         return SeqFakeFormer().eval()

@@ -107,7 +107,7 @@ def train_autoencoder_bank(
             weights = {name: value.detach().half().contiguous().cpu() for name, value in net.state_dict().items()}
             save_file(weights, path)
         if pictures is not None:  # the last report of a network's training is not of its last step
-            progress.update("training the autoencoder bank", (number + 1) * steps, len(recipes) * steps)
+            progress.update("training the autoencoder bank", (number + 1) * steps, len(specs) * steps)
         nets.append(net.to(device).eval())
     return nets
 
