@@ -24,9 +24,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
         monkeypatch.setattr(sys, "argv", ["unmask", *map(str, words)])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        told = capfd.readouterr()
-        assert end.value.code in (0, None), told.err
-        return told.out
+        printed = capfd.readouterr()
+        assert end.value.code in (0, None), printed.err
+        return printed.out
 
     return call
 
@@ -38,12 +38,14 @@ def test_from_a_folder_of_faces_to_a_verdict(
     Path("faces").mkdir()
     for path in sorted((data_dir / "faces" / "utkface_200").iterdir())[:1200:10]:
         shutil.copy(path, "faces")
-    told = run("forge", "faces", "set", "--size", "96", "--kind", "selfblend", "--kind", "fingerprint", "--count", "60")
-    assert "set/manifest.csv: " in told and "60 selfblend" in told
+    printed = run(
+        "forge", "faces", "set", "--size", "96", "--kind", "selfblend", "--kind", "fingerprint", "--count", "60"
+    )
+    assert "set/manifest.csv: " in printed and "60 selfblend" in printed
 
-    told = run("manifest", "set", "--out", "rows.csv")
-    assert "read as manifest" in told
-    assert all(f"  {split:5} real" in told for split in ("train", "val", "cal", "test"))
+    printed = run("manifest", "set", "--out", "rows.csv")
+    assert "read as manifest" in printed
+    assert all(f"  {split:5} real" in printed for split in ("train", "val", "cal", "test"))
 
     run("train", "fedforgery", "--run", "runs/fed", "--data", "rows.csv", *FEDFORGERY, *TINY)
     run("train", "plain", "--run", "runs/plain", "--data", "rows.csv", "--set", "weights=none", "--window", "64", *TINY)
@@ -51,9 +53,9 @@ def test_from_a_folder_of_faces_to_a_verdict(
 
     run("compare", "runs/plain", "runs/fed", "--data", "rows.csv", "--json", "compared.json")
     rows = json.loads(Path("compared.json").read_text())["rows"]
-    assert {row["detector"] for row in rows} == {"plain", "fed"}
-    assert {row["family"] for row in rows} >= {"selfblend", "fingerprint-blur"}
-    assert all((row["difference"] is None) == (row["detector"] == "plain") for row in rows)
+    assert {row["system"] for row in rows} == {"plain", "fed"}
+    assert {row["group"] for row in rows} >= {"selfblend", "fingerprint-blur"}
+    assert all((row["difference"] is None) == (row["system"] == "plain") for row in rows)
 
     run("export", "runs/fed", "--data", "rows.csv")
     card = json.loads(Path("runs/fed/pack/card.json").read_text())

@@ -113,7 +113,7 @@ def test_an_unfinished_run_is_not_evaluated(tmp_path: Path, say: Callable[..., A
     ("args", "message"),
     [
         ([], "not in a layout that can be read"),
-        (["--start", "nowhere"], "nowhere: not a run folder of this version"),
+        (["--start", "nowhere"], "nowhere: no weights.safetensors to start from"),
     ],
 )
 def test_training_that_cannot_begin(args: list[str], message: str, tmp_path: Path, say: Callable[..., Any]) -> None:

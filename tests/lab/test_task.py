@@ -164,7 +164,8 @@ def test_a_tasks_own_options_are_known_to_its_commands(name: str, tmp_path: Path
 def test_added_options_keep_their_limits_and_defaults() -> None:
     added = {one.name: one for one in added_by(task_named("forgery_detection").config, "config", "panel")}
     window, without = added["window"], added["without"]
-    assert (window.low, window.high, window.kind) == (64, 1024, int) and window.default == ""
+    assert (window.low, window.high, window.kind) == (64, 1024, int) and window.default is None
+    assert added["pairs"].default == 14_000
     assert without.repeated and without.kind is str
 
 

@@ -22,7 +22,7 @@ from unmask.datasets.layouts import read_layout
 from unmask.datasets.manifest import manifest_sha256, write_manifest
 from unmask.edits.labels import LONGEST, TRACKS, all_sequences, place_of
 from unmask.edits.model import EditSequenceModel
-from unmask.edits.prediction import OUTPUTS, posterior
+from unmask.edits.prediction import OUTPUTS, EditPredictor, posterior
 from unmask.errors import DataError, PackError
 from unmask.lab import export as export_module
 from unmask.lab.config import FacePaths, LabPaths
@@ -249,9 +249,9 @@ def test_the_pack_stands_in_its_folder_alone_and_loads_as_one_that_reads_edits(m
     assert {path.name for path in folder.parent.rglob("*")} == {"mine", "model.onnx", "card.json"}
     pack = load_pack(folder, "edit_reading")
     assert pack.card == made.pack.card
-    readings = EditPredictor(pack).predict(list(crops(made, "test")))
-    assert len(readings) == 6
-    for one in readings:
+    predictions = EditPredictor(pack).predict(list(crops(made, "test")))
+    assert len(predictions) == 6
+    for one in predictions:
         assert one.posterior.sum() == pytest.approx(1) and one.recovered.shape == (SMALL.size, SMALL.size, 3)
         assert one.areas.shape == (LONGEST, SMALL.size // 4, SMALL.size // 4)
 
