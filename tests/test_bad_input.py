@@ -195,6 +195,7 @@ def test_a_face_in_profile_does_not_pass_for_a_frontal_one(reports: dict[str, Re
         assert face.quality.unified < 60 < frontal.quality.unified
 
 
+@pytest.mark.slow
 def test_a_folder_that_changes_while_it_is_read(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "folder", tmp_path / "out.jsonl"
     (folder / "z later").mkdir(parents=True)

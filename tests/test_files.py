@@ -93,6 +93,7 @@ def test_folders_pipes_and_devices(tmp_path: Path) -> None:
         assert "it is a folder" in refused([Output("--json", tmp_path, YES, stream)])
 
 
+@pytest.mark.slow
 def test_many_inputs_take_one_look_each(tmp_path: Path) -> None:
     names = [str(tmp_path / f"{number}.jpg") for number in range(20_000)]
     check_outputs([Output("--json", tmp_path / "out")], names)

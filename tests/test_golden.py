@@ -20,6 +20,7 @@ def differences(made: Any, kept: Any, where: str = "") -> list[str]:
     return [] if made == kept else [f"{where}: {kept} -> {made}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDS)
 def test_nothing_changed_unmeant(name: str) -> None:
     if name == "surface.json":

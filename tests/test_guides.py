@@ -52,6 +52,7 @@ def carry_out(text: str, folder: Path) -> int:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", sorted(GUIDES.glob("*.md")), ids=lambda path: path.stem)
 def test_guide(guide: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     text = guide.read_text(encoding="utf-8")

@@ -60,6 +60,7 @@ def test_a_manifest_needs_no_lab_but_for_the_collections(tmp_path: Path) -> None
     assert done.returncode == 2 and 'needs the "lab" extra' in done.stderr
 
 
+@pytest.mark.slow
 def test_help_needs_no_lab(tmp_path: Path) -> None:
     for args in (["--help"], ["train", "--help"], *([*c[:2], "--help"] for c in COMMANDS.values())):
         done = call(args, tmp_path, without=LAB)

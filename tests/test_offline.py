@@ -133,6 +133,7 @@ def test_inspecting_one_photograph(traced: Callable[..., Trace], tmp_path: Path,
     check(trace, tmp_path, {"r.jsonl", "r.html"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_inspecting_a_folder_in_workers(jobs: str, traced: Callable[..., Trace], tmp_path: Path, folder: Path) -> None:
     check(traced([*UNMASK, "inspect", folder, "--jobs", jobs, "--json", "r.jsonl"]), tmp_path, {"r.jsonl"})
@@ -177,6 +178,7 @@ def test_finding_and_deduplicating(traced: Callable[..., Trace], tmp_path: Path)
     check(trace, tmp_path, {"find.json", "one.csv", "one.merged.csv"})
 
 
+@pytest.mark.slow
 @pytest.mark.lab
 def test_importing_the_lab(traced: Callable[..., Trace], tmp_path: Path) -> None:
     """Every module of ours, and what they import only when it is used."""

@@ -91,6 +91,7 @@ def judged(clip: list[np.ndarray], way: Way, inspector: Inspector) -> Report:
     return inspector.inspect(Source("film", None, store(clip, way)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WAYS)
 def test_the_verdict_does_not_depend_on_how_a_clip_is_stored(
     name: str, clip: list[np.ndarray], plain: Report, inspector: Inspector
@@ -127,6 +128,7 @@ def odd_files(clip: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("jobs", "part"), [("1", "damaged"), ("2", "whole")])
 def test_no_library_writes_to_the_terminal(jobs: str, part: str, odd_files: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"

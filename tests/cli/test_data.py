@@ -78,7 +78,7 @@ def test_a_maker_of_another_package_forges_from_the_command_line(
     kind, out = f"{__name__}:Stripe", tmp_path / "set"
     text, error = run("forge", str(faces), str(out), "--kind", kind, "--kind", "selfblend", "--size", "64")
     assert "6 real" in text and "6 stripe" in text and "6 selfblend" in text
-    assert "finding faces" in error and "18/18" in error  # the bar of the forging ends with all of it
+    assert error.strip() == "" or "split" in error  # no bars where nobody looks at them
     rows = [json.loads(line) for line in (out / "record.jsonl").read_text().splitlines()]
     stripes = [row for row in rows if row["family"] == "stripe"]
     assert len(stripes) == 6 and {row["kind"] for row in stripes} == {kind}

@@ -258,6 +258,7 @@ def test_mmnet_scores_all_sequences_as_if_it_read_them_one_by_one(
     assert_same_scores(reader(face).scores[0], by_direction(reader, face, direction))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["tokens", "joint"])
 def test_mmnet_joins_both_directions_half_of_the_slots_and_the_regions(lively: Callable[[str], Any], name: str) -> None:
@@ -316,6 +317,7 @@ class Scripted(nn.Module):
         return next(self.outputs)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_mixed_precision_hardly_changes_the_regions_scores(lively: Callable[[str], Any]) -> None:
     reader, generator = lively("regions"), torch.Generator().manual_seed(0)

@@ -381,6 +381,7 @@ def test_mixed_precision_hardly_changes_the_losses(candidate: Candidate, made: A
         torch.testing.assert_close(mixed[name].float(), loss, rtol=0, atol=0.01, msg=name)
 
 
+@pytest.mark.slow
 @everyone
 def test_it_learns_eight_faces_by_heart(candidate: Candidate) -> None:
     """Their sequences by both ways of reading; where they were edited, if it says so; and a face nearer to the original

@@ -125,6 +125,7 @@ def test_a_cut_with_a_new_background_separates_people_and_joins_a_person(portrai
     assert kept <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_person_keeps_the_track_through_turns_light_and_blur(portraits: list[np.ndarray]) -> None:
     finder = FaceFinder()

@@ -227,6 +227,7 @@ def test_unknown_masks_teach_nothing(candidate: Candidate, settled: Any) -> None
     assert mixed.isfinite() and all(p.grad.isfinite().all() for p in settled.parameters() if p.grad is not None)
 
 
+@pytest.mark.slow
 @learners
 def test_it_learns_eight_faces_by_heart(candidate: Candidate) -> None:
     torch.manual_seed(0)
@@ -273,6 +274,7 @@ def test_it_is_finished_the_same_way_every_time(candidate: Candidate, finished: 
         assert torch.equal(value, again.state_dict()[name]), name
 
 
+@pytest.mark.slow
 @everyone
 def test_the_pack_says_what_torch_says(candidate: Candidate, tmp_path: Path) -> None:
     """Through the exporter and ONNX Runtime, in batches of one, five and none."""
@@ -290,6 +292,7 @@ def test_the_pack_says_what_torch_says(candidate: Candidate, tmp_path: Path) -> 
         np.testing.assert_allclose(heat, expected.map[: len(some)].sigmoid().numpy(), atol=2e-2)
 
 
+@pytest.mark.slow
 @learners
 def test_a_resumed_run_ends_like_an_uninterrupted_one(candidate: Candidate, tmp_path: Path) -> None:
     size, pairs = candidate.size, 6

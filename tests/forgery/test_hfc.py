@@ -708,6 +708,7 @@ class Given(nn.Module):
         return (dct2(cut_patches(grey - 127.5, 32)) - self.mean) / self.spread, dense_descriptors(grey)
 
 
+@pytest.mark.slow
 def test_the_exported_transforms_are_those_of_torch(tmp_path: Any) -> None:
     torch.manual_seed(0)
     detector = HFC().eval()

@@ -163,6 +163,7 @@ def test_the_record_says_how_each_picture_was_made(made: ForgedSet, pictures: Pa
         assert row["kind"] == ("real" if not row["label"] else row["family"].split("-")[0])
 
 
+@pytest.mark.slow
 def test_nobody_stands_on_two_sides(made: ForgedSet, tmp_path: Path) -> None:
     """Two who meet in a picture, and all who meet either, are one subject on one side."""
     for number in range(40):

@@ -145,6 +145,7 @@ def test_wrong_orders_name_the_remedy_and_make_nothing(tmp_path: Path, options: 
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.lab
 def test_the_generator_draws_from_a_style_for_each_layer() -> None:
     """The same style in all layers draws one face; another style in the last group keeps it and changes its colours."""

@@ -117,6 +117,7 @@ def test_a_file_is_announced_before_it_is_decoded(
     assert events == [hashlib.sha256(portrait.read_bytes()).hexdigest(), "decoded"]
 
 
+@pytest.mark.slow
 def test_a_crash_costs_one_file_which_is_not_hashed_again(
     hashed: list[int], tiny_pack: Path, portrait: Path, make_video: Callable[..., Path]
 ) -> None:

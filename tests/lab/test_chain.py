@@ -31,6 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
     return call
 
 
+@pytest.mark.slow
 def test_from_a_folder_of_faces_to_a_verdict(
     data_dir: Path, portrait: Path, tmp_path: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> StoredPaths:
     return stored_paths(tmp_path_factory.mktemp("work"), [*make_faces("train"), *make_faces("val", count=2)])
 
 
+@pytest.mark.slow
 def test_a_run_and_those_that_begin_with_it(paths: StoredPaths, tmp_path: Path) -> None:
     one = tmp_path / "one"
     trained = train(paths, one, CONFIG, command="unmask train fedforgery")
@@ -75,6 +76,7 @@ def test_the_record_holds_what_followed_from_the_data(paths: StoredPaths, tmp_pa
     assert {"step", "loss", "auc_selfblend", "auc_stylegan", "real_vs_real"} <= set(header) and row.startswith("1,")
 
 
+@pytest.mark.slow
 def test_every_stage_of_a_run_ends_at_its_total(tmp_path: Path) -> None:
     """With the bank and the reconstructions, whose networks are trained in steps that no report falls on."""
     folder = tmp_path / "work"

@@ -160,6 +160,7 @@ def _no_hanging() -> Iterator[None]:
     faulthandler.cancel_dump_traceback_later()
 
 
+@pytest.mark.slow
 def test_mutated_pictures(capfd: pytest.CaptureFixture[str]) -> None:
     heic = odd_pictures.heic(samples.scene(192, 128), metadata=odd_pictures.exif((0x112, 3, 1, 6)))
     originals = samples.pictures() | {"heif": heic}
@@ -172,6 +173,7 @@ def test_mutated_pictures(capfd: pytest.CaptureFixture[str]) -> None:
     assert outcomes[RefusalCode.TOO_LARGE] > 10
 
 
+@pytest.mark.slow
 def test_mutated_videos(capfd: pytest.CaptureFixture[str]) -> None:
     size = {"frames": 12, "rate": 12, "width": 48, "height": 32}
     interlaced = {"flags": "+ildct+ilme"}

@@ -90,6 +90,7 @@ def test_an_unknown_matrix_is_guessed_with_a_warning(number: int) -> None:
     assert bool(video.warnings) == (number not in (0, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curve", [PQ, HLG])
 def test_high_dynamic_range(curve: int) -> None:
     way = Way(**DEEP, matrix=9, curve=curve, prepare=in_light_of(curve))

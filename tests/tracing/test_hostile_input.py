@@ -195,6 +195,7 @@ def test_a_picture_counts_only_with_its_answer(desk: Path, portrait: Path, tiny_
     assert "no answer about eyes is given" in refused(later)
 
 
+@pytest.mark.slow
 def test_the_terminal_may_lack_characters_and_standard_input_may_be_closed(desk: Path) -> None:
     (desk / "r.csv").write_text("id,eyes\npé😀1,brown\nb,blue\n")
     words = ("find", desk / "r.csv", "--dictionary", desk / "r.toml", "--answer", "eyes=brown")

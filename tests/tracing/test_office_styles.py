@@ -497,6 +497,7 @@ def test_the_dictionary_says_how_dates_and_numbers_are_written(tmp_path: Path) -
     assert [round(float(str(one)), 1) for one in european["pay"]] == [1.2, 2.5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["find", "audit", "simulate", "deduplicate"])
 def test_what_is_guessed_without_a_dictionary_is_said(command: str, tmp_path: Path) -> None:
     rows = "".join(

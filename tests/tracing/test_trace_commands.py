@@ -427,6 +427,7 @@ def many_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_million_distinct_texts_can_be_profiled_and_found_in(many_texts: Path, tmp_path: Path) -> None:
     shown = done("profile", many_texts, "--out", tmp_path / "p.toml")
     assert "name: 1,000,000 distinct texts" in " ".join(shown.output.split())

@@ -54,6 +54,7 @@ def knowing(faces: Sequence[StoredFace], size: int, margin: float, sign: float) 
 CAST = (("right", 64, 1.4, 1.0), ("smaller", 48, 1.4, 1.0), ("wider", 64, 1.6, 1.0), ("wrong", 64, 1.4, -1.0))
 
 
+@pytest.mark.slow
 def test_every_detector_is_compared_with_the_first_on_the_same_faces(paths: StoredPaths) -> None:
     """Each cropped as it was trained on."""
     faces, progress = paths.faces(), Recorded()

@@ -114,6 +114,7 @@ def test_one_who_knows_is_right_in_every_fifth_of_quality(
     assert limits == sorted(limits)
 
 
+@pytest.mark.slow
 def test_one_who_says_the_opposite_is_wrong_in_every_number(judge: Callable[[Oracle], Evaluation]) -> None:
     result = judge(lambda face: (2.0 * (1 - 2 * face.label), 1 - true_map(face)))
     for family in FAMILIES:
@@ -123,6 +124,7 @@ def test_one_who_says_the_opposite_is_wrong_in_every_number(judge: Callable[[Ora
     assert metric_of(result, "ciplab", "region_agreement").value == metric_of(result, "swap", "pointing").value == 0
 
 
+@pytest.mark.slow
 def test_one_who_knows_nothing_is_a_coin_and_gives_no_verdict(judge: Callable[[Oracle], Evaluation]) -> None:
     result = judge(lambda _: (0.0, np.full((28, 28), 0.5)))
     for metric in result.metrics:
@@ -134,6 +136,7 @@ def test_one_who_knows_nothing_is_a_coin_and_gives_no_verdict(judge: Callable[[O
             assert metric.value == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_every_number_but_cllr_has_an_interval_around_it(judge: Callable[[Oracle], Evaluation]) -> None:
     rng = np.random.default_rng(0)
     result = judge(lambda _: (rng.normal(), rng.random((28, 28))))
@@ -146,6 +149,7 @@ def test_every_number_but_cllr_has_an_interval_around_it(judge: Callable[[Oracle
         assert metric.n_real + metric.n_forged > 0
 
 
+@pytest.mark.slow
 def test_without_a_calibration_there_are_no_verdicts(faces: list[StoredFace]) -> None:
     def scorer(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(len(crops), dtype=float), np.zeros((len(crops), 28, 28))

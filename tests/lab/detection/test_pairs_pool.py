@@ -59,6 +59,7 @@ def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:
         read_store(tmp_path)
 
 
+@pytest.mark.slow
 def test_two_builds_are_equal_whoever_works_on_them(
     built: Path, store: Path, reconstructions: Path, tmp_path: Path
 ) -> None:
@@ -176,6 +177,7 @@ def test_the_real_comes_first_and_the_forgery_differs_where_the_mask_says(
     assert seen > 30
 
 
+@pytest.mark.slow
 def test_only_training_faces_are_used(tmp_path: Path, reconstructions: Path) -> None:
     """The same pool comes out when the other splits are gone."""
     plan = replace(PLAN, pairs=20, families={"selfblend": 1.0})
@@ -188,6 +190,7 @@ def test_only_training_faces_are_used(tmp_path: Path, reconstructions: Path) -> 
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_a_kill_costs_only_the_chunks_not_done(built: Path, store: Path, reconstructions: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     build_pool(store, reconstructions, folder, PLAN, workers=1)

@@ -159,6 +159,7 @@ def test_a_plan_completes_the_configuration(faces: list[StoredFace], tmp_path: P
     assert small.config.window == small.config.size and small.config.before == ()
 
 
+@pytest.mark.slow
 def test_reconstructions_are_not_made_where_their_family_comes_as_files(
     faces: list[StoredFace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +184,7 @@ def test_the_validation_split_is_watched_by_family(faces: list[StoredFace], tmp_
     assert {face.subject for face in made.held} <= subjects
 
 
+@pytest.mark.slow
 def test_a_pool_that_holds_more_is_found_and_none_is_made(
     faces: list[StoredFace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +198,7 @@ def test_a_pool_that_holds_more_is_found_and_none_is_made(
         prepare(plan(paths, replace(CONFIG, pairs=9, without=("resynthesis",)), None, SILENT), SILENT)
 
 
+@pytest.mark.slow
 def test_a_split_is_reconstructed_once_and_not_without_a_bank(faces: list[StoredFace], tmp_path: Path) -> None:
     paths = stored_paths(tmp_path, faces)
     assert held_out_reconstructions(paths, faces, "val", SILENT).rows == {}

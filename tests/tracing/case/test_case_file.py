@@ -35,6 +35,7 @@ def test_a_case_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [event.overrode for event in EVENTS] == [False, False, False, True]
 
 
+@pytest.mark.slow
 def test_whatever_byte_a_kill_comes_at_the_events_before_it_hold(tmp_path: Path) -> None:
     content = written(tmp_path / "a.case").read_bytes()
     ends = [place for place, byte in enumerate(content) if byte == ord("\n")]

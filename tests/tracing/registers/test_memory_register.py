@@ -380,6 +380,7 @@ def traced(start: Belief, answers: dict[str, str | None]) -> tuple[TraceConclusi
         beliefs.append(beliefs[-1].update(Answer(name, answers[name])))
 
 
+@pytest.mark.slow
 def test_truncated_or_not_a_thousand_traces_come_to_the_same_conclusion(benchmark: Benchmark) -> None:
     people, steps, truncated, asked_the_same = people_of(benchmark)[:1000], 0, 0, 0
     statuses, different = set(), []
@@ -406,6 +407,7 @@ def test_truncated_or_not_a_thousand_traces_come_to_the_same_conclusion(benchmar
     assert statuses == {"identified", "candidate_set", "not_in_register", "undetermined"}
 
 
+@pytest.mark.slow
 def test_from_the_same_answers_the_same_is_concluded_truncated_or_not(benchmark: Benchmark) -> None:
     """At every step, "ask on" included."""
     start, rule, compared = begin(benchmark.register), StopRule(), 0
@@ -425,6 +427,7 @@ def test_from_the_same_answers_the_same_is_concluded_truncated_or_not(benchmark:
     assert compared > 60
 
 
+@pytest.mark.slow
 def test_no_more_mass_is_left_out_than_said(benchmark: Benchmark) -> None:
     names = tuple(benchmark.register.models)
     truncated = 0

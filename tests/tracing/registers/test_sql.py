@@ -324,6 +324,7 @@ def test_what_is_not_there_or_no_parquet_is_refused(tmp_path: Path) -> None:
         over_duckdb(str(tmp_path / "none.duckdb"), dictionary_of())
 
 
+@pytest.mark.slow
 def test_leaves_without_a_word(tmp_path: Path) -> None:
     """Small tables that were joined are dropped, in use or at the end, without warnings."""
     pq.write_table(table_of(10, 200), tmp_path / "register.parquet")
@@ -372,6 +373,7 @@ def spark() -> Iterator[Any]:
     session.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # PySpark beside pandas 3
 def test_spark_believes_as_memory_does(spark: Any, tmp_path: Path) -> None:
     dictionary, table = dictionary_of(), table_of(11, 200)
@@ -391,6 +393,7 @@ def test_spark_believes_as_memory_does(spark: Any, tmp_path: Path) -> None:
         there.row("p9")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_spark_reads_what_offices_write_as_memory_does(spark: Any, tmp_path: Path) -> None:
     table = pa.table(

@@ -318,6 +318,7 @@ def identified(trials: Sequence[Trial]) -> tuple[int, float, int]:
     )
 
 
+@pytest.mark.slow
 def test_the_identified_are_right_as_often_as_said_and_less_so_if_the_errors_are_understated() -> None:
     """The sheet's eighth test: everybody is in the register and known to be, so that all that is assumed is so."""
     gaps = []
@@ -333,6 +334,7 @@ def test_the_identified_are_right_as_often_as_said_and_less_so_if_the_errors_are
     assert gaps[1] > gaps[0] + 0.01
 
 
+@pytest.mark.slow
 def test_without_nobody_most_absent_people_are_identified_and_with_it_few() -> None:
     """The sheet's section 8, and its single most important decision."""
     closed, opened = (run(synthetic_bench(1, 70, absent=absent)) for absent in (0.0, 0.2))
