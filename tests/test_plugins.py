@@ -51,6 +51,9 @@ def test_a_thing_is_loaded_by_name_or_in_full(table: Table[type], name: str, fou
         ("renamed", "collections has no NoSuchThing"),
         ("no_such_package:Thing", "no module no_such_package"),
         ("no_such_package.inner:Thing", "no module no_such_package"),
+        (":Thing", "not module:Name"),
+        ("./file:Thing", "not module:Name"),
+        ("collections:", "not module:Name"),
     ],
 )
 def test_what_is_not_there_is_refused_with_a_remedy(table: Table[type], name: str, says: str) -> None:

@@ -72,6 +72,8 @@ class Table(Generic[Thing]):
                 f"no {self.what} {name}; name one of {', '.join(self.names())}, or module:Name of an installed package"
             )
         module, _, attribute = entry.target.partition(":")
+        if not all((*module.split("."), attribute)):
+            raise DataError(f"{self.what} {name}: not module:Name, as in my_package.my_module:Name; correct the name")
         try:
             thing: Thing = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
