@@ -108,6 +108,9 @@ def test_what_is_no_run_folder_is_refused_in_one_line(tmp_path: Path, content: s
     with pytest.raises(DataError, match="not a run folder") as caught:
         config_of(tmp_path)
     assert "\n" not in str(caught.value)
+    if content is not None:
+        with pytest.raises(DataError, match="not a run folder"):
+            Run(tmp_path, DetectionTrainConfig(), "abc")
 
 
 def test_a_step_logged_again_after_a_kill_counts_once(tmp_path: Path) -> None:

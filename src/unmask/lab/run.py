@@ -97,7 +97,7 @@ class Run(Generic[Config]):
         record = {"protocol": json.loads(json.dumps(asdict(config))), "data_sha256": data_sha256}
         path = folder / "run.json"
         if path.is_file():
-            old = json.loads(path.read_text(encoding="utf-8"))
+            old = _record(folder)
             if any(old.get(key) != value for key, value in record.items()):
                 raise DataError(f"{folder} holds a run of another configuration or other data; name another folder")
         else:
