@@ -14,6 +14,7 @@ from tiny_pool import CONFIG, SIDE, Noise, Tiny, make_pool
 from torch import Tensor, nn
 
 from unmask.forgery.plain import Plain
+from unmask.lab import engine
 from unmask.lab.config import TrainConfig
 from unmask.lab.detection.feed import Pairs
 from unmask.lab.detection.pairs_pool import Pool
@@ -253,6 +254,24 @@ def test_the_record_of_a_run(uninterrupted: tuple[Path, nn.Module]) -> None:
     weights = load_file(folder / "weights.safetensors")
     assert weights.keys() == module.state_dict().keys()
     assert {value.dtype for value in weights.values()} == {torch.float16, torch.int64}
+    modes = {(folder / name).stat().st_mode for name in ("weights.safetensors", "run.json")}
+    assert len(modes) == 1  # who may read the record may read the weights
+
+
+def test_weights_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights.safetensors"
+    engine.save_weights(nn.Linear(2, 2), path)
+    before = path.read_bytes()
+
+    def cut(part: Path, data: bytes) -> int:
+        with part.open("wb") as stream:
+            stream.write(data[:10])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", cut)
+    with pytest.raises(KeyboardInterrupt):
+        engine.save_weights(nn.Linear(2, 2), path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_progress_and_validation_are_reported(pool: Pool, tmp_path: Path) -> None:

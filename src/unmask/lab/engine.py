@@ -15,10 +15,11 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from unmask.files import whole
 from unmask.forging.autoencoders import has_cpu_bfloat16
 from unmask.lab.config import TrainConfig
 from unmask.lab.run import Run
@@ -297,4 +298,5 @@ def _mean(name: str, advances: Sequence[Advance], units: int) -> float:
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write a module's state as half precision safetensors; integers as they are."""
     state = {n: (v.half() if v.is_floating_point() else v).contiguous().cpu() for n, v in module.state_dict().items()}
-    save_file(state, path)
+    with whole(path) as part:
+        part.write_bytes(save(state))
