@@ -115,6 +115,13 @@ def test_what_would_make_training_fail_is_found_before_any_face_is_looked_for(
     assert not (tmp_path / "run").exists() and not (tmp_path / "work").exists()
 
 
+def test_families_to_leave_out_are_each_named_once(tmp_path: Path) -> None:
+    """Also one that is both in the data and made here."""
+    with pytest.raises(DataError, match="to leave out") as refused:
+        run(manifest(tmp_path, rows(**GOOD, train_selfblend=2)), tmp_path, without=("selfblnd",))
+    assert str(refused.value).count(" selfblend") == 1
+
+
 @pytest.mark.usefixtures("no_faces_yet")
 @pytest.mark.parametrize(
     ("size", "window"), [(64, 0), (64, 32), (96, 0), (160, 80), (224, 100), (224, 256), (448, 100), (448, 800)]

@@ -96,7 +96,7 @@ def plan(
 
 def _with_families(config: DetectionTrainConfig, samples: Sequence[Sample]) -> DetectionTrainConfig:
     training = [sample for sample in samples if sample.split == "train"]
-    present = [*made_here(), *dict.fromkeys(sample.family for sample in training if sample.label)]
+    present = list(dict.fromkeys([*made_here(), *(sample.family for sample in training if sample.label)]))
     unknown = sorted(set(config.without) - set(present))
     if unknown:
         raise DataError(f"no family {', '.join(unknown)} to leave out; families are {', '.join(present)}")
