@@ -11,6 +11,7 @@ from edit_runs import write_run as write_edit_run
 from stored_paths import write_run
 
 from unmask.cli.lab import train_command
+from unmask.forgery.plain import Plain
 from unmask.lab import train as training
 from unmask.lab.config import TrainConfig
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
@@ -100,6 +101,58 @@ def test_a_class_named_in_full_is_found_wherever_it_stands(order: str, asked: Ca
     words = [*method, *options] if order == "before" else [*options, *method]
     config = asked("--run", "r", *words, "--data", "d")["config"]
     assert (config.method, config.pairs, config.without) == (method[0], 10, ("swap",))
+
+
+class Crowded(Plain):
+    """A detector one of whose arguments has the name of an option of its task."""
+
+    def __init__(self, window: int = 7) -> None:
+        super().__init__(weights="none")
+
+
+class Bare(Plain):
+    """A detector that passes on whatever it is given."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **{"weights": "none", **more})
+
+
+class Untyped(Plain):
+    """A detector with an argument of no type."""
+
+    def __init__(self, width=3) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(weights="none")
+
+
+class Either(Plain):
+    """A detector with an argument of two types."""
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__(weights="none")
+
+
+class Needy(Plain):
+    """A detector with an argument that must be given."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(weights="none")
+
+
+def test_an_option_of_the_task_goes_before_a_methods_of_the_same_name(asked: Callable[..., dict[str, Any]]) -> None:
+    method = f"{__name__}:Crowded"
+    config = asked(method, "--run", "r", "--data", "d", "--window", "112", "--set", "window=3")["config"]
+    assert (config.window, config.options) == (112, {"window": 3})
+
+
+def test_a_class_that_takes_anything_has_no_options(asked: Callable[..., dict[str, Any]]) -> None:
+    assert asked(f"{__name__}:Bare", "--run", "r", "--data", "d")["config"].options == {}
+
+
+@pytest.mark.parametrize("name", ["Untyped", "Either", "Needy"])
+def test_a_class_whose_arguments_can_be_no_options(name: str, say: Callable[..., Any]) -> None:
+    for words in (["train", f"{__name__}:{name}", "--help"], ["models", f"{__name__}:{name}"]):
+        code, error = say(words)
+        assert code == 2 and "its argument width must be" in error and "Traceback" not in error
 
 
 def test_an_unfinished_run_is_not_evaluated(tmp_path: Path, say: Callable[..., Any]) -> None:

@@ -98,13 +98,13 @@ def build_command(function: Callable[..., None], added: Sequence[Added], epilog:
 
     Args:
         function: its keyword argument `chosen` gets, by group, the values of the added options that were given.
-        added: of distinct names; one that the function has already is left out.
+        added: one of a name that the function or one before it has already is left out.
         epilog: below the help.
     """
     signature = inspect.signature(function, eval_str=True)
     own = [one for one in signature.parameters.values() if one.name != "chosen"]
     taken = {one.name for one in own}
-    new = [one for one in added if one.name not in taken]
+    new = list({one.name: one for one in reversed(added) if one.name not in taken}.values())[::-1]
 
     def call(**values: Any) -> None:
         chosen: dict[str, dict[str, Any]] = {one.group: {} for one in added}

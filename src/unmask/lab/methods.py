@@ -148,20 +148,28 @@ def method_named(name: str) -> Method:
 
 
 def options_of(method: str) -> dict[str, Option]:
-    """The options of a method, by name, in order: the arguments of its class, their help from its docstring."""
+    """The options of a method, by name, in order: the arguments of its class, their help from its docstring.
+
+    Raises:
+        DataError: no such method, or an argument of its class can be no option.
+    """
     made = method_named(method).load()
     constructor = made.__init__
     hints, texts = typing.get_type_hints(constructor), _argument_texts(inspect.getdoc(made) or "")
     options = {}
     for name, parameter in inspect.signature(constructor).parameters.items():
-        if name in ("self", _GIVEN):
+        if name in ("self", _GIVEN) or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        hint: Any = hints[name]
+        hint: Any = hints.get(name)
         choices: tuple[Any, ...] = ()
         if typing.get_origin(hint) is Literal:
             choices = typing.get_args(hint)
             hint = type(choices[0])
-        assert not isinstance(hint, types.UnionType), f"{method}: option {name} must be of one simple type"
+        if hint not in (bool, int, float, str) or parameter.default is parameter.empty:
+            raise DataError(
+                f"{method}: its argument {name} must be a bool, int, float, str or Literal, with a default, as in "
+                f"`{name}: int = 1`"
+            )
         options[name] = Option(name, hint, choices, parameter.default, texts.get(name, ""))
     return options
 
