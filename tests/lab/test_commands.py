@@ -167,6 +167,9 @@ def test_an_unfinished_run_is_not_evaluated(tmp_path: Path, say: Callable[..., A
     [
         ([], "not in a layout that can be read"),
         (["--start", "nowhere"], "nowhere: no weights.safetensors to start from"),
+        (["--learning-rate", "0"], "a learning rate of 0: give a number above 0"),
+        (["--learning-rate", "-1"], "a learning rate of -1: give a number above 0"),
+        (["--learning-rate", "nan"], "a learning rate of nan: give a number above 0"),
     ],
 )
 def test_training_that_cannot_begin(args: list[str], message: str, tmp_path: Path, say: Callable[..., Any]) -> None:

@@ -1,5 +1,6 @@
 """Training of any task: plan, build the network, prepare what is missing, train or resume. All stages resume."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def train(
         DataError: something about the data, the run folder, the method's options or the start; before training begins.
     """
     task = task_named(method_named(config.method).task)
+    if not 0 < config.learning_rate < math.inf:
+        raise DataError(f"a learning rate of {config.learning_rate:g}: give a number above 0, such as 0.001")
     before = None
     if start is not None:
         weights = _weights_of(start, "no weights.safetensors to start from; finish that run first")
