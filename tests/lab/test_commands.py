@@ -180,6 +180,23 @@ def test_training_that_cannot_begin(args: list[str], message: str, tmp_path: Pat
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize("option", ["--run", "--work"])
+def test_a_folder_that_cannot_be_made_is_refused_in_one_line(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[..., Any]
+) -> None:
+    (tmp_path / "file").touch()
+
+    def train(paths: DetectionPaths, folder: Path, *_: Any) -> None:
+        for path in (paths.work, folder):
+            path.mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(training, "train", train)
+    folders = {"--run": str(tmp_path / "r"), "--work": str(tmp_path / "w"), option: str(tmp_path / "file")}
+    words = [word for pair in folders.items() for word in pair]
+    code, error = say(["train", "plain", "--data", str(tmp_path), *words])
+    assert code == 2 and error.strip() == f"unmask: {tmp_path / 'file'}: File exists; give another path"
+
+
 def test_an_unfinished_run_is_not_started_from(tmp_path: Path, say: Callable[..., Any]) -> None:
     Run(tmp_path / "begun", DetectionTrainConfig(), "abc")
     words = ["--run", str(tmp_path / "r"), "--data", str(tmp_path), "--start", str(tmp_path / "begun")]

@@ -36,6 +36,9 @@ for command in _DATA:
 app.add_typer(trace.app, name="trace")
 
 
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # of folders that users name
+
+
 def main() -> None:
     """Entry point: run a command; a mistake in how it was called ends in one line and exit code 2."""
     try:
@@ -46,6 +49,11 @@ def main() -> None:
         print(f"unmask: {safe_text(str(error))}", file=sys.stderr)  # it may quote a file
         sys.exit(2)
     except OSError as error:
+        if error.filename is not None and error.errno in _NOT_ALLOWED:
+            from unmask.evidence.terminal import safe_text
+
+            print(f"unmask: {safe_text(f'{error.filename}: {error.strerror}')}; give another path", file=sys.stderr)
+            sys.exit(2)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         print(f"unmask: cannot write ({error.strerror}): make room and run again", file=sys.stderr)
