@@ -201,5 +201,6 @@ def held_out_reconstructions(
     if not (folder / "sides.npy").is_file():
         device = torch.device("cpu")
         bank = train_autoencoder_bank(faces_to_reconstruct(faces), paths.work / "zoo", 0, 0, device)
-        make_reconstructions(some, bank_with_taef2(bank, paths.taef2, device), folder, 1, 1, device, progress=progress)
+        networks, stage = bank_with_taef2(bank, paths.taef2, device), f"making reconstructions, {split} split"
+        make_reconstructions(some, networks, folder, 1, 1, device, progress=progress, stage=stage)
     return Reconstructions.open(folder)

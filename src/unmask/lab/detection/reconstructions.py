@@ -121,10 +121,11 @@ def make_reconstructions(
     device: torch.device,
     batch: int = 64,
     progress: Progress = SILENT,
+    stage: str = "making reconstructions",
 ) -> None:
     """Write `draws` reconstructions of every face, each from a random network at a random working resolution.
 
-    A finished draw is not made again, nor anything once all are finished.
+    A finished draw is not made again, nor anything once all are finished. Progress is of `stage`, in faces.
 
     Raises:
         DataError: the folder holds reconstructions of other faces.
@@ -169,7 +170,7 @@ def make_reconstructions(
                     for row, reconstruction in zip(some, drawn, strict=True):
                         out[row, :side, :side] = reconstruction
                     done += len(some)
-                    progress.update("making reconstructions", done, draws * len(faces))
+                    progress.update(stage, done, draws * len(faces))
         out.flush()
         part.replace(path)
     np.save(folder / "sides.npy", all_sides)
