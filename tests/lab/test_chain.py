@@ -3,17 +3,34 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from progress_log import ProgressLog
 
 from unmask import cli
+from unmask.cli import lab
 
 pytestmark = pytest.mark.lab
 
 TINY = ["--size", "64", "--pairs", "48", "--steps", "4", "--batch-pairs", "4", "--without", "resynthesis"]
 FEDFORGERY = ["--set", "width=8", "--set", "backbone=test_resnet", "--set", "weights=none"]
+
+
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[ProgressLog]:
+    """What the bars of each of the lab's commands receive."""
+    logs: list[ProgressLog] = []
+
+    @contextmanager
+    def logged() -> Iterator[ProgressLog]:
+        logs.append(ProgressLog())
+        yield logs[-1]
+
+    monkeypatch.setattr(lab, "progress_bars", logged)
+    return logs
 
 
 @pytest.fixture
@@ -33,7 +50,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
 
 @pytest.mark.slow
 def test_from_a_folder_of_faces_to_a_verdict(
-    data_dir: Path, portrait: Path, tmp_path: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    data_dir: Path,
+    portrait: Path,
+    tmp_path: Path,
+    run: Callable[..., str],
+    bars: list[ProgressLog],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("faces").mkdir()
@@ -65,3 +87,10 @@ def test_from_a_folder_of_faces_to_a_verdict(
     run("inspect", portrait, "--pack", "runs/fed/pack", "--pack", "plain", "--json", "report.json")
     [face] = json.loads(Path("report.json").read_text())["faces"]
     assert [opinion["pack"] for opinion in face["opinions"]] == ["fedforgery", "plain"]
+
+    training, other, comparison, export = bars
+    for log in bars:
+        log.check_bars_end()
+    assert set(training.stages) == {"finding faces", "making pairs", "training"}
+    assert "finding faces" not in other.stages and other.stages["training"][-1] == (4, 4)
+    assert set(comparison.stages) == {"scoring"} and set(export.stages) == {"scoring the cal split", "scoring"}

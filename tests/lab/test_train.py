@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from fake_faces import make_faces
-from recorded import Recorded
+from progress_log import ProgressLog
 from stored_paths import StoredPaths, stored_paths, write_run
 
 from unmask.errors import DataError
@@ -81,10 +81,10 @@ def test_every_stage_of_a_run_ends_at_its_total(tmp_path: Path) -> None:
     """With the bank and the reconstructions, whose networks are trained in steps that no report falls on."""
     folder = tmp_path / "work"
     paths = stored_paths(folder, [*make_faces("train", count=2), *make_faces("val", count=2)])
-    progress = Recorded()
+    progress = ProgressLog()
     config = replace(CONFIG, zoo_steps=3, twin_draws=2, without=())
     train(paths, tmp_path / "run", config, progress=progress)
-    progress.check()
+    progress.check_bars_end()
     assert set(progress.stages) == {
         "training the autoencoder bank",
         "making reconstructions",
@@ -97,7 +97,7 @@ def test_every_stage_of_a_run_ends_at_its_total(tmp_path: Path) -> None:
     # What is made without being asked for is said.
     assert any("selfblend, swap, resynthesis" in note and "--without" in note for note in progress.notes)
     # A run beside it finds all that was prepared, and trains alone.
-    again = Recorded()
+    again = ProgressLog()
     train(paths, tmp_path / "other", replace(config, steps=1), progress=again)
     assert again.stages == {"training": [(1, 1)]}
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_faces import make_face, make_faces
-from recorded import Recorded
+from progress_log import ProgressLog
 from stored_paths import StoredPaths, stored_paths, write_run
 
 from unmask.datasets.face_store import StoredFace
@@ -57,10 +57,10 @@ CAST = (("right", 64, 1.4, 1.0), ("smaller", 48, 1.4, 1.0), ("wider", 64, 1.6, 1
 @pytest.mark.slow
 def test_every_detector_is_compared_with_the_first_on_the_same_faces(paths: StoredPaths) -> None:
     """Each cropped as it was trained on."""
-    faces, progress = paths.faces(), Recorded()
+    faces, progress = paths.faces(), ProgressLog()
     systems = [EvaluatedSystem(name, knowing(faces, *how), *how[:2]) for name, *how in CAST]
     measured = DetectionTask().measurements(systems, paths, "test", progress)
-    progress.check()
+    progress.check_bars_end()
     assert progress.stages["scoring"][-1] == (12, 12)  # three conditions of four detectors
     rows = compare(measured, [name for name, *_ in CAST])
     assert {row.condition for row in rows} == set(CONDITIONS) and {row.metric for row in rows} == {"auc"}
@@ -83,9 +83,9 @@ def test_a_detector_is_not_measured_on_a_spectrum_that_it_does_not_know(tmp_path
     system = EvaluatedSystem("visible", lambda _: pytest.fail("it is asked"), 64, 1.4)
     task = DetectionTask()
     with pytest.raises(DataError, match="spectrum nir, but visible was trained for visible"):
-        task.evaluate(system, paths, "test", Recorded())
+        task.evaluate(system, paths, "test", ProgressLog())
     with pytest.raises(DataError, match="spectrum nir, but visible was trained for visible"):
-        task.measurements([system, system], paths, "test", Recorded())
+        task.measurements([system, system], paths, "test", ProgressLog())
 
 
 # What no pack is made of

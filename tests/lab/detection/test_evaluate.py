@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_faces import make_faces, write_reconstructions
-from recorded import Recorded
+from progress_log import ProgressLog
 from tiny_pack import make_card
 
 from unmask.datasets.face_store import StoredFace
@@ -154,9 +154,9 @@ def test_without_a_calibration_there_are_no_verdicts(faces: list[StoredFace]) ->
     def scorer(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(len(crops), dtype=float), np.zeros((len(crops), 28, 28))
 
-    progress = Recorded()
+    progress = ProgressLog()
     result = evaluate(faces, "test", scorer, SIZE, MARGIN, conditions=(CLEAN, JPEG50), progress=progress)
-    progress.check()
+    progress.check_bars_end()
     assert progress.stages == {"scoring": [(1, 2), (2, 2)]}
     names = {metric.name for metric in result.metrics}
     assert "auc" in names and not {name for name in names if name.startswith(("cllr", "verdict"))}

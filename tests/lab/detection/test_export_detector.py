@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_faces import make_faces
-from recorded import Recorded
+from progress_log import ProgressLog
 from stored_paths import SMALL, StoredPaths, stored_paths, write_run
 
 from unmask.datasets.manifest import manifest_sha256
@@ -72,7 +72,7 @@ def test_a_fused_detector_is_calibrated_on_what_none_of_its_members_saw(
     runs: dict[str, Path], paths: StoredPaths, fitted: list[Any]
 ) -> None:
     systems = [[runs["blends"], runs["synthesis"]], [runs["all-but-ciplab"]]]
-    progress = Recorded()
+    progress = ProgressLog()
     calibrate(paths, systems, paths.faces(), 1.4, 64, progress)
     ((scored, _, data, *_),) = fitted
     families = {logit: {face.family for face in scored if face.logit == logit} for logit in (2, 1)}
@@ -81,14 +81,14 @@ def test_a_fused_detector_is_calibrated_on_what_none_of_its_members_saw(
     assert [sum(face.logit == logit for face in scored) for logit in (2, 1)] == [3 * (12 + 12 + 3), 3 * (12 + 3)]
     assert {face.label for face in scored if face.family == "real"} == {0}
     assert "without stylegan+swap; ciplab" in data and "clean / jpeg50 / half_resolution" in data
-    progress.check()
+    progress.check_bars_end()
     assert progress.stages["scoring the cal split"][-1] == (6, 6)
 
 
 def test_without_a_blind_detector_the_runs_are_calibrated_on_what_they_know(
     runs: dict[str, Path], paths: StoredPaths, fitted: list[Any]
 ) -> None:
-    calibrate(paths, [], paths.faces(), 1.4, 64, Recorded(), [runs["began-with-swap"]])
+    calibrate(paths, [], paths.faces(), 1.4, 64, ProgressLog(), [runs["began-with-swap"]])
     ((scored, _, data, *_),) = fitted
     assert {face.family for face in scored} == {"real", "ciplab", "swap"} and "trained on ciplab+swap" in data
 
@@ -98,13 +98,13 @@ def test_a_detector_that_has_seen_all_is_no_calibration(
     system: list[str], runs: dict[str, Path], paths: StoredPaths
 ) -> None:
     with pytest.raises(DataError, match="has seen every family"):
-        calibrate(paths, [[runs[name] for name in system]], paths.faces(), 1.4, 64, Recorded())
+        calibrate(paths, [[runs[name] for name in system]], paths.faces(), 1.4, 64, ProgressLog())
 
 
 def test_a_cal_split_of_one_class_is_refused(runs: dict[str, Path], tmp_path: Path, fitted: list[Any]) -> None:
     alone = stored_paths(tmp_path, [face for face in make_faces("cal", count=1) if not face.sample.label])
     with pytest.raises(DataError, match="the cal split has no real or no forged faces"):
-        calibrate(alone, [[runs["all-but-ciplab"]]], alone.faces(), 1.4, 64, Recorded())
+        calibrate(alone, [[runs["all-but-ciplab"]]], alone.faces(), 1.4, 64, ProgressLog())
     assert not fitted
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from fake_faces import make_face, make_faces, write_reconstructions, write_store
-from recorded import Recorded
+from progress_log import ProgressLog
 
 from unmask.datasets.face_store import read_store
 from unmask.errors import DataError
@@ -204,7 +204,7 @@ def test_a_kill_costs_only_the_chunks_not_done(built: Path, store: Path, reconst
     done = np.ones(CHUNKS, bool)
     done[-1] = False
     np.save(folder / "done.npy", done)
-    progress = Recorded()
+    progress = ProgressLog()
     build_pool(store, reconstructions, folder, PLAN, workers=1, progress=progress)
     after = contents(folder)
     assert (after[0][:10] == 7).all()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fake_faces import make_face, make_faces
-from recorded import Recorded
+from progress_log import ProgressLog
 from stored_paths import stored_paths
 
 from unmask.datasets.face_store import StoredFace
@@ -175,7 +175,7 @@ def test_reconstructions_are_not_made_where_their_family_comes_as_files(
         for face in faces
     ]
     monkeypatch.setattr(preparing, "prepare_reconstructions", lambda *_: pytest.fail("reconstructions are made"))
-    progress = Recorded()
+    progress = ProgressLog()
     made = prepare(plan(stored_paths(tmp_path, named), CONFIG, None, SILENT), progress)
     assert "resynthesis" in made.config.families and "resynthesis" in made.pool.plan.families
     (note,) = progress.notes
@@ -210,12 +210,12 @@ def test_a_split_is_reconstructed_once_and_not_without_a_bank(faces: list[Stored
     paths = stored_paths(tmp_path, faces)
     assert held_out_reconstructions(paths, faces, "val", SILENT).rows == {}
     prepare(plan(paths, replace(CONFIG, zoo_steps=1, twin_draws=1), None, SILENT), SILENT)
-    progress = Recorded()
+    progress = ProgressLog()
     drawn = held_out_reconstructions(paths, faces, "val", progress, most=1)
     reals = [face.sample for face in faces if face.sample.split == "val" and not face.sample.label]
     expected = [next(sample.path for sample in reals if sample.source == source) for source in SOURCES]
     assert list(drawn.rows) == expected
-    assert list(progress.stages) == ["making reconstructions"]
-    progress.check()
-    again = Recorded()
+    assert list(progress.stages) == ["making reconstructions, val split"]
+    progress.check_bars_end()
+    again = ProgressLog()
     assert held_out_reconstructions(paths, faces, "val", again, most=1).rows == drawn.rows and not again.stages

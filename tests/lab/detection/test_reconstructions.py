@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fake_faces import make_face
-from recorded import Recorded
+from progress_log import ProgressLog
 from torch import nn
 
 from unmask.errors import DataError
@@ -65,7 +65,7 @@ def test_pictures_become_one_square_tensor() -> None:
 
 def test_every_draw_has_each_face_through_one_network_and_no_larger_than_it_is(tmp_path: Path) -> None:
     """What is drawn is the face at the size of the draw, at one of both networks' shares, and nothing about it."""
-    progress, networks, draws = Recorded(), [Darken(0.5), Darken(0.25)], 8
+    progress, networks, draws = ProgressLog(), [Darken(0.5), Darken(0.25)], 8
     make_reconstructions(FACES, networks, tmp_path, draws, 7, CPU, batch=2, progress=progress)
     made = Reconstructions.open(tmp_path)
     assert made.sides.shape == (draws, len(FACES)) and len(made.pixels) == draws
@@ -84,7 +84,7 @@ def test_every_draw_has_each_face_through_one_network_and_no_larger_than_it_is(t
     # A large face is drawn at several sizes, most often at its own; a small one at the least.
     assert set(made.sides[:, 0]) == {96} and len(set(made.sides[:, -1])) > 1
     assert all(shape[0] <= 2 for network in networks for shape in network.seen)
-    progress.check()
+    progress.check_bars_end()
     assert progress.stages["making reconstructions"][-1] == (48, 48)
 
 
@@ -102,10 +102,10 @@ def test_a_kill_costs_only_the_draw_not_done(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         make_reconstructions(FACES, [Mortal(0.5, left=len(FACES) + 1)], tmp_path / "killed", 2, 7, CPU)
     assert Reconstructions.open(tmp_path / "killed").rows == {}  # nothing looks finished
-    network, progress = Darken(0.5), Recorded()
+    network, progress = Darken(0.5), ProgressLog()
     make_reconstructions(FACES, [network], tmp_path / "killed", 2, 7, CPU, progress=progress)
     assert sum(shape[0] for shape in network.seen) == len(FACES)  # the second draw alone
-    progress.check()
+    progress.check_bars_end()
     for name in ("draw-00.npy", "draw-01.npy", "sides.npy"):
         np.testing.assert_array_equal(np.load(tmp_path / "killed" / name), np.load(tmp_path / "whole" / name))
 
@@ -113,7 +113,7 @@ def test_a_kill_costs_only_the_draw_not_done(tmp_path: Path) -> None:
 def test_finished_reconstructions_are_not_made_again(tmp_path: Path) -> None:
     make_reconstructions(FACES, [Darken(0.5)], tmp_path, 2, 7, CPU)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    network, progress = Darken(0.9), Recorded()
+    network, progress = Darken(0.9), ProgressLog()
     for draws in (2, 1):
         make_reconstructions(FACES, [network], tmp_path, draws, 7, CPU, progress=progress)
     assert not network.seen and not progress.stages
@@ -127,13 +127,13 @@ def test_reconstructions_of_other_faces_are_not_taken_for_these(tmp_path: Path) 
 
 
 def test_the_bank_is_trained_once_and_its_bar_is_full(tmp_path: Path) -> None:
-    progress, recipes = Recorded(), AUTOENCODER_BANK[:2]
+    progress, recipes = ProgressLog(), AUTOENCODER_BANK[:2]
     trained = train_autoencoder_bank(FACES[:2], tmp_path, 2, 0, CPU, recipes, progress)
-    progress.check()
+    progress.check_bars_end()
     stage = "training the autoencoder bank"
     assert list(progress.stages) == [stage] and progress.stages[stage][-1] == (4, 4)
     assert {path.stem for path in tmp_path.iterdir()} == {recipe.name for recipe in recipes}
-    again = Recorded()
+    again = ProgressLog()
     loaded = train_autoencoder_bank([], tmp_path, 2, 0, CPU, recipes, again)
     assert not again.stages and not any(network.training for network in loaded)
     for network, other in zip(trained, loaded, strict=True):
