@@ -24,6 +24,8 @@ from unmask.errors import MissingExtraError
 from unmask.evidence.report import Report, percent
 from unmask.interruption import Interruption
 
+pytestmark = pytest.mark.slow
+
 UNMASK = [sys.executable, "-m", "unmask.cli"]
 
 
@@ -89,7 +91,6 @@ def test_one_photo(tiny_pack: Path, portrait: Path) -> None:
     assert b"astronaut.jpg" in done.stdout and b"1 file" in done.stdout
 
 
-@pytest.mark.slow
 def test_a_mixed_folder_goes_on_to_its_end(tiny_pack: Path, mixed: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     done = run("inspect", mixed, "--pack", tiny_pack, "--json", "-", "--html", page)
@@ -107,14 +108,12 @@ def test_a_mixed_folder_goes_on_to_its_end(tiny_pack: Path, mixed: Path, tmp_pat
     assert steady(lines_of(again.stdout)[0]) == steady(odd)
 
 
-@pytest.mark.slow
 def test_jobs_change_nothing_but_the_time(tiny_pack: Path, mixed: Path) -> None:
     one, two = (run("inspect", mixed, "--pack", tiny_pack, "--json", "-", "--jobs", jobs) for jobs in (1, 2))
     assert (one.returncode, two.returncode) == (1, 1)
     assert list(map(steady, lines_of(one.stdout))) == list(map(steady, lines_of(two.stdout)))
 
 
-@pytest.mark.slow
 def test_second_opinions(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
     """With two packs: table, page, workers and resume, and the command given repeats it all."""
     other = write_pack(tmp_path / "the other", size=32, gain=-1.0, name="other")
@@ -159,7 +158,6 @@ def several(tmp_path: Path, portrait: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_edits_are_printed_and_written(tiny_pack: Path, tiny_edit_model: Path, several: Path, tmp_path: Path) -> None:
     """Table, JSON and page, with workers and resume, and the command given repeats it."""
     packs = ("--pack", tiny_pack, "--edits", tiny_edit_model)
@@ -200,6 +198,7 @@ def test_edits_are_printed_and_written(tiny_pack: Path, tiny_edit_model: Path, s
     assert steady(lines_of(repeated.stdout)[0]) == steady(reports[0])
 
 
+@pytest.mark.slow
 def test_no_edits_are_read_where_none_are_asked_for(tiny_pack: Path, several: Path, tmp_path: Path) -> None:
     page, out = tmp_path / "report.html", tmp_path / "out.jsonl"
     done = run("inspect", several, "--pack", tiny_pack, "--edits", "none", "--json", out, "--html", page)
@@ -233,6 +232,7 @@ def test_a_pack_that_does_not_read_edits_is_one_line(
         assert not out.exists()
 
 
+@pytest.mark.slow
 def test_standard_input(tiny_pack: Path, portrait: Path) -> None:
     done = run("inspect", "-", "--pack", tiny_pack, "--json", "-", input=portrait.read_bytes())
     assert done.returncode == 0
@@ -275,6 +275,7 @@ def test_wrong_usage(args: tuple[str, ...], message: str) -> None:
     assert message in done.stderr.decode() and "Traceback" not in done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
     for option in ("--json", "--html"):
         done = run("inspect", portrait, "--pack", tiny_pack, option, tmp_path / "no folder" / "out")
@@ -284,7 +285,6 @@ def test_a_report_that_cannot_be_written(tiny_pack: Path, portrait: Path, tmp_pa
     assert done.returncode == 2 and (tmp_path / "poem.txt").read_text() == "not a report\n"
 
 
-@pytest.mark.slow
 def test_no_file_of_the_users_is_overwritten(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
     photo, poem = tmp_path / "photo.jpg", tmp_path / "poem.txt"
     photo.write_bytes(portrait.read_bytes())
@@ -318,7 +318,6 @@ def test_outputs_are_looked_at_before_anything_is_read(portrait: Path) -> None:
     assert done.returncode == 2 and b"is how a picture" in done.stderr
 
 
-@pytest.mark.slow
 def test_finished_reports_are_kept(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
     out, page = tmp_path / "out.jsonl", tmp_path / "out.html"
     args = ("inspect", portrait, "--pack", tiny_pack, "--quiet")
@@ -341,7 +340,6 @@ def test_a_link_to_the_page_stays_a_link(tiny_pack: Path, portrait: Path, tmp_pa
     assert link.is_symlink() and [path.name for path in (tmp_path / "place").iterdir()] == ["page.html"]
 
 
-@pytest.mark.slow
 def test_resume_knows_a_file_by_all_its_paths(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "folder", tmp_path / "out.jsonl"
     folder.mkdir()
@@ -356,7 +354,6 @@ def test_resume_knows_a_file_by_all_its_paths(tiny_pack: Path, portrait: Path, t
     assert out.read_bytes() == content
 
 
-@pytest.mark.slow
 def test_resume_takes_the_same_options_and_packs(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     args = ("inspect", portrait, "--json", out, "--quiet")
@@ -377,7 +374,6 @@ def test_resume_takes_the_same_options_and_packs(tiny_pack: Path, portrait: Path
     assert run(*args, "--pack", moved, "--resume").returncode == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--json", "--html"])
 def test_a_full_disk_is_one_line_and_costs_nothing_finished(
     option: str, tiny_pack: Path, many: Path, tmp_path: Path
@@ -490,7 +486,6 @@ def many(tmp_path: Path, portrait: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_keeps_what_is_finished(number: signal.Signals, tiny_pack: Path, many: Path) -> None:
     out, page = many.parent / "out.jsonl", many.parent / "out.html"
@@ -526,6 +521,7 @@ def test_an_interruption_keeps_what_is_finished(number: signal.Signals, tiny_pac
     assert [Path(report["path"]).name for report in after] == [f"{number:03}.jpg" for number in range(80)]
 
 
+@pytest.mark.slow
 def test_resume_inspects_a_changed_file_again(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
     photo, out = tmp_path / "photo.jpg", tmp_path / "out.jsonl"
     photo.write_bytes(portrait.read_bytes())
@@ -548,6 +544,7 @@ def slow(make_video: Callable[..., Path]) -> Path:
     return make_video(lambda _: noise, seconds=60.0)
 
 
+@pytest.mark.slow
 def test_workers_die_with_a_killed_parent(tiny_pack: Path, portrait: Path, slow: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     files = [str(portrait), str(slow), str(slow)]
@@ -578,12 +575,14 @@ def test_an_interruption_waits_for_a_record_to_be_written() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_quietly(tiny_pack: Path, many: Path) -> None:
     command = f"'{sys.executable}' -m unmask.cli inspect '{many}' --pack '{tiny_pack}' --json - | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
     assert len(lines_of(done.stdout)) == 1 and b"Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_demo(tiny_pack: Path, tmp_path: Path) -> None:
     done = run("demo", "--pack", tiny_pack, "--out", "here", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

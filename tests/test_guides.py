@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 GUIDES = Path(__file__).resolve().parent.parent / "docs" / "guides"
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -52,7 +54,6 @@ def carry_out(text: str, folder: Path) -> int:
     return run
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("guide", sorted(GUIDES.glob("*.md")), ids=lambda path: path.stem)
 def test_guide(guide: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     text = guide.read_text(encoding="utf-8")

@@ -16,6 +16,8 @@ import pytest
 
 from unmask.offline import SWITCHES
 
+pytestmark = pytest.mark.slow
+
 UNMASK = [sys.executable, "-m", "unmask.cli"]
 # `socket` alone: `socketpair` is how processes of one run talk to each other, and reaches nobody else.
 _WATCHED = (
@@ -128,12 +130,12 @@ def test_the_trace_sees_sockets_and_files(traced: Callable[..., Trace], tmp_path
     assert str(tmp_path / "home" / "x") in trace.written and left_in(tmp_path / "home") == {"x"}
 
 
+@pytest.mark.slow
 def test_inspecting_one_photograph(traced: Callable[..., Trace], tmp_path: Path, portrait: Path) -> None:
     trace = traced([*UNMASK, "inspect", portrait, "--json", "r.jsonl", "--html", "r.html"])
     check(trace, tmp_path, {"r.jsonl", "r.html"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_inspecting_a_folder_in_workers(jobs: str, traced: Callable[..., Trace], tmp_path: Path, folder: Path) -> None:
     check(traced([*UNMASK, "inspect", folder, "--jobs", jobs, "--json", "r.jsonl"]), tmp_path, {"r.jsonl"})
@@ -144,6 +146,7 @@ def test_the_python_interface(traced: Callable[..., Trace], tmp_path: Path, port
     check(traced([sys.executable, "-c", code]), tmp_path, set())
 
 
+@pytest.mark.slow
 def test_the_demonstration(traced: Callable[..., Trace], tmp_path: Path) -> None:
     trace = traced([*UNMASK, "demo"])
     assert "unmask-demo/report.html" in left_in(tmp_path / "work")
@@ -155,6 +158,7 @@ def test_commands_that_only_tell(command: list[str], traced: Callable[..., Trace
     check(traced([*UNMASK, *command]), tmp_path, set())
 
 
+@pytest.mark.slow
 def test_tracing_in_a_database_with_time_zones(traced: Callable[..., Trace], tmp_path: Path) -> None:
     """DuckDB would download an extension where a query can use one; its spilled data may not stay."""
     import duckdb
@@ -169,6 +173,7 @@ def test_tracing_in_a_database_with_time_zones(traced: Callable[..., Trace], tmp
     assert "Traceback" not in trace.error
 
 
+@pytest.mark.slow
 def test_finding_and_deduplicating(traced: Callable[..., Trace], tmp_path: Path) -> None:
     rows = "\n".join(f"p{i},{i % 7},{i % 5},{i % 11},{i % 13}" for i in range(200))
     (tmp_path / "people.csv").write_text(f"id,eyes,hair,nose,chin\n{rows}\n")
@@ -178,7 +183,6 @@ def test_finding_and_deduplicating(traced: Callable[..., Trace], tmp_path: Path)
     check(trace, tmp_path, {"find.json", "one.csv", "one.merged.csv"})
 
 
-@pytest.mark.slow
 @pytest.mark.lab
 def test_importing_the_lab(traced: Callable[..., Trace], tmp_path: Path) -> None:
     """Every module of ours, and what they import only when it is used."""

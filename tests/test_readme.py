@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
@@ -51,6 +53,7 @@ def test_the_two_commands_of_the_project() -> None:
     assert 'pip install ".[dev]" && pytest' in LINES
 
 
+@pytest.mark.slow
 def test_demo(desk: Path) -> None:
     done = run("unmask demo", desk)
     assert "photograph.jpg" in done.stdout and "forgery.png" in done.stdout
@@ -58,6 +61,7 @@ def test_demo(desk: Path) -> None:
     assert page.rstrip().endswith("</html>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command: str, desk: Path) -> None:
     done = run(command, desk)

@@ -22,6 +22,8 @@ sys.path.insert(0, str(MEDIA))
 
 from stored_videos import HLG, PQ, Way, enlarged, in_light_of, store, with_opacity, woven  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SIDE = 576
 TOLERANCE = 0.15
 """Of log10 LR: codecs of the same clip at high quality differ by up to 0.1."""
@@ -91,7 +93,6 @@ def judged(clip: list[np.ndarray], way: Way, inspector: Inspector) -> Report:
     return inspector.inspect(Source("film", None, store(clip, way)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", WAYS)
 def test_the_verdict_does_not_depend_on_how_a_clip_is_stored(
     name: str, clip: list[np.ndarray], plain: Report, inspector: Inspector
@@ -101,6 +102,7 @@ def test_the_verdict_does_not_depend_on_how_a_clip_is_stored(
     assert report.log10_lr == pytest.approx(plain.log10_lr, abs=LOOSER.get(name, TOLERANCE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(SIDE, 2 * SIDE), (2 * SIDE, SIDE)])
 def test_nor_on_the_shape_of_its_pixels(width: int, height: int, clip: list[np.ndarray], inspector: Inspector) -> None:
     large = judged(clip, Way(options=X264, prepare=enlarged(2 * SIDE, 2 * SIDE)), inspector)
@@ -128,7 +130,6 @@ def odd_files(clip: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("jobs", "part"), [("1", "damaged"), ("2", "whole")])
 def test_no_library_writes_to_the_terminal(jobs: str, part: str, odd_files: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.jsonl"

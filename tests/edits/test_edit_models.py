@@ -22,7 +22,7 @@ from unmask.lab.edits.edited_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION
 from unmask.lab.edits.feed import EditFeed
 from unmask.lab.engine import save_weights
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 everyone = pytest.mark.parametrize("candidate", READERS, ids=str)
 those_that_say_where = pytest.mark.parametrize("candidate", [one for one in READERS if one.says_where], ids=str)
 those_that_recover = pytest.mark.parametrize("candidate", [one for one in READERS if one.recovers], ids=str)
@@ -371,6 +371,7 @@ def test_its_losses_need_nothing_that_a_gpu_refuses_in_mixed_precision(candidate
         losses_of(made, batch_of())
 
 
+@pytest.mark.slow
 @in_mixed_precision
 def test_mixed_precision_hardly_changes_the_losses(candidate: Candidate, made: Any) -> None:
     batch = batch_of()
@@ -381,7 +382,6 @@ def test_mixed_precision_hardly_changes_the_losses(candidate: Candidate, made: A
         torch.testing.assert_close(mixed[name].float(), loss, rtol=0, atol=0.01, msg=name)
 
 
-@pytest.mark.slow
 @everyone
 def test_it_learns_eight_faces_by_heart(candidate: Candidate) -> None:
     """Their sequences by both ways of reading; where they were edited, if it says so; and a face nearer to the original
@@ -420,6 +420,7 @@ def test_it_learns_eight_faces_by_heart(candidate: Candidate) -> None:
 RESUMED = ("seqfakeformer", "mmnet", "mmnet-forward")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("candidate", [one for one in READERS if one.name in RESUMED], ids=str)
 def test_a_resumed_run_ends_like_an_uninterrupted_one(candidate: Candidate, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

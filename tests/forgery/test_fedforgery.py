@@ -285,6 +285,7 @@ def test_one_pair_teaches_in_training_mode() -> None:
     assert all(loss.shape == () and loss.isfinite() for loss in losses.values())
 
 
+@pytest.mark.slow
 def test_training_lowers_the_reconstructions_error() -> None:
     detector = small().train()
     optimiser = torch.optim.AdamW(detector.parameters(), lr=3e-3)

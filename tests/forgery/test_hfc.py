@@ -544,6 +544,7 @@ class Scripted(nn.Module):
         return Answer(self.scores[self.shown.rows])
 
 
+@pytest.mark.slow
 def test_a_detector_is_fused_by_its_validation_scores() -> None:
     """Both levels, each with the scores of its own pictures."""
     kinds = np.arange(300) % 3

@@ -96,6 +96,7 @@ def test_taef2_without_its_weights_names_the_remedy(tmp_path: Path) -> None:
         Taef2(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_taef2_gives_a_real_face_back(data_dir: Path) -> None:
     net = Taef2(data_dir / "weights" / "taef2").eval()

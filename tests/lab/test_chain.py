@@ -13,7 +13,7 @@ from progress_log import ProgressLog
 from unmask import cli
 from unmask.cli import lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 TINY = ["--size", "64", "--pairs", "48", "--steps", "4", "--batch-pairs", "4", "--without", "resynthesis"]
 FEDFORGERY = ["--set", "width=8", "--set", "backbone=test_resnet", "--set", "weights=none"]
@@ -48,7 +48,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
     return call
 
 
-@pytest.mark.slow
 def test_from_a_folder_of_faces_to_a_verdict(
     data_dir: Path,
     portrait: Path,

@@ -14,7 +14,7 @@ import pytest
 
 from unmask.datasets.manifest import Sample, write_manifest
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 MODULE = '''
 """One detector, in a package that knows of Unmask what its documentation says."""
@@ -105,6 +105,7 @@ def commands(lines: list[str], folder: Path, path: Path) -> subprocess.Completed
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("installed", [True, False], ids=["by an entry point", "as module:Class"])
 def test_a_detector_from_outside_does_all_that_ones_own_do(
     installed: bool, manifest: Path, portrait: Path, tmp_path: Path

@@ -66,6 +66,7 @@ def test_a_run_and_those_that_begin_with_it(paths: StoredPaths, tmp_path: Path) 
     assert config_of(tmp_path / "three").before == ("ciplab", *second.before)
 
 
+@pytest.mark.slow
 def test_the_record_holds_what_followed_from_the_data(paths: StoredPaths, tmp_path: Path) -> None:
     train(paths, tmp_path / "run", replace(CONFIG, steps=1))
     config = config_of(tmp_path / "run")

@@ -22,6 +22,8 @@ from unmask.errors import RefusalCode, Refused
 from unmask.media.images import decode_image
 from unmask.media.videos import open_video
 
+pytestmark = pytest.mark.slow
+
 SEED = 20240607
 PICTURE_MUTANTS, VIDEO_MUTANTS = 4000, 1050
 SECONDS_PER_FILE = 5.0
@@ -160,7 +162,6 @@ def _no_hanging() -> Iterator[None]:
     faulthandler.cancel_dump_traceback_later()
 
 
-@pytest.mark.slow
 def test_mutated_pictures(capfd: pytest.CaptureFixture[str]) -> None:
     heic = odd_pictures.heic(samples.scene(192, 128), metadata=odd_pictures.exif((0x112, 3, 1, 6)))
     originals = samples.pictures() | {"heif": heic}
@@ -173,7 +174,6 @@ def test_mutated_pictures(capfd: pytest.CaptureFixture[str]) -> None:
     assert outcomes[RefusalCode.TOO_LARGE] > 10
 
 
-@pytest.mark.slow
 def test_mutated_videos(capfd: pytest.CaptureFixture[str]) -> None:
     size = {"frames": 12, "rate": 12, "width": 48, "height": 32}
     interlaced = {"flags": "+ildct+ilme"}

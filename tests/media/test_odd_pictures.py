@@ -954,6 +954,7 @@ def test_libraries_for_rare_files_are_loaded_with_the_first_of_them() -> None:
     assert ran.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_no_chatter(tmp_path: Path, tiny_pack: Path) -> None:
     """Every odd file of this module, in worker processes: one report each, and nothing on standard error."""
     for number, data in enumerate(odd.collection()):

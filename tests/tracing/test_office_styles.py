@@ -188,6 +188,7 @@ styles = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(style=styles)
 def test_a_register_reads_the_same_in_every_style(style: Style, plain: Any, tmp_path: Path) -> None:
@@ -283,6 +284,7 @@ FAULTY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTY)
 def test_a_faulty_line_is_named_and_nothing_of_it_is_shown(fault: str, tmp_path: Path) -> None:
     text, line = FAULTY[fault]

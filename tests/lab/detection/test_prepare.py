@@ -182,6 +182,7 @@ def test_reconstructions_are_not_made_where_their_family_comes_as_files(
     assert "selfblend, swap" in note and "resynthesis" not in note
 
 
+@pytest.mark.slow
 def test_the_validation_split_is_watched_by_family(faces: list[StoredFace], tmp_path: Path) -> None:
     made = prepare(plan(stored_paths(tmp_path, faces), replace(CONFIG, without=("resynthesis",)), None, SILENT), SILENT)
     watched = family_aucs(made.held, np.array([float(face.label) for face in made.held]))

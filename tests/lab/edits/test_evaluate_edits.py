@@ -526,6 +526,7 @@ def test_a_run_that_gives_neither_areas_nor_recovery_is_read_all_the_same(paths:
     assert "csm" in names and not names & {"area_iou", "psnr", "identity"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sface")
 def test_the_task_measures_a_run_with_identities(paths: LabPaths, tmp_path: Path) -> None:
     run = write_run(tmp_path / "silent", says=-10.0)

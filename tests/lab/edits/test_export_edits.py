@@ -41,7 +41,7 @@ from unmask.packs import Pack, load_pack
 from unmask.packs.card import Card, EditCalibration
 from unmask.progress import SILENT
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 TASK = EditTask()
 EDITS = TRACKS["facial_components"].edits
@@ -284,6 +284,7 @@ def test_the_pack_says_nothing_of_the_machine(made: Made) -> None:
             assert f"{folder}/".encode() not in content
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_test_split(made: Made, network: EditSequenceModel) -> None:
     predicted = predict_split(made.run, made.paths, "test", SILENT)
     result = evaluate(predicted, "test", identity_likeness())
@@ -372,6 +373,7 @@ def older(made: Made, tmp_path: Path) -> Path:
     return shutil.copytree(made.pack.folder, tmp_path / "mine")
 
 
+@pytest.mark.slow
 def test_without_other_faces_the_sets_own_untouched_ones_hold_false_edits_down(
     again: Export, made: Made, network: EditSequenceModel, tmp_path: Path
 ) -> None:
@@ -387,6 +389,7 @@ def test_without_other_faces_the_sets_own_untouched_ones_hold_false_edits_down(
     assert printed.startswith("| decoding |") and printed.count("edits named") == 1 and "CIPLAB" not in printed
 
 
+@pytest.mark.slow
 def test_a_pack_has_the_folder_and_the_name_that_are_given_even_if_an_embedded_one_is_called_so(
     again: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,6 +398,7 @@ def test_a_pack_has_the_folder_and_the_name_that_are_given_even_if_an_embedded_o
     assert pack.folder == tmp_path / "plain" and (pack.card.name, pack.card.task) == ("Mine", "edit_reading")
 
 
+@pytest.mark.slow
 def test_a_newer_pack_takes_the_place_of_an_older_one(again: Export, older: Path) -> None:
     (older / "notes.txt").write_text("kept")
     pack = again(older, version="3").pack

@@ -117,6 +117,7 @@ def test_processes_share_a_step() -> None:
 ONE, TWO, LONG = [[1, 0, 0, 0, 0], [2, 0, 0, 0, 0]], [[3, 1, 0, 0, 0]], [[1, 2, 3, 4, 5]]
 
 
+@pytest.mark.slow
 def test_faces_between_the_steps_stand_in_for_those_with_as_many_edits() -> None:
     """All with so many edits are shown equally often, and every length as often as without them."""
     faces = edited_faces(smooth(4), [[0] * 5, *ONE, *LONG])

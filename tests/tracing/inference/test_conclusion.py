@@ -190,6 +190,7 @@ def test_the_rule_is_asked_of_the_next_record_too() -> None:
     assert np.isfinite(conclusion.probability)
 
 
+@pytest.mark.slow
 def test_leaving_one_answer_out_needs_only_the_records_that_may_matter() -> None:
     recipe = RegisterSpec(records=3000, seed=2)
     register = coded(table_of(recipe), dictionary_of(recipe), "synthetic")

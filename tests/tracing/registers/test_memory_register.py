@@ -185,6 +185,7 @@ class Plain:
             assert weights.joint(one, other) == pytest.approx(self.joint(one, other), rel=1e-4, abs=room)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [memory._BLOCK, 64, 1])
 @pytest.mark.parametrize("negligible", [0.0, memory.NEGLIGIBLE])
 def test_however_many_blocks_the_sums_are_those_of_float64(block: int, negligible: float) -> None:
@@ -199,6 +200,7 @@ def test_however_many_blocks_the_sums_are_those_of_float64(block: int, negligibl
     assert bool(truncated) == bool(negligible)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 130), st.integers(0, 2**16), st.integers(0, 9), st.sampled_from([1, 7, 1 << 16]))
 def test_registers_of_any_size_are_weighed_as_in_float64(size: int, seed: int, most: int, block: int) -> None:

@@ -130,6 +130,7 @@ def test_text_is_read_in_every_encoding_and_with_every_separator(
     assert table == {"id": ["p1", "p2"], "größe, cm": ["1,5", None], "town": ["São Paulo", "Zürich – Süd"]}
 
 
+@pytest.mark.slow
 def test_windows_1252_is_read_wherever_it_begins_and_noted(tmp_path: Path) -> None:
     path = tmp_path / "people.csv"
     path.write_bytes(("id,x\n" + "".join(f"p{row},e\n" for row in range(200_000)) + "q,é\n").encode("cp1252"))

@@ -27,6 +27,8 @@ pytest.importorskip("ibis", reason="the trace extra is not installed")
 
 from unmask.tracing.registers.sql import SqlRegister, on_spark, open_sql, over_duckdb, over_parquet
 
+pytestmark = pytest.mark.slow
+
 CLOSE = 1e-6
 ORDER = ("none", "primary", "secondary", "higher")
 
@@ -185,6 +187,7 @@ def check_course(here: Register, there: Register, answers: tuple[Answer, ...], l
             check_same(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "records", "absent"), [(0, 400, 0.2), (1, 1, 0.2), (2, 37, 0.0)])
 def test_believes_and_asks_as_in_memory(seed: int, records: int, absent: float, tmp_path: Path) -> None:
     dictionary, table = dictionary_of(absent, confused=records > 100), table_of(seed, records)
@@ -205,6 +208,7 @@ def test_believes_and_asks_as_in_memory(seed: int, records: int, absent: float, 
     check_course(here, there, answers, 4)
 
 
+@pytest.mark.slow
 def test_a_folder_and_a_duckdb_table_are_the_same_register(tmp_path: Path) -> None:
     import duckdb
 
@@ -324,7 +328,6 @@ def test_what_is_not_there_or_no_parquet_is_refused(tmp_path: Path) -> None:
         over_duckdb(str(tmp_path / "none.duckdb"), dictionary_of())
 
 
-@pytest.mark.slow
 def test_leaves_without_a_word(tmp_path: Path) -> None:
     """Small tables that were joined are dropped, in use or at the end, without warnings."""
     pq.write_table(table_of(10, 200), tmp_path / "register.parquet")
@@ -373,7 +376,6 @@ def spark() -> Iterator[Any]:
     session.stop()
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # PySpark beside pandas 3
 def test_spark_believes_as_memory_does(spark: Any, tmp_path: Path) -> None:
     dictionary, table = dictionary_of(), table_of(11, 200)
@@ -393,7 +395,6 @@ def test_spark_believes_as_memory_does(spark: Any, tmp_path: Path) -> None:
         there.row("p9")
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_spark_reads_what_offices_write_as_memory_does(spark: Any, tmp_path: Path) -> None:
     table = pa.table(

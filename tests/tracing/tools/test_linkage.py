@@ -24,6 +24,8 @@ from unmask.tracing.tools.linkage import (
     write_without_duplicates,
 )
 
+pytestmark = pytest.mark.slow
+
 DICTIONARY = Dictionary(
     id="person",
     attributes={
@@ -108,7 +110,6 @@ def test_errors_are_learned_from_the_pairs(planted: tuple[pa.Table, set[frozense
     assert with_errors(DICTIONARY, duplicates).attributes["always"].error == DICTIONARY.attributes["always"].error
 
 
-@pytest.mark.slow
 def test_the_same_seed_finds_the_same(planted: tuple[pa.Table, set[frozenset[str]], Duplicates]) -> None:
     table, _, duplicates = planted
     again = deduplicate(table, DICTIONARY, seed=3)
@@ -116,7 +117,6 @@ def test_the_same_seed_finds_the_same(planted: tuple[pa.Table, set[frozenset[str
     assert again.errors == pytest.approx(duplicates.errors)
 
 
-@pytest.mark.slow
 def test_a_register_without_duplicates_is_left_alone() -> None:
     table, _ = make_table(0.0)
     alone = table.filter(pa.array([not one.startswith("again") for one in table["person"].to_pylist()]))
@@ -159,7 +159,6 @@ def test_the_kept_record_has_most_values_then_most_and_best_matches_then_is_firs
     assert _clusters([(2, 1, 0.96)], [5] * 3, list("abc"))[0].kept == 1
 
 
-@pytest.mark.slow
 def test_every_record_that_goes_matches_the_one_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     edges: dict[frozenset[int], float] = {}
 
@@ -186,7 +185,6 @@ def test_every_record_that_goes_matches_the_one_that_stays(monkeypatch: pytest.M
     assert all((one["identifier"] == one["kept_as"]) == (one["identifier"] in stays) for one in listed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("twins", "most"), [(0.02, 25), (0.0, 2)])
 def test_attributes_that_depend_on_one_another_make_no_duplicates(twins: float, most: int) -> None:
     # tit1000: all are different people; those of 20 twins are as alike as duplicates with errors, the others are not.
@@ -218,7 +216,6 @@ def test_the_most_complete_record_stays(suffix: str, tmp_path: Path) -> None:
         write_without_duplicates(table, duplicates, tmp_path / "register.xls", merged)
 
 
-@pytest.mark.slow
 def test_an_identifier_that_is_there_twice_can_be_mended(
     planted: tuple[pa.Table, set[frozenset[str]], Duplicates],
 ) -> None:

@@ -149,6 +149,7 @@ def test_odd_columns_do_no_harm() -> None:
     assert "lists" not in counts
 
 
+@pytest.mark.slow
 def test_many_texts_are_noted() -> None:
     count = 260_000
     table = pa.table(
