@@ -219,14 +219,14 @@ def taught_by_force(after: Callable[[Tensor, Tensor, Tensor], Tensor], edits: li
 
     after: from tokens (1, t), their places (t,) and a mask (t, t) to logits (1, t, 8).
     """
-    found = []
+    totals = []
     for one in edits:
         shown = torch.tensor([[START, *one]])[:, :5]
         length = shown.shape[1]
         mask = torch.tensor([[0.0 if key <= query else -math.inf for key in range(length)] for query in range(length)])
         shares = after(shown, torch.arange(length), mask)[0, :, 1:7].double().log_softmax(-1)  # 1 to 5, then the end
-        found.append(sum(shares[step, token - 1] for step, token in enumerate([*one, END][:5])))
-    return torch.stack([torch.as_tensor(total) for total in found]).float()
+        totals.append(sum(shares[step, token - 1] for step, token in enumerate([*one, END][:5])))
+    return torch.stack([torch.as_tensor(total) for total in totals]).float()
 
 
 def by_direction(reader: Any, face: Tensor, direction: int) -> Tensor:
@@ -297,13 +297,13 @@ def by_regions(reader: Any, face: Tensor) -> Tensor:
         return math.log(1 / (1 + math.exp(-float(heads[1](pair) - heads[1](turned)))))
 
     there = [1 / (1 + math.exp(-float(heads[0](token)))) for token in tokens]
-    found = []
+    scores = []
     for edits in EDITS:
         total = sum(math.log(share if place + 1 in edits else 1 - share) for place, share in enumerate(there))
         for step, first in enumerate(edits):
             total += sum(before(first - 1, second - 1) for second in edits[step + 1 :])
-        found.append(total)
-    return torch.tensor(found).log_softmax(0).float()
+        scores.append(total)
+    return torch.tensor(scores).log_softmax(0).float()
 
 
 class Scripted(nn.Module):
@@ -375,11 +375,11 @@ def test_start_and_padding_are_never_read_even_where_they_are_likeliest() -> Non
 
 def test_random_logits_are_read_as_edits_followed_by_zeros() -> None:
     generator = torch.Generator().manual_seed(0)
-    found = read_greedily(lambda tokens: 3 * torch.randn((len(tokens), TOKENS), generator=generator), 500, CPU)
-    assert found.shape == (500, 5) and found.dtype == torch.int64
-    assert found.min() == 0 and found.max() == 5
-    assert ((found[:, 1:] == 0) | (found[:, :-1] > 0)).all()
-    assert set((found > 0).sum(1).tolist()) == set(range(6))
+    sequences = read_greedily(lambda tokens: 3 * torch.randn((len(tokens), TOKENS), generator=generator), 500, CPU)
+    assert sequences.shape == (500, 5) and sequences.dtype == torch.int64
+    assert sequences.min() == 0 and sequences.max() == 5
+    assert ((sequences[:, 1:] == 0) | (sequences[:, :-1] > 0)).all()
+    assert set((sequences > 0).sum(1).tolist()) == set(range(6))
 
 
 def test_reading_stops_at_the_end_whatever_comes_then() -> None:
@@ -449,7 +449,7 @@ def drawn_prior(placeless: int = 0) -> tuple[Prior, Tensor, Tensor]:
 
 def naive_bias(prior: Prior, offset: Tensor, scale: Tensor) -> Tensor:
     """Cell by cell: minus the sum over both axes of g^2 (16 c + d - 16 p)^2 / 4."""
-    found = torch.zeros(2, 3, 6, len(prior.cells), dtype=torch.float64)
+    biases = torch.zeros(2, 3, 6, len(prior.cells), dtype=torch.float64)
     numbers = (prior.centres.double(), prior.cells.double(), offset.double(), scale.double())
     centres, cells, offsets, scales = (each.tolist() for each in numbers)
     for face in range(2):
@@ -460,8 +460,8 @@ def naive_bias(prior: Prior, offset: Tensor, scale: Tensor) -> Tensor:
                     for axis in range(2):
                         d, g = (each[face][token][2 * head + axis] for each in (offsets, scales))
                         total += g**2 * (16 * centres[face][token][axis] + d - 16 * place[axis]) ** 2
-                    found[face, head, token, cell] = -total / 4
-    return found
+                    biases[face, head, token, cell] = -total / 4
+    return biases
 
 
 def test_the_priors_bias_is_its_formula() -> None:
@@ -481,26 +481,26 @@ def test_what_lies_nowhere_gets_no_bias() -> None:
 def test_mixed_precision_hardly_changes_the_priors_bias() -> None:
     prior, offset, scale = drawn_prior()
     with torch.autocast("cpu", torch.bfloat16):
-        found = prior.bias(offset, scale)
-    torch.testing.assert_close(found.double(), naive_bias(prior, offset, scale), rtol=1e-2, atol=1e-2)
+        mixed = prior.bias(offset, scale)
+    torch.testing.assert_close(mixed.double(), naive_bias(prior, offset, scale), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (32, 32), (3, 7)])
 def test_every_cell_has_a_position_of_its_own(height: int, width: int) -> None:
-    found = sine_positions(height, width, 128, CPU)
-    assert found.shape == (height * width, 128) and found.abs().max() <= 1
-    apart = torch.cdist(found, found, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
+    positions = sine_positions(height, width, 128, CPU)
+    assert positions.shape == (height * width, 128) and positions.abs().max() <= 1
+    apart = torch.cdist(positions, positions, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
     assert apart.min() > 0.1
 
 
 def test_positions_are_sines_of_the_row_and_then_of_the_column() -> None:
-    found = sine_positions(3, 4, 8, CPU).unflatten(0, (3, 4))
+    positions = sine_positions(3, 4, 8, CPU).unflatten(0, (3, 4))
     for y, x in product(range(3), range(4)):
         expected = []
         for share in ((y + 1) / 3, (x + 1) / 4):
             for rate in (1, 100):
                 expected += [math.sin(share * 2 * math.pi / rate), math.cos(share * 2 * math.pi / rate)]
-        assert found[y, x].tolist() == pytest.approx(expected, abs=1e-5)
+        assert positions[y, x].tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_cells_are_named_by_their_centres_row_by_row_and_grid_by_grid() -> None:

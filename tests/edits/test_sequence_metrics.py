@@ -37,20 +37,20 @@ def sequences(*texts: str) -> np.ndarray:
     return np.array([[int(number) for number in text] for text in texts], np.uint8)
 
 
-@pytest.mark.parametrize(("truth", "told", "fixed", "adaptive", "csm"), VECTORS)
-def test_each_known_case_has_its_numbers(truth: str, told: str, fixed: float, adaptive: float, csm: int) -> None:
-    one, other = sequences(truth), sequences(told)
+@pytest.mark.parametrize(("truth", "predicted", "fixed", "adaptive", "csm"), VECTORS)
+def test_each_known_case_has_its_numbers(truth: str, predicted: str, fixed: float, adaptive: float, csm: int) -> None:
+    one, other = sequences(truth), sequences(predicted)
     assert fixed_accuracy(one, other) == pytest.approx(fixed, abs=1e-12)
     assert adaptive_accuracy(one, other) == pytest.approx(adaptive, abs=1e-12)
     assert complete_matching(one, other) == csm
 
 
 def test_all_known_cases_together_have_their_numbers() -> None:
-    truth, told = sequences(*(row[0] for row in VECTORS)), sequences(*(row[1] for row in VECTORS))
-    assert fixed_accuracy(truth, told) == pytest.approx(22 / 30)  # 0.7333
-    assert adaptive_accuracy(truth, told) == pytest.approx(7 / 15)  # 0.4667
-    assert complete_matching(truth, told) == pytest.approx(1 / 3)
-    assert prefix_hits(truth, told).mean(axis=0) == pytest.approx([2 / 3, 1 / 3, 1 / 3, 1 / 3, 1 / 3])
+    truth, predicted = sequences(*(row[0] for row in VECTORS)), sequences(*(row[1] for row in VECTORS))
+    assert fixed_accuracy(truth, predicted) == pytest.approx(22 / 30)  # 0.7333
+    assert adaptive_accuracy(truth, predicted) == pytest.approx(7 / 15)  # 0.4667
+    assert complete_matching(truth, predicted) == pytest.approx(1 / 3)
+    assert prefix_hits(truth, predicted).mean(axis=0) == pytest.approx([2 / 3, 1 / 3, 1 / 3, 1 / 3, 1 / 3])
 
 
 def test_adaptive_accuracy_counts_steps_and_not_pictures() -> None:
@@ -60,17 +60,17 @@ def test_adaptive_accuracy_counts_steps_and_not_pictures() -> None:
 
 @given(several)
 def test_fixed_accuracy_is_never_below_complete_matching(pairs: list[tuple[int, int]]) -> None:
-    truth, told = (all_sequences()[list(column)] for column in zip(*pairs, strict=True))
-    assert fixed_accuracy(truth, told) >= complete_matching(truth, told)
-    assert (fixed_hits(truth, told) >= prefix_hits(truth, told)[:, -1]).all()
+    truth, predicted = (all_sequences()[list(column)] for column in zip(*pairs, strict=True))
+    assert fixed_accuracy(truth, predicted) >= complete_matching(truth, predicted)
+    assert (fixed_hits(truth, predicted) >= prefix_hits(truth, predicted)[:, -1]).all()
 
 
 @given(several)
 def test_complete_matching_is_the_share_of_equal_rows_and_ends_a_falling_profile(pairs: list[tuple[int, int]]) -> None:
-    truth, told = (all_sequences()[list(column)] for column in zip(*pairs, strict=True))
-    profile = prefix_hits(truth, told).mean(axis=0)
-    assert (np.diff(profile) <= 0).all() and profile[-1] == complete_matching(truth, told)
-    assert complete_matching(truth, told) == pytest.approx(np.mean([one == other for one, other in pairs]))
+    truth, predicted = (all_sequences()[list(column)] for column in zip(*pairs, strict=True))
+    profile = prefix_hits(truth, predicted).mean(axis=0)
+    assert (np.diff(profile) <= 0).all() and profile[-1] == complete_matching(truth, predicted)
+    assert complete_matching(truth, predicted) == pytest.approx(np.mean([one == other for one, other in pairs]))
 
 
 @given(st.lists(rows, min_size=1, max_size=20))
@@ -80,9 +80,9 @@ def test_a_perfect_prediction_is_perfect_by_every_measure(places: list[int]) -> 
 
 
 def test_adaptive_accuracy_can_be_below_complete_matching() -> None:
-    truth, told = sequences("10000", "12345"), sequences("10000", "23451")
-    assert adaptive_accuracy(truth, told) == pytest.approx(1 / 6)
-    assert complete_matching(truth, told) == 0.5
+    truth, predicted = sequences("10000", "12345"), sequences("10000", "23451")
+    assert adaptive_accuracy(truth, predicted) == pytest.approx(1 / 6)
+    assert complete_matching(truth, predicted) == 0.5
 
 
 def test_calling_everything_untouched_gets_two_fifths_by_fixed_accuracy_alone() -> None:
@@ -93,13 +93,13 @@ def test_calling_everything_untouched_gets_two_fifths_by_fixed_accuracy_alone() 
 
 
 def test_presence_forgets_the_order() -> None:
-    found = presence(sequences("00000", "31000", "13000", "54321"))
-    assert found.dtype == bool
-    assert found.astype(int).tolist() == [[0, 0, 0, 0, 0], [1, 0, 1, 0, 0], [1, 0, 1, 0, 0], [1, 1, 1, 1, 1]]
+    measured = presence(sequences("00000", "31000", "13000", "54321"))
+    assert measured.dtype == bool
+    assert measured.astype(int).tolist() == [[0, 0, 0, 0, 0], [1, 0, 1, 0, 0], [1, 0, 1, 0, 0], [1, 1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize(
-    ("truth", "told", "swapped"),
+    ("truth", "predicted", "swapped"),
     [
         ("12000", "21000", True),
         ("12345", "12354", True),
@@ -115,20 +115,20 @@ def test_presence_forgets_the_order() -> None:
     ],
 )
 def test_an_adjacent_swap_is_two_neighbouring_edits_exchanged_and_nothing_else(
-    truth: str, told: str, swapped: bool
+    truth: str, predicted: str, swapped: bool
 ) -> None:
-    assert adjacent_swap(sequences(truth), sequences(told)).tolist() == [swapped]
-    assert adjacent_swap(sequences(told), sequences(truth)).tolist() == [swapped]
+    assert adjacent_swap(sequences(truth), sequences(predicted)).tolist() == [swapped]
+    assert adjacent_swap(sequences(predicted), sequences(truth)).tolist() == [swapped]
 
 
 def test_every_exchange_of_neighbours_is_found_in_its_row_and_leaves_the_truth_as_it_was() -> None:
     long = all_sequences()[np.count_nonzero(all_sequences(), axis=1) == 4]
     for place in range(3):
-        told = long.copy()
-        told[:, [place, place + 1]] = long[:, [place + 1, place]]
-        told[::2] = long[::2]
+        predicted = long.copy()
+        predicted[:, [place, place + 1]] = long[:, [place + 1, place]]
+        predicted[::2] = long[::2]
         before = long.copy()
-        assert adjacent_swap(long, told).tolist() == [False, True] * (len(long) // 2)
+        assert adjacent_swap(long, predicted).tolist() == [False, True] * (len(long) // 2)
         assert (long == before).all()
 
 
@@ -147,10 +147,10 @@ def square() -> np.ndarray:
 
 
 def test_a_face_recovered_exactly_has_no_error() -> None:
-    found = recovery_errors(noise(0), noise(0), square())
-    assert found["psnr"] == found["psnr_inside"] == found["psnr_outside"] == 60
-    assert found["l1_inside"] == found["l1_outside"] == 0
-    assert found["ssim"] == pytest.approx(1)
+    measured = recovery_errors(noise(0), noise(0), square())
+    assert measured["psnr"] == measured["psnr_inside"] == measured["psnr_outside"] == 60
+    assert measured["l1_inside"] == measured["l1_outside"] == 0
+    assert measured["ssim"] == pytest.approx(1)
 
 
 def test_an_error_inside_is_no_error_outside() -> None:
@@ -158,32 +158,32 @@ def test_an_error_inside_is_no_error_outside() -> None:
     recovered = original.copy()
     recovered[square() > 0] += 51  # a fifth
     for one, other in ((recovered, original), (original, recovered)):  # bytes must not wrap round
-        found = recovery_errors(one, other, square())
-        assert found["l1_inside"] == pytest.approx(0.2) and found["l1_outside"] == 0
-        assert found["psnr_inside"] == pytest.approx(-20 * math.log10(0.2)) and found["psnr_outside"] == 60
-        assert found["psnr"] == pytest.approx(-10 * math.log10(0.04 / 4))
-        assert 0 < found["ssim"] < 1
+        measured = recovery_errors(one, other, square())
+        assert measured["l1_inside"] == pytest.approx(0.2) and measured["l1_outside"] == 0
+        assert measured["psnr_inside"] == pytest.approx(-20 * math.log10(0.2)) and measured["psnr_outside"] == 60
+        assert measured["psnr"] == pytest.approx(-10 * math.log10(0.04 / 4))
+        assert 0 < measured["ssim"] < 1
 
 
 def test_errors_are_means_over_colours() -> None:
     original = np.zeros((SIDE, SIDE, 3), np.uint8)
     recovered = original.copy()
     recovered[..., 1] = 255
-    found = recovery_errors(recovered, original, square())
-    assert found["l1_inside"] == pytest.approx(1 / 3) and found["l1_outside"] == pytest.approx(1 / 3)
-    assert found["psnr"] == pytest.approx(-10 * math.log10(1 / 3))
+    measured = recovery_errors(recovered, original, square())
+    assert measured["l1_inside"] == pytest.approx(1 / 3) and measured["l1_outside"] == pytest.approx(1 / 3)
+    assert measured["psnr"] == pytest.approx(-10 * math.log10(1 / 3))
 
 
 def test_where_there_is_no_inside_its_errors_are_no_numbers() -> None:
-    found = recovery_errors(noise(0), noise(1), np.full((SIDE, SIDE), 0.5))  # half is not more than half
-    assert math.isnan(found["l1_inside"]) and math.isnan(found["psnr_inside"])
-    assert found["l1_outside"] > 0 and found["psnr_outside"] == pytest.approx(found["psnr"])
+    measured = recovery_errors(noise(0), noise(1), np.full((SIDE, SIDE), 0.5))  # half is not more than half
+    assert math.isnan(measured["l1_inside"]) and math.isnan(measured["psnr_inside"])
+    assert measured["l1_outside"] > 0 and measured["psnr_outside"] == pytest.approx(measured["psnr"])
 
 
 def test_where_there_is_no_outside_its_errors_are_no_numbers() -> None:
-    found = recovery_errors(noise(0), noise(1), np.full((SIDE, SIDE), 0.51))
-    assert math.isnan(found["l1_outside"]) and math.isnan(found["psnr_outside"])
-    assert found["l1_inside"] > 0 and found["psnr_inside"] == pytest.approx(found["psnr"])
+    measured = recovery_errors(noise(0), noise(1), np.full((SIDE, SIDE), 0.51))
+    assert math.isnan(measured["l1_outside"]) and math.isnan(measured["psnr_outside"])
+    assert measured["l1_inside"] > 0 and measured["psnr_inside"] == pytest.approx(measured["psnr"])
 
 
 def test_similarity_of_two_flat_pictures_is_that_of_their_brightness() -> None:
@@ -219,8 +219,8 @@ def test_similarity_is_that_of_its_definition() -> None:
                     (mean_a**2 + mean_b**2 + 1e-4) * (spread_a + spread_b + 9e-4)
                 )
     border = 3 * (SIDE**2 - (SIDE - 10) ** 2)
-    found = structural_similarity(one, other)
-    assert found < 0.99 and found == pytest.approx((total + border) / (3 * SIDE**2), abs=1e-9)
+    measured = structural_similarity(one, other)
+    assert measured < 0.99 and measured == pytest.approx((total + border) / (3 * SIDE**2), abs=1e-9)
 
 
 @pytest.mark.lab
@@ -236,10 +236,10 @@ def test_similarity_is_that_of_kornia() -> None:
 
 def scored(**shares: float) -> np.ndarray:
     """Scores (1, 326) of a posterior that is zero but for some sequences, named by their digits."""
-    found = np.full((1, 326), -np.inf)
+    measured = np.full((1, 326), -np.inf)
     for name, share in shares.items():
-        found[0, place_of([int(digit) for digit in name[1:]])] = math.log(share)
-    return found
+        measured[0, place_of([int(digit) for digit in name[1:]])] = math.log(share)
+    return measured
 
 
 @pytest.mark.parametrize(
@@ -261,8 +261,8 @@ def scored(**shares: float) -> np.ndarray:
 def test_pairs_are_ordered_by_all_sequences_that_hold_both(
     truth: list[int], shares: dict[str, float], hits: float, pairs: int
 ) -> None:
-    found = pair_hits(np.array([truth], np.uint8), scored(**shares))
-    assert [column.tolist() for column in found] == [[hits], [pairs]]
+    measured = pair_hits(np.array([truth], np.uint8), scored(**shares))
+    assert [column.tolist() for column in measured] == [[hits], [pairs]]
     # Only differences of scores count, however large they are.
     moved = pair_hits(np.array([truth], np.uint8), scored(**shares) + 1e4)
     assert [column.tolist() for column in moved] == [[hits], [pairs]]

@@ -112,14 +112,14 @@ def test_a_masked_picture_is_real_and_finite_and_of_the_same_kind(
 def test_a_rate_of_one_takes_the_whole_high_part(mode: Any, side: int) -> None:
     x = torch.rand((2, 3, side, side), dtype=torch.float64, generator=seeded())
     masked = mask_frequencies(x, 1.0, mode)
-    for channel, found in zip(x.flatten(0, 1).numpy(), masked.flatten(0, 1).numpy(), strict=True):
+    for channel, own in zip(x.flatten(0, 1).numpy(), masked.flatten(0, 1).numpy(), strict=True):
         if mode == "repo":
             expected = channel - np.abs(low_and_high(channel, in_reference_block)[1].real)
         else:
             low, high = low_and_high(channel, in_block)
             assert np.abs(low.imag).max() < 1e-12 and np.abs(high.imag).max() < 1e-12
             expected = low.real
-        np.testing.assert_allclose(found, expected, atol=1e-12)
+        np.testing.assert_allclose(own, expected, atol=1e-12)
 
 
 def test_repo_mode_is_the_reference_code() -> None:
@@ -406,8 +406,8 @@ def test_the_attention_term_is_weighed_and_holds_the_masked_view_fixed() -> None
     difference = detector.attention(clean, 64) - detector.attention(masked, 64).detach()
     torch.testing.assert_close(term, 3 * difference.square().mean())
     (expected,) = torch.autograd.grad(3 * difference.square().mean(), detector.front[0].weight)
-    (found,) = torch.autograd.grad(term, detector.front[0].weight)
-    torch.testing.assert_close(found, expected)
+    (gradient,) = torch.autograd.grad(term, detector.front[0].weight)
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_flooding_turns_the_loss_around_below_its_level() -> None:
@@ -418,9 +418,9 @@ def test_flooding_turns_the_loss_around_below_its_level() -> None:
     for level, sign in ((0.1, 1), (2.0, -1)):
         plain.flooding = level
         flooded = plain.training_losses(batch)["verdict"]
-        (found,) = torch.autograd.grad(flooded, plain.head.weight)
+        (gradient,) = torch.autograd.grad(flooded, plain.head.weight)
         assert float(flooded.detach()) == pytest.approx(abs(value - level) + level)
-        torch.testing.assert_close(found, sign * down)
+        torch.testing.assert_close(gradient, sign * down)
 
 
 def test_it_ends_with_the_statistics_of_unmasked_pictures() -> None:
@@ -512,7 +512,7 @@ def test_the_arms_differ_in_what_they_learn_from() -> None:
 def test_a_step_is_the_published_one() -> None:
     """Flooded cross-entropy on masked sources in training mode, mean maps in evaluation mode, one step of AdamW."""
     detector, frames = detector_of("light", rate=0.5), pictures(3, 64, seed=40)
-    found = adapt(detector, frames, SOURCE[:1], "both", seeded(), steps=1)
+    adapted = adapt(detector, frames, SOURCE[:1], "both", seeded(), steps=1)
     generator, (batch,) = seeded(), SOURCE[:1]
     torch.randperm(1, generator=generator)
     wanted = detector.attention(detector.front(batch["faces"]), 64).detach().mean(0)
@@ -526,4 +526,4 @@ def test_a_step_is_the_published_one() -> None:
     with torch.no_grad():
         for p in copied.parameters():
             p.mul_(1 - 1e-3 * 0.01).sub_(1e-3 * p.grad / (p.grad.abs() + 1e-8))
-        torch.testing.assert_close(found.logit, copied(frames).logit, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(adapted.logit, copied(frames).logit, rtol=1e-3, atol=1e-3)

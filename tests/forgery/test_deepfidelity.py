@@ -113,32 +113,32 @@ def test_no_picture_has_no_quality_and_a_flat_one_a_poor_one() -> None:
 
 def test_contrast_and_exposure_are_what_they_are_said_to_be() -> None:
     pictures = (4 * textures(2) - 1.5).clamp(0, 1)
-    found = quality_components(pictures)
+    components = quality_components(pictures)
     luminance = (pictures.numpy().astype(np.float64) * np.array([0.299, 0.587, 0.114])[:, None, None]).sum(1)
     mean, spread = luminance.mean((1, 2)), luminance.std((1, 2))
     clipped = ((luminance < 3.5 / 255) | (luminance > 251.5 / 255)).mean((1, 2))
     assert (clipped > 0.01).all()
-    np.testing.assert_allclose(found["contrast"], np.tanh(spread / 0.2), rtol=1e-4)
-    np.testing.assert_allclose(found["exposure"], 4 * mean * (1 - mean) * (1 - clipped / 2), rtol=1e-4)
+    np.testing.assert_allclose(components["contrast"], np.tanh(spread / 0.2), rtol=1e-4)
+    np.testing.assert_allclose(components["exposure"], 4 * mean * (1 - mean) * (1 - clipped / 2), rtol=1e-4)
 
 
 def test_white_noise_is_all_noise_and_neither_sharp_nor_contrasty_structure() -> None:
     white = torch.randn(4, 1, 224, 224, generator=torch.Generator().manual_seed(0))
-    found = quality_components((0.5 + 0.05 * white).expand(-1, 3, -1, -1))
+    components = quality_components((0.5 + 0.05 * white).expand(-1, 3, -1, -1))
     # All contrast is noise: 1 / (1 + (1 / 0.15)^2).
-    torch.testing.assert_close(found["noise"], torch.full((4,), 1 / (1 + (1 / 0.15) ** 2)), rtol=0.06, atol=0)
-    assert (found["sharpness"] < 0.5).all()
+    torch.testing.assert_close(components["noise"], torch.full((4,), 1 / (1 + (1 / 0.15) ** 2)), rtol=0.06, atol=0)
+    assert (components["sharpness"] < 0.5).all()
 
 
 @pytest.mark.parametrize("frequency", [0.1875, 0.25, 0.5])
 def test_the_resolution_of_a_wave_is_its_frequency(frequency: float) -> None:
     wave = 0.5 + 0.3 * torch.sin(math.pi * frequency * torch.arange(128))
-    found = quality_components(wave.expand(1, 3, 128, 128))
-    assert float(found["resolution"]) == pytest.approx(math.tanh(frequency / 0.3), abs=0.03)
+    components = quality_components(wave.expand(1, 3, 128, 128))
+    assert float(components["resolution"]) == pytest.approx(math.tanh(frequency / 0.3), abs=0.03)
     # Steps between neighbours of 2 x 2 means, w = pi f: amplitude 0.3 cos(w / 2) 2 sin(w); 0.3 is the contrast's.
     step = math.pi * frequency
     gradient = math.cos(step / 2) * 2 * math.sin(step)
-    assert float(found["sharpness"]) == pytest.approx(math.tanh(gradient / 0.4), rel=0.06)
+    assert float(components["sharpness"]) == pytest.approx(math.tanh(gradient / 0.4), rel=0.06)
 
 
 @pytest.mark.parametrize("offset", [0, 3, 7])
@@ -153,10 +153,10 @@ def test_blocks_are_seen_wherever_their_grid_begins(offset: int) -> None:
 def test_stability_is_that_of_the_paper() -> None:
     first = torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.0, 0.0]])  # unit vectors at distances sqrt 2, 0, sqrt 2
     steady = torch.tensor([[0.0, 2.0]] * 3)
-    found = stability(torch.stack([first, steady], 1))
+    stabilities = stability(torch.stack([first, steady], 1))
     expected = 2 / (1 + math.exp(2 * math.sqrt(2) / 3))
     assert expected == pytest.approx(0.5606, abs=1e-3)
-    torch.testing.assert_close(found, torch.tensor([expected, 1.0]))
+    torch.testing.assert_close(stabilities, torch.tensor([expected, 1.0]))
     with pytest.raises(ValueError, match="two passes"):
         stability(torch.zeros(1, 2, 3))
 

@@ -165,9 +165,9 @@ def test_it_has_the_published_number_of_parameters() -> None:
 def test_arrays_come_back_from_a_file(tmp_path: Path) -> None:
     arrays = {**keras_arrays(), "double/x:0": np.arange(6.0).reshape(3, 2), "steps": np.arange(3)}
     write_hdf5(tmp_path / "some.h5", arrays)
-    found = read_hdf5(tmp_path / "some.h5")
-    assert found.keys() == arrays.keys() - {"steps"}  # integers are no weights
-    assert all(found[name].dtype == np.float32 and np.array_equal(found[name], arrays[name]) for name in found)
+    read = read_hdf5(tmp_path / "some.h5")
+    assert read.keys() == arrays.keys() - {"steps"}  # integers are no weights
+    assert all(read[name].dtype == np.float32 and np.array_equal(read[name], arrays[name]) for name in read)
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -176,16 +176,16 @@ def test_a_block_computes_what_keras_computes(detector: MesoNet, number: int) ->
     x = np.random.default_rng(number).normal(size=(2, side, side, channels))
     expected = block_in_numpy(x, keras_arrays(), 7 + number, POOLS[number])
     with torch.no_grad():
-        found = detector.blocks[number](torch.from_numpy(x.transpose(0, 3, 1, 2)).float())
-    np.testing.assert_allclose(found.numpy().transpose(0, 2, 3, 1), expected, rtol=1e-4, atol=1e-4)
+        block = detector.blocks[number](torch.from_numpy(x.transpose(0, 3, 1, 2)).float())
+    np.testing.assert_allclose(block.numpy().transpose(0, 2, 3, 1), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_logit_is_that_of_keras_turned_around(detector: MesoNet) -> None:
     """Keras says 1 = real; here more is more likely forged."""
-    told = faces(3)
+    given = faces(3)
     with torch.no_grad():
-        forged = detector(told).logit.sigmoid()
-    real = real_in_numpy(told.numpy().transpose(0, 2, 3, 1).astype(np.float64), keras_arrays())
+        forged = detector(given).logit.sigmoid()
+    real = real_in_numpy(given.numpy().transpose(0, 2, 3, 1).astype(np.float64), keras_arrays())
     assert np.ptp(real) > 1e-3
     np.testing.assert_allclose(forged.numpy(), 1 - real, rtol=1e-4, atol=1e-5)
 
@@ -200,11 +200,11 @@ def test_the_map_shares_the_logit_out(detector: MesoNet) -> None:
 
 def test_the_map_moves_where_the_picture_moves(detector: MesoNet) -> None:
     """A change in a corner moves the cell there; those far off share no pixel with it, only the slopes."""
-    told = faces(1)
-    other = told.clone()
+    given = faces(1)
+    other = given.clone()
     other[:, :, :4, :4] = 1 - other[:, :, :4, :4]
     with torch.no_grad():
-        moved = (detector(told).map - detector(other).map).abs()[0, 0]
+        moved = (detector(given).map - detector(other).map).abs()[0, 0]
     assert moved[0, 0] > 10 * moved[4:, 4:].max()
 
 
@@ -219,11 +219,11 @@ def test_training_mode_keeps_logit_and_map_together() -> None:
 def test_the_loss_is_the_mean_squared_error_and_teaches_everything() -> None:
     torch.manual_seed(0)
     fresh = MesoNet().eval()
-    told = {"faces": faces(4), "labels": torch.tensor([0.0, 1.0, 0.0, 1.0])}
-    losses = fresh.training_losses(told)
+    given = {"faces": faces(4), "labels": torch.tensor([0.0, 1.0, 0.0, 1.0])}
+    losses = fresh.training_losses(given)
     assert list(losses) == ["verdict"]
     with torch.no_grad():
-        chances = fresh(told["faces"]).logit.sigmoid().numpy()
+        chances = fresh(given["faces"]).logit.sigmoid().numpy()
     assert float(losses["verdict"].detach()) == pytest.approx(np.mean((chances - [0, 1, 0, 1]) ** 2), rel=1e-5)
     losses["verdict"].backward()
     assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in fresh.parameters())
@@ -287,8 +287,8 @@ def test_the_published_weights_are_read(data_dir: Path) -> None:
     assert sum(array.size for name, array in arrays.items() if "moving" not in name) == 27_977
     assert all(np.isfinite(array).all() for array in arrays.values())
     assert all(array.min() > 0 for name, array in arrays.items() if "variance" in name)
-    told = faces(2)
+    given = faces(2)
     with torch.no_grad():
-        forged = MesoNet(str(path)).eval()(told).logit.sigmoid()
-    real = real_in_numpy(told.numpy().transpose(0, 2, 3, 1).astype(np.float64), arrays)
+        forged = MesoNet(str(path)).eval()(given).logit.sigmoid()
+    real = real_in_numpy(given.numpy().transpose(0, 2, 3, 1).astype(np.float64), arrays)
     np.testing.assert_allclose(forged.numpy(), 1 - real, rtol=1e-3, atol=1e-5)

@@ -35,14 +35,14 @@ def test_no_crops_no_scores(scorer: ForgeryScorer) -> None:
 def test_scores_are_those_of_the_network(scorer: ForgeryScorer) -> None:
     """Mean of 1 R + 2 G - 3 B on (x - 0.5) / 0.25; the map is the red channel in 4 x 4."""
     (crop,) = crops(1)
-    (found,) = scorer.score([crop])
+    (scored,) = scorer.score([crop])
     means = (crop.reshape(-1, 3).mean(axis=0) / 255 - 0.5) / 0.25
     expected = float(means @ [1, 2, -3])
-    assert found.logit == pytest.approx(expected, abs=1e-4)
-    assert found.score == pytest.approx(1 / (1 + math.exp(-expected)), abs=1e-5)
-    assert found.map.shape == (4, 4) and found.map.dtype == np.float32
+    assert scored.logit == pytest.approx(expected, abs=1e-4)
+    assert scored.score == pytest.approx(1 / (1 + math.exp(-expected)), abs=1e-5)
+    assert scored.map.shape == (4, 4) and scored.map.dtype == np.float32
     red = (crop[..., 0].reshape(4, 4, 4, 4).mean(axis=(1, 3)) / 255 - 0.5) / 0.25
-    np.testing.assert_allclose(found.map, 1 / (1 + np.exp(-red)), atol=1e-5)
+    np.testing.assert_allclose(scored.map, 1 / (1 + np.exp(-red)), atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2, BATCH, BATCH + 1, 2 * BATCH + 3])

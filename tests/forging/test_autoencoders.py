@@ -28,23 +28,23 @@ def pictures(count: int, size: int) -> Tensor:
 
 @pytest.mark.parametrize("spec", AUTOENCODER_BANK, ids=lambda spec: spec.name)
 @pytest.mark.parametrize("size", [64, 96])
-def test_a_twin_has_its_pictures_shape_and_range(spec: AutoencoderSpec, size: int) -> None:
+def test_a_reconstruction_has_its_pictures_shape_and_range(spec: AutoencoderSpec, size: int) -> None:
     torch.manual_seed(0)
     net = Autoencoder(spec).eval()
     for parameter in net.parameters():
         parameter.data *= 3  # wild enough to leave the range, if nothing kept it in
     faces = pictures(2, size).float() / 255
-    twins = resynthesise(net, faces, torch.Generator().manual_seed(1))
-    assert twins.shape == faces.shape and twins.dtype == torch.float32
-    assert twins.min() >= 0 and twins.max() <= 1
-    assert not twins.requires_grad
+    reconstructions = resynthesise(net, faces, torch.Generator().manual_seed(1))
+    assert reconstructions.shape == faces.shape and reconstructions.dtype == torch.float32
+    assert reconstructions.min() >= 0 and reconstructions.max() <= 1
+    assert not reconstructions.requires_grad
 
 
 def test_no_two_networks_of_the_zoo_have_one_name() -> None:
     assert len({spec.name for spec in AUTOENCODER_BANK}) == len(set(AUTOENCODER_BANK)) == len(AUTOENCODER_BANK)
 
 
-def test_a_twin_follows_from_its_seeds() -> None:
+def test_a_reconstruction_follows_from_its_seeds() -> None:
     net = Autoencoder(AUTOENCODER_BANK[0]).eval()
     faces = pictures(2, 64).float() / 255
 
@@ -105,10 +105,10 @@ def test_taef2_gives_a_real_face_back(data_dir: Path) -> None:
     assert picture is not None and picture.shape == (256, 256, 3)
     face = torch.from_numpy(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
-        twin = net(face).clamp(0, 1)
-    assert twin.shape == face.shape
-    error = float(((twin - face) ** 2).mean())
+        drawn = net(face).clamp(0, 1)
+    assert drawn.shape == face.shape
+    error = float(((drawn - face) ** 2).mean())
     assert -10 * np.log10(error) > 28  # dB
-    assert error > 1e-6  # a twin, not a copy
+    assert error > 1e-6  # no copy
     jittered = resynthesise(net, face, torch.Generator().manual_seed(0))
     assert jittered.shape == face.shape and jittered.min() >= 0 and jittered.max() <= 1

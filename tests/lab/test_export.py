@@ -78,13 +78,13 @@ def test_a_packs_name_and_folder_are_those_that_are_given(
     assert pack.card.sha256 != load_pack("plain").card.sha256
 
 
-@pytest.mark.parametrize("found", [3.0, float("nan")])
+@pytest.mark.parametrize("value", [3.0, float("nan")])
 @pytest.mark.parametrize("name", ["logit", "map"])
 def test_a_network_that_came_out_different_is_refused(
-    name: str, found: float, run: Path, tmp_path: Path, difference: dict[str, float]
+    name: str, value: float, run: Path, tmp_path: Path, difference: dict[str, float]
 ) -> None:
-    difference[name] = found
-    with pytest.raises(PackError, match=f"differs from the trained one.* {found:.2g} .{name}"):
+    difference[name] = value
+    with pytest.raises(PackError, match=f"differs from the trained one.* {value:.2g} .{name}"):
         exported(run, tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
 

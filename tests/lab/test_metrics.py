@@ -165,9 +165,9 @@ def test_a_subjects_many_values_count_as_one_draw() -> None:
 
 def test_bins_of_quality_have_each_face_once_in_order() -> None:
     quality = np.random.default_rng(1).permutation(203) / 203
-    found = list(by_quality(quality))
-    assert len(found) == 5 and sorted(np.concatenate([rows for _, _, rows in found])) == list(range(203))
-    for place, (low, high, rows) in enumerate(found):
+    bins = list(by_quality(quality))
+    assert len(bins) == 5 and sorted(np.concatenate([rows for _, _, rows in bins])) == list(range(203))
+    for place, (low, high, rows) in enumerate(bins):
         inside = (quality >= low) & ((quality < high) if place < 4 else (quality <= high))
         assert list(rows) == list(np.flatnonzero(inside)) and 40 <= len(rows) <= 41
 

@@ -39,11 +39,11 @@ def test_a_stem_for_other_channels_keeps_its_answer_to_grey(tmp_path: Path) -> N
     grey = torch.rand(1, 1, 64, 64)
     stem = next(name for name, value in source.state_dict().items() if value.ndim == 4)
     three_weights, six_weights = source.state_dict()[stem], six.state_dict()[stem]
-    told = [
+    outputs = [
         torch.nn.functional.conv2d(grey.expand(-1, weights.shape[1], -1, -1), weights)
         for weights in (three_weights, six_weights)
     ]
-    torch.testing.assert_close(told[0], told[1])
+    torch.testing.assert_close(outputs[0], outputs[1])
 
 
 def test_timms_hub_is_asked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,21 +66,21 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(timm, "create_model", unreachable)
     with pytest.raises(
         DataError, match=r"could not give weights of test_resnet \(ConnectionError\).*weights=none"
-    ) as told:
+    ) as error:
         trunk(NAME, weights="timm")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "told"),
+    ("name", "weights", "message"),
     [
         ("resnet51", "none", "no model 'resnet51'"),
         (NAME, "imagenet", "no registry package has ImageNet weights of test_resnet"),
         (NAME, "absent.pth", "no weight file there"),
     ],
 )
-def test_what_is_not_there_is_named(name: str, weights: str, told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_what_is_not_there_is_named(name: str, weights: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         trunk(name, weights=weights)
 
 

@@ -31,8 +31,8 @@ def face(portrait: Path) -> tuple[np.ndarray, np.ndarray]:
     """The demonstration's photograph, and the landmarks of its face."""
     with Image.open(portrait) as picture:
         pixels = np.asarray(picture.convert("RGB"))
-    (found, *_) = FaceFinder().find(pixels)
-    return pixels, found.landmarks
+    (face, *_) = FaceFinder().find(pixels)
+    return pixels, face.landmarks
 
 
 def as_tensor(pixels: np.ndarray) -> torch.Tensor:

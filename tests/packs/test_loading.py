@@ -219,7 +219,7 @@ def having(**changes: Any) -> Callable[[dict[str, Any]], None]:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         *((without(field.name), f"reading.{field.name}: Field required") for field in fields(EditCalibration)),
         (having(temprature=1.0), "reading.temprature: "),
@@ -230,12 +230,12 @@ def having(**changes: Any) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_a_reading_that_lacks_something_or_holds_what_it_should_not_is_refused(
-    reader: Path, change: Callable[[dict[str, Any]], None], told: str
+    reader: Path, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     card = json.loads((reader / "card.json").read_text())
     change(card["reading"])
     (reader / "card.json").write_text(json.dumps(card))
-    with pytest.raises(PackError, match=told):
+    with pytest.raises(PackError, match=message):
         load_pack(reader)
 
 
@@ -261,7 +261,7 @@ def test_a_path_is_a_folder_even_if_a_pack_is_called_so(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"temperature": 0.0}, "needs a temperature above 0"),
         ({"temperature": -1.0}, "needs a temperature above 0"),
@@ -271,9 +271,9 @@ def test_a_path_is_a_folder_even_if_a_pack_is_called_so(tmp_path: Path, monkeypa
         ({"edits": ("nose", "eye", "eyebrow", "lip", "lip")}, "names an edit twice"),
     ],
 )
-def test_a_reading_whose_numbers_make_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+def test_a_reading_of_numbers_without_sense_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     card = Card.read(write_reader(tmp_path / "reader") / "card.json")
     assert card.reading is not None
     wrong = replace(card, reading=replace(card.reading, **changes))
-    with pytest.raises(PackError, match=told):
+    with pytest.raises(PackError, match=message):
         wrong.check_complete()

@@ -37,11 +37,11 @@ def fit(faces: list[Scored], edges: tuple[float, ...] = (), **how: Any) -> Calib
 
 @pytest.mark.parametrize(("gap", "shift"), [(1.0, 0.0), (0.6, 3.0)])
 def test_it_finds_the_relation_the_scores_were_drawn_from(gap: float, shift: float) -> None:
-    (found,) = fit(simulate(3000, gap, shift=shift)).bins
+    (fitted,) = fit(simulate(3000, gap, shift=shift)).bins
     slope = 2 * gap / math.log(10)
-    assert found.slope == pytest.approx(slope, rel=0.08)
-    assert found.intercept == pytest.approx(-slope * shift, abs=0.08 * (1 + abs(slope * shift)))
-    assert (found.quality_min, found.quality_max, found.n_real, found.n_forged) == (0, 100, 3000, 3000)
+    assert fitted.slope == pytest.approx(slope, rel=0.08)
+    assert fitted.intercept == pytest.approx(-slope * shift, abs=0.08 * (1 + abs(slope * shift)))
+    assert (fitted.quality_min, fitted.quality_max, fitted.n_real, fitted.n_forged) == (0, 100, 3000, 3000)
 
 
 def test_useless_scores_say_nothing() -> None:
@@ -59,8 +59,8 @@ def test_good_scores_cost_little() -> None:
 @pytest.mark.parametrize("count", [50, 100, 500])
 @pytest.mark.parametrize("gap", [0.5, 10.0])
 def test_bounds_stay_within_what_the_counts_can_bear(count: int, gap: float) -> None:
-    (found,) = fit(simulate(count, gap)).bins
-    assert -math.log10(count + 1) <= found.lower <= 0 <= found.upper <= math.log10(count + 1)
+    (fitted,) = fit(simulate(count, gap)).bins
+    assert -math.log10(count + 1) <= fitted.lower <= 0 <= fitted.upper <= math.log10(count + 1)
 
 
 def test_bounds_come_from_faces_as_they_are() -> None:
@@ -68,9 +68,9 @@ def test_bounds_come_from_faces_as_they_are() -> None:
     faces = simulate(100, 10.0)
     reals = [face for face in faces if not face.label]
     faces += [Scored(face.logit, face.quality, 0, "real", "utkface") for face in reals[:3]]
-    (found,) = fit(faces).bins
-    assert (found.n_real, found.n_forged) == (103, 100)
-    assert found.upper <= math.log10(104)
+    (fitted,) = fit(faces).bins
+    assert (fitted.n_real, fitted.n_forged) == (103, 100)
+    assert fitted.upper <= math.log10(104)
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -84,7 +84,7 @@ def test_too_few_faces_are_refused(label: int) -> None:
 @pytest.mark.parametrize("poor", [0, 49])
 def test_a_bin_without_faces_is_joined_to_its_neighbour(poor: int) -> None:
     calibration = fit(simulate(200, 1.0, quality=(60, 100)) + simulate(poor, 1.0, 1, (0, 60)), edges=(60.0, 80.0))
-    assert [(found.quality_min, found.quality_max) for found in calibration.bins] == [(0, 80), (80, 100)]
+    assert [(fitted.quality_min, fitted.quality_max) for fitted in calibration.bins] == [(0, 80), (80, 100)]
     assert math.isfinite(likelihood_ratio(calibration, 1.0, 5.0))
 
 
@@ -104,7 +104,7 @@ def test_a_face_at_the_edge_counts_once() -> None:
     faces = simulate(100, 1.0, quality=(0, 59)) + simulate(100, 1.0, 1, quality=(61, 99))
     faces += [Scored(0.0, value, label, "swap", "ffhq") for value in (60.0, 100.0) for label in (0, 1)]
     bins = fit(faces, edges=(60.0,)).bins
-    assert [(found.n_real, found.n_forged) for found in bins] == [(100, 100), (102, 102)]
+    assert [(fitted.n_real, fitted.n_forged) for fitted in bins] == [(100, 100), (102, 102)]
 
 
 def test_more_logit_never_means_less_evidence() -> None:
