@@ -1,5 +1,6 @@
 """Tables of things found by name: own ones, installed ones, and `module:Name`."""
 
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -61,11 +62,25 @@ def test_what_is_not_there_is_refused_with_a_remedy(table: Table[type], name: st
         table.load(name)
 
 
-def test_a_library_that_the_thing_needs_is_told_apart(
+def test_a_library_that_the_thing_needs_is_named(
     table: Table[type], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that the guard of the extras can name the extra."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "needs_more.py").write_text("import no_such_library\n")
-    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+    with pytest.raises(DataError, match="needs the module no_such_library; install it"):
         table.load("needs_more:Thing")
+    own: Table[type] = Table("shape", "unmask.none", (Entry("more", "needs_more:Thing"),))
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):  # the guard of the extras names the extra
+        own.load("more")
+
+
+def test_a_module_in_the_working_folder_is_found_and_its_faults_are_said(
+    table: Table[type], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    (tmp_path / "lies_here.py").write_text("class Thing:\n    pass\n")
+    (tmp_path / "torn_here.py").write_text("class Thing\n")
+    assert table.load("lies_here:Thing").__name__ == "Thing"
+    with pytest.raises(DataError, match=r"torn_here, line 1: expected ':'"):
+        table.load("torn_here:Thing")

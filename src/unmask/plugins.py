@@ -8,10 +8,12 @@ package a thing comes as `module:Name` wherever a name is taken, or under a name
 """
 
 import importlib
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from unmask.errors import DataError
@@ -74,12 +76,20 @@ class Table(Generic[Thing]):
         module, _, attribute = entry.target.partition(":")
         if not all((*module.split("."), attribute)):
             raise DataError(f"{self.what} {name}: not module:Name, as in my_package.my_module:Name; correct the name")
+        here = str(Path.cwd())
+        if name not in self.own and here not in sys.path:
+            sys.path.append(here)  # a module in the folder where one works is found, as by `python -m`
         try:
             thing: Thing = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
-            if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
-                raise  # it is there and needs something else: an extra, say
-            raise DataError(f"{self.what} {name}: no module {error.name}; install it, or correct the name") from error
+            if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+                remedy = "install it, or correct the name"
+                raise DataError(f"{self.what} {name}: no module {error.name}; {remedy}") from error
+            if name in self.own:
+                raise  # it needs an extra
+            raise DataError(f"{self.what} {name}: needs the module {error.name}; install it") from error
         except AttributeError as error:
             raise DataError(f"{self.what} {name}: {module} has no {attribute}; correct the name") from error
+        except SyntaxError as error:
+            raise DataError(f"{self.what} {name}: {module}, line {error.lineno}: {error.msg}") from error
         return thing

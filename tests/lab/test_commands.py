@@ -216,6 +216,7 @@ def test_what_is_neither_a_run_nor_a_pack(command: str, tmp_path: Path, say: Cal
     code, error = say(args)
     *_, line = error.strip().splitlines()
     assert code == 2 and line.startswith("unmask: ") and "Traceback" not in error
+    assert "no model pack" in line and "no run.json" in line
 
 
 @pytest.mark.parametrize(

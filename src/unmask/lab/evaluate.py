@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unmask.errors import DataError
+from unmask.errors import DataError, PackError
 from unmask.files import whole
 from unmask.lab.metrics import cluster_bootstrap, difference, resampled
 from unmask.lab.run import is_run, task_of, versions
@@ -53,7 +53,13 @@ def task_of_system(name: str) -> Task:
                 f"{name}: runs of different tasks ({', '.join(sorted(set(tasks.values())))}); name them apart"
             )
         return task_named(next(iter(tasks.values())))
-    return task_named(load_pack(name).card.task)
+    try:
+        card = load_pack(name).card
+    except PackError as error:
+        if (folders[0] / "card.json").is_file():
+            raise
+        raise PackError(f"{error}; nor is it a run's folder, for it has no run.json") from error
+    return task_named(card.task)
 
 
 def tasks_of_systems(names: Sequence[str]) -> Task:
