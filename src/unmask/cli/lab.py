@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unmask.cli.chosen import Added, added_by, arguments_in, build_command, choice_of
 from unmask.cli.options import (
     DataOption,
     WorkersOption,
@@ -20,6 +19,7 @@ from unmask.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from unmask.cli.chosen import Added
     from unmask.lab.config import LabPaths
     from unmask.lab.task import Task
 
@@ -61,6 +61,8 @@ def models(
 
 def train(context: typer.Context) -> None:
     """Train a method: prepares what is missing, shows progress, resumes after a kill."""
+    from unmask.cli.chosen import arguments_in  # not above: every command would pay for it
+
     method = None if _only_help(context) else method_among(arguments_in(context.args, _train))
     with extra("lab", "unmask train"):
         train_command(method)(context.args, prog_name="unmask train")
@@ -96,6 +98,7 @@ def method_among(arguments: list[str]) -> str | None:
 
 def train_command(method: str | None) -> typer.Typer:
     """`unmask train` for a method, or for none yet: then with the options that all have, and the list of methods."""
+    from unmask.cli.chosen import Added, build_command, choice_of
     from unmask.lab.methods import METHODS, TABLE, method_named, options_of
 
     if method is None:
@@ -120,13 +123,17 @@ def train_command(method: str | None) -> typer.Typer:
     return build_command(_train, [*_task_options(task), *own])
 
 
-def _task_options(task: "Task") -> list[Added]:
+def _task_options(task: "Task") -> "list[Added]":
+    from unmask.cli.chosen import added_by
+
     panel = f"Options of the task {task.name}"
     return [*added_by(task.config, "config", panel), *added_by(task.paths, "paths", panel)]
 
 
 def system_command(function: Callable[..., None], task: "Task | None") -> typer.Typer:
     """A command on systems of a task, or of none yet: then with the options that all have."""
+    from unmask.cli.chosen import added_by, build_command
+
     if task is None:
         return build_command(function, [], "RUN or PACK decides which further options there are: name one with --help.")
     panel = f"Options of the task {task.name}"
@@ -137,6 +144,7 @@ def system_command(function: Callable[..., None], task: "Task | None") -> typer.
 
 
 def _of_system(context: typer.Context, function: Callable[..., None], name: str) -> None:
+    from unmask.cli.chosen import arguments_in
     from unmask.errors import UnmaskError
 
     task, why = None, None
