@@ -69,7 +69,7 @@ def test_columns_it_does_not_know_are_no_obstacle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "row", "told"),
+    ("change", "row", "reason"),
     [
         ({"family": ""}, 3, "fill the column"),
         ({"label": "2"}, 3, "write 0 for real, 1 for forged"),
@@ -83,14 +83,14 @@ def test_columns_it_does_not_know_are_no_obstacle(tmp_path: Path) -> None:
         ({"mask": "0.jpg"}, 3, "no readable picture"),
     ],
 )
-def test_a_faulty_row_is_named_with_its_remedy(tmp_path: Path, change: dict[str, str], row: int, told: str) -> None:
+def test_a_faulty_row_is_named_with_its_remedy(tmp_path: Path, change: dict[str, str], row: int, reason: str) -> None:
     samples = rows(tmp_path)
     faulty = [samples[0], replace(samples[1], **change), *samples[2:]]
     write_manifest(faulty, tmp_path / "m.csv")
     with pytest.raises(DataError) as caught:
         read_manifest(tmp_path / "m.csv")
     message = str(caught.value)
-    assert f"m.csv, row {row}:" in message and told in message
+    assert f"m.csv, row {row}:" in message and reason in message
     assert "\n" not in message
 
 
@@ -284,9 +284,9 @@ def test_a_split_is_one_of_the_shares(subject: str, seed: int) -> None:
 
 
 def test_splits_respect_their_shares() -> None:
-    found = [split_of(f"subject {number}", SHARES) for number in range(20_000)]
+    splits = [split_of(f"subject {number}", SHARES) for number in range(20_000)]
     for split, share in SHARES.items():
-        assert found.count(split) / 200 == pytest.approx(share, abs=1.5)
+        assert splits.count(split) / 200 == pytest.approx(share, abs=1.5)
 
 
 def test_shares_that_leave_a_gap_are_a_mistake() -> None:

@@ -80,15 +80,15 @@ def test_a_few_steps_make_a_network_better(spec: AutoencoderSpec) -> None:
 def test_training_follows_from_its_seed() -> None:
     spec = next(spec for spec in AUTOENCODER_BANK if spec.critic)
     faces = pictures(3, 64)
-    told: list[tuple[int, float]] = []
+    losses: list[tuple[int, float]] = []
     nets = [
-        train_network(spec, faces, 6, seed, CPU, batch=2, progress=lambda step, loss: told.append((step, loss)))
+        train_network(spec, faces, 6, seed, CPU, batch=2, progress=lambda step, loss: losses.append((step, loss)))
         for seed in (1, 1, 2)
     ]
     one, again, other = (net.state_dict() for net in nets)
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
-    assert [step for step, _ in told] == [0, 0, 0] and told[0] == told[1]
+    assert [step for step, _ in losses] == [0, 0, 0] and losses[0] == losses[1]
 
 
 def test_taef2_without_its_weights_names_the_remedy(tmp_path: Path) -> None:

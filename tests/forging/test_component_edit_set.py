@@ -390,7 +390,7 @@ def test_six_pictures_a_face_are_made_unless_told(faces: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reason"),
     [
         ({"seed": 6}, "made with seed 5, not 6; name another folder or delete it"),
         ({"count": 13}, "made with count 12, not 13; name another folder or delete it"),
@@ -401,10 +401,10 @@ def test_six_pictures_a_face_are_made_unless_told(faces: Path, tmp_path: Path) -
     ],
 )
 def test_another_order_into_the_same_folder_is_refused(
-    small: EditSet, faces: Path, options: dict[str, Any], told: str
+    small: EditSet, faces: Path, options: dict[str, Any], reason: str
 ) -> None:
     before = tree(out_of(small))
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=reason):
         forge(faces, out_of(small), **{"count": 12, **options})
     assert tree(out_of(small)) == before
 
@@ -611,7 +611,7 @@ def test_what_shows_no_face_is_passed_over_and_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reason"),
     [
         ({"count": 0}, "count 0, workers 1: give one or more"),
         ({"workers": 0}, "workers 0: give one or more"),
@@ -630,9 +630,9 @@ def test_what_shows_no_face_is_passed_over_and_told(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_orders_name_the_remedy_and_make_nothing(
-    faces: Path, tmp_path: Path, options: dict[str, Any], told: str
+    faces: Path, tmp_path: Path, options: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=reason):
         forge(faces, tmp_path / "set", **options)
     assert not (tmp_path / "set").exists()
 
@@ -717,8 +717,8 @@ def test_a_label_map_is_laid_over_the_upright_picture(tmp_path: Path) -> None:
 def test_a_face_without_its_label_map_is_refused(tmp_path: Path) -> None:
     source = draw_faces(tmp_path / "faces", (2, 5))
     (source / "masks" / "05.png").unlink()
-    told = r"masks/05\.png is missing: every face of the folder needs its label map, or none has one"
-    with pytest.raises(DataError, match=told):
+    reason = r"masks/05\.png is missing: every face of the folder needs its label map, or none has one"
+    with pytest.raises(DataError, match=reason):
         forge(source, tmp_path / "set")
 
 

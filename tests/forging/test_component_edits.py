@@ -252,8 +252,8 @@ def test_a_tool_says_what_it_is(kind: ToolKind) -> None:
         "classical": {"kind", "scale", "sharpness", "noise", "quality"},
     }
     for tool in drawn:
-        told = tool.parameters()
-        assert told["kind"] == tool.kind == kind and set(told) == fields.get(kind, {"kind"})
-        for name in set(told) - {"kind"}:
-            assert told[name] == pytest.approx(getattr(tool, name), abs=1e-4)
+        parameters = tool.parameters()
+        assert parameters["kind"] == tool.kind == kind and set(parameters) == fields.get(kind, {"kind"})
+        for name in set(parameters) - {"kind"}:
+            assert parameters[name] == pytest.approx(getattr(tool, name), abs=1e-4)
     assert len({str(tool.parameters()) for tool in drawn}) > 10 or kind == "none"

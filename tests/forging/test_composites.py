@@ -27,8 +27,8 @@ def composite(seed: int, regions: tuple[str, ...]) -> tuple[np.ndarray, np.ndarr
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_the_named_features_change_and_nothing_else(seed: int, regions: tuple[str, ...], flags: str) -> None:
-    pixels, mask, told = composite(seed, regions)
-    assert told == flags
+    pixels, mask, changed = composite(seed, regions)
+    assert changed == flags
     assert pixels.shape == PICTURE.shape and pixels.dtype == np.uint8
     assert mask.shape == PICTURE.shape[:2] and mask.dtype == np.float32 and mask.min() >= 0 and mask.max() <= 1
     for name in FEATURES:

@@ -318,7 +318,7 @@ def test_what_a_kill_left_is_made_good(made: ForgedSet, pictures: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reason"),
     [
         ({"seed": 6}, "made with seed 5, not 6; name another folder or delete it"),
         ({"size": 80}, "made with size 64, not 80"),
@@ -329,9 +329,9 @@ def test_what_a_kill_left_is_made_good(made: ForgedSet, pictures: Path, tmp_path
         ({"people": "folder"}, "made with people file, not folder"),
     ],
 )
-def test_another_set_is_refused(made: ForgedSet, pictures: Path, options: dict[str, Any], told: str) -> None:
+def test_another_set_is_refused(made: ForgedSet, pictures: Path, options: dict[str, Any], reason: str) -> None:
     before = tree(made.manifest.parent)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=reason):
         forge(pictures, made.manifest.parent, **options)
     assert tree(made.manifest.parent) == before
 
@@ -349,14 +349,14 @@ def test_a_folder_of_something_else_is_refused(pictures: Path, tmp_path: Path) -
     (tmp_path / "file").write_text("precious")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "set.json").write_text("[1]")
-    for name, told in (("mine", "is no set of this command"), ("file", "no folder"), ("bad", "readable set.json")):
-        with pytest.raises(DataError, match=told):
+    for name, reason in (("mine", "is no set of this command"), ("file", "no folder"), ("bad", "readable set.json")):
+        with pytest.raises(DataError, match=reason):
             forge(pictures, tmp_path / name)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "precious"
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reason"),
     [
         ({"kinds": ("swap", "morph")}, "no kind of forgery morph; name one of selfblend, swap"),
         ({"kinds": ()}, "no kind of forgery is named; name some"),
@@ -370,8 +370,8 @@ def test_a_folder_of_something_else_is_refused(pictures: Path, tmp_path: Path) -
         ({"kinds": ("resynthesis",), "taef2": Path("nowhere")}, "not in nowhere; name the folder"),
     ],
 )
-def test_wrong_parameters_name_the_remedy(pictures: Path, tmp_path: Path, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_wrong_parameters_name_the_remedy(pictures: Path, tmp_path: Path, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
         forge(pictures, tmp_path / "set", **options)
     assert not (tmp_path / "set").exists()
 

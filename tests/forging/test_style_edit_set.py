@@ -129,7 +129,7 @@ def test_an_interrupted_set_is_listed_as_far_as_it_goes_and_can_be_finished(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reason"),
     [
         ({"count": 0}, "count 0: give one or more"),
         ({"seed": -1}, "seed -1: give a seed of 0 or more"),
@@ -139,8 +139,8 @@ def test_an_interrupted_set_is_listed_as_far_as_it_goes_and_can_be_finished(
         ({"tools": "both"}, "needs the TAEF2 weights .* or take --tools classical"),
     ],
 )
-def test_wrong_orders_name_the_remedy_and_make_nothing(tmp_path: Path, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_wrong_orders_name_the_remedy_and_make_nothing(tmp_path: Path, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
         forge(tmp_path / "set", **options)
     assert not (tmp_path / "set").exists()
 

@@ -1,4 +1,4 @@
-"""What a command of the lab is told: frozen dataclasses that the command line's options and `run.json` come from.
+"""The settings of the lab's commands: frozen dataclasses that the command line's options and `run.json` come from.
 
 No torch here: `unmask train METHOD --help` shows them without loading it.
 """

@@ -46,7 +46,7 @@ def test_identities_are_the_subjects(celebamask: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "told"),
+    ("file", "content", "reason"),
     [
         (
             "CelebA-HQ-to-CelebA-mapping.txt",
@@ -59,10 +59,10 @@ def test_identities_are_the_subjects(celebamask: Path) -> None:
         ("identity_CelebA.txt", b"000001.jpg 1\n", "identity_CelebA.txt has no line for 162770.jpg"),
     ],
 )
-def test_a_faulty_mapping_is_named(celebamask: Path, file: str, content: bytes, told: str) -> None:
+def test_a_faulty_mapping_is_named(celebamask: Path, file: str, content: bytes, reason: str) -> None:
     add_mapping(celebamask)
     (celebamask / file).write_bytes(content)
-    assert told in refusal(load_celebamask_hq, celebamask)
+    assert reason in refusal(load_celebamask_hq, celebamask)
 
 
 def test_a_faulty_celebamask_hq_is_refused(celebamask: Path, tmp_path: Path) -> None:

@@ -80,10 +80,10 @@ def test_labels_of_the_benchmark_become_ours(tmp_path: Path, label: str, forged:
 
 
 def names_by_split(samples: list[Sample]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = {}
     for sample in samples:
-        found.setdefault(sample.split, set()).add(Path(sample.path).stem)
-    return found
+        names.setdefault(sample.split, set()).add(Path(sample.path).stem)
+    return names
 
 
 def test_a_video_listed_in_several_splits_stands_in_one(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def change(content: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
         (change(faceforensics(), label="manipulated"), "FF-DF/FF-DF/train/000_003: label 'manipulated'; write one of"),
         (change(faceforensics(), label=None), "label None"),
@@ -168,10 +168,10 @@ def change(content: dict[str, Any], **changes: Any) -> dict[str, Any]:
         ({"x": {"x_real": {"train": {"v": listed("x_real", "v.png")}}}}, "no forged sample in train"),
     ],
 )
-def test_a_faulty_deepfakebench_file_is_refused(tmp_path: Path, content: Any, told: str) -> None:
-    frames = None if "no list" in told else tmp_path
+def test_a_faulty_deepfakebench_file_is_refused(tmp_path: Path, content: Any, reason: str) -> None:
+    frames = None if "no list" in reason else tmp_path
     message = refusal(load_deepfakebench, write_json(content, tmp_path / "bench.json", frames))
-    assert told in message and "bench.json" in message
+    assert reason in message and "bench.json" in message
 
 
 def test_frames_that_are_not_there_are_named_with_their_root(tmp_path: Path) -> None:

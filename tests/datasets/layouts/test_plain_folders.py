@@ -11,8 +11,8 @@ from unmask.datasets.manifest import SHARES, read_manifest, split_of, write_mani
 
 def test_plain_folders_have_labels_families_videos_and_masks(folders: Path) -> None:
     one, two = stems("train")
-    found = {str(Path(s.path).relative_to(folders)): s for s in load_folders(folders)}
-    assert {name: (s.label, s.family, s.subject, s.video) for name, s in found.items()} == {
+    samples = {str(Path(s.path).relative_to(folders)): s for s in load_folders(folders)}
+    assert {name: (s.label, s.family, s.subject, s.video) for name, s in samples.items()} == {
         f"real/{one}.jpg": (0, "real", one, ""),
         f"real/{two}.PNG": (0, "real", two, ""),
         "real/clip 1/000.webp": (0, "real", "clip 1", "real/clip 1"),
@@ -20,14 +20,14 @@ def test_plain_folders_have_labels_families_videos_and_masks(folders: Path) -> N
         f"fake/swap/{two}.jpg": (1, "swap", two, ""),
         "fake/swap/clip 1/take 2/000.jpg": (1, "swap", "clip 1/take 2", "swap/clip 1/take 2"),
     }
-    assert all(s.split == split_of(s.subject, SHARES) and s.source == "mine" for s in found.values())
-    assert {name for name, s in found.items() if s.mask} == {f"fake/swap/{two}.jpg"}
-    assert found[f"fake/swap/{two}.jpg"].mask == str(folders / "masks" / "fake" / "swap" / f"{two}.png")
+    assert all(s.split == split_of(s.subject, SHARES) and s.source == "mine" for s in samples.values())
+    assert {name for name, s in samples.items() if s.mask} == {f"fake/swap/{two}.jpg"}
+    assert samples[f"fake/swap/{two}.jpg"].mask == str(folders / "masks" / "fake" / "swap" / f"{two}.png")
 
 
 def test_a_manifest_in_the_folder_says_more_than_its_names(folders: Path) -> None:
-    found = [replace(sample, subject="one", split="test") for sample in load_folders(folders)]
-    write_manifest(found, folders / "manifest.csv")
+    samples = [replace(sample, subject="one", split="test") for sample in load_folders(folders)]
+    write_manifest(samples, folders / "manifest.csv")
     assert detect_layout(folders) == "manifest"
     assert {(sample.subject, sample.split) for sample in read_layout(folders)} == {("one", "test")}
 
@@ -84,12 +84,12 @@ def test_a_folder_of_unknown_split_is_refused(tmp_path: Path) -> None:
     assert "train/masks: holds pictures, but its name is none of fake, real" in refusal(load_folders, tmp_path)
 
 
-@pytest.mark.parametrize(("missing", "told"), [("real", "no real sample"), ("fake", "no forged sample")])
-def test_folders_of_one_class_are_refused(tmp_path: Path, missing: str, told: str) -> None:
+@pytest.mark.parametrize(("missing", "reason"), [("real", "no real sample"), ("fake", "no forged sample")])
+def test_folders_of_one_class_are_refused(tmp_path: Path, missing: str, reason: str) -> None:
     for name in {"real", "fake"} - {missing}:
         draw(tmp_path / "train" / name / "a.jpg")
     draw(tmp_path / "test" / missing / "b.jpg")
-    assert f"{told} in train; add some" in refusal(load_folders, tmp_path)
+    assert f"{reason} in train; add some" in refusal(load_folders, tmp_path)
 
 
 def test_empty_and_absent_folders_are_refused(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_track_or_one_annotation_file_can_be_read_alone(sequences: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reason"),
     [
         ('NAME,"[1, 2, 4, 0]"', "row 3: label '[1, 2, 4, 0]'; write five numbers"),
         ('NAME,"[1, 2, 6, 0, 0]"', "6 is none of the numbers 0 to 5; correct it or drop the row"),
@@ -61,14 +61,14 @@ def test_a_track_or_one_annotation_file_can_be_read_alone(sequences: Path) -> No
         ('OTHER,"[0,0,0,0,0]"', "is in val here and in train in facial_components/annotations/train.csv, row 3"),
     ],
 )
-def test_a_faulty_annotation_is_named(sequences: Path, line: str, told: str) -> None:
+def test_a_faulty_annotation_is_named(sequences: Path, line: str, reason: str) -> None:
     table = sequences / "facial_components" / "annotations" / "train.csv"
     header, first, _ = table.read_text().splitlines()
     line = line.replace("NAME", first.split(",")[0])
     line = line.replace("OTHER", "facial_components/images/val/original/000001.jpg")
     table.write_text(f"{header}\n{first}\n{line}\n")
     message = refusal(load_seq_deepfake, sequences)
-    assert told in message and str(sequences) in message
+    assert reason in message and str(sequences) in message
 
 
 def test_annotations_that_are_not_there_or_elsewhere_are_refused(sequences: Path, tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_originals_masks_and_steps_are_read_as_paths_that_hold(paired: Path, mon
     monkeypatch.chdir(paired.parent)
     top = paired / "facial_components"
     samples = read_layout(Path("paired"))
-    found = [(Path(s.path).name, s.original, s.mask, s.steps) for s in samples]
+    rows = [(Path(s.path).name, s.original, s.mask, s.steps) for s in samples]
     original = str(top / "originals" / "1.png")
-    assert found == [
+    assert rows == [
         ("7.png", original, str(top / "masks" / "7.png"), str(top / "steps" / "7")),
         ("8.png", original, str(top / "masks" / "8.png"), str(top / "steps" / "8")),
         ("9.png", original, "", ""),
@@ -152,8 +152,8 @@ def test_paired_annotations_can_be_kept_as_a_manifest(paired: Path, tmp_path: Pa
 def test_a_column_filled_for_some_edited_faces_only_is_refused(paired: Path, name: str, cells: str) -> None:
     edited = PAIRED.splitlines()[1]
     annotate(paired, PAIRED.replace(edited, edited.replace(cells, "")))
-    told = f"train.csv, row 3: no {name}, which other edited faces have; fill it or drop the column"
-    assert told in refusal(load_seq_deepfake, paired)
+    reason = f"train.csv, row 3: no {name}, which other edited faces have; fill it or drop the column"
+    assert reason in refusal(load_seq_deepfake, paired)
 
 
 def test_it_is_told_how_many_more_cells_are_empty(paired: Path) -> None:
@@ -175,8 +175,8 @@ def test_columns_may_be_dropped(paired: Path, header: str) -> None:
 def test_an_original_of_another_size_is_refused(paired: Path) -> None:
     original = draw(paired / "facial_components" / "originals" / "1.png", side=4)
     message = refusal(load_seq_deepfake, paired)
-    told = f"facial_components/annotations/train.csv, row 2: original {original} has 4 x 4 pixels, its picture 8 x 8"
-    assert told in message and "scale it to the picture's size" in message
+    reason = f"facial_components/annotations/train.csv, row 2: original {original} has 4 x 4 pixels, its picture 8 x 8"
+    assert reason in message and "scale it to the picture's size" in message
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a run of a forgery detector is told: its configuration, its paths, and what is asked of its pack. No torch."""
+"""A forgery detector's run: its configuration, its paths, and what is asked of its pack. No torch."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run of an edit reading network is told: its configuration, its paths, and what is asked of its pack."""
+"""An edit-sequence model's run: its configuration, its paths, and what is asked of its pack."""
 
 from dataclasses import dataclass
 from pathlib import Path
