@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from tiny_edit_model import make_reading, write_reader
 from tiny_pack import write_pack
 
+from unmask import plugins
 from unmask.errors import PackError
-from unmask.packs import Card, embedded_packs, load_pack
+from unmask.packs import Card, embedded_packs, load_pack, loading
 from unmask.packs.card import EditCalibration
 
 
@@ -277,3 +279,20 @@ def test_a_reading_of_numbers_without_sense_is_refused(tmp_path: Path, changes: 
     wrong = replace(card, reading=replace(card.reading, **changes))
     with pytest.raises(PackError, match=message):
         wrong.check_complete()
+
+
+def test_a_pack_of_another_package_is_named_in_full_or_by_its_entry_point(
+    tiny_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "brings_a_pack.py").write_text(f"FOLDER = {str(tiny_pack)!r}\n")
+    point = EntryPoint("theirs", "brings_a_pack:FOLDER", "unmask.packs")
+    table: plugins.Table[str | Path] = plugins.Table("model pack", "unmask.packs", ())
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == "unmask.packs" else [])
+    monkeypatch.setattr(loading, "INSTALLED", table)
+    for name in ("theirs", "brings_a_pack:FOLDER"):
+        assert load_pack(name, "forgery_detection").folder == tiny_pack
+    with pytest.raises(PackError, match="brings_a_pack has no MISSING"):
+        load_pack("brings_a_pack:MISSING")
+    with pytest.raises(PackError, match="no model pack 'ours'"):
+        load_pack("ours")

@@ -1,5 +1,6 @@
 """From a name or a folder to a verified pack, and from a pack to an ONNX Runtime session."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from unmask.errors import PackError
+from unmask.errors import DataError, PackError
 from unmask.packs.card import Card
+from unmask.plugins import Table
 from unmask.provenance import sha256_of
 
 _EMBEDDED = Path(__file__).parent
@@ -78,6 +80,14 @@ class Pack:
         return tuple(self.session.run(list(self.card.outputs), {self.session.get_inputs()[0].name: tensor}))
 
 
+INSTALLED: Table[str | Path] = Table("model pack", "unmask.packs", ())
+"""The packs that other packages bring along: their folders by name."""
+
+
+def _is_installed(name: str) -> bool:
+    return name in INSTALLED.names() or re.fullmatch(r"[\w.]+:\w+", name) is not None
+
+
 def embedded_packs() -> list[str]:
     """Names of the packs that come with the package, sorted."""
     return sorted(path.parent.name for path in _EMBEDDED.glob("*/card.json"))
@@ -86,7 +96,9 @@ def embedded_packs() -> list[str]:
 def load_pack(name: str | Path, task: str | None = None) -> Pack:
     """Load an embedded pack by name, or any pack by its folder, and check card, hash and task.
 
-    A string that names an embedded pack means that one; a `Path` is always a folder, whatever it is called.
+    A string that names an embedded pack means that one; a `Path` is always a folder, whatever it is called. Where there
+    is no such folder, a string may name a pack of another package: by an entry point of the group `unmask.packs`, or as
+    `module:Name`, each of them the folder's path.
 
     Raises:
         PackError: no such pack, incomplete card, altered model file, or a pack of another task.
@@ -94,7 +106,12 @@ def load_pack(name: str | Path, task: str | None = None) -> Pack:
     folder = Path(name)
     if isinstance(name, str) and name in embedded_packs():
         folder = _EMBEDDED / name
-    elif not (folder / "card.json").is_file():
+    elif isinstance(name, str) and not (folder / "card.json").is_file() and _is_installed(name):
+        try:
+            folder = Path(INSTALLED.load(name))
+        except DataError as error:
+            raise PackError(str(error)) from error
+    if not (folder / "card.json").is_file():
         raise PackError(f"no model pack {str(name)!r}: give a folder with card.json, or one of {embedded_packs()}")
     card = Card.read(folder / "card.json")
     pack = Pack(folder, card)
