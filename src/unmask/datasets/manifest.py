@@ -34,6 +34,7 @@ class Sample:
     - `spectrum`: "visible" or "nir".
     - `original`: the untouched face that an edited one was made from, a picture of the same size, else empty.
     - `steps`: a folder with `1-mask.png` and so on, grey, white where each edit of the sequence was made, else empty.
+    - `kind`: of a forgery, how its family forges, where the family has no record, else empty.
     - `flags`: CIPLAB's four region flags (left eye, right eye, nose, mouth) as "1011", else empty.
     """
 
@@ -50,6 +51,7 @@ class Sample:
     flags: str = ""
     original: str = ""
     steps: str = ""
+    kind: str = ""
 
 
 def write_manifest(samples: Iterable[Sample], path: Path) -> None:

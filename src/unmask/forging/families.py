@@ -8,14 +8,20 @@ of which names a `Family`.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unmask.plugins import Table
 
+if TYPE_CHECKING:
+    from unmask.datasets.manifest import Sample
+
 Kind = Literal[
     "synthesis",
+    "text-to-image",
     "swap",
     "reenactment",
+    "talking head",
+    "lip-sync",
     "attribute edit",
     "restoration",
     "inpainting",
@@ -44,6 +50,7 @@ class Family:
             they are as large.
         localisable: whether its masks are exact and leave some of the picture out, so that a map is measured on it.
         regions: the facial features that a sample's `flags` speak of, in their order, where they say more than masks.
+        partners: sources of the real faces that stand beside its pictures, where none of their own source does.
         draw_weight: how often it is drawn into training pairs, relative to the others; None for OTHER_WEIGHT.
         evaluation_rank: its place in tables of results; None behind those that have one, by the alphabet.
     """
@@ -58,6 +65,7 @@ class Family:
     native_size: int | None = None
     localisable: bool = False
     regions: tuple[str, ...] = ()
+    partners: tuple[str, ...] = ()
     draw_weight: float | None = None
     evaluation_rank: int | None = None
 
@@ -74,6 +82,8 @@ OTHER_WEIGHT = 0.15
 """Draw weight of a family or a source that a user's manifest brings along."""
 
 _FACE_FORENSICS = "FaceForensics++ (Rössler et al., ICCV 2019), as DeepfakeBench names it"
+_TALKING = ("real_talking",)
+_PORTRAITS = ("real_portraits", "real_300w")
 _UP_SAMPLING = "this project: the traces of up-sampling on a real face"
 
 # The order is that of the training pairs' weights.
@@ -141,6 +151,121 @@ FAMILIES = {
             native_size=128,
             evaluation_rank=6,
         ),
+        Family(
+            name="stylegan3",
+            kind="synthesis",
+            source="Karras et al., NeurIPS 2021",
+            wholly_synthetic=True,
+            partners=("ffhq",),
+            draw_weight=0.06,
+        ),
+        Family(
+            name="sfhq_t2i",
+            kind="text-to-image",
+            source="SFHQ-T2I: FLUX.1, SDXL, DALL-E 3",
+            wholly_synthetic=True,
+            partners=_PORTRAITS,
+            draw_weight=0.14,
+        ),
+        Family(name="dfl_faceswap", kind="swap", source="DeepFaceLab models, DeepFaceLive", draw_weight=0.16),
+        Family(
+            name="fewshot_swap",
+            kind="swap",
+            source="few-shot face translation GAN (Lu 2019)",
+            partners=("real_small",),
+            draw_weight=0.08,
+        ),
+        Family(
+            name="loopy_talkinghead",
+            kind="talking head",
+            source="Loopy (Jiang et al. 2024)",
+            wholly_synthetic=True,
+            partners=_TALKING,
+            draw_weight=0.05,
+        ),
+        Family(
+            name="omnihuman",
+            kind="talking head",
+            source="OmniHuman-1 and 1.5 (Lin et al. 2025)",
+            wholly_synthetic=True,
+            partners=_TALKING,
+            draw_weight=0.06,
+        ),
+        Family(
+            name="sonic_talkinghead",
+            kind="talking head",
+            source="Sonic (Ji et al. 2024)",
+            wholly_synthetic=True,
+            partners=_TALKING,
+            draw_weight=0.03,
+        ),
+        Family(
+            name="hallo_talkinghead",
+            kind="talking head",
+            source="Hallo, JoyHallo (2024)",
+            wholly_synthetic=True,
+            partners=_TALKING,
+            draw_weight=0.04,
+        ),
+        Family(
+            name="liveportrait_retarget",
+            kind="lip-sync",
+            source="LivePortrait (Guo et al. 2024), lips retargeted",
+            partners=_TALKING,
+            draw_weight=0.01,
+        ),
+        Family(
+            name="keysync_lipsync",
+            kind="lip-sync",
+            source="KeySync, KeyFace (Bigata et al. 2025)",
+            partners=_TALKING,
+            draw_weight=0.04,
+        ),
+        Family(name="wav2lip", kind="lip-sync", source="Prajwal et al., ACM MM 2020", draw_weight=0.05),
+        Family(
+            name="stylegan3_edit",
+            kind="attribute edit",
+            source="Alaluf et al. 2022: StyleGAN3 inversion and edits of video",
+            draw_weight=0.07,
+        ),
+        Family(
+            name="stylegan_edit_strips",
+            kind="attribute edit",
+            source="HyperStyle and StyleGAN3 editing (Alaluf et al. 2022), figures",
+            wholly_synthetic=True,
+            partners=("stylegan3_edit", "celebamask"),
+            draw_weight=0.04,
+        ),
+        Family(
+            name="gpen_bfr",
+            kind="restoration",
+            source="GPEN (Yang et al., CVPR 2021)",
+            wholly_synthetic=True,
+            partners=_PORTRAITS,
+            draw_weight=0.02,
+        ),
+        Family(
+            name="gpen_colour",
+            kind="restoration",
+            source="GPEN (Yang et al., CVPR 2021)",
+            wholly_synthetic=True,
+            partners=_PORTRAITS,
+            draw_weight=0.01,
+        ),
+        Family(
+            name="gpen_seg2face",
+            kind="restoration",
+            source="GPEN (Yang et al., CVPR 2021)",
+            wholly_synthetic=True,
+            partners=("celebamask",),
+            draw_weight=0.02,
+        ),
+        Family(
+            name="gpen_inpaint",
+            kind="inpainting",
+            source="GPEN (Yang et al., CVPR 2021)",
+            draw_weight=0.01,
+        ),
         Family(name="composite", kind="composite", source="this project: single features of another face pasted on"),
         Family(name="fingerprint-nearest", kind="re-synthesis", source=_UP_SAMPLING),
         Family(name="fingerprint-checkerboard", kind="re-synthesis", source=_UP_SAMPLING),
@@ -163,6 +288,16 @@ SOURCES = {
         RealSource("ciplab", 0.20),
         RealSource("celebamask", 0.22),
         RealSource("utkface", 0.28),
+        RealSource("dfl_faceswap", 0.14),
+        RealSource("real_talking", 0.12),
+        RealSource("real_300w", 0.16),
+        RealSource("real_portraits", 0.16),
+        RealSource("real_small", 0.10),
+        RealSource("real_amfd", 0.08),
+        RealSource("real_frll", 0.02),
+        RealSource("stylegan3", 0.02),
+        RealSource("stylegan3_edit", 0.03),
+        RealSource("wav2lip", 0.03),
     )
 }
 """The collections of real faces that the embedded packs are trained on."""
@@ -180,6 +315,44 @@ def known_families() -> dict[str, Family]:
 def family(name: str) -> Family:
     """The record of a name; one of defaults where there is none."""
     return known_families().get(name) or Family(name=name)
+
+
+def kind_of(sample: "Sample") -> str:
+    """How the family of a forged picture forges: its record's kind, else the picture's own, else "unknown"."""
+    known = family(sample.family).kind
+    return known if known != "unknown" else _spelt(sample.kind)
+
+
+def _spelt(kind: str) -> str:
+    """A kind as `Kind` spells it where other names of it are common; as it stands where none is known."""
+    words = kind.replace("_", " ").strip().casefold()
+    return _OTHER_NAMES.get(words, words) or "unknown"
+
+
+_OTHER_NAMES = {
+    "gan": "synthesis",
+    "diffusion t2i": "text-to-image",
+    "faceswap video": "swap",
+    "faceswap still": "swap",
+    "lipsync": "lip-sync",
+    "talkinghead": "talking head",
+}
+
+
+def real_sources(sample: "Sample", present: Iterable[str]) -> tuple[str, ...]:
+    """The sources whose real faces stand beside a forged picture: its own, else its family's partners.
+
+    Args:
+        sample: of the forged picture.
+        present: the sources that have real faces.
+
+    Returns:
+        Those that are present; none if there is neither.
+    """
+    there = set(present)
+    if sample.source in there:
+        return (sample.source,)
+    return tuple(name for name in family(sample.family).partners if name in there)
 
 
 def made_here() -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from io import BytesIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,10 +77,11 @@ def video_frame(pixels: np.ndarray, codec: str, crf: int, shift: tuple[float, fl
         options["x265-params"] = "log-level=none:pools=none:frame-threads=1"
     with av.open(memory, "w", "matroska") as out:
         stream = out.add_stream(CODECS[codec], 25, options=options)
+        assert isinstance(stream, av.VideoStream)  # as the codec is one of video
         stream.width, stream.height, stream.pix_fmt = even.shape[1], even.shape[0], "yuv420p"
         stream.time_base = Fraction(1, 25)
         for step in (3, 2, 1, 0):
-            moved = even
+            moved: Any = even
             if step:
                 pan = np.array([[1, 0, step * shift[0]], [0, 1, step * shift[1]]], np.float32)
                 moved = cv2.warpAffine(even, pan, even.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
@@ -87,7 +89,7 @@ def video_frame(pixels: np.ndarray, codec: str, crf: int, shift: tuple[float, fl
         out.mux(stream.encode(None))
     memory.seek(0)
     last = even
-    with av.open(memory) as read:
+    with av.open(memory, "r") as read:
         for frame in read.decode(video=0):
             last = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(last[:height, :width])
@@ -127,12 +129,12 @@ class _Old:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         height, width = pixels.shape[:2]
-        grey = (pixels @ _GREY / 255) ** np.float32(self.gamma)
+        grey: np.ndarray = (pixels @ _GREY / 255) ** np.float32(self.gamma)
         if self.soft:
             grey = cv2.GaussianBlur(grey, (0, 0), self.soft)
         rows, columns = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
         grey = grey * (1 - self.vignette * (rows**2 + columns**2) / 2).astype(np.float32)
-        noise = np.random.default_rng(self.seed).normal(0, 1, (height, width)).astype(np.float32)
+        noise: np.ndarray = np.random.default_rng(self.seed).normal(0, 1, (height, width)).astype(np.float32)
         noise = cv2.GaussianBlur(noise, (0, 0), self.coarse) * (2 * self.coarse)
         grey = self.fade + (1 - 2 * self.fade) * np.clip(grey, 0, 1) + self.grain * noise
         warm = np.array([1.0, 1 - 0.12 * self.tone, 1 - 0.3 * self.tone], np.float32)
@@ -161,7 +163,9 @@ class _PrintAndScan:
         turn = cv2.getRotationMatrix2D((width / 2, height / 2), self.angle, 1 + abs(self.angle) / 60)
         out = cv2.warpAffine(out, turn, (width, height), borderMode=cv2.BORDER_REFLECT)
         out = cv2.GaussianBlur(out, (0, 0), self.soft)
-        slope = 1 + self.light[0] * np.linspace(-1, 1, width)[None] + self.light[1] * np.linspace(-1, 1, height)[:, None]
+        slope = (
+            1 + self.light[0] * np.linspace(-1, 1, width)[None] + self.light[1] * np.linspace(-1, 1, height)[:, None]
+        )
         grain = np.random.default_rng(self.seed).normal(0, self.paper, (height, width)).astype(np.float32)
         out = out * slope[..., None].astype(np.float32) + cv2.GaussianBlur(grain, (0, 0), 0.8)[..., None]
         return np.clip(out * 255 + 0.5, 0, 255).astype(np.uint8)
@@ -252,7 +256,10 @@ def _draw_screenshot(rng: np.random.Generator) -> Look:
 def _draw_messenger(rng: np.random.Generator) -> Look:
     hops = int(rng.integers(1, 4))
     return _Messenger(
-        tuple((float(rng.uniform(0.7, 1.0)) if rng.random() < 0.5 else 1.0, int(rng.integers(50, 86))) for _ in range(hops))
+        tuple(
+            (float(rng.uniform(0.7, 1.0)) if rng.random() < 0.5 else 1.0, int(rng.integers(50, 86)))
+            for _ in range(hops)
+        )
     )
 
 

@@ -56,6 +56,7 @@ LAYOUTS: Table[type[Loader]] = Table(
             "Seq-DeepFake (facial_components/ or facial_attributes/, or one of its annotation files)",
         ),
         Entry("forgerynir", f"{_HERE}.forgerynir:ForgeryNIR", "ForgeryNIR (ForgeryNIR-std/ and the like)"),
+        Entry("index", f"{_HERE}.index_table:IndexTable", "an index table (index.csv with families, kinds, groups)"),
         Entry("collection", f"{_HERE}.collection:Collection", "the known collections (forensics/, faces/)"),
         Entry(
             "folders",

@@ -1,18 +1,23 @@
 """The known collections, in a folder with `forensics/` and `faces/`: what the embedded packs are trained on."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from unmask.datasets.layouts.index_table import INDEX, load_index
 from unmask.datasets.layouts.listing import folder_names
 from unmask.datasets.manifest import SHARES, Sample, split_of
 from unmask.errors import DataError
 
 UNSEEN_SHARES = {"val": 40, "test": 60}  # never trained on, never calibrated on
+_WILD = "forensics/wild_256"
+# Its families have as few as four groups: the seed is the one of 0 to 2999 that leaves the most of them on every side.
+_WILD_SHARES, _WILD_SEED = {"train": 56, "val": 10, "cal": 12, "test": 22}, 54
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ def load_collection(root: Path, synthetic: Path | None = None, most_per_source: 
 
     Args:
         root: folder that holds `forensics/ffhq_stylegan_256`, `forensics/ciplab_256`, `forensics/gan2018/pggan`,
-            `faces/celebamask_256/images` and `faces/utkface_200`; those that are absent are left out.
+            `faces/celebamask_256/images`, `faces/utkface_200` and `forensics/wild_256`, which has an index table; those
+            that are absent are left out.
         synthetic: folder of pictures made by `unmask.forging.mobilestylegan`, if any.
         most_per_source: a source with more pictures is thinned to this many, by hash of the subject.
 
@@ -84,8 +90,21 @@ def load_collection(root: Path, synthetic: Path | None = None, most_per_source: 
                     flags=path.stem.rsplit("_", 1)[-1] if part.flagged else "",
                 )
             )
+    if (root / _WILD / INDEX).is_file():
+        samples += _wild(root / _WILD, {sample.subject: sample.split for sample in samples})
     if not samples:
         raise DataError(f"{root}: none of the known collections is there; give a manifest CSV or set UNMASK_DATA")
+    return samples
+
+
+def _wild(folder: Path, split_of_subject: Mapping[str, str]) -> list[Sample]:
+    """The rows of an index table whose FFHQ pictures may be in the other collections: those keep their side."""
+    samples = []
+    for sample in load_index(folder, _WILD_SHARES, _WILD_SEED):
+        ffhq = re.fullmatch(r"(?:gpen_)?ffhq_?(\d{5})", sample.subject)
+        subject = f"ffhq/real/{ffhq[1]}" if ffhq else f"wild/{sample.subject}"
+        split = split_of_subject.get(subject, sample.split)
+        samples.append(replace(sample, subject=subject, split=split))
     return samples
 
 
