@@ -40,9 +40,9 @@ class StoredFace:
         """Side of the window in pixels."""
         return self.window[2]
 
-    def pixels(self) -> np.ndarray:
-        """The window, uint8 (side, side, 3) RGB."""
-        left, top, side = self.window
+    def pixels(self, window: tuple[int, int, int] | None = None) -> np.ndarray:
+        """The window, uint8 (side, side, 3) RGB; or another one (left, top, side) of the same picture."""
+        left, top, side = window or self.window
         decoded = cv2.imdecode(self.encoded, cv2.IMREAD_COLOR)
         assert decoded is not None  # build_store has read these bytes
         picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

@@ -298,6 +298,7 @@ SOURCES = {
         RealSource("stylegan3", 0.02),
         RealSource("stylegan3_edit", 0.03),
         RealSource("wav2lip", 0.03),
+        RealSource("gpen_inpaint", 0.005),
     )
 }
 """The collections of real faces that the embedded packs are trained on."""

@@ -1,7 +1,7 @@
 """Held-out faces under a condition: what validation, calibration and test look at, and never training.
 
 Every picture, real or forged, passes the same steps: to a common size where a family is smaller than its reals, the
-condition (one of `CONDITIONS`), one JPEG encoding, the context crop at the model's margin.
+condition (one of `ALL_CONDITIONS`), one JPEG encoding, the context crop at the model's margin.
 """
 
 import zlib
@@ -18,12 +18,18 @@ from unmask.forging.blending import pose_distance, self_blend, swap_face
 from unmask.forging.degradation import downscale, jpeg
 from unmask.forging.families import family
 from unmask.forging.families import to_make as families_to_make
+from unmask.forging.looks import enlarged, greyscale, video_frame
 from unmask.lab.detection.pairs_pool import MASK
 from unmask.lab.detection.reconstructions import Reconstructions
 
 CLEAN, JPEG50, HALF_RESOLUTION = "clean", "jpeg50", "half_resolution"
+VIDEO, ENLARGED, GREYSCALE = "video", "enlarged", "greyscale"
 CONDITIONS = (CLEAN, JPEG50, HALF_RESOLUTION)
+"""What the published detectors are compared under."""
+ALL_CONDITIONS = (*CONDITIONS, VIDEO, ENLARGED, GREYSCALE)
+"""What verdicts are calibrated and measured under."""
 _PLAIN_QUALITY = 95
+_CRF, _SMALL = 30, 96  # of the video; side in pixels that a picture is enlarged from
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,14 @@ def apply_condition(pixels: np.ndarray, condition: str, side: int | None = None)
     if condition == HALF_RESOLUTION:
         half = max(1, len(pixels) // 2)
         pixels = cv2.resize(pixels, (half, half), interpolation=cv2.INTER_AREA)
-    elif condition not in CONDITIONS:
-        raise ValueError(f"unknown condition {condition!r}; one of {CONDITIONS}")
+    elif condition == VIDEO:
+        return video_frame(pixels, "h264", _CRF)
+    elif condition == ENLARGED:
+        pixels = enlarged(pixels, _SMALL)
+    elif condition == GREYSCALE:
+        pixels = greyscale(pixels)
+    elif condition not in ALL_CONDITIONS:
+        raise ValueError(f"unknown condition {condition!r}; one of {ALL_CONDITIONS}")
     return jpeg(pixels, 50 if condition == JPEG50 else _PLAIN_QUALITY)
 
 
@@ -140,7 +152,7 @@ def make_eval_images(
 
 
 def render(pictures: Iterable[EvalImage], condition: str, size: int, margin: float) -> list[EvalFace]:
-    """The pictures as the detector sees them under a condition (one of CONDITIONS), cropped to `size` at `margin`."""
+    """The pictures as the detector sees them under a condition of ALL_CONDITIONS, cropped to `size` at `margin`."""
     return [_render(picture, condition, size, margin) for picture in pictures]
 
 

@@ -1,10 +1,11 @@
 """The training pool: degraded pairs of a real face and a forgery, made once by all cores and then read by every run.
 
-A pair shares source, content (where the forgery was made from it), resolution, crop geometry and degradation; only the
-forging differs and, but for blends, independent post-processing of each (sharpness, one encoding; half of the
-forgeries also get their real's spectrum).
+A pair shares source, content (where the forgery was made from it), resolution, crop geometry, look
+(`unmask.forging.looks`) and degradation; only the forging differs and, but for blends and pairs cut out of one frame,
+independent post-processing of each (sharpness, one encoding; half of the forgeries also get their real's spectrum).
 Families whose record (`unmask.forging.families`) says so are made here from reals, unless the training split holds
-pictures of that name; these and all others are paired with a random real of the same source.
+pictures of that name. A picture that is read is paired with its original, where the manifest names one; else with a
+random real of its own source or of its family's partners.
 
 Files in the pool's folder: `pixels.npy` uint8 (P, 2, S, S, 3) with the real first, `masks.npy` uint8 (P, M, M) for the
 forgery (0..254 = share of forged pixels, 255 = not known), `families.npy` and `sources.npy` uint8 indices into the
@@ -27,18 +28,29 @@ from unmask.faces.alignment import context_region, scale_box
 from unmask.forgery.spectrum import match_spectrum
 from unmask.forging.blending import blend, blending_mask, pose_distance, self_blend, swap_face
 from unmask.forging.degradation import Degradation, downscale, independent_postprocessing, publishing_scale
-from unmask.forging.families import family
+from unmask.forging.families import family, real_sources
 from unmask.forging.families import to_make as families_to_make
+from unmask.forging.looks import Look, check_encoders, draw_look
 from unmask.lab.detection.reconstructions import Reconstructions
 from unmask.progress import SILENT, Progress
 
 PIPELINE_VERSION = (
-    4  # raised whenever the code makes other pairs from the same plan, so that no older pool is taken for new
+    5  # raised whenever the code makes other pairs from the same plan, so that no older pool is taken for new
 )
 MASK = 28
 _ARRAYS = ("pixels", "masks", "families", "sources", "decoded")
 CHUNK = 128
 UNKNOWN = 255
+_LOOKS = {
+    "h264": 0.12,
+    "h265": 0.06,
+    "enlarged": 0.12,
+    "greyscale": 0.09,
+    "print-and-scan": 0.04,
+    "screenshot": 0.05,
+    "messenger": 0.07,
+}
+"""How often a pair gets a look; the rest has none."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +97,9 @@ class PairMaker:
             raise DataError(
                 f"the training split has no {', '.join(absent) or 'real faces'}; add them or leave them out"
             )
+        self._of_path = {face.sample.path: face for group in self._reals.values() for face in group}
         for name in self._read:
-            alone = {face.sample.source for face in self._forged[name]} - set(self._reals)
+            alone = {face.sample.source for face in self._forged[name] if not self._beside(face)}
             if alone:
                 raise DataError(
                     f"{name}: the training split has no real faces of source {', '.join(sorted(alone))} to stand "
@@ -110,16 +123,22 @@ class PairMaker:
         degradation = Degradation.draw(rng)
         if name in self._read:
             forged_face = self._pick(rng, self._forged[name])
-            real_face = self._pick(rng, self._reals[forged_face.sample.source])
-            pictures = [(real_face.pixels(), real_face.box), (forged_face.pixels(), forged_face.box)]
-            stored = forged_face.mask()
+            real_face = self._of_path.get(forged_face.sample.original)
+            twins = real_face is not None
+            if real_face is None:
+                real_face = self._pick(rng, self._reals[self._pick_source(rng, self._beside(forged_face))])
+            real, forged = real_face.pixels(), forged_face.pixels(real_face.window if twins else None)
+            pictures = [(real, real_face.box), (forged, real_face.box if twins else forged_face.box)]
+            stored = difference_mask(real, forged) if twins else forged_face.mask()
             decoded = name in self._synthetic
             known = decoded or stored is not None  # CIPLAB tells which features were edited, not which pixels
             mask: np.ndarray = np.ones(pictures[1][0].shape[:2], np.float32) if stored is None else stored
         else:
             groups = self._reconstructed if name in self._through_autoencoder else self._reals
-            real_face = self._pick(rng, groups[self._pick_source(rng, groups)])
+            present = [source for source in self._sources if groups.get(source)]
+            real_face = self._pick(rng, groups[self._pick_source(rng, present)])
             real, forged, mask, decoded = self._forge(rng, name, real_face)
+            twins = False
             box = scale_box(real_face.box, len(real) / real_face.side)
             pictures, known = [(real, box), (forged, box)], True
         scale = publishing_scale(rng, min(max(box[2:]) for _, box in pictures))
@@ -127,16 +146,18 @@ class PairMaker:
             pictures = [(downscale(pixels, scale), scale_box(box, scale)) for pixels, box in pictures]
             height, width = pictures[1][0].shape[:2]
             mask = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+        look = self._draw_look(rng)
         out = np.empty((2, self._plan.size, self._plan.size, 3), np.uint8)
         for slot, (pixels, (x, y, w, h)) in enumerate(pictures):
             left, top, side = context_region(pixels.shape, (x + shift[0] * w, y + shift[1] * h, w, h), margin)
             shown = pixels
             # A blend keeps most of its real's pixels with their post-processing: more of it would only hide the seam.
-            if name in self._read or name not in self._blended:
+            if not twins and (name in self._read or name not in self._blended):
                 if slot and rng.random() < 0.5:
                     shown = match_spectrum(shown, pictures[0][0])
                 shown = independent_postprocessing(rng, shown)
-            out[slot] = degradation.apply(rng, shown[top : top + side, left : left + side], self._plan.size)
+            crop = np.ascontiguousarray(shown[top : top + side, left : left + side])
+            out[slot] = degradation.apply(rng, crop if look is None else look(crop), self._plan.size)
         if known:
             cells = cv2.resize(mask[top : top + side, left : left + side], (MASK, MASK), interpolation=cv2.INTER_AREA)
             cells = cells[:, ::-1] if degradation.mirror else cells
@@ -146,9 +167,19 @@ class PairMaker:
         source = list(self._plan.sources).index(real_face.sample.source)
         return out, small, self._families.index(name), source, decoded
 
-    def _pick_source(self, rng: np.random.Generator, groups: dict[str, list[StoredFace]]) -> str:
-        weights = np.array([self._plan.sources[source] if groups[source] else 0.0 for source in self._sources])
-        return self._sources[rng.choice(len(weights), p=weights / weights.sum())]
+    def _beside(self, forged: StoredFace) -> tuple[str, ...]:
+        """The sources of reals to stand beside a picture that is read."""
+        return real_sources(forged.sample, self._reals)
+
+    def _pick_source(self, rng: np.random.Generator, present: Sequence[str]) -> str:
+        weights = np.array([self._plan.sources[source] for source in present])
+        return present[rng.choice(len(weights), p=weights / weights.sum())]
+
+    @staticmethod
+    def _draw_look(rng: np.random.Generator) -> Look | None:
+        names, shares = list(_LOOKS), np.array([*_LOOKS.values()])
+        place = int(rng.choice(len(names) + 1, p=[*shares, 1 - shares.sum()]))
+        return draw_look(rng, names[place]) if place < len(names) else None
 
     @staticmethod
     def _pick(rng: np.random.Generator, faces: Sequence[StoredFace]) -> StoredFace:
@@ -183,6 +214,21 @@ class PairMaker:
             return real, reconstruction, np.ones(real.shape[:2], np.float32), True
         mask = blending_mask(rng, real.shape, mesh, local=0.3)
         return real, blend(real, reconstruction, mask), mask, True
+
+
+def difference_mask(real: np.ndarray, forged: np.ndarray) -> np.ndarray:
+    """Where two pictures of one frame differ by more than two encodings of it do.
+
+    Args:
+        real: uint8 (H, W, 3).
+        forged: the same, aligned pixel by pixel.
+
+    Returns:
+        float32 (H, W) in [0, 1].
+    """
+    apart = np.abs(real.astype(np.int16) - forged).mean(axis=2).astype(np.float32)
+    # A difference of 5 levels over some pixels is what JPEG at quality 75 leaves at most; one of 17 is plain to see.
+    return np.clip((cv2.GaussianBlur(apart, (0, 0), len(real) / 64) - 5) / 12, 0, 1)
 
 
 _MAKER: PairMaker | None = None
@@ -270,8 +316,9 @@ def build_pool(
         progress: of the stage "making pairs".
 
     Raises:
-        DataError: the folder holds a pool of another plan.
+        DataError: the folder holds a pool of another plan, or PyAV lacks an encoder for videos.
     """
+    check_encoders()
     folder.mkdir(parents=True, exist_ok=True)
     written = folder / "plan.json"
     if written.is_file():

@@ -16,7 +16,7 @@ from unmask.datasets.face_store import StoredFace
 from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
 from unmask.forgery.detector import Learner
-from unmask.forging.families import draw_weights, family, made_here, source_weights, to_make
+from unmask.forging.families import draw_weights, family, made_here, real_sources, source_weights, to_make
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
 from unmask.lab.detection.held_out import CLEAN, EvalFace, eval_faces
 from unmask.lab.detection.pairs_pool import MASK, Pool, PoolPlan, build_pool
@@ -107,7 +107,8 @@ def _with_families(config: DetectionTrainConfig, samples: Sequence[Sample]) -> D
     if not sources:
         raise DataError("the training split has no real faces; add some, or give rows of reals split=train")
     for name in dict.fromkeys(sample.family for sample in training if sample.label and sample.family in families):
-        alone = {sample.source for sample in training if sample.label and sample.family == name} - sources
+        own = [sample for sample in training if sample.label and sample.family == name]
+        alone = {sample.source for sample in own if not real_sources(sample, sources)}
         if alone:
             raise DataError(
                 f"{name}: the training split has no real faces of source {', '.join(sorted(alone))} to stand "
