@@ -36,13 +36,14 @@ _SUPPORTED = ("a forged face", "an unaltered photograph")
 _CLOSEST_FIRST = (RefusalCode.POOR_QUALITY, RefusalCode.TOO_SMALL, RefusalCode.NO_FACE)
 
 
-def likelihood_ratio(calibration: Calibration, logit: float, quality: float) -> float:
-    """log10 likelihood ratio of a logit, by the calibration of the quality bin that the face falls into.
+def likelihood_ratio(calibration: Calibration, logit: float, quality: float, condition: str = "") -> float:
+    """log10 likelihood ratio of a logit, by the calibration of the condition and quality bin that the face falls into.
 
     Args:
         calibration: from the pack's card.
         logit: raw output of the detector, any finite number, higher = more likely forged.
         quality: unified face quality, 0-100.
+        condition: of the face (`unmask.faces.condition`); where the calibration has no bins for it, those for all hold.
 
     Returns:
         log10 LR within the bin's empirical bounds [`lower`, `upper`].
@@ -52,7 +53,8 @@ def likelihood_ratio(calibration: Calibration, logit: float, quality: float) -> 
     """
     if not math.isfinite(logit):
         raise ValueError(f"a logit must be a finite number, not {logit}")
-    bins = calibration.bins
+    bins = [fit for fit in calibration.bins if fit.condition == condition]
+    bins = bins or [fit for fit in calibration.bins if not fit.condition]
     for number, fit in enumerate(bins):
         closed = number == len(bins) - 1 and quality == 100.0
         if fit.quality_min <= quality < fit.quality_max or (closed and fit.quality_max == 100.0):
@@ -100,15 +102,28 @@ def explain(log10_lr: float) -> str:
     return f"The findings are {times} times more probable if {favoured} than if {other}."
 
 
-def decide(log10_lr: float, calibration: Calibration) -> Verdict:
-    """Forged or authentic from the calibration's `decision_log10_lr` on, to either side; else inconclusive.
+def decide(log10_lr: float, calibration: Calibration, condition: str = "") -> Verdict:
+    """Forged or authentic from the decision limit on, to either side; else inconclusive.
+
+    Args:
+        log10_lr: of the face.
+        calibration: from the pack's card.
+        condition: of the face; its own limits hold where it has some, else the calibration's `decision_log10_lr`.
+
+    Returns:
+        Refused for a condition that cannot be judged.
 
     Raises:
         ValueError: `log10_lr` is not a number.
     """
     if math.isnan(log10_lr):
         raise ValueError("log10_lr is not a number")
-    if log10_lr == 0.0 or abs(log10_lr) < calibration.decision_log10_lr:
+    own = calibration.limit(condition)
+    forged = calibration.decision_log10_lr if own is None else own.decision_log10_lr
+    authentic = calibration.decision_log10_lr if own is None else own.authentic_log10_lr
+    if forged is None:
+        return Verdict.REFUSED
+    if log10_lr == 0.0 or -authentic < log10_lr < forged:
         return Verdict.INCONCLUSIVE
     return Verdict.FORGED if log10_lr > 0 else Verdict.AUTHENTIC
 

@@ -75,23 +75,27 @@ def video_frame(pixels: np.ndarray, codec: str, crf: int, shift: tuple[float, fl
     options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
     if codec == "h265":
         options["x265-params"] = "log-level=none:pools=none:frame-threads=1"
+    else:  # its look-ahead reads memory that it has not written, for pictures this small: another result every time
+        options["x264-params"] = "mbtree=0:rc-lookahead=0:sync-lookahead=0"
     with av.open(memory, "w", "matroska") as out:
         stream = out.add_stream(CODECS[codec], 25, options=options)
         assert isinstance(stream, av.VideoStream)  # as the codec is one of video
         stream.width, stream.height, stream.pix_fmt = even.shape[1], even.shape[0], "yuv420p"
-        stream.time_base = Fraction(1, 25)
+        stream.time_base, stream.codec_context.thread_count = Fraction(1, 25), 1
         for step in (3, 2, 1, 0):
             moved: Any = even
             if step:
                 pan = np.array([[1, 0, step * shift[0]], [0, 1, step * shift[1]]], np.float32)
                 moved = cv2.warpAffine(even, pan, even.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), "rgb24")))
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), "rgb24")
+            frame.pts = 3 - step
+            out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     memory.seek(0)
     last = even
     with av.open(memory, "r") as read:
-        for frame in read.decode(video=0):
-            last = frame.to_ndarray(format="rgb24")
+        for shown in read.decode(video=0):
+            last = shown.to_ndarray(format="rgb24")
     return np.ascontiguousarray(last[:height, :width])
 
 

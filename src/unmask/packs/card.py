@@ -36,7 +36,8 @@ class Metric:
 class CalibrationBin:
     """log10 LR = clip(intercept + slope * logit, lower, upper) for quality_min <= unified quality < quality_max.
 
-    The last bin also holds quality 100. `n_real`/`n_forged` are the calibration faces behind it.
+    The last bin also holds quality 100. `n_real`/`n_forged` are the calibration faces behind it. `condition` is the one
+    that the bin is for (`unmask.faces.condition`); empty for all that have no bins of their own.
     """
 
     quality_min: float
@@ -47,6 +48,32 @@ class CalibrationBin:
     upper: float
     n_real: int
     n_forged: int
+    condition: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionLimit:
+    """From what likelihood ratio on a verdict is given of faces in one condition (`unmask.faces.condition`).
+
+    A face is called forged from a log10 LR of `decision_log10_lr` on, authentic down from minus `authentic_log10_lr`.
+    Without the first, faces in this condition cannot be judged, for the `reason`. At these limits, `false_alarms` is
+    the share of authentic faces called forged, mean over sources that the scoring networks had not seen,
+    `worst_false_alarms` that on the worst of them, `worst_source`; `authentic` is the mean share called authentic, and
+    `misses` the share of forgeries of unseen kinds called authentic, mean over kinds. `n_real` and `n_forged` are the
+    faces behind it.
+    """
+
+    condition: str
+    decision_log10_lr: float | None
+    authentic_log10_lr: float
+    reason: str
+    false_alarms: float
+    worst_false_alarms: float
+    worst_source: str
+    authentic: float
+    misses: float
+    n_real: int
+    n_forged: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +82,7 @@ class Calibration:
 
     `method` says how the numbers were fitted, `data` on what, `cllr`/`cllr_min` how good they are on that data.
     `decision_log10_lr` is the |log10 LR| from which a verdict is given; below it the verdict is "inconclusive".
+    `conditions` have limits of their own, where there are any.
     `min_quality` is the unified quality (0-100) and `min_face_px` the face width (pixels) under which we refuse.
     """
 
@@ -66,6 +94,11 @@ class Calibration:
     decision_log10_lr: float
     min_quality: float
     min_face_px: float
+    conditions: tuple[ConditionLimit, ...] = ()
+
+    def limit(self, condition: str) -> ConditionLimit | None:
+        """The limit of a condition; None where it has none of its own."""
+        return next((limit for limit in self.conditions if limit.condition == condition), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from unmask.datasets.manifest import (
     write_manifest,
 )
 from unmask.errors import DataError
+from unmask.forging.families import Kind, kind_of, real_sources
 
 
 def save(path: Path, seed: int, quality: int = 95) -> None:
@@ -143,7 +145,14 @@ def test_the_hash_does_not_depend_on_the_place(collection: Path, tmp_path: Path)
 def test_the_real_collections_are_read(data_dir: Path) -> None:
     samples = load_collection(data_dir, most_per_source=200)
     check_samples(samples, data_dir)
-    assert {s.family for s in samples} == {"real", "stylegan", "ciplab", "pggan"}
+    own = {s.family for s in samples if "wild_256" not in s.path}
+    assert own == {"real", "stylegan", "ciplab", "pggan"}
+    wild = [s for s in samples if "wild_256" in s.path]
+    assert len(wild) == 4057 and sum(s.label for s in wild) == 2223
+    assert len({s.family for s in wild}) == 18 and {kind_of(s) for s in wild if s.label} < set(get_args(Kind))
+    real = {s.source for s in samples if not s.label}
+    assert all(real_sources(s, real) for s in samples if s.label)
+    assert sum(bool(s.original) for s in wild) == 382 + 70 + 6 - 14 - 0
     assert {s.split for s in samples if s.family == "pggan"} == {"val", "test"}
     flags = [s.flags for s in samples if s.family == "ciplab"]
     assert len(flags) == 200 and all(re.fullmatch("[01]{4}", flag) for flag in flags)

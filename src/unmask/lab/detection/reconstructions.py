@@ -119,7 +119,7 @@ def make_reconstructions(
     draws: int,
     seed: int,
     device: torch.device,
-    batch: int = 64,
+    batch: int = 16,
     progress: Progress = SILENT,
     stage: str = "making reconstructions",
 ) -> None:
