@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from unmask import plugins
+from unmask.datasets.manifest import Sample
 from unmask.forging import families
 from unmask.forging.families import (
     FAMILIES,
@@ -16,8 +17,10 @@ from unmask.forging.families import (
     draw_weights,
     evaluation_order,
     family,
+    kind_of,
     known_families,
     made_here,
+    real_sources,
     source_weights,
     to_make,
 )
@@ -37,12 +40,12 @@ def test_the_known_families_are_drawn_in_their_order_and_others_after_them() -> 
     weights = draw_weights(["swap", "zoom", "filter", "stylegan", "selfblend", "pggan"])
     assert list(weights) == ["selfblend", "swap", "stylegan", "filter", "pggan", "zoom"]
     assert weights["stylegan"] == 0.14 and weights["pggan"] == weights["zoom"] == OTHER_WEIGHT
-    assert sum(record.draw_weight or 0 for record in FAMILIES.values()) == pytest.approx(1)
+    assert all(0 < weight < 1 for weight in draw_weights(FAMILIES).values())
 
 
 def test_sources_are_weighted_alike() -> None:
     assert source_weights(["mine", "utkface", "ffhq"]) == {"ffhq": 0.30, "utkface": 0.28, "mine": OTHER_WEIGHT}
-    assert sum(source.draw_weight for source in SOURCES.values()) == pytest.approx(1)
+    assert all(0 < source.draw_weight < 1 for source in SOURCES.values())
 
 
 def test_tables_show_ranked_families_first() -> None:
@@ -82,3 +85,24 @@ SWAP = Family(name="swap", draw_weight=9)
 def test_another_package_adds_a_family_and_replaces_none() -> None:
     assert family("glow") is GLOW
     assert draw_weights(["glow", "filter", "swap"]) == {"swap": 0.20, "glow": 0.3, "filter": OTHER_WEIGHT}
+
+
+def test_a_kind_comes_from_the_record_or_the_picture() -> None:
+    def kind(family: str, kind: str = "") -> str:
+        return kind_of(Sample(path="a", label=1, family=family, source="s", subject="p", split="train", kind=kind))
+
+    assert kind("stylegan3", "gan") == kind("stylegan", "swap") == "synthesis"
+    assert kind("new", "faceswap_video") == kind("new", "Swap") == "swap"
+    assert kind("new", "talkinghead") == "talking head" and kind("new", "attribute_edit") == "attribute edit"
+    assert kind("new", "morphing") == "morphing" and kind("new") == "unknown"
+
+
+def test_reals_of_the_own_source_come_before_partners() -> None:
+    def beside(family: str, source: str, *present: str) -> tuple[str, ...]:
+        sample = Sample(path="a", label=1, family=family, source=source, subject="p", split="train")
+        return real_sources(sample, present)
+
+    assert beside("sfhq_t2i", "sfhq_t2i", "real_300w", "ffhq") == ("real_300w",)
+    assert beside("sfhq_t2i", "ffhq", "real_300w", "ffhq") == ("ffhq",)
+    assert beside("new", "mine", "ffhq") == ()
+    assert beside("new", "mine", "mine") == ("mine",)

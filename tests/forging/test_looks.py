@@ -35,6 +35,13 @@ def test_sides_need_not_be_even_or_equal() -> None:
         assert draw_look(np.random.default_rng(0), name)(odd).shape == odd.shape
 
 
+@pytest.mark.parametrize("side", [8, 17, 33])
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_tiny_pictures_can_be_frames(codec: str, side: int) -> None:
+    tiny = PICTURE[60 : 60 + side, 60 : 60 + side]
+    assert apart(video_frame(tiny, codec, 20), tiny) < 12
+
+
 @pytest.mark.parametrize("codec", ["h264", "h265"])
 def test_a_higher_rate_factor_loses_more(codec: str) -> None:
     fine, coarse = (apart(video_frame(PICTURE, codec, crf), PICTURE) for crf in (12, 40))

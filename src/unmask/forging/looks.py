@@ -21,6 +21,7 @@ Look = Callable[[np.ndarray], np.ndarray]
 """From a picture uint8 (H, W, 3) RGB to the same picture published in a certain way, uint8 of the same shape."""
 
 CODECS = {"h264": "libx264", "h265": "libx265"}
+_LEAST_SIDE = 64  # of a coded frame in pixels: x265 ends the process on smaller ones
 _ENLARGING = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -54,7 +55,7 @@ def video_frame(pixels: np.ndarray, codec: str, crf: int, shift: tuple[float, fl
     """A picture as a frame of a compressed video: the last of four frames of a slow pan, so that it is predicted.
 
     Args:
-        pixels: uint8 (H, W, 3) RGB, at least 32 pixels wide and high.
+        pixels: uint8 (H, W, 3) RGB.
         codec: "h264" or "h265".
         crf: constant rate factor, 0 (best) to 51.
         shift: of the pan per frame, in pixels along x and y.
@@ -70,7 +71,8 @@ def video_frame(pixels: np.ndarray, codec: str, crf: int, shift: tuple[float, fl
     if not has_encoder(codec):
         check_encoders()
     height, width = pixels.shape[:2]
-    even = cv2.copyMakeBorder(pixels, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    below, beside = (max(side + side % 2, _LEAST_SIDE) - side for side in (height, width))
+    even = cv2.copyMakeBorder(pixels, 0, below, 0, beside, cv2.BORDER_REPLICATE)
     memory = BytesIO()
     options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
     if codec == "h265":

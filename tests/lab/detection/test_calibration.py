@@ -154,3 +154,69 @@ def test_balance_repeats_none_where_there_are_enough() -> None:
     faces = [Scored(float(n), 50.0, label, "swap", "a") for label in (0, 1) for n in range(30)]
     some = balance(faces, np.random.default_rng(0))
     assert sorted((f.label, f.logit) for f in some) == sorted((f.label, f.logit) for f in faces)
+
+
+def of_sources(alarms: dict[str, float], condition: str = "", count: int = 200, seed: int = 0) -> list[Scored]:
+    """Reals of sources of which a share scores as forgeries do, and forgeries of two kinds."""
+    rng = np.random.default_rng(seed)
+    faces = []
+    for source, share in alarms.items():
+        high = np.arange(count) < share * count
+        faces += [
+            Scored(float(rng.normal(3 if one else -3, 0.5)), 90.0, 0, "real", source, "", condition) for one in high
+        ]
+    for kind in ("swap", "synthesis"):
+        logits = rng.normal(3, 0.5, count)
+        faces += [Scored(float(logit), 90.0, 1, f"{kind}-1", "web", kind, condition) for logit in logits]
+    return faces
+
+
+def test_the_limit_keeps_false_alarms_low_on_average_and_on_the_worst_source() -> None:
+    quiet = fit([*of_sources({"a": 0.0, "b": 0.005, "c": 0.01}, "still")])
+    (limit,) = quiet.conditions
+    assert limit.condition == "still" and limit.decision_log10_lr == 0.3
+    assert limit.false_alarms <= 0.01 and limit.worst_source == "c"
+    assert limit.worst_false_alarms == pytest.approx(0.01, abs=0.001)
+    assert limit.authentic > 0.98 and limit.misses == 0.0
+    assert (limit.n_real, limit.n_forged) == (600, 400)
+
+
+@pytest.mark.parametrize("alarms", [{"a": 0.2, "b": 0.0}, {f"s{n}": 0.06 if not n else 0.0 for n in range(10)}])
+def test_the_worst_source_and_the_average_both_count(alarms: dict[str, float]) -> None:
+    """Reals whose logits are those of forgeries leave no limit but one that finds little."""
+    calibration = fit(of_sources(alarms, "enlarged"))
+    (limit,) = calibration.conditions
+    found = limit.decision_log10_lr
+    if found is None:
+        assert max(alarms, key=lambda name: alarms[name]) in limit.reason
+        assert decide(2.0, calibration, "enlarged") is Verdict.REFUSED
+    else:
+        assert limit.false_alarms <= 0.01 and limit.worst_false_alarms <= 0.05
+
+
+def test_conditions_have_bins_and_limits_of_their_own() -> None:
+    still = of_sources({"a": 0.0, "b": 0.0}, "still")
+    shifted = [
+        Scored(face.logit + 4, face.quality, face.label, face.family, face.source, face.kind, "video frame")
+        for face in of_sources({"a": 0.0, "b": 0.0}, seed=1)
+    ]
+    few = [Scored(0.0, 50.0, label, "x", "a", "swap", "greyscale") for label in (0, 1) for _ in range(5)]
+    calibration = fit([*still, *shifted, *few])
+    assert [part.condition for part in calibration.bins] == ["", "still", "video frame"]
+    assert {limit.condition for limit in calibration.conditions} == {"still", "video frame", "greyscale"}
+    assert likelihood_ratio(calibration, 2.0, 90.0, "still") > 0.5
+    assert likelihood_ratio(calibration, 2.0, 90.0, "video frame") < -0.5
+    pooled = likelihood_ratio(calibration, 2.0, 90.0)
+    assert likelihood_ratio(calibration, 2.0, 90.0, "greyscale") == pooled
+    assert likelihood_ratio(calibration, 2.0, 90.0, "enlarged") == pooled
+
+
+def test_a_condition_without_one_class_cannot_be_judged() -> None:
+    only_real = [face for face in of_sources({"a": 0.0}, "greyscale") if not face.label]
+    calibration = fit([*of_sources({"a": 0.0, "b": 0.0}, "still"), *only_real])
+    limit = calibration.limit("greyscale")
+    assert limit is not None and limit.decision_log10_lr is None and "no forged faces" in limit.reason
+    assert decide(5.0, calibration, "greyscale") is Verdict.REFUSED
+    assert decide(5.0, calibration, "still") is Verdict.FORGED
+    assert calibration.limit("enlarged") is None
+    assert decide(5.0, calibration, "enlarged") is Verdict.FORGED

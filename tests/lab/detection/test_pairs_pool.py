@@ -10,13 +10,15 @@ from progress_log import ProgressLog
 
 from unmask.datasets.face_store import read_store
 from unmask.errors import DataError
-from unmask.forging.families import SOURCES, draw_weights, source_weights
+from unmask.forging.families import draw_weights, source_weights
 from unmask.lab.detection import pairs_pool as pool_module
 from unmask.lab.detection.pairs_pool import MASK, UNKNOWN, PairMaker, Pool, PoolPlan, build_pool
 from unmask.lab.detection.reconstructions import Reconstructions
 
 WEIGHTS = draw_weights(["selfblend", "swap", "resynthesis", "stylegan", "ciplab", "mobilestylegan"])
-PLAN = PoolPlan(pairs=300, seed=3, size=56, margin=1.4, families=WEIGHTS, sources=source_weights(SOURCES))
+SOURCES = source_weights(["ffhq", "ciplab", "celebamask", "utkface"])
+PLAN = PoolPlan(pairs=300, seed=3, size=56, margin=1.4, families=WEIGHTS, sources=SOURCES)
+NONE = Reconstructions([], np.zeros((0, 0), np.int16), {})
 CHUNKS = -(-PLAN.pairs // pool_module.CHUNK)
 
 
@@ -138,6 +140,64 @@ def test_a_source_without_reals_is_named() -> None:
     plan = replace(PLAN, families={"filter": 1.0})
     with pytest.raises(DataError, match="no real faces of source elsewhere"):
         PairMaker(faces, Reconstructions([], np.zeros((0, 0), np.int16), {}), plan)
+
+
+def test_a_frame_is_paired_with_its_original(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are cut out alike, and the mask is where they differ."""
+    monkeypatch.setattr(pool_module, "publishing_scale", lambda *_: 1.0)
+    original, other = make_face(1, source="frames"), make_face(2, source="frames")
+    picture = cv2.cvtColor(original.pixels(), cv2.COLOR_RGB2BGR)
+    picture[52:76, 36:60] = 255 - picture[52:76, 36:60]
+    encoded = cv2.imencode(".png", picture)[1].ravel()
+    sample = replace(original.sample, path="forged.png", label=1, family="filter", original=original.sample.path)
+    forged = replace(original, sample=sample, encoded=encoded, box=(2.0, 2.0, 50.0, 60.0))
+    plan = replace(PLAN, families={"filter": 1.0}, sources={"frames": 1.0})
+    maker = PairMaker([original, other, forged], NONE, plan)
+    alike = 0
+    for seed in range(12):
+        pixels, mask, *_ = maker.make(np.random.default_rng(seed))
+        change = np.abs(pixels[0].astype(int) - pixels[1]).mean(-1).reshape(MASK, 2, MASK, 2).mean((1, 3))
+        assert (mask > 200).any() and (mask == 0).mean() > 0.4
+        assert change[mask > 200].mean() > 2 * change[mask == 0].mean()
+        alike += change[mask == 0].mean() < 12
+    assert alike >= 10
+
+
+def test_a_family_without_authentic_pictures_stands_beside_its_partners() -> None:
+    faces = [make_face(1, source="real_portraits"), make_face(2, source="ffhq")]
+    forged = make_face(3, label=1, family="sfhq_t2i", source="sfhq_t2i")
+    plan = replace(PLAN, families={"sfhq_t2i": 1.0}, sources=source_weights(["real_portraits", "ffhq"]))
+    maker = PairMaker([*faces, forged], NONE, plan)
+    sources = {list(plan.sources)[maker.make(np.random.default_rng(seed))[3]] for seed in range(20)}
+    assert sources == {"real_portraits"}
+    with pytest.raises(DataError, match="no real faces of source sfhq_t2i"):
+        PairMaker([faces[1], forged], NONE, plan)
+
+
+def test_half_of_the_pairs_have_a_look_and_both_of_a_pair_the_same(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    seen: list[int] = []
+
+    def draw(_: np.random.Generator, name: str) -> pool_module.Look:
+        drawn.append(name)
+
+        def look(pixels: np.ndarray) -> np.ndarray:
+            seen.append(len(drawn))
+            return pixels
+
+        return look
+
+    monkeypatch.setattr(pool_module, "draw_look", draw)
+    plan = replace(PLAN, families={"selfblend": 1.0})
+    maker = PairMaker([face for face in read_store(store) if face.sample.split == "train"], NONE, plan)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        maker.make(rng)
+    assert 300 * 0.45 < len(drawn) < 300 * 0.65
+    assert set(drawn) == set(pool_module._LOOKS)
+    assert seen == [number for number in range(1, len(drawn) + 1) for _ in range(2)]
 
 
 def test_masks_say_what_is_known(built: Path) -> None:
