@@ -29,6 +29,7 @@ class Added:
         low, high: limits of a number.
         metavar: what stands for the value in the help.
         panel: heading in the help.
+        flag: the option's name without its dashes; that of `name` if None.
     """
 
     group: str
@@ -41,10 +42,11 @@ class Added:
     low: float | None = None
     high: float | None = None
     metavar: str | None = None
+    flag: str | None = None
 
     def parameter(self) -> inspect.Parameter:
         """The option as Typer reads it from a signature."""
-        option = f"--{self.name.replace('_', '-')}"
+        option = f"--{self.flag or self.name.replace('_', '-')}"
         if self.kind is bool:
             option = f"{option}/--no-{self.name.replace('_', '-')}"
         whole = self.kind is int
@@ -87,7 +89,7 @@ def added_by(kind: type, group: str, panel: str) -> list[Added]:
         options.append(
             Added(
                 *(group, field.name, hint, data["help"], default, panel, repeated),
-                *(data["low"], data["high"], data["metavar"]),
+                *(data["low"], data["high"], data["metavar"], data["flag"]),
             )
         )
     return options

@@ -23,6 +23,7 @@ def option(
     high: float | None = None,
     metavar: str | None = None,
     shown: bool = True,
+    flag: str | None = None,
 ) -> Any:
     """A field that users set on the command line.
 
@@ -33,8 +34,10 @@ def option(
         high: the greatest.
         metavar: what stands for its value in the help.
         shown: whether the help shows the default, which may say little.
+        flag: the option's name without its dashes; the field's own if None.
     """
-    return field(default=default, metadata={"help": text, "low": low, "high": high, "metavar": metavar, "shown": shown})
+    data = {"help": text, "low": low, "high": high, "metavar": metavar, "shown": shown, "flag": flag}
+    return field(default=default, metadata=data)
 
 
 @dataclass(frozen=True, kw_only=True)

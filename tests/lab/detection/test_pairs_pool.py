@@ -108,6 +108,15 @@ def test_rows_without_some_families(built: Path, without: set[str]) -> None:
         assert (pool.families[rows] == families.index(name)).sum() == (pool.families == families.index(name)).sum()
 
 
+def test_rows_without_some_sources(built: Path) -> None:
+    """No pair of a real of theirs is left, and every other one is."""
+    pool = Pool.open(built)
+    sources = list(PLAN.sources)
+    rows = pool.without({"swap"}, {"ffhq", "nowhere"})
+    left = (pool.families != list(PLAN.families).index("swap")) & (pool.sources != sources.index("ffhq"))
+    np.testing.assert_array_equal(rows, np.flatnonzero(left))
+
+
 def test_a_family_of_a_users_own_stands_beside_reals_of_its_source(tmp_path: Path) -> None:
     """With the mask that its row names; without one, where it was forged is not known."""
     mask_file = tmp_path / "mask.png"

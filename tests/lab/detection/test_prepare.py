@@ -22,6 +22,7 @@ from unmask.lab import config as lab_config
 from unmask.lab import train as training
 from unmask.lab.detection import prepare as preparing
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
+from unmask.lab.detection.feed import Pairs
 from unmask.lab.detection.prepare import held_out_reconstructions, plan, prepare
 from unmask.lab.detection.scoring import family_aucs
 from unmask.progress import SILENT
@@ -104,6 +105,18 @@ def test_data_of_which_nothing_is_wrong_are_looked_at(tmp_path: Path) -> None:
             {"without": ("selfblend", "swap", "resynthesis", "filter")},
             "every family was left out; nothing forged remains",
         ),
+        (
+            GOOD,
+            {"without_kinds": ("swaps",)},
+            "no kind swaps to leave out; kinds are blend, re-synthesis, swap, unknown",
+        ),
+        (GOOD, {"without_sources": ("yours",)}, "no source yours to leave out; sources are mine"),
+        (GOOD, {"without_sources": ("mine",)}, "every source of real faces was left out; nothing real remains"),
+        (
+            GOOD,
+            {"without": ("swap",), "without_kinds": ("blend", "re-synthesis", "unknown")},
+            "every family was left out; nothing forged remains",
+        ),
         (GOOD, {"method": "mesonet", "options": {}, "size": 256, "window": 128}, "must be its size, 256"),
     ],
 )
@@ -164,6 +177,61 @@ def test_a_plan_completes_the_configuration(faces: list[StoredFace], tmp_path: P
     assert made.data_sha256 == manifest_sha256([face.sample for face in [*faces, *infrared]])
     small = plan(paths, replace(CONFIG, method="deepfidelity", options={}), None, SILENT)
     assert small.config.window == small.config.size and small.config.before == ()
+
+
+def test_a_kind_left_out_is_read_and_made_no_longer(faces: list[StoredFace], tmp_path: Path) -> None:
+    """Also a family without a record, whose kind the data name."""
+    filtered = make_face(90, label=1, family="filter", split="train")
+    filtered = replace(filtered, sample=replace(filtered.sample, kind="GAN"))
+    paths = stored_paths(tmp_path, [*faces, filtered])
+    everything = plan(paths, CONFIG, None, SILENT).config
+    assert everything.kinds == ("blend", "composite", "re-synthesis", "swap", "synthesis")
+    assert everything.sources == tuple(sorted(SOURCES)) and "filter" in everything.families
+    made = plan(paths, replace(CONFIG, without=("ciplab",), without_kinds=("swap", "synthesis")), None, SILENT).config
+    assert made.families == ("selfblend", "resynthesis") and made.kinds == ("blend", "re-synthesis")
+    assert made.without[0] == "ciplab"
+    assert set(made.without) == {"ciplab", "swap", "stylegan", "mobilestylegan", "filter"}
+    assert made.without_kinds == ("swap", "synthesis")
+
+
+def test_a_source_left_out_takes_families_along_that_stand_beside_it_alone(
+    faces: list[StoredFace], tmp_path: Path
+) -> None:
+    """StyleGAN's pictures stand beside FFHQ; those of SFHQ beside its partners, of which one is left."""
+    extra = [make_face(90, source="real_portraits"), make_face(91, source="real_300w")]
+    extra += [make_face(92, label=1, family="sfhq_t2i", source="sfhq_t2i")]
+    paths, progress = stored_paths(tmp_path, [*faces, *extra]), ProgressLog()
+    made = plan(paths, replace(CONFIG, without_sources=("ffhq", "real_portraits")), None, progress).config
+    assert made.sources == ("celebamask", "ciplab", "real_300w", "utkface")
+    assert set(made.without) == {"stylegan", "mobilestylegan"} and "sfhq_t2i" in made.families
+    (note,) = progress.notes
+    assert "stylegan" in note and "mobilestylegan" in note and "sfhq_t2i" not in note
+    both = plan(paths, replace(CONFIG, without_sources=("real_300w", "real_portraits")), None, SILENT).config
+    assert set(both.without) == {"sfhq_t2i"}
+    before = replace(CONFIG, sources=("ffhq",), before_sources=("utkface",))
+    assert plan(paths, CONFIG, before, SILENT).config.before_sources == ("ffhq", "utkface")
+
+
+@pytest.mark.slow
+def test_runs_without_a_source_share_the_pool_and_read_nothing_of_it(
+    faces: list[StoredFace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = stored_paths(tmp_path, faces)
+    config = replace(CONFIG, pairs=40, without=("resynthesis",))
+    rich = prepare(plan(paths, config, None, SILENT), SILENT).pool
+    made = prepare(plan(paths, replace(config, without_sources=("ffhq", "utkface")), None, SILENT), SILENT)
+    assert made.pool.plan == rich.plan and len(list((tmp_path / "pools").iterdir())) == 1
+    rows = made.pool.without(made.config.without, made.config.without_sources)
+    sources = list(rich.plan.sources)
+    assert {sources[number] for number in made.pool.sources[rows]} == {"ciplab", "celebamask"}
+    feed = Pairs(made.pool, replace(made.config, size=224), made.held)
+    shown = sum(len(batch["labels"]) for batch in feed.validation_batches(torch.device("cpu")))
+    known = [face for face in made.held if face.source.partition("@")[0] in ("ciplab", "celebamask")]
+    assert shown == sum(not face.label or face.family in made.config.families for face in known) < len(made.held)
+    alone = replace(rich, sources=np.full(40, sources.index("celebamask"), np.uint8))
+    monkeypatch.setattr(preparing, "find_or_make_pool", lambda *_: alone)
+    with pytest.raises(DataError, match=r"no pair is left .* --pairs"):
+        prepare(plan(paths, replace(config, without_sources=("celebamask",)), None, SILENT), SILENT)
 
 
 @pytest.mark.slow

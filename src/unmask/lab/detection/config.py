@@ -10,14 +10,17 @@ from unmask.lab.config import ExportOptions, FacePaths, TrainConfig, option
 class DetectionTrainConfig(TrainConfig):
     """The configuration of a detector's run.
 
-    `families` are the forged families it was trained on, in the order of its generators, `spectra` those of the
-    pictures. `window` is the side of the random window of a pair that a step sees (the whole crop if it is `size`):
-    traces of forging are local, and a window of half the side costs a quarter; every `whole_every`-th step sees whole
-    crops all the same. `before` are the families that the weights at `start` had been trained on. `without` are
-    families left out.
+    `families` are the forged families it was trained on, in the order of its generators, `kinds` how they forge,
+    `sources` the collections of its reals, `spectra` those of the pictures. `window` is the side of the random window
+    of a pair that a step sees (the whole crop if it is `size`): traces of forging are local, and a window of half the
+    side costs a quarter; every `whole_every`-th step sees whole crops all the same. `before` and `before_sources` are
+    the families and sources that the weights at `start` had been trained on. `without` are the families left out: in a
+    run's record also those of `without_kinds`, and those beside which only reals of `without_sources` stand.
     """
 
     families: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     spectra: tuple[str, ...] = ("visible",)
     window: int = option(
         0,
@@ -32,7 +35,17 @@ class DetectionTrainConfig(TrainConfig):
     zoo_steps: int = option(300, "Steps for each network of the autoencoder bank.", low=1)
     twin_draws: int = option(2, "Reconstructions per real face.", low=1)
     before: tuple[str, ...] = ()
+    before_sources: tuple[str, ...] = ()
     without: tuple[str, ...] = option((), "Leave a family out; repeatable.", metavar="FAMILY")
+    without_kinds: tuple[str, ...] = option(
+        (), "Leave all families of a kind out; repeatable.", metavar="KIND", flag="without-kind"
+    )
+    without_sources: tuple[str, ...] = option(
+        (),
+        "Leave the reals of a source out, and what is forged from them; repeatable.",
+        metavar="SOURCE",
+        flag="without-source",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,8 +32,10 @@ class Pairs:
         return batches(self.pool, self.config, device, first, rank, world)
 
     def validation_batches(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
-        """The validation faces of the families learned, and the reals."""
-        return faces_in_batches(self.faces, generators_of(self.pool, self.config), device)
+        """The validation faces of the families learned, and the reals, all of sources that are trained on."""
+        gone = set(self.config.without_sources)
+        faces = [face for face in self.faces if face.source.partition("@")[0] not in gone]
+        return faces_in_batches(faces, generators_of(self.pool, self.config), device)
 
 
 def batches(
@@ -43,7 +45,7 @@ def batches(
 
     The pool is held on the device if it takes less than half of its free memory; else rows are read from disk.
     """
-    allowed = pool.without(config.without)
+    allowed = pool.without(config.without, config.without_sources)
     own = generators_of(pool, config)
     generators = torch.tensor([own.index(name) + 1 if name in own else 0 for name in pool.plan.families], device=device)
     pixels: Any = pool.pixels

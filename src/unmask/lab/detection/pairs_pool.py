@@ -285,8 +285,8 @@ class Pool:
             if isinstance(array, np.memmap):
                 array.flush()
 
-    def without(self, families: Iterable[str]) -> np.ndarray:
-        """Rows of the pairs that hold nothing of some families.
+    def without(self, families: Iterable[str], sources: Iterable[str] = ()) -> np.ndarray:
+        """Rows of the pairs that hold nothing of some families, nor a real of some sources or what stands beside it.
 
         Without re-synthesis no blend that carries a decoder's face is left either: what is held out shall be new.
         """
@@ -296,6 +296,8 @@ class Pool:
         if any(family(name).reconstructed for name in left_out):
             blended = [number for number, name in enumerate(self.plan.families) if family(name).blended]
             held |= np.isin(self.families, blended) & (self.decoded == 1)
+        gone = set(sources)
+        held |= np.isin(self.sources, [number for number, name in enumerate(self.plan.sources) if name in gone])
         return np.flatnonzero(~held)
 
 

@@ -16,7 +16,7 @@ from unmask.datasets.face_store import StoredFace
 from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
 from unmask.forgery.detector import Learner
-from unmask.forging.families import draw_weights, family, made_here, real_sources, source_weights, to_make
+from unmask.forging.families import draw_weights, family, kind_of, made_here, real_sources, source_weights, to_make
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
 from unmask.lab.detection.held_out import CLEAN, EvalFace, eval_faces
 from unmask.lab.detection.pairs_pool import MASK, Pool, PoolPlan, build_pool
@@ -86,41 +86,89 @@ def plan(
                 f"take --window {' or '.join(fitting)}" if fitting else f"take --window {config.size}, the whole face"
             )
             raise DataError(f"windows of {window} pixels do not fit faces of {config.size}; {remedy}")
-    known = () if before is None else tuple(sorted({*before.before, *before.families}))
-    config = replace(config, window=window, before=known)
-    config = _with_families(config, paths.samples())
+    if before is not None:
+        config = replace(
+            config,
+            before=tuple(sorted({*before.before, *before.families})),
+            before_sources=tuple(sorted({*before.before_sources, *before.sources})),
+        )
+    config = replace(config, window=window)
+    samples = paths.samples()
+    _check_left_out(config, samples)
+    _with_families(config, samples)
     faces = paths.faces(progress)
     # A face may be missing where a picture is there: what was true of the pictures must hold of the faces too.
-    return DetectionPlan(paths, _with_families(config, [face.sample for face in faces]), tuple(faces))
+    completed, stranded = _with_families(config, [face.sample for face in faces])
+    if stranded:
+        progress.note(f"left out, for only reals of sources left out stand beside them: {', '.join(stranded)}")
+    return DetectionPlan(paths, completed, tuple(faces))
 
 
-def _with_families(config: DetectionTrainConfig, samples: Sequence[Sample]) -> DetectionTrainConfig:
+def _kinds(training: Sequence[Sample]) -> dict[str, set[str]]:
+    """How the families that can be trained on forge: those made here, and those of a split's forged pictures."""
+    kinds: dict[str, set[str]] = {name: {family(name).kind} for name in made_here()}
+    for sample in training:
+        if sample.label:
+            kinds.setdefault(sample.family, set()).add(kind_of(sample))
+    return kinds
+
+
+def _check_left_out(config: DetectionTrainConfig, samples: Sequence[Sample]) -> None:
+    """Refuse families, kinds and sources to leave out that are not there."""
     training = [sample for sample in samples if sample.split == "train"]
-    present = list(dict.fromkeys([*made_here(), *(sample.family for sample in training if sample.label)]))
-    unknown = sorted(set(config.without) - set(present))
-    if unknown:
-        raise DataError(f"no family {', '.join(unknown)} to leave out; families are {', '.join(present)}")
-    families = [name for name in draw_weights(present) if name not in config.without]
-    if not families:
-        raise DataError("every family was left out; nothing forged remains to train on")
+    kinds = _kinds(training)
+    for one, several, chosen, there in (
+        ("family", "families", config.without, list(kinds)),
+        ("kind", "kinds", config.without_kinds, sorted(set().union(*kinds.values()))),
+        ("source", "sources", config.without_sources, sorted({s.source for s in training if not s.label})),
+    ):
+        unknown = sorted(set(chosen) - set(there))
+        if unknown:
+            raise DataError(f"no {one} {', '.join(unknown)} to leave out; {several} are {', '.join(there)}")
+
+
+def _with_families(
+    config: DetectionTrainConfig, samples: Sequence[Sample]
+) -> tuple[DetectionTrainConfig, tuple[str, ...]]:
+    """The configuration with all that is trained on and left out, and the families left out for want of reals."""
+    training = [sample for sample in samples if sample.split == "train"]
     sources = {sample.source for sample in training if not sample.label}
     if not sources:
         raise DataError("the training split has no real faces; add some, or give rows of reals split=train")
-    for name in dict.fromkeys(sample.family for sample in training if sample.label and sample.family in families):
-        own = [sample for sample in training if sample.label and sample.family == name]
-        alone = {sample.source for sample in own if not real_sources(sample, sources)}
+    kept = sources - set(config.without_sources)
+    if not kept:
+        raise DataError("every source of real faces was left out; nothing real remains to train on")
+    kinds = _kinds(training)
+    without = {*config.without, *(name for name in kinds if kinds[name] & set(config.without_kinds))}
+    stranded = []
+    for name in dict.fromkeys(sample.family for sample in training if sample.label and sample.family not in without):
+        beside = {s.source: real_sources(s, sources) for s in training if s.label and s.family == name}
+        alone = sorted(source for source, names in beside.items() if not names)
         if alone:
             raise DataError(
-                f"{name}: the training split has no real faces of source {', '.join(sorted(alone))} to stand "
+                f"{name}: the training split has no real faces of source {', '.join(alone)} to stand "
                 "beside the forged ones; add some, or name the source that they resemble"
             )
+        if not any(kept & set(names) for names in beside.values()):
+            stranded.append(name)
+    without.update(stranded)
+    families = [name for name in draw_weights(kinds) if name not in without]
+    if not families:
+        raise DataError("every family was left out; nothing forged remains to train on")
     if not any(sample.split == "val" and not sample.label for sample in samples):
         raise DataError(
             "no real face is in the split val, which training is watched on; put some subjects' rows there "
             "(`unmask manifest` writes rows to change)"
         )
-    spectra = sorted({sample.spectrum for sample in training})
-    return replace(config, families=tuple(families), spectra=tuple(spectra))
+    completed = replace(
+        config,
+        families=tuple(families),
+        kinds=tuple(sorted(set().union(*(kinds[name] for name in families)))),
+        sources=tuple(sorted(kept)),
+        spectra=tuple(sorted({sample.spectrum for sample in training})),
+        without=tuple(dict.fromkeys([*config.without, *(name for name in kinds if name in without)])),
+    )
+    return completed, tuple(stranded)
 
 
 def prepare(planned: DetectionPlan, progress: Progress) -> DetectionPrepared:
@@ -135,6 +183,8 @@ def prepare(planned: DetectionPlan, progress: Progress) -> DetectionPrepared:
         prepare_reconstructions(planned.paths, config, faces, progress)
     sources = sorted({sample.source for sample in training if not sample.label})
     pool = find_or_make_pool(planned.paths, config, sources, progress)
+    if not len(pool.without(config.without, config.without_sources)):
+        raise DataError("no pair is left of all that were made once some are left out; make more with --pairs")
     watched = {face.sample.family for face in faces if face.sample.split == "val"} - {"real"}
     watched |= {name for name in made_here() if family(name).blended}
     held = eval_faces(faces, "val", watched, CLEAN, config.size, config.margin, most=_WATCHED)
