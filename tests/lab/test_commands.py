@@ -1,5 +1,6 @@
 """The lab's commands where the lab is installed: options, refusals before any work, defaults."""
 
+import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -15,8 +16,10 @@ from unmask.forgery.plain import Plain
 from unmask.lab import train as training
 from unmask.lab.config import TrainConfig
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
+from unmask.lab.detection.task import DetectionTask
 from unmask.lab.edits.config import EditTrainConfig
 from unmask.lab.run import Run
+from unmask.lab.task import Evaluation, Table
 
 pytestmark = pytest.mark.lab
 
@@ -77,10 +80,13 @@ def test_what_is_not_given_is_as_the_configuration_has_it(asked: Callable[..., d
 
 def test_every_kind_of_option_is_handed_over(asked: Callable[..., dict[str, Any]]) -> None:
     words = "--without swap --pairs 10 --view residual --without ciplab --taef2 w --set weights=none --steps 7"
+    words += " --without-kind synthesis --without-source ffhq --without-source mine"
     more = "--data d --start s --size 128 --window 64"
     given = asked("--run", "r", *words.split(), "plain", *more.split())
     assert given["config"] == DetectionTrainConfig(
         without=("swap", "ciplab"),
+        without_kinds=("synthesis",),
+        without_sources=("ffhq", "mine"),
         pairs=10,
         options={"view": "residual", "weights": "none"},
         steps=7,
@@ -195,6 +201,33 @@ def test_a_folder_that_cannot_be_made_is_refused_in_one_line(
     words = [word for pair in folders.items() for word in pair]
     code, error = say(["train", "plain", "--data", str(tmp_path), *words])
     assert code == 2 and error.strip() == f"unmask: {tmp_path / 'file'}: File exists; give another path"
+
+
+def test_several_systems_are_measured_on_what_each_lacks_or_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[..., Any]
+) -> None:
+    runs = [str(write_run(tmp_path / name)) for name in ("a", "b")]
+    words = ["--data", str(tmp_path), "--work", str(tmp_path / "work")]
+    code, error = say(["evaluate", *runs, *words])
+    assert code == 2 and "name one system, or say with --leave-out" in error
+    code, error = say(["evaluate", runs[0], runs[0], *words, "--leave-out", "kind"])
+    assert code == 2 and "each system is named once" in error
+    code, error = say(["evaluate", *runs, *words, "--leave-out", "colour"])
+    assert code == 2 and "'kind', 'family', 'source'" in error
+    code, error = say(["evaluate", str(write_edit_run(tmp_path / "reads")), *words, "--leave-out", "kind"])
+    assert code == 2 and "the task edit_reading has no groups to leave out" in error
+    asked: list[Any] = []
+
+    def evaluated(_: Any, systems: Any, by: str, *others: Any) -> tuple[Evaluation, tuple[Table, ...]]:
+        asked.append(([one.name for one in systems], by, others[1]))
+        return Evaluation("val"), (Table(("group",), (("swap",),)),)
+
+    monkeypatch.setattr(DetectionTask, "evaluate_left_out", evaluated)
+    numbers = tmp_path / "numbers.json"
+    code, error = say(["evaluate", *runs, *words, "--leave-out", "source", "--split", "val", "--json", str(numbers)])
+    assert code == 0 and asked == [(runs, "source", "val")], error
+    record = json.loads(numbers.read_text())
+    assert (record["detector"], record["leave_out"], record["split"]) == (" ".join(runs), "source", "val")
 
 
 def test_an_unfinished_run_is_not_started_from(tmp_path: Path, say: Callable[..., Any]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,8 +23,16 @@ if TYPE_CHECKING:
     from unmask.lab.config import LabPaths
     from unmask.lab.task import Task
 
-SystemArgument = Annotated[
-    str, typer.Argument(metavar="RUN[,RUN...]|PACK", help="A run folder, several to fuse, or a pack's name or folder.")
+SystemsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN[,RUN...]|PACK...",
+        help="A run folder, several to fuse, or a pack's name or folder; with --leave-out one or more.",
+    ),
+]
+LeaveOutOption = Annotated[
+    Literal["kind", "family", "source"] | None,
+    typer.Option(help="Measure every kind or family of forgery, or source of reals, by the systems that never saw it."),
 ]
 SplitOption = Annotated[str, typer.Option(help="val or test.")]
 NumbersOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Write every number as JSON.")]
@@ -205,26 +213,34 @@ def _train(
 
 
 def _evaluate(
-    system: SystemArgument,
+    systems: SystemsArgument,
     data: DataOption,
     work: WorkOption = Path("runs/work"),
     split: SplitOption = "test",
+    leave_out: LeaveOutOption = None,
     workers: WorkersOption = 2,
     json: NumbersOption = None,
     *,
     chosen: Chosen,
 ) -> None:
-    """Measure a run or a pack on held-out faces, with intervals."""
-    from unmask.lab.evaluate import as_markdown, task_of_system, write_evaluation
+    """Measure a run or a pack on held-out faces, with intervals; or several, each on what it never saw."""
+    from unmask.lab.evaluate import as_markdown, tasks_of_systems, write_evaluation
 
     _check_split(split)
+    if leave_out is None and len(systems) > 1:
+        raise typer.BadParameter("name one system, or say with --leave-out what each is measured on")
+    _check_once(systems)
     check_result_file("--json", json, data)
-    task = task_of_system(system)
+    task = tasks_of_systems(systems)
     with progress_bars() as progress:
-        loaded = task.system(system)
-        result, tables = task.evaluate(loaded, _paths(task, data, work, workers, chosen), split, progress)
+        loaded = [task.system(name) for name in systems]
+        paths = _paths(task, data, work, workers, chosen)
+        if leave_out is None:
+            result, tables = task.evaluate(loaded[0], paths, split, progress)
+        else:
+            result, tables = task.evaluate_left_out(loaded, leave_out, paths, split, progress)
     if json is not None:
-        write_evaluation(result, system, command_line(), json)
+        write_evaluation(result, " ".join(systems), command_line(), json, leave_out)
     print(as_markdown(tables))
 
 
@@ -245,8 +261,7 @@ def _compare(
     _check_split(split)
     if len(systems) < 2:
         raise typer.BadParameter("name two systems or more; `unmask evaluate` measures a single one")
-    if len(set(systems)) < len(systems):
-        raise typer.BadParameter("each system is named once")
+    _check_once(systems)
     check_result_file("--json", json, data)
     task, names = tasks_of_systems(systems), shortest_names(systems)
     with progress_bars() as progress:
@@ -286,6 +301,11 @@ def _export(
     print(as_markdown(made.measured.tables))
     parity = ", ".join(f"{value:.1e} ({key})" for key, value in made.parity.items())
     print(f"\n{made.pack.folder}: parity with torch {parity}")
+
+
+def _check_once(systems: list[str]) -> None:
+    if len(set(systems)) < len(systems):
+        raise typer.BadParameter("each system is named once")
 
 
 def _check_split(split: str) -> None:

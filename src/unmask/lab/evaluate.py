@@ -181,9 +181,18 @@ def _numbers(numbers: tuple[float, float | None, float | None], sign: str) -> st
     return text if low is None or high is None else f"{text} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
-def write_evaluation(result: Evaluation, system: str, command: str, path: Path) -> None:
-    """Write every number of an evaluation as JSON, with the command and the versions that made it."""
-    _write(path, {"detector": system, "split": result.split}, command, {"metrics": result.metrics})
+def write_evaluation(result: Evaluation, system: str, command: str, path: Path, left_out: str | None = None) -> None:
+    """Write every number of an evaluation as JSON, with the command and the versions that made it.
+
+    Args:
+        result: of a system, or of several that were measured on what they never saw.
+        system: its name, or theirs.
+        command: the command line.
+        path: of the file.
+        left_out: whether a kind, a family or a source was what they never saw.
+    """
+    head = {"detector": system, "split": result.split} | ({} if left_out is None else {"leave_out": left_out})
+    _write(path, head, command, {"metrics": result.metrics})
 
 
 def write_comparison(rows: Sequence[Compared], split: str, command: str, path: Path) -> None:

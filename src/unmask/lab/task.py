@@ -230,6 +230,21 @@ class Task(Protocol):
         """
         ...
 
+    def evaluate_left_out(
+        self, systems: Sequence[Any], by: str, paths: Any, split: str, progress: Progress
+    ) -> tuple[Evaluation, tuple[Table, ...]]:
+        """Measure groups of a split, each by those of several systems that never saw it.
+
+        Args:
+            systems: as `system` gives them.
+            by: what is left out as a whole: "kind", "family" or "source".
+            paths, split, progress: as of `evaluate`.
+
+        Raises:
+            DataError: nothing can be left out, or as of `evaluate`.
+        """
+        raise DataError(f"the task {self.name} has no groups to leave out; evaluate without --leave-out")
+
     def measurements(
         self, systems: Sequence[Any], paths: Any, split: str, progress: Progress
     ) -> list[list[Measurement]]:

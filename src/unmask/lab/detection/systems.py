@@ -1,8 +1,9 @@
 """What can be measured as a detector: runs, fused runs and packs, by name. Lab only."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ from unmask.packs.card import Calibration
 class EvaluatedSystem:
     """A detector that can be measured: its name, how it scores crops, and the crops it wants (side in pixels, margin).
 
-    `calibration` is that of a pack, None for a run; `spectra` are those it was trained for.
+    `calibration` is that of a pack, None for a run; `spectra` are those it was trained for. `runs` are the
+    configurations that it was trained under, as far as a pack's card has them; `training_data` is what else the card
+    says of it.
     """
 
     name: str
@@ -32,6 +35,8 @@ class EvaluatedSystem:
     margin: float
     calibration: Calibration | None = None
     spectra: tuple[str, ...] = ("visible",)
+    runs: tuple[Mapping[str, Any], ...] = ()
+    training_data: str = ""
 
     def check(self, faces: Sequence[StoredFace], split: str) -> None:
         """Refuse faces that the detector was not trained for.
@@ -96,10 +101,13 @@ def resolve_system(name: str) -> EvaluatedSystem:
             margins[0],
             None,
             tuple(spectra),
+            tuple(asdict(config) for config in configs),
         )
     pack = load_pack(name, "forgery_detection")
     card = pack.card
     assert card.crop_margin is not None  # a forgery detector's card is not complete without
     return EvaluatedSystem(
-        name, pack_scorer(pack), card.input_size[0], card.crop_margin, card.calibration, card.spectra
+        *(name, pack_scorer(pack), card.input_size[0], card.crop_margin, card.calibration, card.spectra),
+        tuple(card.protocol.get("runs", ())),
+        card.training_data,
     )

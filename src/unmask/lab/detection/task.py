@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from unmask.errors import DataError
 from unmask.forgery.detector import Detector, Learner
 from unmask.forgery.fusion import Fused
+from unmask.lab.detection import leave_out
 from unmask.lab.detection import prepare as preparing
 from unmask.lab.detection.config import DetectionExport, DetectionPaths, DetectionTrainConfig
 from unmask.lab.detection.evaluate import evaluate, families_of, tables
@@ -24,6 +26,7 @@ from unmask.lab.detection.export import (
 )
 from unmask.lab.detection.feed import Pairs
 from unmask.lab.detection.held_out import CLEAN, CONDITIONS, eval_faces, make_eval_images, render, select_pairs
+from unmask.lab.detection.left_out_scores import score_split
 from unmask.lab.detection.prepare import DetectionPlan, DetectionPrepared, held_out_reconstructions
 from unmask.lab.detection.scoring import family_aucs, logits_of
 from unmask.lab.detection.systems import EvaluatedSystem, pack_scorer, resolve_system
@@ -101,6 +104,16 @@ class DetectionTask(Task):
             progress=progress,
         )
         return result, tables(result)
+
+    def evaluate_left_out(
+        self, systems: Sequence[EvaluatedSystem], by: str, paths: DetectionPaths, split: str, progress: Progress
+    ) -> tuple[Evaluation, tuple[Table, ...]]:
+        """See `leave_out`: forgeries by kind, family or source, and verdicts on the reals of every source."""
+        what = next((name for name in get_args(leave_out.By) if name == by), None)
+        if what is None:
+            raise DataError(f"no {by} is left out of detectors; one of {', '.join(get_args(leave_out.By))}")
+        result = leave_out.leave_one_out(score_split(systems, what, paths, split, progress), what)
+        return result, leave_out.tables(result, what)
 
     def measurements(
         self, systems: Sequence[EvaluatedSystem], paths: DetectionPaths, split: str, progress: Progress
