@@ -16,6 +16,7 @@ from fedforgery import residual
 from hfc import imbalance, near_infrared
 from hfc import parts as hfc_parts
 from leaderboard import default, page
+from leave_out import page as leave_out
 from mmnet import page as mmnet
 from titf import page as titf
 
@@ -179,6 +180,12 @@ PAGES = (
         "Leaderboard",
         "Which detector is best, on known families and on families it has never met?",
         (page.section,),
+    ),
+    Page(
+        "leave-one-out",
+        "Leave-one-out",
+        "What is a detector worth on kinds of forgery and sources of photographs that it never saw?",
+        (leave_out.section,),
     ),
     Page(
         "choice",
