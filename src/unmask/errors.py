@@ -20,6 +20,7 @@ class RefusalCode(StrEnum):
     NO_FACE = "no_face"
     TOO_SMALL = "too_small"  # a face, but with too few pixels for the detector
     POOR_QUALITY = "poor_quality"  # a face, but too blurred, dark, or turned for the score to mean anything
+    CONDITION = "condition"  # a face published in a way for which the detector's error rates are too high
 
 
 class UnmaskError(Exception):

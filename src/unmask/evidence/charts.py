@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from unmask.evidence.likelihood import VERBAL_SCALE
 from unmask.evidence.report import TrackPoint
-from unmask.packs.card import Calibration, CalibrationBin
+from unmask.packs.card import Calibration
 
 # More points than a screen has columns would only make the file larger.
 _MAX_POINTS = 600
@@ -45,21 +45,15 @@ class LrScale:
     bounds: tuple[float, float] | None
 
 
-def quality_bin(calibration: Calibration, quality: float) -> CalibrationBin | None:
-    """The calibration bin for a unified quality (0-100), or None."""
-    for fit in reversed(calibration.bins):
-        if fit.quality_min <= quality <= fit.quality_max:
-            return fit
-    return None
-
-
-def lr_scale(log10_lr: float, calibration: Calibration | None, quality: float | None = None) -> LrScale:
+def lr_scale(
+    log10_lr: float, calibration: Calibration | None, quality: float | None = None, condition: str = ""
+) -> LrScale:
     """Lay out the scale for one log10 LR.
 
     The axis reaches to the first power of ten past everything to be shown, between 3 and 6, farther only for the LR
     itself.
     """
-    fit = None if calibration is None or quality is None else quality_bin(calibration, quality)
+    fit = None if calibration is None or quality is None else calibration.bin_of(quality, condition)
     shown = [2.9, *(() if fit is None else (abs(fit.lower), abs(fit.upper)))]
     reach = max(min(math.ceil(max(shown) + 0.1), 6), math.ceil(abs(log10_lr)))
 
@@ -82,8 +76,9 @@ def lr_scale(log10_lr: float, calibration: Calibration | None, quality: float | 
     marker = place(log10_lr)
     zone = None
     if calibration is not None:
-        edge = calibration.decision_log10_lr
-        zone = (place(-edge), place(edge) - place(-edge))
+        forged, authentic = calibration.verdict_limits(condition)
+        high = reach if forged is None else forged
+        zone = (place(-authentic), round(place(high) - place(-authentic), 3))
     return LrScale(
         reach=reach,
         marker=marker,
@@ -118,7 +113,11 @@ class Timeline:
 
 
 def timeline(
-    track: Sequence[TrackPoint], duration: float | None, representative: float | None, calibration: Calibration | None
+    track: Sequence[TrackPoint],
+    duration: float | None,
+    representative: float | None,
+    calibration: Calibration | None,
+    condition: str = "",
 ) -> Timeline:
     """Lay out the timeline of one track.
 
@@ -127,6 +126,7 @@ def timeline(
         duration: seconds that the axis spans; the track's end if None or shorter.
         representative: time (s) of the frame that speaks for the track.
         calibration: for the zone without a verdict.
+        condition: of the track, whose limits the zone has.
     """
     end = max(duration or 0.0, track[-1].time if track else 0.0, 0.1)
     judged = [(point.time, point.log10_lr) for point in track if point.log10_lr is not None]
@@ -155,13 +155,17 @@ def timeline(
             lines.append([])
         lines[-1].append(f"{x(time)},{y(value)}")
         last = time
-    edge = None if calibration is None else calibration.decision_log10_lr
+    zone = None
+    if calibration is not None:
+        forged, authentic = calibration.verdict_limits(condition)
+        top, bottom = y(min(reach if forged is None else forged, reach)), y(-min(authentic, reach))
+        zone = (top, bottom - top)
     return Timeline(
         reach=reach,
         lines=tuple(" ".join(line) for line in lines if len(line) > 1),
         dots=tuple((x(time), y(value)) for time, value in kept) if len(kept) <= 150 else (),
         gaps=tuple(dict.fromkeys(round(x(time)) for time in refused)),
-        zone=None if edge is None else (y(min(edge, reach)), y(-min(edge, reach)) - y(min(edge, reach))),
+        zone=zone,
         marker=None if representative is None else x(representative) / 10.0,
         ticks=_time_ticks(end),
         judged=len(judged),

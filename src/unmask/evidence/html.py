@@ -26,7 +26,7 @@ from markupsafe import Markup
 
 from unmask import __version__
 from unmask.errors import DataError
-from unmask.evidence.charts import LrScale, Timeline, lr_scale, quality_bin, timeline
+from unmask.evidence.charts import LrScale, Timeline, lr_scale, timeline
 from unmask.evidence.likelihood import PROPOSITIONS, explain
 from unmask.evidence.pictures import data_url, jpeg_url, legend_colours, overlay
 from unmask.evidence.report import FaceFinding, PackUse, Report, Verdict, in_words, percent
@@ -300,8 +300,8 @@ def _face(
     scale, at_bound = None, False
     if face.log10_lr is not None:
         quality = _quality_behind(face)
-        scale = lr_scale(face.log10_lr, calibration, quality)
-        fit = None if calibration is None else quality_bin(calibration, quality)
+        scale = lr_scale(face.log10_lr, calibration, quality, face.condition or "")
+        fit = None if calibration is None else calibration.bin_of(quality, face.condition or "")
         at_bound = fit is not None and face.log10_lr in (fit.lower, fit.upper)
     strip, steps = _strip(face, way)
     x, y, width, height = (round(value) for value in face.box)
@@ -309,7 +309,7 @@ def _face(
     chart = None
     if face.track:
         duration = report.media.duration if report.media is not None else None
-        chart = timeline(face.track, duration, face.time, calibration)
+        chart = timeline(face.track, duration, face.time, calibration, face.condition or "")
     return _Face(
         finding=face,
         uid=uid,

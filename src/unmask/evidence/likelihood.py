@@ -33,7 +33,7 @@ VERBAL_SCALE: tuple[tuple[float, str], ...] = (
 )
 
 _SUPPORTED = ("a forged face", "an unaltered photograph")
-_CLOSEST_FIRST = (RefusalCode.POOR_QUALITY, RefusalCode.TOO_SMALL, RefusalCode.NO_FACE)
+_CLOSEST_FIRST = (RefusalCode.CONDITION, RefusalCode.POOR_QUALITY, RefusalCode.TOO_SMALL, RefusalCode.NO_FACE)
 
 
 def likelihood_ratio(calibration: Calibration, logit: float, quality: float, condition: str = "") -> float:
@@ -53,13 +53,10 @@ def likelihood_ratio(calibration: Calibration, logit: float, quality: float, con
     """
     if not math.isfinite(logit):
         raise ValueError(f"a logit must be a finite number, not {logit}")
-    bins = [fit for fit in calibration.bins if fit.condition == condition]
-    bins = bins or [fit for fit in calibration.bins if not fit.condition]
-    for number, fit in enumerate(bins):
-        closed = number == len(bins) - 1 and quality == 100.0
-        if fit.quality_min <= quality < fit.quality_max or (closed and fit.quality_max == 100.0):
-            return min(max(fit.intercept + fit.slope * logit, fit.lower), fit.upper)
-    raise ValueError(f"quality {quality} is in none of the calibration's bins")
+    fit = calibration.bin_of(quality, condition)
+    if fit is None:
+        raise ValueError(f"quality {quality} is in none of the calibration's bins")
+    return min(max(fit.intercept + fit.slope * logit, fit.lower), fit.upper)
 
 
 def strength(log10_lr: float) -> str | None:
@@ -118,9 +115,7 @@ def decide(log10_lr: float, calibration: Calibration, condition: str = "") -> Ve
     """
     if math.isnan(log10_lr):
         raise ValueError("log10_lr is not a number")
-    own = calibration.limit(condition)
-    forged = calibration.decision_log10_lr if own is None else own.decision_log10_lr
-    authentic = calibration.decision_log10_lr if own is None else own.authentic_log10_lr
+    forged, authentic = calibration.verdict_limits(condition)
     if forged is None:
         return Verdict.REFUSED
     if log10_lr == 0.0 or -authentic < log10_lr < forged:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from unmask.errors import RefusalCode
 
-SCHEMA_VERSION: Literal["1.3"] = "1.3"
+SCHEMA_VERSION: Literal["1.4"] = "1.4"
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
@@ -208,6 +208,8 @@ class FaceFinding(_Part):
     subject's right. For a track, box, landmarks, quality and map are those of the frame at `time`, which represents
     it. `support` is the verbal expression of `log10_lr` on the ENFSI scale. `sequence` is what an edit-sequence model
     says; null for faces judged authentic or refused, and without a model.
+    `condition` is how the face was published, as far as the leading pack's crop tells (`unmask.faces.condition`), a
+    track's that of most of its judged frames; null for faces refused before, and in older reports.
     `opinions`, the leading pack's first, are null if one pack ran or the face was refused. They are never combined.
     """
 
@@ -226,6 +228,7 @@ class FaceFinding(_Part):
     time: float | None
     track: list[TrackPoint] | None
     opinions: list[Opinion] | None = None  # since 1.1
+    condition: str | None = None  # since 1.4
 
     @model_validator(mode="after")
     def _read(self) -> "FaceFinding":
@@ -275,7 +278,7 @@ class Media(_Part):
 class Report(_Part):
     """The answer for one media file."""
 
-    schema_version: Literal["1.0", "1.1", "1.2", "1.3"] = SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1", "1.2", "1.3", "1.4"] = SCHEMA_VERSION
     path: Quoting
     sha256: str | None
     kind: Literal["image", "video"] | None

@@ -236,7 +236,8 @@ class Inspector:
             cropped = self._cropped(still.pixels, None, faces[first : first + _BATCH], clock, pictures)
             for face in self._scored(cropped, clock):
                 opinions = [scorer.opinion(answer) for scorer, answer in zip(self._scorers, face.answers, strict=True)]
-                judged.append(JudgedFace(release_pixels(face, pictures=pictures), tuple(opinions)))
+                observation = release_pixels(face, pictures=pictures)
+                judged.append(JudgedFace(observation, tuple(opinions), None, face.cropped.condition))
         return _Seen(still.format, still.width, still.height, tuple(judged), still.warnings, synthetic_mark=marked)
 
     def _video(
@@ -298,7 +299,9 @@ class Inspector:
         pairs = zip(self._scorers, track.averages, strict=True)
         opinions = tuple(scorer.opinion(average.answer) for scorer, average in pairs)
         forged = (opinions[0].log10_lr or 0.0) > 0
-        return JudgedFace(track.representative(forged=forged), opinions, tuple(track.points))
+        leading = track.averages[0].answer
+        condition = None if leading is None else leading.condition
+        return JudgedFace(track.representative(forged=forged), opinions, tuple(track.points), condition)
 
     def _cropped(
         self, pixels: np.ndarray, moment: float | None, faces: Iterable[FoundFace], clock: StageClock, pictures: bool

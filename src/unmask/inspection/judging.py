@@ -25,6 +25,7 @@ from unmask.evidence.report import (
     in_words,
 )
 from unmask.faces.alignment import Box, context_crop
+from unmask.faces.condition import Condition, condition_of
 from unmask.faces.finding import FoundFace
 from unmask.forgery.scoring import FaceScore, ForgeryScorer, probability
 from unmask.packs import Card, Pack
@@ -33,10 +34,14 @@ _JPEG_QUALITY = 90
 
 
 class PackAnswer(NamedTuple):
-    """A pack's logit for a face and the unified quality (0-100) that goes with it: one frame's, or a track's means."""
+    """A pack's logit for a face, and the unified quality (0-100) and condition that go with it.
+
+    One frame's; or a track's means, and the condition of most of its frames.
+    """
 
     logit: float
     quality: float
+    condition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class CroppedFace:
         crops: one per pack, the leading one's first; None where that pack does not judge it.
         picture: the leading pack's crop, also of a refused face if pictures are wanted.
         edit_view: what edits are read from; None without an edit predictor and for a refused face.
+        condition: how the face was published, by the leading pack's crop; None where that pack does not look at it.
     """
 
     measured: MeasuredFace
@@ -73,6 +79,7 @@ class CroppedFace:
     crops: tuple[FaceCrop | None, ...]
     picture: FaceCrop | None
     edit_view: EditView | None
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +92,8 @@ class ScoredFace:
     @property
     def answers(self) -> tuple[PackAnswer | None, ...]:
         """The packs' answers, in the order of `scores`."""
-        quality = self.cropped.measured.quality.unified
-        return tuple(None if score is None else PackAnswer(score.logit, quality) for score in self.scores)
+        quality, condition = self.cropped.measured.quality.unified, self.cropped.condition or ""
+        return tuple(None if score is None else PackAnswer(score.logit, quality, condition) for score in self.scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,7 @@ class JudgedFace:
     observation: FaceObservation
     opinions: tuple[Opinion, ...]
     points: tuple[TrackPoint, ...] | None = None
+    condition: str | None = None
 
     @property
     def may_be_edited(self) -> bool:
@@ -142,6 +150,7 @@ class JudgedFace:
             time=shown.measured.time,
             track=None if self.points is None else list(self.points),
             opinions=list(self.opinions) if len(self.opinions) > 1 and shown.refusal is None else None,
+            condition=self.condition,
         )
 
 
@@ -187,6 +196,14 @@ class PackScorer:
             return Refusal(code=RefusalCode.POOR_QUALITY, message=message)
         return None
 
+    def condition_refusal(self, condition: Condition) -> Refusal | None:
+        """Why this pack does not judge faces in a condition, as its card says; None if it does."""
+        limit = self.calibration.limit(condition)
+        if limit is None or limit.decision_log10_lr is not None:
+            return None
+        message = f"Faces in this condition ({condition}) cannot be judged by {self.name}: {limit.reason}."
+        return Refusal(code=RefusalCode.CONDITION, message=message)
+
     def crop(self, pixels: np.ndarray, face: FoundFace) -> FaceCrop:
         """The face in a picture, uint8 (H, W, 3) RGB, as this pack sees it."""
         return FaceCrop(*context_crop(pixels, face.box, self._margin, self._scorer.size))
@@ -199,10 +216,10 @@ class PackScorer:
         """What an answer means by this pack's calibration; a refusal if there is none."""
         if answer is None:
             return Opinion(pack=self.name, verdict=Verdict.REFUSED, score=None, log10_lr=None, support=None)
-        log10_lr = likelihood_ratio(self.calibration, answer.logit, answer.quality)
+        log10_lr = likelihood_ratio(self.calibration, answer.logit, answer.quality, answer.condition)
         return Opinion(
             pack=self.name,
-            verdict=decide(log10_lr, self.calibration),
+            verdict=decide(log10_lr, self.calibration, answer.condition),
             score=probability(answer.logit),
             log10_lr=log10_lr,
             support=support(log10_lr),
@@ -230,11 +247,20 @@ def crop_face(
     leader, *others = scorers
     refusal = leader.refusal(face, quality)
     leading = leader.crop(pixels, face) if refusal is None or pictures else None
-    if refusal is not None:
+    if refusal is not None or leading is None:
         return CroppedFace(measured, refusal, (None,) * len(scorers), leading, None)
-    more = [None if other.refusal(face, quality) is not None else other.crop(pixels, face) for other in others]
+    condition = condition_of(leading.pixels, video=measured.time is not None)
+    refusal = leader.condition_refusal(condition)
+    if refusal is not None:
+        return CroppedFace(measured, refusal, (None,) * len(scorers), leading if pictures else None, None, condition)
+    more = [
+        None
+        if other.refusal(face, quality) is not None or other.condition_refusal(condition) is not None
+        else other.crop(pixels, face)
+        for other in others
+    ]
     edit_view = None if predictor is None else predictor.view(pixels, face.box, quality)
-    return CroppedFace(measured, None, (leading, *more), leading, edit_view)
+    return CroppedFace(measured, None, (leading, *more), leading, edit_view, condition)
 
 
 def score_faces(faces: Sequence[CroppedFace], scorers: Sequence[PackScorer]) -> list[ScoredFace]:

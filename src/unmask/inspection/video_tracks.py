@@ -1,6 +1,7 @@
 """One person through a video: a mean of all frames that were judged, and the few observations that may be shown."""
 
 import math
+from collections import Counter
 
 from unmask.evidence.report import TrackPoint
 from unmask.inspection.judging import FaceObservation, PackAnswer, PackScorer, ScoredFace, release_pixels
@@ -12,6 +13,7 @@ class TrackAverage:
     def __init__(self) -> None:
         self._judged = 0
         self._logit_sum = self._quality_sum = 0.0
+        self._conditions: Counter[str] = Counter()
 
     def add(self, answer: PackAnswer | None) -> None:
         """Take in one frame's answer, or None if the pack did not judge it."""
@@ -19,11 +21,15 @@ class TrackAverage:
             self._judged += 1
             self._logit_sum += answer.logit
             self._quality_sum += answer.quality
+            self._conditions[answer.condition] += 1
 
     @property
     def answer(self) -> PackAnswer | None:
-        """The mean logit and the mean quality; None if no frame was judged."""
-        return PackAnswer(self._logit_sum / self._judged, self._quality_sum / self._judged) if self._judged else None
+        """The mean logit, the mean quality and the most frequent condition; None if no frame was judged."""
+        if not self._judged:
+            return None
+        ((condition, _),) = self._conditions.most_common(1)
+        return PackAnswer(self._logit_sum / self._judged, self._quality_sum / self._judged, condition)
 
 
 class PersonTrack:

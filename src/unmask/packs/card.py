@@ -100,6 +100,23 @@ class Calibration:
         """The limit of a condition; None where it has none of its own."""
         return next((limit for limit in self.conditions if limit.condition == condition), None)
 
+    def verdict_limits(self, condition: str) -> tuple[float | None, float]:
+        """The |log10 LR| from which a face is called forged (None: it is not judged in its condition), and authentic."""
+        own = self.limit(condition)
+        if own is None:
+            return self.decision_log10_lr, self.decision_log10_lr
+        return own.decision_log10_lr, own.authentic_log10_lr
+
+    def bin_of(self, quality: float, condition: str = "") -> CalibrationBin | None:
+        """The bin of a quality (0-100) and a condition, else of all conditions together; None if none holds it."""
+        bins = [fit for fit in self.bins if fit.condition == condition]
+        bins = bins or [fit for fit in self.bins if not fit.condition]
+        for number, fit in enumerate(bins):
+            closed = number == len(bins) - 1 and quality == 100.0
+            if fit.quality_min <= quality < fit.quality_max or (closed and fit.quality_max == 100.0):
+                return fit
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:

@@ -12,14 +12,16 @@ import numpy as np
 from unmask.datasets.face_store import StoredFace
 from unmask.evidence.likelihood import decide, likelihood_ratio
 from unmask.evidence.report import Verdict
+from unmask.faces.condition import condition_of
 from unmask.faces.finding import FoundFace
 from unmask.faces.quality import assess_quality
 from unmask.forgery.spectrum import SpectrumClassifier
 from unmask.forging.families import evaluation_order, made_here
 from unmask.forging.families import family as record_of
 from unmask.lab.detection.held_out import (
+    ALL_CONDITIONS,
     CLEAN,
-    CONDITIONS,
+    VIDEO,
     EvalFace,
     eval_faces,
     make_eval_images,
@@ -45,6 +47,11 @@ def quality_of(face: EvalFace) -> float:
     return assess_quality(face.picture, FoundFace(face.box, face.points, 1.0)).unified
 
 
+def condition_shown(face: EvalFace, condition: str) -> str:
+    """The condition of a held-out face as the runtime would tell it, of a picture rendered under a condition."""
+    return condition_of(face.crop, video=condition == VIDEO)
+
+
 def evaluate(
     faces: Sequence[StoredFace],
     split: str,
@@ -53,7 +60,7 @@ def evaluate(
     margin: float,
     calibration: Calibration | None = None,
     reconstructions: Reconstructions | None = None,
-    conditions: Iterable[str] = CONDITIONS,
+    conditions: Iterable[str] = ALL_CONDITIONS,
     seed: int = 0,
     most: int = 250,
     progress: Progress = SILENT,
@@ -80,10 +87,14 @@ def evaluate(
         logits, maps = scorer(crops)
         progress.update("scoring", number, len(conditions), f"{condition}, {len(held)} faces")
         row = {id(face): number for number, face in enumerate(held)}
-        llrs = None
+        llrs, shown = None, []
         if calibration is not None:
+            shown = [condition_shown(face, condition) for face in held]
             llrs = np.array(
-                [likelihood_ratio(calibration, float(v), quality_of(f)) for f, v in zip(held, logits, strict=True)]
+                [
+                    likelihood_ratio(calibration, float(logit), quality_of(face), own)
+                    for face, logit, own in zip(held, logits, shown, strict=True)
+                ]
             )
         for family in families:
             some = select_pairs(family, held)
@@ -97,7 +108,8 @@ def evaluate(
                 for name, cost in (("cllr", log_lr_cost), ("cllr_min", log_lr_cost_min)):
                     result.add(family, name, condition, cost(labels, llrs[rows]), None, None, labels)
         if calibration is not None and llrs is not None:
-            _verdicts(result, condition, held, [decide(float(llr), calibration) for llr in llrs])
+            verdicts = [decide(float(llr), calibration, own) for llr, own in zip(llrs, shown, strict=True)]
+            _verdicts(result, condition, held, verdicts)
         _between_sources(result, condition, held, logits)
         if condition == CLEAN:
             _by_quality(result, held, logits)

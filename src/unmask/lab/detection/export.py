@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from unmask.datasets.face_store import StoredFace
 from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
-from unmask.forging.families import SOURCES, family, to_make
+from unmask.forgery.fusion import Fused
+from unmask.forging.families import SOURCES, family, kind_of, to_make
 from unmask.lab.detection.calibration import FEWEST, Scored, fit_calibration
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
-from unmask.lab.detection.evaluate import quality_of
-from unmask.lab.detection.held_out import CLEAN, CONDITIONS, eval_faces, make_eval_images, render
+from unmask.lab.detection.evaluate import condition_shown, quality_of
+from unmask.lab.detection.held_out import ALL_CONDITIONS, CLEAN, EvalImage, eval_faces, make_eval_images, render
 from unmask.lab.detection.prepare import held_out_reconstructions
+from unmask.lab.detection.reconstructions import Reconstructions
 from unmask.lab.detection.scoring import Scorer, logits_of
 from unmask.lab.detection.systems import load_fused
 from unmask.lab.methods import method_named
@@ -26,18 +29,20 @@ from unmask.packs.card import Calibration, OperatingPoint
 from unmask.progress import Progress
 
 _QUALITY_EDGES = (60.0, 80.0)
+_REALS = 90  # faces that calibrate, of every source and of every family
 _OWN_TERMS = (
     "FFHQ and StyleGAN: CC BY-NC(-SA) 4.0; CelebA and UTKFace: non-commercial research; "
-    "CIPLAB: research; MobileStyleGAN: Apache-2.0, distilled from a non-commercial model. No picture is contained."
+    "CIPLAB: research; MobileStyleGAN: Apache-2.0, distilled from a non-commercial model; the wild collection: "
+    "pictures published with papers and demos, for research alone. No picture is contained."
 )
 MIN_QUALITY = 25.0
 MIN_FACE_PX = 32.0
 
 OWN_LIMITS = (
-    "Trained and tested on single-face portraits of 128 to 256 pixels from five collections; "
+    "Trained and tested on single faces of 115 to 256 pixels, from five large collections and some fifteen small ones; "
     "faces in other settings, at other sizes and from other cameras are less well known to it.",
-    "No diffusion model and no published video face swap was at hand, for training or for test: "
-    "what the likelihood ratio is worth on them is not known.",
+    "Of diffusion models, talking heads, lip-sync and video swaps, some hundred pictures of a few makers each were "
+    "at hand: what the likelihood ratio is worth on other makers' shows in the leave-one-out results alone.",
     "UTKFace, CelebA and FFHQ do not represent all people; error rates per group have not been established.",
 )
 _BLIND = (
@@ -85,8 +90,8 @@ def calibration_shortage(samples: Iterable[Sample], families: Sequence[Iterable[
         made = [name for name in to_make(wanted, held) if not family(name).reconstructed]
         forged += sum(bool(sample.label) and sample.family in wanted for sample in split) + reals * len(made)
     for count, kind in ((reals * len(families), "real"), (forged, "forged")):
-        if count * len(CONDITIONS) < FEWEST:  # every face is scored under each condition
-            fewest = math.ceil(FEWEST / len(CONDITIONS) / (len(families) if kind == "real" else 1))
+        if count * len(ALL_CONDITIONS) < FEWEST:  # every face is scored under each condition
+            fewest = math.ceil(FEWEST / len(ALL_CONDITIONS) / (len(families) if kind == "real" else 1))
             return (
                 f"the split cal has {reals if kind == 'real' else forged} {kind} faces to calibrate on, and {fewest} "
                 "are needed; give more rows split=cal (`unmask manifest` writes rows to change)"
@@ -117,34 +122,116 @@ def calibrate(
     Raises:
         DataError: a detector missed nothing, or the split has too few faces to calibrate on.
     """
+    samples = [face.sample for face in faces]
+    judges = [_Judge.of(folders, samples, blind=bool(unseen)) for folders in (list(unseen) or [seen])]
+    for judge in judges:
+        if not judge.families:
+            raise DataError(f"{judge.name} has seen every family; calibration needs runs made --without some")
+    drawn = held_out_reconstructions(paths, faces, "cal", progress)
     scored: list[Scored] = []
-    reconstructions = held_out_reconstructions(paths, faces, "cal", progress)
-    detectors = list(unseen) or [seen]
-    tested: list[str] = []
-    for number, folders in enumerate(detectors):
-        families = missed_by(folders) if unseen else known_to(folders)
-        if not families:
-            name = " with ".join(str(folder) for folder in folders)
-            raise DataError(f"{name} has seen every family; calibration needs runs made --without some")
-        tested.append("+".join(families))
-        detector = load_fused(folders)
-        pictures = make_eval_images(faces, "cal", families, reconstructions, most=90)
-        for step, condition in enumerate(CONDITIONS, start=1):
-            held = render(pictures, condition, size, margin)
-            logits, _ = logits_of(detector, np.stack([face.crop for face in held]), torch.device("cpu"))
-            for face, logit in zip(held, logits, strict=True):
-                scored.append(Scored(float(logit), quality_of(face), face.label, face.family, face.source))
-            done, everything = number * len(CONDITIONS) + step, len(detectors) * len(CONDITIONS)
-            progress.update("scoring the cal split", done, everything, ", ".join(families))
+    pictures = _calibration_pictures(faces, judges, drawn)
+    for step, condition in enumerate(ALL_CONDITIONS, start=1):
+        # By picture, the logits of the judges that may score it.
+        logits: list[list[float]] = [[] for _ in pictures]
+        held = render(pictures, condition, size, margin)
+        for number, judge in enumerate(judges):
+            rows = [row for row, picture in enumerate(pictures) if judge.scores(picture)]
+            own, _ = logits_of(judge.detector, np.stack([held[row].crop for row in rows]), torch.device("cpu"))
+            for row, logit in zip(rows, own, strict=True):
+                logits[row].append(float(logit))
+            done, everything = (step - 1) * len(judges) + number + 1, len(judges) * len(ALL_CONDITIONS)
+            progress.update("scoring the cal split", done, everything, f"{condition}, {judge.name}")
+        for picture, face, values in zip(pictures, held, logits, strict=True):
+            if values:
+                scored.append(
+                    Scored(
+                        logit=float(np.mean(values)),
+                        quality=quality_of(face),
+                        label=face.label,
+                        family=face.family,
+                        source=face.source.partition("@")[0],
+                        kind=_kind(picture) if face.label else "",
+                        condition=condition_shown(face, condition),
+                    )
+                )
     if {face.label for face in scored} != {0, 1}:
         raise DataError("the cal split has no real or no forged faces to calibrate on; give some rows split=cal")
+    tested = "; ".join("+".join(judge.families) for judge in judges)
+    sources = sorted({name for judge in judges for name in judge.sources})
+    if sources:
+        tested += f"; sources {', '.join(sources)}"
     return fit_calibration(
         scored,
         _QUALITY_EDGES,
-        f"cal split, {' / '.join(CONDITIONS)}; detectors trained {'without' if unseen else 'on'} {'; '.join(tested)}",
+        f"cal split and what a network never saw, {' / '.join(ALL_CONDITIONS)}; "
+        f"detectors trained {'without' if unseen else 'on'} {tested}",
         MIN_QUALITY,
         MIN_FACE_PX,
     )
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """A detector that calibrates: the forged families and the sources of reals that it scores, for it never saw them.
+
+    One that is to be exported, where none else is there, scores what it was trained on, and no source is new to it.
+    """
+
+    name: str
+    detector: Fused
+    families: tuple[str, ...]
+    sources: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folders: Sequence[Path], samples: Sequence[Sample], blind: bool) -> "_Judge":
+        """The judge of some run folders."""
+        configs = [config_of(folder) for folder in folders]
+        known = {name for config in configs for name in (*config.sources, *config.before_sources)}
+        present = {sample.source for sample in samples if not sample.label}
+        sources = tuple(sorted(present - known)) if blind and known else ()
+        families = missed_by(folders) if blind else known_to(folders)
+        return cls(" with ".join(map(str, folders)), load_fused(folders), families, sources)
+
+    def scores(self, picture: EvalImage) -> bool:
+        """Whether it scores a picture: forgeries that are new to it, reals of the cal split or of a new source."""
+        if picture.family != "real":
+            return picture.family in self.families
+        return picture.face.sample.split == "cal" or picture.face.sample.source in self.sources
+
+
+def _calibration_pictures(
+    faces: Sequence[StoredFace], judges: Sequence[_Judge], drawn: Reconstructions
+) -> list[EvalImage]:
+    """The cal split's pictures, and of all splits but test those of families and sources that a judge never saw.
+
+    A real face of the other splits is there only for judges that saw nothing of its source, a forged one only for those
+    that saw nothing of its family: to them it is as new as one of the cal split.
+    """
+    families = {name for judge in judges for name in judge.families}
+    sources = {name for judge in judges for name in judge.sources}
+    pictures = make_eval_images(faces, "cal", families, drawn, most=_REALS)
+    reals, forged = dict[str, int](), dict[str, int]()
+    for picture in pictures:
+        counts = forged if picture.family != "real" else reals
+        name = picture.family if picture.family != "real" else picture.source
+        counts[name] = counts.get(name, 0) + 1
+    for face in faces:
+        sample = face.sample
+        if sample.split not in ("train", "val"):
+            continue
+        counts, name = (forged, sample.family) if sample.label else (reals, sample.source)
+        if name in (families if sample.label else sources) and counts.get(name, 0) < _REALS:
+            counts[name] = counts.get(name, 0) + 1
+            native = family(name).native_size if sample.label else None
+            source = f"{sample.source}@{native}" if native else sample.source
+            pictures.append(EvalImage(face.pixels(), face, sample.family, source, None, native))
+    return pictures
+
+
+def _kind(picture: EvalImage) -> str:
+    """How a forged picture was forged; one made here has its real's sample, and its family's record."""
+    own = family(picture.family).kind
+    return own if own != "unknown" else kind_of(picture.face.sample)
 
 
 def operating_points(
