@@ -154,7 +154,7 @@ def test_reports_written_before_edits_were_read_can_be_read(version):
             assert face.pop("opinions") is None
     jsonschema.Draft202012Validator(report_schema()).validate(old)
     assert Report.model_validate(old).faces == new.faces and Report.model_validate(old).schema_version == version
-    assert new.schema_version == "1.3"
+    assert new.schema_version == "1.4"
 
 
 def test_reports_written_before_there_were_opinions_can_be_read():

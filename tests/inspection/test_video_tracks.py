@@ -56,7 +56,7 @@ def test_a_track_is_represented_by_its_most_suspect_frame_or_its_clearest(leader
         pytest.approx(probability(0.2)),
     ]
     first, second = (average.answer for average in track.averages)
-    assert first == (pytest.approx(-0.1), pytest.approx(215 / 3)) and second == PackAnswer(0.2, 85.0)
+    assert first == (pytest.approx(-0.1), pytest.approx(215 / 3), "") and second == PackAnswer(0.2, 85.0)
 
 
 def test_a_refused_track_is_represented_by_its_clearest_frame(leader: PackScorer) -> None:

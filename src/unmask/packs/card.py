@@ -101,7 +101,7 @@ class Calibration:
         return next((limit for limit in self.conditions if limit.condition == condition), None)
 
     def verdict_limits(self, condition: str) -> tuple[float | None, float]:
-        """The |log10 LR| from which a face is called forged (None: it is not judged in its condition), and authentic."""
+        """The |log10 LR| from which a face is called forged (None: not judged in its condition), and authentic."""
         own = self.limit(condition)
         if own is None:
             return self.decision_log10_lr, self.decision_log10_lr

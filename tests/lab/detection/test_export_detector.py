@@ -77,12 +77,39 @@ def test_a_fused_detector_is_calibrated_on_what_none_of_its_members_saw(
     ((scored, _, data, *_),) = fitted
     families = {logit: {face.family for face in scored if face.logit == logit} for logit in (2, 1)}
     assert families == {2: {"real", "stylegan", "swap"}, 1: {"real", "ciplab"}}
-    # Three reals of each of four sources, as many swaps of them, three of StyleGAN or CIPLAB; under three conditions.
-    assert [sum(face.logit == logit for face in scored) for logit in (2, 1)] == [3 * (12 + 12 + 3), 3 * (12 + 3)]
+    # Three reals of each of four sources, as many swaps of them, three of StyleGAN or CIPLAB and one of the train split,
+    # which is new to whoever missed its family; under six conditions.
+    assert [sum(face.logit == logit for face in scored) for logit in (2, 1)] == [6 * (12 + 12 + 4), 6 * (12 + 4)]
+    assert {face.kind for face in scored} == {"", "swap", "synthesis", "composite"}
+    assert "greyscale" in {face.condition for face in scored}
     assert {face.label for face in scored if face.family == "real"} == {0}
     assert "without stylegan+swap; ciplab" in data and "clean / jpeg50 / half_resolution" in data
     progress.check_bars_end()
-    assert progress.stages["scoring the cal split"][-1] == (6, 6)
+    assert progress.stages["scoring the cal split"][-1] == (12, 12)
+
+
+def test_reals_of_a_source_are_scored_by_those_to_which_it_is_new(tmp_path: Path, fitted: list[Any]) -> None:
+    """All of them, but those of the test split; the others by all detectors, if they are of the cal split."""
+    sources = ("ffhq", "ciplab", "celebamask", "utkface")
+    one = write_run(tmp_path / "one", families=("swap",), without=("ciplab",), sources=sources[:3])
+    two = write_run(tmp_path / "two", families=("swap",), without=("stylegan",), sources=sources)
+    faces = [face for split in ("cal", "train", "val", "test") for face in make_faces(split, count=2)]
+    numbered = [
+        replace(face, sample=replace(face.sample, path=f"{face.sample.split}-{face.sample.path}")) for face in faces
+    ]
+    paths = stored_paths(tmp_path / "work", numbered)
+    calibrate(paths, [[one], [two, two]], paths.faces(), 1.4, 64, ProgressLog())
+    ((scored, _, data, *_),) = fitted
+    still = [face for face in scored if not face.label]
+    counts = {(face.source, face.logit): 0 for face in still}
+    for face in still:
+        counts[face.source, face.logit] += 1
+    # Six conditions of two faces a split; of UTKFace those of three splits, and by the first detector alone.
+    assert counts.pop(("utkface", 1.0)) == 6 * 2 * 3
+    assert counts == {(source, logit): 12 for source in sources[:3] for logit in (1.0, 2.0)}
+    forged = {(face.family, face.logit): 0 for face in scored if face.label}
+    assert set(forged) == {("ciplab", 1.0), ("stylegan", 2.0)}
+    assert "sources utkface" in data
 
 
 def test_without_a_blind_detector_the_runs_are_calibrated_on_what_they_know(

@@ -29,6 +29,7 @@ from unmask.packs.card import Calibration, OperatingPoint
 from unmask.progress import Progress
 
 _QUALITY_EDGES = (60.0, 80.0)
+_SCORED_ALIKE = 3  # conditions under which a face still counts as a still
 _REALS = 90  # faces that calibrate, of every source and of every family
 _OWN_TERMS = (
     "FFHQ and StyleGAN: CC BY-NC(-SA) 4.0; CelebA and UTKFace: non-commercial research; "
@@ -90,8 +91,9 @@ def calibration_shortage(samples: Iterable[Sample], families: Sequence[Iterable[
         made = [name for name in to_make(wanted, held) if not family(name).reconstructed]
         forged += sum(bool(sample.label) and sample.family in wanted for sample in split) + reals * len(made)
     for count, kind in ((reals * len(families), "real"), (forged, "forged")):
-        if count * len(ALL_CONDITIONS) < FEWEST:  # every face is scored under each condition
-            fewest = math.ceil(FEWEST / len(ALL_CONDITIONS) / (len(families) if kind == "real" else 1))
+        # Every face is scored under six conditions, of which some have bins of their own.
+        if count * _SCORED_ALIKE < FEWEST:
+            fewest = math.ceil(FEWEST / _SCORED_ALIKE / (len(families) if kind == "real" else 1))
             return (
                 f"the split cal has {reals if kind == 'real' else forged} {kind} faces to calibrate on, and {fewest} "
                 "are needed; give more rows split=cal (`unmask manifest` writes rows to change)"
@@ -130,30 +132,28 @@ def calibrate(
     drawn = held_out_reconstructions(paths, faces, "cal", progress)
     scored: list[Scored] = []
     pictures = _calibration_pictures(faces, judges, drawn)
-    for step, condition in enumerate(ALL_CONDITIONS, start=1):
-        # By picture, the logits of the judges that may score it.
-        logits: list[list[float]] = [[] for _ in pictures]
+    scorers = [_judges_of(picture, judges) for picture in pictures]
+    for step, condition in enumerate(ALL_CONDITIONS):
         held = render(pictures, condition, size, margin)
+        quality = [quality_of(face) for face in held]
         for number, judge in enumerate(judges):
-            rows = [row for row, picture in enumerate(pictures) if judge.scores(picture)]
-            own, _ = logits_of(judge.detector, np.stack([held[row].crop for row in rows]), torch.device("cpu"))
-            for row, logit in zip(rows, own, strict=True):
-                logits[row].append(float(logit))
-            done, everything = (step - 1) * len(judges) + number + 1, len(judges) * len(ALL_CONDITIONS)
-            progress.update("scoring the cal split", done, everything, f"{condition}, {judge.name}")
-        for picture, face, values in zip(pictures, held, logits, strict=True):
-            if values:
+            rows = [row for row, own in enumerate(scorers) if judge in own]
+            logits, _ = logits_of(judge.detector, np.stack([held[row].crop for row in rows]), torch.device("cpu"))
+            for row, logit in zip(rows, logits, strict=True):
+                face = held[row]
                 scored.append(
                     Scored(
-                        logit=float(np.mean(values)),
-                        quality=quality_of(face),
+                        logit=float(logit),
+                        quality=quality[row],
                         label=face.label,
                         family=face.family,
                         source=face.source.partition("@")[0],
-                        kind=_kind(picture) if face.label else "",
+                        kind=_kind(pictures[row]) if face.label else "",
                         condition=condition_shown(face, condition),
                     )
                 )
+            done, everything = step * len(judges) + number + 1, len(judges) * len(ALL_CONDITIONS)
+            progress.update("scoring the cal split", done, everything, f"{condition}, {judge.name}")
     if {face.label for face in scored} != {0, 1}:
         raise DataError("the cal split has no real or no forged faces to calibrate on; give some rows split=cal")
     tested = "; ".join("+".join(judge.families) for judge in judges)
@@ -170,7 +170,7 @@ def calibrate(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Judge:
     """A detector that calibrates: the forged families and the sources of reals that it scores, for it never saw them.
 
@@ -192,11 +192,18 @@ class _Judge:
         families = missed_by(folders) if blind else known_to(folders)
         return cls(" with ".join(map(str, folders)), load_fused(folders), families, sources)
 
-    def scores(self, picture: EvalImage) -> bool:
-        """Whether it scores a picture: forgeries that are new to it, reals of the cal split or of a new source."""
-        if picture.family != "real":
-            return picture.family in self.families
-        return picture.face.sample.split == "cal" or picture.face.sample.source in self.sources
+
+def _judges_of(picture: EvalImage, judges: Sequence[_Judge]) -> list[_Judge]:
+    """Who scores a picture: a forgery those that missed its family; a real face those to which its source is new.
+
+    A real face of the cal split whose source is new to nobody is scored by all.
+    """
+    if picture.family != "real":
+        return [judge for judge in judges if picture.family in judge.families]
+    sample = picture.face.sample
+    return [judge for judge in judges if sample.source in judge.sources] or (
+        list(judges) if sample.split == "cal" else []
+    )
 
 
 def _calibration_pictures(
