@@ -77,7 +77,7 @@ def test_a_fused_detector_is_calibrated_on_what_none_of_its_members_saw(
     ((scored, _, data, *_),) = fitted
     families = {logit: {face.family for face in scored if face.logit == logit} for logit in (2, 1)}
     assert families == {2: {"real", "stylegan", "swap"}, 1: {"real", "ciplab"}}
-    # Three reals of each of four sources, as many swaps of them, three of StyleGAN or CIPLAB and one of the train split,
+    # Three reals of each of four sources, as many swaps, three of StyleGAN or CIPLAB and one more of the train split,
     # which is new to whoever missed its family; under six conditions.
     assert [sum(face.logit == logit for face in scored) for logit in (2, 1)] == [6 * (12 + 12 + 4), 6 * (12 + 4)]
     assert {face.kind for face in scored} == {"", "swap", "synthesis", "composite"}
