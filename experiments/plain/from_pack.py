@@ -9,6 +9,7 @@ statistics. Half-precision weights are all that a pack holds.
 import argparse
 import json
 from dataclasses import asdict, fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,15 @@ from onnx import numpy_helper
 from torch import nn
 
 from unmask.datasets.face_store import read_store
+from unmask.faces.alignment import context_crop, scale_box
 from unmask.forgery.plain import Plain
 from unmask.lab.detection.config import DetectionTrainConfig
 from unmask.lab.detection.held_out import apply_condition
 from unmask.lab.engine import save_weights
-from unmask.faces.alignment import context_crop, scale_box
 from unmask.packs import load_pack
+
+_OWN = ("selfblend", "swap", "resynthesis", "stylegan", "ciplab", "mobilestylegan")
+"""The families that cards from before cards listed them were trained on, but for those left out."""
 
 
 def main() -> None:
@@ -44,10 +48,18 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(network, folder / "weights.safetensors")
         known = {each.name for each in fields(DetectionTrainConfig)}
+        protocol = {"families": [name for name in _OWN if name not in protocol.get("without", ())], **protocol}
         options = {"view": protocol["view"]} if "view" in protocol else dict(protocol.get("options", {}))
-        config = DetectionTrainConfig(**{n: v for n, v in protocol.items() if n in known and n != "options"}, options=options)
-        record = {"protocol": json.loads(json.dumps(asdict(config))), "data_sha256": pack.card.training_data_sha256,
-                  "task": pack.card.task, "command": f"from_pack.py {chosen.pack}", "versions": {}}
+        config = DetectionTrainConfig(
+            **{n: v for n, v in protocol.items() if n in known and n != "options"}, options=options
+        )
+        record = {
+            "protocol": json.loads(json.dumps(asdict(config))),
+            "data_sha256": pack.card.training_data_sha256,
+            "task": pack.card.task,
+            "command": f"from_pack.py {chosen.pack}",
+            "versions": {},
+        }
         (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -83,7 +95,9 @@ def unfolded(tensors: dict[str, np.ndarray], crops: torch.Tensor) -> nn.Module:
     sums: dict[str, list[torch.Tensor]] = {conv: [] for conv in pairs}
     hooks = [
         modules[conv].register_forward_hook(
-            lambda _, __, out, conv=conv: sums[conv].append(torch.stack([out.mean((0, 2, 3)), out.square().mean((0, 2, 3))]))
+            lambda _, __, out, conv=conv: sums[conv].append(
+                torch.stack([out.mean((0, 2, 3)), out.square().mean((0, 2, 3))])
+            )
         )
         for conv in pairs
     ]
@@ -110,7 +124,7 @@ def normalised_convolutions(network: nn.Module) -> dict[str, str]:
     modules = dict(network.named_modules())
     return {
         one: other
-        for one, other in zip(names, names[1:], strict=False)
+        for one, other in pairwise(names)
         if isinstance(modules[one], nn.Conv2d) and isinstance(modules[other], nn.BatchNorm2d)
     }
 
