@@ -21,13 +21,17 @@ from torch import nn
 from unmask.datasets.face_store import read_store
 from unmask.faces.alignment import context_crop, scale_box
 from unmask.forgery.plain import Plain
+from unmask.forging.families import family
 from unmask.lab.detection.config import DetectionTrainConfig
 from unmask.lab.detection.held_out import apply_condition
 from unmask.lab.engine import save_weights
 from unmask.packs import load_pack
 
 _OWN = ("selfblend", "swap", "resynthesis", "stylegan", "ciplab", "mobilestylegan")
-"""The families that cards from before cards listed them were trained on, but for those left out."""
+"""What cards from before cards listed it were trained on: families, but for those left out, and sources of reals."""
+
+
+_SOURCES = ("celebamask", "ciplab", "ffhq", "utkface")
 
 
 def main() -> None:
@@ -48,7 +52,9 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(network, folder / "weights.safetensors")
         known = {each.name for each in fields(DetectionTrainConfig)}
-        protocol = {"families": [name for name in _OWN if name not in protocol.get("without", ())], **protocol}
+        families = [name for name in _OWN if name not in protocol.get("without", ())]
+        kinds = sorted({family(name).kind for name in families})
+        protocol = {"families": families, "kinds": kinds, "sources": _SOURCES, **protocol}
         options = {"view": protocol["view"]} if "view" in protocol else dict(protocol.get("options", {}))
         config = DetectionTrainConfig(
             **{n: v for n, v in protocol.items() if n in known and n != "options"}, options=options

@@ -263,6 +263,11 @@ def operating_points(
     return tuple(points)
 
 
+def _before(configs: Sequence[DetectionTrainConfig]) -> set[str]:
+    """The sources that the weights at the start of some runs had been trained on."""
+    return {name for config in configs for name in config.before_sources}
+
+
 def card_facts(configs: Sequence[DetectionTrainConfig], faces: Sequence[StoredFace], blind: bool) -> CardFacts:
     """What stands on the card of some runs' pack.
 
@@ -272,7 +277,9 @@ def card_facts(configs: Sequence[DetectionTrainConfig], faces: Sequence[StoredFa
         blind: whether it is calibrated on families that the scoring networks had not seen.
     """
     training = [face.sample for face in faces if face.sample.split == "train"]
-    sources = sorted({sample.source for sample in training})
+    present = {sample.source for sample in training if not sample.label}
+    # Runs of before sources could be left out were trained on all of them.
+    sources = sorted({name for config in configs for name in config.sources or present} | _before(configs))
     own_data = set(sources) <= set(SOURCES)
     methods = [method_named(name) for name in dict.fromkeys(config.method for config in configs)]
     texts = []
