@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/leave_out"), help="where the folds' runs are kept")
     parser.add_argument("--synthetic", type=Path)
     parser.add_argument("--taef2", type=Path)
-    parser.add_argument("--split", choices=("val", "test"), default="val")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
     words = sys.argv[1:]
     here = words.index("--") if "--" in words else len(words)
     chosen, options = parser.parse_args(words[:here]), words[here + 1 :]

@@ -35,6 +35,9 @@ LeaveOutOption = Annotated[
     typer.Option(help="Measure every kind or family of forgery, or source of reals, by the systems that never saw it."),
 ]
 SplitOption = Annotated[str, typer.Option(help="val or test.")]
+LeftOutSplitOption = Annotated[
+    str, typer.Option(help="val or test; with --leave-out also train: what the systems were trained without.")
+]
 NumbersOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Write every number as JSON.")]
 Chosen = dict[str, dict[str, Any]]
 
@@ -216,7 +219,7 @@ def _evaluate(
     systems: SystemsArgument,
     data: DataOption,
     work: WorkOption = Path("runs/work"),
-    split: SplitOption = "test",
+    split: LeftOutSplitOption = "test",
     leave_out: LeaveOutOption = None,
     workers: WorkersOption = 2,
     json: NumbersOption = None,
@@ -226,7 +229,7 @@ def _evaluate(
     """Measure a run or a pack on held-out faces, with intervals; or several, each on what it never saw."""
     from unmask.lab.evaluate import as_markdown, tasks_of_systems, write_evaluation
 
-    _check_split(split)
+    _check_split(split, trained=leave_out is not None)
     if leave_out is None and len(systems) > 1:
         raise typer.BadParameter("name one system, or say with --leave-out what each is measured on")
     _check_once(systems)
@@ -308,6 +311,6 @@ def _check_once(systems: list[str]) -> None:
         raise typer.BadParameter("each system is named once")
 
 
-def _check_split(split: str) -> None:
-    if split not in ("val", "test"):
-        raise typer.BadParameter("--split is val or test")
+def _check_split(split: str, trained: bool = False) -> None:
+    if split not in ("val", "test") and not (trained and split == "train"):
+        raise typer.BadParameter("--split is val or test" + (", or train" if trained else ""))

@@ -34,12 +34,13 @@ def scores(
     rng, rows = np.random.default_rng(0), []
     means = dict.fromkeys(SOURCES, -2.0) | (reals or {})
 
-    def add(side: By, group: str, label: int, mean: float, source: str, subject: str) -> None:
+    def add(side: By, group: str, family: str, label: int, mean: float, source: str, subject: str) -> None:
         for condition in conditions:
             rows.append(
                 LeftOutScore(
                     by=side,
                     group=group,
+                    families=(family,) if family else (),
                     logit=float(rng.normal(mean, spread)),
                     label=label,
                     source=source,
@@ -52,12 +53,12 @@ def scores(
 
     for number in range(count):
         for group, mean in forged.items():
-            add(by, group, 1, mean, SOURCES[number % len(SOURCES)], f"{group} {number}")
+            add(by, group, group, 1, mean, SOURCES[number % len(SOURCES)], f"{group} {number}")
         for source, mean in means.items():
             for group in forged:
-                add(by, group, 0, mean, source, f"{source} {number}")
+                add(by, group, "", 0, mean, source, f"{source} {number}")
             if by != "source":
-                add("source", source, 0, mean, source, f"{source} {number}")
+                add("source", source, "", 0, mean, source, f"{source} {number}")
     return rows
 
 
@@ -222,3 +223,15 @@ def test_what_no_system_lacks_is_refused(by: By) -> None:
     rows = [row for row in scores({"swap": 1.0}) if row.by == "kind"]
     with pytest.raises(DataError, match=f"no {by} was left out by any system"):
         leave_one_out(rows, by)
+
+
+def test_the_families_of_a_kind_count_alike() -> None:
+    """However few pictures one has; each stands beside its own reals and those of the whole group."""
+    rows = scores({"swap": 12.0, "synthesis": 12.0}, dict.fromkeys(SOURCES, -12.0))
+    few = [row for row in scores({"swap": -40.0}, count=10) if row.by == "kind" and row.label]
+    rows += [replace(row, families=("few",), subject=f"few {row.subject}") for row in few]
+    result = leave_one_out(rows, "kind")
+    assert value(result, "swap", "auc") == 0.5 and value(result, "synthesis", "auc") == 1
+    beside = [replace(row, logit=-60.0, label=0, source="theirs", subject=f"real {row.subject}") for row in few]
+    rows += [replace(row, families=("few",)) for row in beside]
+    assert value(leave_one_out(rows, "kind"), "swap", "auc") == pytest.approx((1 + 10 / 130) / 2, abs=1e-4)

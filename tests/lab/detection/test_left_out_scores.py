@@ -166,6 +166,21 @@ def test_partners_that_were_all_seen_stand_there_all_the_same(faces: list[Stored
     assert {(one.source, one.seen) for one in own if not one.label} == {("real_portraits", True), ("real_300w", True)}
 
 
+def test_of_the_training_split_only_what_was_left_out_counts(faces: list[StoredFace]) -> None:
+    """A trained on FFHQ and real_300w: what stands beside them alone says nothing; and nothing is made of the reals."""
+    training = [replace(face, sample=replace(face.sample, split="train")) for face in faces]
+    progress = ProgressLog()
+    judges = appoint([A], [face.sample for face in training], "train", "family", progress)
+    assert "skipped, for the systems were trained on all reals beside it: mobilestylegan" in progress.notes
+    scored = left_out_scores([system("a")], judges, training, conditions=("clean",))
+    families = {one.group: one for one in scored if one.by == "family" and one.label}
+    assert set(families) == {"ciplab", "pggan", "sfhq_t2i"}
+    assert {one.source for one in scored if one.group == "sfhq_t2i" and not one.label} == {"real_portraits"}
+    assert not any(one.seen for one in scored if not one.label)
+    # A text-to-image face may have been trained on beside real_300w.
+    assert not any(one.label for one in scored if one.by == "source" and one.group == "real_portraits")
+
+
 def test_from_runs_to_tables(faces: list[StoredFace], tmp_path: Path) -> None:
     paths = stored_paths(tmp_path / "work", faces)
     everywhere = ("celebamask", "ciplab", "ffhq", "real_300w", "real_portraits", "utkface")

@@ -2,20 +2,22 @@
 
 The scores are those of systems that never saw a group: a kind of forgery, a family, or a source of reals. Nothing that
 is said of a group has seen it either: its likelihood ratios are fitted on the other groups, and on other people than
-those they are given to; the limit from which a verdict is given follows from the other sources.
+those they are given to; the limits from which verdicts are given follow from the other sources. Each condition has fits
+and limits of its own, as on a card.
 """
 
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from unmask.errors import DataError
-from unmask.lab.detection.calibration import FALSE_ALARMS, WORST_FALSE_ALARMS
+from unmask.lab.detection.calibration import FALSE_ALARMS, MISSES, WORST_FALSE_ALARMS
 from unmask.lab.metrics import auc, miss_rate, resampled
 from unmask.lab.task import Evaluation, Table
 from unmask.packs.card import Metric
@@ -27,6 +29,7 @@ ALL = "all"
 MEAN, WORST = "mean", "worst"
 FEWEST = 10
 """Faces of a class that a group or a source has at least to count in means, worsts and limits, if any has."""
+
 _FOLDS = 5
 _DRAWS = 400
 _LEAST_LIMIT, _STEP = 0.3, 0.05  # of the decision limit, log10: a ratio of 2, where support begins
@@ -39,7 +42,8 @@ class LeftOutScore:
 
     Attributes:
         by: what is left out: a kind, a family or a source.
-        group: which one. A real face that stands beside several has a score for each.
+        group: which one.
+        families: of a forgery its own; of a real face those of the group beside which it stands, () for all.
         logit: mean of the systems' logits, higher = more likely forged.
         label: 1 forged, 0 real.
         source: of the face; of a forgery, that of the real it was made from, if there is one.
@@ -51,6 +55,7 @@ class LeftOutScore:
 
     by: By
     group: str
+    families: tuple[str, ...]
     logit: float
     label: int
     source: str
@@ -62,8 +67,9 @@ class LeftOutScore:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Scores as arrays of one length (N,)."""
+    """Scores as arrays of one length (N,); several families stand in a line each."""
 
+    families: np.ndarray
     group: np.ndarray
     logit: np.ndarray
     label: np.ndarray
@@ -75,7 +81,8 @@ class _Columns:
     @classmethod
     def of(cls, scored: Sequence[LeftOutScore]) -> "_Columns":
         names = ("group", "logit", "label", "source", "subject", "condition", "seen")
-        return cls(*(np.array([getattr(one, name) for one in scored]) for name in names))
+        families = np.array(["\n".join(one.families) for one in scored])
+        return cls(families, *(np.array([getattr(one, name) for one in scored]) for name in names))
 
     def __len__(self) -> int:
         return len(self.logit)
@@ -101,8 +108,9 @@ def leave_one_out(scored: Sequence[LeftOutScore], by: By) -> Evaluation:
         by: what is left out.
 
     Returns:
-        By group and condition: "auc", "miss_at_1%", "miss_at_10%" (misses at so many false alarms), "cllr" and
-        "reals_unseen" (the share of the reals beside it whose source none of the systems saw), and the first four for
+        By group and condition: "auc", "miss_at_1%", "miss_at_10%" (misses at so many false alarms), "cllr", each the
+        mean over the group's families, which count alike however many pictures they have; "reals_unseen" (the share
+        of the reals beside them whose source none of the systems saw), and the first four for
         the groups' "mean" and the "worst" of them; by source "verdict_forged" and "verdict_authentic", and their mean
         and worst over sources, under "all" conditions over sources and conditions. In these count groups and sources
         of `FEWEST` faces. Limits are 95 % intervals by bootstrap over subjects. What is not defined, for want of other
@@ -134,10 +142,10 @@ def leave_one_out(scored: Sequence[LeftOutScore], by: By) -> Evaluation:
 
 
 def _fit(forged: _Columns, reals: _Columns) -> Callable[[np.ndarray], np.ndarray] | None:
-    """From logits to log10 likelihood ratios: groups, sources and classes count alike; None without both classes."""
+    """From logits to log10 likelihood ratios: families, sources and classes count alike; None without both classes."""
     if not len(forged) or not len(reals):
         return None
-    weights = np.concatenate([_shares(forged.group), _shares(reals.source)]) * (len(forged) + len(reals)) / 2
+    weights = np.concatenate([_shares(forged.families), _shares(reals.source)]) * (len(forged) + len(reals)) / 2
     logits = np.concatenate([forged.logit, reals.logit])[:, None]
     labels = np.repeat([1, 0], [len(forged), len(reals)])
     model = LogisticRegression(C=10.0).fit(logits, labels, sample_weight=weights)
@@ -153,13 +161,14 @@ def _shares(names: np.ndarray) -> np.ndarray:
 
 
 def _held_out_ratios(columns: _Columns) -> np.ndarray:
-    """log10 likelihood ratios (N,), fitted on the other groups' scores of other people; nan where there are none."""
+    """log10 likelihood ratios (N,), fitted on other groups and people under the condition; nan where there are none."""
     ratios = np.full(len(columns), np.nan)
     fold = np.array([zlib.crc32(subject.encode()) % _FOLDS for subject in columns.subject])
     for group in np.unique(columns.group):
-        for number in range(_FOLDS):
-            asked = (columns.group == group) & (fold == number)
-            others = columns.rows((columns.group != group) & (fold != number))
+        for number, condition in product(range(_FOLDS), np.unique(columns.condition)):
+            shown = columns.condition == condition
+            asked = shown & (columns.group == group) & (fold == number)
+            others = columns.rows(shown & (columns.group != group) & (fold != number))
             ratio = _fit(others.rows(others.label == 1), others.rows(others.label == 0)) if asked.any() else None
             if ratio is not None:
                 ratios[asked] = ratio(columns.logit[asked])
@@ -170,7 +179,7 @@ _STATISTICS = ("auc", "miss_at_1%", "miss_at_10%", "cllr")
 
 
 def _statistics(labels: np.ndarray, logits: np.ndarray, costs: np.ndarray) -> list[float]:
-    """The numbers of one group, in the order of `_STATISTICS`; nan where they are not defined."""
+    """The numbers of one family, in the order of `_STATISTICS`; nan where they are not defined."""
     if not 0 < labels.sum() < len(labels):
         return [math.nan] * len(_STATISTICS)
     cllr = (costs[labels == 1].mean() + costs[labels == 0].mean()) / 2
@@ -187,10 +196,11 @@ def _groups(result: Evaluation, columns: _Columns, ratios: np.ndarray) -> None:
         here = columns.under(condition)
         shown = columns.rows(here)
         parts = [np.flatnonzero(shown.group == name) for name in names]
-        values = _of_groups(shown, costs[here], parts)
+        families = [_by_family(shown, part) for part in parts]
+        values = _of_groups(shown, costs[here], families)
         drawn = np.array(
             [
-                _of_groups(shown, costs[here], [np.repeat(part, times[part]) for part in parts])
+                _of_groups(shown, costs[here], [[np.repeat(rows, times[rows]) for rows in own] for own in families])
                 for times in _times(shown.subject)
             ]
         )
@@ -219,9 +229,22 @@ def _groups(result: Evaluation, columns: _Columns, ratios: np.ndarray) -> None:
                 result.add(name, "reals_unseen", condition, unseen, None, None, shown.label[part])
 
 
-def _of_groups(shown: _Columns, costs: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The statistics of groups, (G, S), given the rows of each."""
-    return np.array([_statistics(shown.label[part], shown.logit[part], costs[part]) for part in parts])
+def _by_family(shown: _Columns, part: np.ndarray) -> list[np.ndarray]:
+    """The rows of each family among a group's: its forgeries, and the reals beside them."""
+    texts, place = np.unique(shown.families[part], return_inverse=True)
+    names = [text.splitlines() for text in texts.tolist()]
+    families = np.unique(shown.families[part][shown.label[part] == 1]).tolist()
+    return [part[np.array([not own or name in own for own in names])[place]] for name in families]
+
+
+def _of_groups(shown: _Columns, costs: np.ndarray, families: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """The statistics of groups, (G, S), given the rows of each family; a sample may miss one, which leaves it out."""
+    values = np.full((len(families), len(_STATISTICS)), math.nan)
+    for number, own in enumerate(families):
+        measured = np.array([_statistics(shown.label[rows], shown.logit[rows], costs[rows]) for rows in own])
+        if len(own) and not np.isnan(measured[:, 0]).all():
+            values[number] = measured[~np.isnan(measured[:, 0])].mean(axis=0)
+    return values
 
 
 def _times(subjects: np.ndarray) -> Iterator[np.ndarray]:
@@ -250,32 +273,49 @@ def _large(counts: np.ndarray, defined: np.ndarray) -> np.ndarray:
     return large if large.any() else defined
 
 
-def _limit(ratios: np.ndarray, sources: np.ndarray) -> float:
-    """The lowest decision limit, log10, that lets no more reals be called forged than a calibration allows.
-
-    Args:
-        ratios: (N,) log10 likelihood ratios of reals.
-        sources: (N,) where they come from.
-    """
-    names, counts = np.unique(sources, return_counts=True)
-    names, limit = names[_large(counts, np.ones(len(names), bool))], _LEAST_LIMIT
-    while True:
-        shares = [float((ratios[sources == name] >= limit).mean()) for name in names]
-        if np.mean(shares) <= FALSE_ALARMS and max(shares) <= WORST_FALSE_ALARMS:
-            return limit
+def _lowest(allowed: Callable[[float], bool]) -> float:
+    """The lowest limit of a verdict, log10, that is allowed."""
+    limit = _LEAST_LIMIT
+    while not allowed(limit):
         limit = round(limit + _STEP, 2)
+    return limit
+
+
+def _means(values: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Mean of values (N,) under each of the names (N,) that has `FEWEST`, by the alphabet; of all where none has."""
+    _, place, counts = np.unique(names, return_inverse=True, return_counts=True)
+    means = np.bincount(place, values) / counts
+    return np.asarray(means[_large(counts, np.ones(len(counts), bool))])
+
+
+def _verdicts(asked: _Columns, forged: _Columns, others: _Columns) -> tuple[np.ndarray, np.ndarray] | None:
+    """Whether reals are called forged, and authentic, by what follows from forgeries and reals of other sources.
+
+    The rules are those of `calibration.fit_calibration`, with families in place of kinds.
+    """
+    ratio = _fit(forged, others)
+    if ratio is None:
+        return None
+    alarms, misses, ratios = ratio(others.logit), ratio(forged.logit), ratio(asked.logit)
+
+    def few_alarms(limit: float) -> bool:
+        shares = _means(alarms >= limit, others.source)
+        return bool(shares.mean() <= FALSE_ALARMS and shares.max() <= WORST_FALSE_ALARMS)
+
+    authentic = _lowest(lambda limit: float(_means(misses <= -limit, forged.families).mean()) <= MISSES)
+    return ratios >= _lowest(few_alarms), ratios <= -authentic
 
 
 def _reals(result: Evaluation, reals: _Columns, forged: _Columns) -> None:
     """How often the reals of every source are called forged and authentic, by what follows from the other sources."""
     said = {name: np.full(len(reals), np.nan) for name in ("verdict_forged", "verdict_authentic")}
-    for source in np.unique(reals.source):
-        asked, others = reals.source == source, reals.rows(reals.source != source)
-        ratio = _fit(forged.rows(forged.source != source), others)
-        if ratio is not None:
-            limit, ratios = _limit(ratio(others.logit), others.source), ratio(reals.logit[asked])
-            said["verdict_forged"][asked] = ratios >= limit
-            said["verdict_authentic"][asked] = ratios <= -limit
+    for condition in np.unique(reals.condition):
+        shown, own = forged.rows(forged.condition == condition), reals.condition == condition
+        for source in np.unique(reals.source[own]):
+            asked, others = own & (reals.source == source), reals.rows(own & (reals.source != source))
+            verdicts = _verdicts(reals.rows(asked), shown.rows(shown.source != source), others)
+            if verdicts is not None:
+                said["verdict_forged"][asked], said["verdict_authentic"][asked] = verdicts
     judged = ~np.isnan(said["verdict_forged"])
     reals = reals.rows(judged)
     for condition in reals.conditions() if len(reals) else ():

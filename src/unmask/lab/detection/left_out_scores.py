@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,18 @@ class Judges:
     groups: Mapping[tuple[By, str], tuple[int, ...]]
     kinds: Mapping[str, set[str]]
 
+    @property
+    def trained_split(self) -> bool:
+        """Whether the systems' own training split is scored: then nothing of it counts that a judge was trained on."""
+        return self.split == "train"
+
+    def beside(self, by: By, group: str, sources: Iterable[str]) -> tuple[str, ...]:
+        """Of the sources that could stand beside a forgery, those that do: before others those that no judge saw."""
+        there = tuple(sources)
+        seen = self.seen(by, group)
+        unseen = tuple(name for name in there if name.partition("@")[0] not in seen)
+        return unseen if unseen or self.trained_split else there
+
     def seen(self, by: By, group: str) -> set[str]:
         """The sources of reals that a judge of the group was trained on."""
         return {source for number in self.groups[by, group] for source in self.trained[number].sources}
@@ -132,12 +144,13 @@ def appoint(
     if not sources:
         raise DataError(f"no real face is in the split {split}; give rows split={split}")
     read = {sample.family for sample in own if sample.label}
+    made = set[str]() if split == "train" else set(made_here()) - read
     with_reals = {sample.family for sample in own if sample.label and real_sources(sample, sources)}
     if read - with_reals:
         names = ", ".join(sorted(read - with_reals))
         progress.note(f"skipped, for no real faces of the split {split} stand beside them: {names}")
     kinds = _kinds(own)
-    families = sorted(with_reals | (set(made_here()) - read))
+    families = sorted(with_reals | made)
     there: dict[By, list[str]] = {
         "kind": sorted({kind for name in families for kind in kinds[name]}),
         "family": families,
@@ -150,18 +163,31 @@ def appoint(
         known = [group for group in there[each] if not groups[each, group]]
         if known:
             progress.note(f"skipped, for every system was trained on it: {each} {f', {each} '.join(known)}")
-    groups = {key: numbers for key, numbers in groups.items() if numbers}
-    if not any(each == by for each, _ in groups):
+    judges = Judges(split, tuple(trained), {key: numbers for key, numbers in groups.items() if numbers}, kinds)
+    if judges.trained_split:
+        alone = [group for each, group in judges.groups if each != "source" and not _beside(judges, own, each, group)]
+        if alone:
+            progress.note(f"skipped, for the systems were trained on all reals beside it: {', '.join(alone)}")
+        kept = {key: numbers for key, numbers in judges.groups.items() if key[0] == "source" or key[1] not in alone}
+        judges = replace(judges, groups=kept)
+    if not any(each == by for each, _ in judges.groups):
         raise DataError(
             f"every system was trained on every {by} of the split {split}; name runs trained with --without"
             + ("" if by == "family" else f"-{by}")
         )
     if by == "family":
         alone = [name for name in families if not any(kinds[name] & kinds[o] for o in families if o != name)]
-        alone = [name for name in alone if (by, name) in groups]
+        alone = [name for name in alone if (by, name) in judges.groups]
         if alone:
             progress.note(f"the only family of its kind, so that whoever lacks it lacks the kind: {', '.join(alone)}")
-    return Judges(split, tuple(trained), groups, kinds)
+    return judges
+
+
+def _beside(judges: Judges, samples: Sequence[Sample], by: By, group: str) -> bool:
+    """Whether any of a group's forgeries that are read has reals that may stand beside it."""
+    sources = {sample.source for sample in samples if not sample.label}
+    own = (s for s in samples if s.label and group in (judges.kinds[s.family] if by == "kind" else (s.family,)))
+    return any(judges.beside(by, group, real_sources(sample, sources)) for sample in own)
 
 
 def left_out_scores(
@@ -175,7 +201,8 @@ def left_out_scores(
     """Score every group by the systems that never saw it, under every condition.
 
     A forgery stands beside the reals of its own source; one that has none there, beside those of its family's partners:
-    of those, beside sources that its judges never saw, if there are any.
+    of those, beside sources that its judges never saw, if there are any. On the training split, whose pictures of a
+    kind are as new to who was trained without it, beside no others; nothing is made of its reals.
 
     Args:
         systems: in the order of the judges' numbers.
@@ -185,9 +212,11 @@ def left_out_scores(
         conditions: see `held_out`.
         progress: of the stage "scoring", in pictures under all conditions; groups without pictures are noted.
     """
-    pictures = make_eval_images(
-        _fewer(faces, judges.split), judges.split, families_of(faces, judges.split), reconstructions, most=_MOST
-    )
+    families = families_of(faces, judges.split)
+    if judges.trained_split:  # what is made here can be made of the other splits
+        families = sorted({face.sample.family for face in faces if face.sample.label})
+    some_faces = _fewer(faces, judges.split)
+    pictures = make_eval_images(some_faces, judges.split, families, reconstructions, most=_MOST)
     rows = _rows_of_groups(pictures, judges)
     absent = [" ".join(key) for key in judges.groups if key not in rows]
     if absent:
@@ -213,16 +242,17 @@ def left_out_scores(
                         logits[number, some[wanted]] = systems[number].scorer(crops[wanted])[0]
             done = place * len(shown) + start + len(some)
             progress.update("scoring", done, len(conditions) * len(shown), condition)
-        for (by, group), chosen in rows.items():
-            mean = logits[list(judges.groups[by, group])][:, chosen].mean(axis=0)
+        for (by, group), families_of_row in rows.items():
+            mean = logits[list(judges.groups[by, group])][:, list(families_of_row)].mean(axis=0)
             seen = judges.seen(by, group)
-            for row, logit in zip(chosen, mean, strict=True):
+            for (row, names), logit in zip(families_of_row.items(), mean, strict=True):
                 picture = pictures[row]
                 source = picture.source.partition("@")[0]
                 scored.append(
                     LeftOutScore(
                         by=by,
                         group=group,
+                        families=tuple(sorted(names)),
                         logit=float(logit),
                         label=int(picture.family != "real"),
                         source=source,
@@ -247,38 +277,37 @@ def _fewer(faces: Sequence[StoredFace], split: str) -> list[StoredFace]:
     return kept
 
 
-def _rows_of_groups(pictures: Sequence[EvalImage], judges: Judges) -> dict[tuple[By, str], np.ndarray]:
-    """The pictures of every group by their numbers: its forgeries, and the reals to stand beside them."""
+def _rows_of_groups(pictures: Sequence[EvalImage], judges: Judges) -> dict[tuple[By, str], dict[int, set[str]]]:
+    """The pictures of every group by their numbers, with the family of a forgery, or those that a real stands beside.
+
+    The reals of a source stand beside all that is forged from it.
+    """
     reals: dict[str, list[int]] = {}
     for row, picture in enumerate(pictures):
         if picture.family == "real":
             reals.setdefault(picture.source, []).append(row)
     present = [source for source in reals if "@" not in source]
-    forged: dict[tuple[By, str], list[tuple[int, tuple[str, ...]]]] = {key: [] for key in judges.groups}
+    rows: dict[tuple[By, str], dict[int, set[str]]] = {key: {} for key in judges.groups}
+    for by, group in rows:
+        if by == "source":
+            rows[by, group] = {row: set() for row in reals.get(group, ())}
     for row, picture in enumerate(pictures):
         if picture.family == "real":
             continue
         # Beside pictures that are smaller stand reals that were brought to their size.
         size = "".join(picture.source.partition("@")[1:])
-        beside = tuple(
-            f"{name}{size}" for name in real_sources(picture.face.sample, present) if f"{name}{size}" in reals
-        )
-        for kind in judges.kinds.get(picture.family, ()):
-            forged.get(("kind", kind), []).append((row, beside))
-        forged.get(("family", picture.family), []).append((row, beside))
+        beside = [f"{name}{size}" for name in real_sources(picture.face.sample, present) if f"{name}{size}" in reals]
+        own: list[tuple[By, str]] = [("family", picture.family)]
+        own += [("kind", kind) for kind in judges.kinds.get(picture.family, ())]
+        for by, group in own:
+            names = judges.beside(by, group, beside) if (by, group) in rows else ()
+            for one in (row, *(number for name in names for number in reals[name])) if names else ():
+                rows[by, group].setdefault(one, set()).add(picture.family)
         for name in () if size else beside:
-            forged.get(("source", name), []).append((row, (name,)))
-    rows: dict[tuple[By, str], np.ndarray] = {}
-    for (by, group), some in forged.items():
-        seen = judges.seen(by, group)
-        chosen: set[int] = set(reals.get(group, ())) if by == "source" else set()
-        for row, beside in some:
-            unseen = [name for name in beside if name.partition("@")[0] not in seen]
-            if beside:
-                chosen.update([row], *(reals[name] for name in unseen or beside))
-        if chosen:
-            rows[by, group] = np.array(sorted(chosen))
-    return rows
+            # What stands beside several sources may have been trained on beside another.
+            if ("source", name) in rows and not (judges.trained_split and len(beside) > 1):
+                rows["source", name][row] = {picture.family}
+    return {key: dict(sorted(chosen.items())) for key, chosen in rows.items() if chosen}
 
 
 def score_split(
@@ -290,7 +319,7 @@ def score_split(
         systems: runs and packs.
         by: what is left out.
         paths: where data and work folder are.
-        split: "val" or "test".
+        split: "train", "val" or "test".
         progress: of notes, of the face store and of the scoring.
 
     Raises:
