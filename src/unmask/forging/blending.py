@@ -110,6 +110,36 @@ def poisson(target: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndar
     return np.where(hard[..., None] > 0, cloned, target)  # OpenCV touches pixels around the mask as well, and the mask
 
 
+def multi_band(target: np.ndarray, source: np.ndarray, mask: np.ndarray, levels: int = 4) -> np.ndarray:
+    """Blending of Laplacian pyramids (Burt & Adelson 1983): the coarser a structure, the wider its seam.
+
+    Args:
+        target: uint8 (H, W, 3).
+        source: uint8 (H, W, 3).
+        mask: (H, W) in [0, 1], 1 where the source is shown.
+        levels: of the pyramids above the coarsest; fewer where the picture is too small.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    a: np.ndarray = target.astype(np.float32)
+    b: np.ndarray = source.astype(np.float32)
+    weight: np.ndarray = mask.astype(np.float32)
+    bands = []
+    for _ in range(levels):
+        if min(weight.shape) < 8:
+            break
+        size = weight.shape[::-1]
+        below = [cv2.pyrDown(each) for each in (a, b, weight)]
+        fine = [each - cv2.pyrUp(small, dstsize=size) for each, small in zip((a, b), below, strict=False)]
+        bands.append(fine[0] + weight[..., None] * (fine[1] - fine[0]))
+        a, b, weight = below
+    out = a + weight[..., None] * (b - a)
+    for band in bands[::-1]:
+        out = cv2.pyrUp(out, dstsize=band.shape[1::-1]) + band
+    return np.clip(out + 0.5, 0, 255).astype(np.uint8)
+
+
 def change_look(rng: np.random.Generator, pixels: np.ndarray, strength: float = 1.0) -> np.ndarray:
     """A slight change of colour, contrast and sharpness, as between two photographs of one face; uint8 in and out."""
     out = pixels.astype(np.float32)
