@@ -42,7 +42,7 @@ def test_the_lower_face_alone_is_forged(mesh: np.ndarray) -> None:
 def test_the_face_is_redrawn_small(mesh: np.ndarray) -> None:
     seen = []
 
-    def redraw(_: np.random.Generator, small: np.ndarray) -> np.ndarray:
+    def redraw(small: np.ndarray, _: np.random.Generator) -> np.ndarray:
         seen.append(small.shape)
         return np.full_like(small, 200)
 

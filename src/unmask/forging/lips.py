@@ -15,8 +15,8 @@ from unmask.forging.blending import blend, change_look, coarsen, poisson
 from unmask.forging.mouth import draw_interior
 from unmask.forging.triangle_warp import sample, triangle_map
 
-Redraw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
-"""From a picture uint8 (H, W, 3) RGB to the same picture drawn anew, of the same size."""
+Redraw = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""From a picture uint8 (H, W, 3) RGB to the same picture drawn anew, of the same size; a `decoders.Decoder` is one."""
 
 # Both borders of the lips in the same order: the right corner, the lower lip, the left corner, the upper lip.
 _OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
@@ -124,7 +124,7 @@ def _low_resolution(
     scale = min(small_side / max(side, 1.0), 0.9)
     if redraw is not None:
         size = (max(round(crop.shape[1] * scale), 8), max(round(crop.shape[0] * scale), 8))
-        small = redraw(rng, cv2.resize(crop, size, interpolation=cv2.INTER_AREA))
+        small = redraw(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), rng)
         kernel = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)[rng.integers(3)]
         crop = cv2.resize(small, crop.shape[1::-1], interpolation=kernel)
     else:
