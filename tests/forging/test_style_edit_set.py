@@ -12,7 +12,7 @@ from progress_log import ProgressLog
 from unmask.datasets.layouts import read_layout
 from unmask.errors import DataError
 from unmask.forging.seq_deepfake_writer import EditSet, held_out_orders
-from unmask.forging.style_edit_set import GROUPS, TRACK, LayeredGenerator, forge_style_edits
+from unmask.forging.style_edit_set import GROUPS, TRACK, LayeredGenerator, edited_styles, forge_style_edits
 from unmask.media.synthetic_mark import band_height, read_mark
 from unmask.packs.assets import MOBILE_STYLEGAN, cache_folder
 
@@ -164,3 +164,14 @@ def test_the_generator_draws_from_a_style_for_each_layer() -> None:
     edges = [cv2.Canny(generator.draw(some, 96), 60, 140) > 0 for some in (styles, late, early)]
     near = cv2.dilate(edges[0].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     assert near[edges[1]].mean() > near[edges[2]].mean()
+
+
+def test_an_edit_moves_the_styles_of_its_groups_alone() -> None:
+    for seed in range(20):
+        before, after, edits = edited_styles(np.random.default_rng(seed), Stub())  # type: ignore[arg-type]
+        again = edited_styles(np.random.default_rng(seed), Stub())  # type: ignore[arg-type]
+        assert np.array_equal(after, again[1]) and edits == again[2]
+        assert before.shape == after.shape == (Stub.layers, 512) and (before == before[0]).all()
+        assert 1 <= len(edits) <= 3 and all(0 < drift < 1 for drift in edits.values())
+        for name, (low, high) in zip(TRACK.edits, GROUPS, strict=True):
+            assert (before[low:high] != after[low:high]).any() == (name in edits)

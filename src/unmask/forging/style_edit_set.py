@@ -117,6 +117,33 @@ class LayeredGenerator:
         return resize(np.ascontiguousarray(picture[top : top + span, left : left + span]), size)
 
 
+def edited_styles(
+    rng: np.random.Generator, generator: LayeredGenerator
+) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+    """The styles of a drawn face before and after one to three of its groups were moved towards another face's.
+
+    The pictures of both are drawn, and so both are forged: neither is the authentic twin of the other.
+
+    Args:
+        rng: draws the face, the edits and their strengths.
+        generator: whose `draw` makes a picture of each.
+
+    Returns:
+        before: (layers, 512).
+        after: (layers, 512).
+        edits: how far each edited group was moved, 0 (not at all) to 1 (to the other face's), by the edit's name.
+    """
+    own, other = generator.style(rng), generator.style(rng)
+    before = np.repeat(own[None], generator.layers, axis=0)
+    after, edits = before.copy(), dict[str, float]()
+    for group in sorted(rng.choice(len(GROUPS), int(rng.integers(1, 4)), replace=False)):
+        low, high = GROUPS[group]
+        drift = round(float(rng.uniform(0.6, 0.95)), 4)
+        after[low:high] += drift * (other - after[low:high])
+        edits[TRACK.edits[group]] = drift
+    return before, after, edits
+
+
 def _number(target: Any) -> str:
     """The number in the name of a layer's multiplication; "" for another operation."""
     node = target.get_node()
