@@ -21,7 +21,7 @@ from unmask.faces.finding import FaceFinder
 from unmask.forging import forge_set as forging
 from unmask.forging import source_faces
 from unmask.forging.forge_set import ForgedSet, forge_folder
-from unmask.forging.makers import load_makers
+from unmask.forging.makers import Forgery, Maker, Request, load_makers
 from unmask.forging.perturbation import is_single_band
 from unmask.forging.source_faces import Finder, SeenFace, face_finder
 from unmask.media.synthetic_mark import band_height, mark, read_mark, text_height, without_band
@@ -239,6 +239,78 @@ def test_perturbations_fall_on_both_classes_alike(pictures: Path, tmp_path: Path
     assert counts["rand"] == {1} and counts["mix"] <= {2, 3, 4}
 
 
+def test_both_classes_are_published_alike(made: ForgedSet, pictures: Path, tmp_path: Path) -> None:
+    looks = ("greyscale", "screenshot", "messenger")
+    out = forge(pictures, tmp_path / "set", ("selfblend",), looks=looks, count=9).manifest.parent
+    by_face: dict[str, set[str]] = {}
+    plain = {row["path"]: row for row in records(made.manifest.parent)}
+    for row in records(out):
+        assert row["parameters"]["look"] in looks
+        by_face.setdefault(row["files"][0]["path"], set()).add(row["parameters"]["look"])
+        if row["path"] in plain:
+            assert row["sha256"] != plain[row["path"]]["sha256"]
+    assert all(len(drawn) == 1 for drawn in by_face.values())
+    assert len(set.union(*by_face.values())) > 1
+    grey = forge(pictures, tmp_path / "grey", ("selfblend",), looks=("greyscale",), nir=True).manifest.parent
+    assert all(is_single_band(without_band(read(path))) for path in (grey / "real").iterdir())
+
+
+class Partial(Maker):
+    """A maker of two families, the second of which needs a file of weights."""
+
+    families = ("whole", "part")
+
+    @classmethod
+    def lacking(cls, weights: Path | None) -> dict[str, str]:
+        if weights is None:
+            return {"part": "part.pth is not there"}
+        if (weights / "part.pth").read_bytes() != b"part":
+            raise DataError("part.pth is another file")
+        return {}
+
+    def forge(self, rng: np.random.Generator, request: Request) -> Forgery:
+        mask = np.ones(request.face.pixels.shape[:2], np.float32)
+        return Forgery(255 - request.face.pixels, mask, "algorithmicallyEnhanced")
+
+
+class Nothing(Partial):
+    families = ("part",)
+
+
+def test_families_that_lack_weights_are_left_out_by_name(pictures: Path, tmp_path: Path) -> None:
+    kinds = (f"{__name__}:Partial",)
+    made = forge(pictures, tmp_path / "set", kinds)
+    assert made.families == {"real": 7, "whole": 7} and made.left_out == (("part", "part.pth is not there"),)
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "part.pth").write_bytes(b"part")
+    with pytest.raises(DataError, match="families"):  # the set that was begun had fewer
+        forge(pictures, tmp_path / "set", kinds, weights=weights)
+    assert forge(pictures, tmp_path / "other", kinds, weights=weights).families == {"real": 7, "whole": 7, "part": 7}
+
+
+def test_weights_are_checked_before_the_work_begins(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "part.pth").write_bytes(b"another")
+    for options, reason in (
+        ({"kinds": (f"{__name__}:Nothing",)}, "part.pth is not there"),
+        ({"kinds": (f"{__name__}:Partial",), "weights": tmp_path}, "another file"),
+        ({"weights": tmp_path / "nowhere"}, "no such folder"),
+        ({"kinds": ("candide_swap",)}, "candide.npz"),
+    ):
+        with pytest.raises(DataError, match=reason):
+            forge(pictures, tmp_path / "out", **options)  # type: ignore[arg-type]
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_look_without_an_encoder_is_refused(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unmask.forging.looks.has_encoder", lambda codec: codec != "h265")
+    with pytest.raises(DataError, match="libx265"):
+        forge(pictures, tmp_path / "out", looks=("enlarged", "h265"))
+    with pytest.raises(DataError, match="no look sepia"):
+        forge(pictures, tmp_path / "out", looks=("sepia",))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_near_infrared_set_has_one_band(pictures: Path, tmp_path: Path) -> None:
     result = forge(pictures, tmp_path / "set", nir=True, perturbation="rand")
     samples = read_manifest(result.manifest)
@@ -326,6 +398,7 @@ def test_what_a_kill_left_is_made_good(made: ForgedSet, pictures: Path, tmp_path
         ({"kinds": ("swap",)}, "made with kinds"),
         ({"perturbation": "rand"}, "made with perturbation std, not rand"),
         ({"nir": True}, "made with nir False, not True"),
+        ({"looks": ("greyscale",)}, "made with looks"),
         ({"people": "folder"}, "made with people file, not folder"),
     ],
 )

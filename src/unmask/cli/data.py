@@ -1,5 +1,6 @@
 """`unmask forge`, `manifest` and `synthesise`: data sets, made and read."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,14 +41,30 @@ def forge(
         str, typer.Option(help="std (none), rand (one) or mix (several), on both classes.")
     ] = "std",
     nir: Annotated[bool, typer.Option("--nir", help="Simulate near-infrared pictures, of both classes.")] = False,
+    looks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--look",
+            metavar="NAME",
+            help="How both classes were published: h264, h265, enlarged, greyscale, print-and-scan, screenshot or "
+            "messenger; repeatable, one is drawn for every face.",
+        ),
+    ] = None,
     people: Annotated[str, typer.Option(help="What is one person: each file, or each folder.")] = "file",
     taef2: Taef2Option = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with published weights, for kinds that need some; weights/ in $UNMASK_DATA if left out.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="With --sequence, processes that make pictures.")] = 2,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Make a labelled data set from a folder of faces: every forgery marked as synthetic, with mask and record."""
     if sequence:
-        refuse_given(context, ("kinds", "nir", "perturbation"), "does not go with --sequence")
+        refuse_given(context, ("kinds", "nir", "looks", "perturbation", "weights"), "does not go with --sequence")
     else:
         refuse_given(context, ("tools", "held_out", "workers"), "goes with --sequence alone")
     with extra("lab", "unmask forge"):
@@ -55,6 +72,7 @@ def forge(
         from unmask.forging.forge_set import forge_folder
         from unmask.forging.makers import default_kinds
 
+        left_out: tuple[tuple[str, str], ...] = ()
         with progress_bars() as progress:
             if sequence:
                 edited = forge_component_edits(
@@ -85,19 +103,30 @@ def forge(
                     size=size,
                     perturbation=perturbation,  # type: ignore[arg-type]  # checked there
                     nir=nir,
+                    looks=looks or (),
                     people=people,  # type: ignore[arg-type]  # checked there
                     taef2=taef2,
+                    weights=weights or _weights_at_hand(),
                     progress=progress,
                 )
-                skipped, empty = made.skipped, made.empty_splits
+                skipped, empty, left_out = made.skipped, made.empty_splits, made.left_out
                 numbers = [f"{number} {family}" for family, number in made.families.items()]
                 counts = [f"{made.manifest}: {numbers[0]}", *numbers[1:]]
+    for family, reason in left_out:
+        print(f"unmask: left out {family}: {reason}", file=sys.stderr)
     for path, reason in skipped:
         print(f"unmask: passed over {path}: {reason}", file=sys.stderr)
     if empty:
         splits = " and ".join(empty)
         print(f"unmask: nobody fell into the split {splits}; give more faces, or change the manifest", file=sys.stderr)
     print(", ".join(counts))
+
+
+def _weights_at_hand() -> Path | None:
+    """The folder of weights beside the data, if there is one."""
+    data = os.environ.get("UNMASK_DATA")
+    folder = Path(data) / "weights" if data else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def manifest(

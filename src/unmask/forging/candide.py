@@ -20,6 +20,10 @@ from unmask.errors import DataError
 from unmask.forging.blending import blend, change_look, coarsen, match_colour, multi_band, poisson
 from unmask.forging.mouth import draw_interior
 from unmask.forging.triangle_warp import sample, triangle_map
+from unmask.forging.weight_files import WeightFile
+
+MODEL = WeightFile("candide/candide.npz", "7282e903b6df8360e43c09a61485003e7300b1b573f144acbb9dbb6edbfe57e5", "MIT")
+"""The model's file in a folder of weights."""
 
 # The points of the 468-point mesh that stand for the 68-point scheme of landmarks, in its order.
 LANDMARKS_68 = (162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,

@@ -37,6 +37,7 @@ from unmask.datasets.manifest import SHARES, SPLITS, Sample, split_of, write_man
 from unmask.errors import DataError
 from unmask.faces.mesh import FACE_OVAL, NOSE
 from unmask.forging.blending import pose_distance
+from unmask.forging.looks import CODECS, LOOKS, check_encoders, draw_look
 from unmask.forging.makers import FacePicture, Forgery, Maker, Setup, load_makers
 from unmask.forging.near_infrared import simulate_nir, single_band
 from unmask.forging.perturbation import RULES, Rule, subset_of
@@ -64,6 +65,8 @@ class ForgedSet:
     """Display path and reason, one plain sentence."""
     empty_splits: tuple[str, ...] = ()
     """Splits that nobody fell into, as happens with few faces."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Families that could not be made, and why."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,13 @@ class _Specification:
     """All that a set depends on. `taef2` and `pictures` are SHA-256, of the weights and of the faces' files."""
 
     kinds: tuple[str, ...]
+    families: tuple[str, ...]
     count: int | None
     seed: int
     size: int
     perturbation: Rule
     nir: bool
+    looks: tuple[str, ...]
     people: People
     source: str
     taef2: str | None
@@ -93,8 +98,10 @@ def forge_folder(
     size: int = 256,
     perturbation: Rule = "std",
     nir: bool = False,
+    looks: Sequence[str] = (),
     people: People = "file",
     taef2: Path | None = None,
+    weights: Path | None = None,
     finder: Finder | None = None,
     progress: Progress = SILENT,
 ) -> ForgedSet:
@@ -111,14 +118,17 @@ def forge_folder(
         size: side of the pictures without their band, in pixels: 64 to 1024, a multiple of 16.
         perturbation: what both classes go through at the end: "std" (nothing), "rand" or "mix".
         nir: whether both classes get a near-infrared look; forgeries are made from real pictures that have it.
+        looks: of `unmask.forging.looks.LOOKS`; one of them is drawn for every face, and both classes are published so.
         people: whether a person is one file, or all files of a folder right under `source`.
         taef2: folder with the TAEF2 autoencoder's weights, for kinds that need it ("resynthesis").
+        weights: folder with other published weights. Families whose weights it lacks are left out.
         finder: finds faces; None for `face_finder()`.
         progress: updated in the stages "finding faces" and "forging".
 
     Raises:
-        DataError: an unknown kind or a parameter out of range; no face, or too few people for swaps or composites;
-            weights missing; `out` holds something else or another set; a source picture changed meanwhile.
+        DataError: an unknown kind or look, or a parameter out of range; no face, or too few people for swaps or
+            composites; weights altered, or missing for all families of a kind; no encoder for a look; `out` holds
+            something else or another set; a source picture changed meanwhile.
         MissingExtraError: a library of the "lab" extra is not installed.
         KeyboardInterrupt: interrupted, with the manifest written.
     """
@@ -135,17 +145,21 @@ def forge_folder(
         raise DataError(f"{source}: no such folder; give one with face pictures")
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{out} lies in {source}, whose pictures would then be forged again; name a folder outside")
-    weights = [kind for kind, maker in makers.items() if maker.needs_taef2]
+    _check_looks(looks)
+    lacking = _lacking(makers, weights)
+    with_taef2 = [kind for kind, maker in makers.items() if maker.needs_taef2]
     spec = _Specification(
         kinds=tuple(makers),
+        families=tuple(family for maker in makers.values() for family in maker.families if family not in lacking),
         count=count,
         seed=seed,
         size=size,
         perturbation=perturbation,
         nir=nir,
+        looks=tuple(looks),
         people=people,
         source=source.resolve().name or "pictures",
-        taef2=taef2_sha256(taef2, " and ".join(weights), "leave it out") if weights else None,
+        taef2=taef2_sha256(taef2, " and ".join(with_taef2), "leave it out") if with_taef2 else None,
     )
     refuse_another(out, spec)
     with Interruption() as interruption:
@@ -157,8 +171,8 @@ def forge_folder(
         refuse_another(out, spec)
         write_specification(out, spec)
         with open_record(out, _files) as record:
-            pictures = _Pictures(faces, spec, makers, Setup(size, seed, finder, taef2))
-            jobs = list(_jobs(len(faces), spec, makers))
+            pictures = _Pictures(faces, spec, makers, Setup(size, seed, finder, taef2, weights))
+            jobs = list(_jobs(len(faces), spec))
             left = [job for job in jobs if _path(*job) not in record.rows]
             finished = len(jobs) - len(left)
             progress.update("forging", finished, len(jobs))
@@ -176,7 +190,29 @@ def forge_folder(
                         out, [record.rows[path] for job in jobs if (path := _path(*job)) in record.rows]
                     )
     empty = tuple(split for split in SPLITS if all(row.split != split for row in rows))
-    return ForgedSet(out / "manifest.csv", dict(Counter(row.family for row in rows)), tuple(skipped), empty)
+    numbers = dict(Counter(row.family for row in rows))
+    return ForgedSet(out / "manifest.csv", numbers, tuple(skipped), empty, tuple(lacking.items()))
+
+
+def _check_looks(looks: Sequence[str]) -> None:
+    for look in looks:
+        if look not in LOOKS:
+            raise DataError(f"no look {look}; name some of {', '.join(LOOKS)}")
+    if not CODECS.keys().isdisjoint(looks):
+        check_encoders()
+
+
+def _lacking(makers: Mapping[str, type[Maker]], weights: Path | None) -> dict[str, str]:
+    """Families that cannot be made, and why. A kind of which none can be made is refused."""
+    if weights is not None and not weights.is_dir():
+        raise DataError(f"{weights}: no such folder; give one with published weights, or none")
+    lacking: dict[str, str] = {}
+    for kind, maker in makers.items():
+        reasons = maker.lacking(weights)
+        if reasons.keys() >= set(maker.families):
+            raise DataError(f"{kind} cannot be made: {reasons[maker.families[0]]}; leave it out otherwise")
+        lacking |= reasons
+    return lacking
 
 
 def _check_faces(
@@ -208,15 +244,14 @@ def _groups(faces: Sequence[SourceFace]) -> dict[str, str]:
     return {person: "+".join(sorted(group)) for group in groups for person in group}
 
 
-def _jobs(faces: int, spec: _Specification, makers: Mapping[str, type[Maker]]) -> Iterator[tuple[str, int]]:
+def _jobs(faces: int, spec: _Specification) -> Iterator[tuple[str, int]]:
     """Every picture as (family, number), the families by turns: cut short, the set is still balanced."""
-    families = [family for maker in makers.values() for family in maker.families]
     count = spec.count or faces
     for number in range(max(count, faces)):
         if number < faces:
             yield "real", number
         if number < count:
-            yield from ((family, number) for family in families)
+            yield from ((family, number) for family in spec.families)
 
 
 def _path(family: str, number: int) -> str:
@@ -256,6 +291,7 @@ class _Pictures:
             request = _Request(self, family, number, target)
             forgery = self._makers[self._kind[family]].forge(rng, request)
             pixels, faces = forgery.pixels, request.faces
+        pixels, look = self._published(pixels, target)
         if self._spec.nir:
             pixels = single_band(pixels)
         pixels, steps = subset_of(degradation, pixels, self._spec.perturbation)
@@ -281,13 +317,21 @@ class _Pictures:
             **asdict(sample),
             "kind": self._kind.get(family, "real"),
             "seed": self._spec.seed,
-            "parameters": {**(forgery.parameters if forgery else {}), "perturbation": steps},
+            "parameters": {**(forgery.parameters if forgery else {}), **look, "perturbation": steps},
             "files": [{"path": face.name, "sha256": face.sha256, "window": face.window} for face in faces],
             "digital_source_type": forgery.source_type if forgery else None,
             "sha256": hashlib.sha256(files[path]).hexdigest(),
             "tool": f"unmask {__version__}",
         }
         return files, row
+
+    def _published(self, pixels: np.ndarray, target: SourceFace) -> tuple[np.ndarray, dict[str, str]]:
+        """A picture with its look, and what the record says of it; the look is the same for all of one target."""
+        if not self._spec.looks:
+            return pixels, {}
+        rng = np.random.default_rng([self._spec.seed, crc32(f"look {target.name}".encode())])
+        name = self._spec.looks[rng.integers(len(self._spec.looks))]
+        return draw_look(rng, name)(np.ascontiguousarray(pixels)), {"look": name}
 
     def picture(self, face: SourceFace) -> FacePicture:
         """The square about a face as the set shows it."""

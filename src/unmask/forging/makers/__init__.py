@@ -6,7 +6,7 @@ A maker is one file here and one line in `MAKERS`, or stands in another package:
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -96,12 +96,14 @@ class Setup:
         seed: of the set.
         finder: finds the face in a picture.
         taef2: folder with the TAEF2 autoencoder's weights; given to makers with `needs_taef2`.
+        weights: folder with other published weights, each at a path of its own in it; None if there is none.
     """
 
     size: int
     seed: int
     finder: Finder
     taef2: Path | None = None
+    weights: Path | None = None
 
 
 class Maker(Protocol):
@@ -120,6 +122,18 @@ class Maker(Protocol):
     by_default: ClassVar[bool] = False
 
     def __init__(self, setup: Setup) -> None: ...
+
+    @classmethod
+    def lacking(cls, weights: Path | None) -> Mapping[str, str]:
+        """Why families cannot be made here, by their names; the others are. It is asked before the work begins.
+
+        Args:
+            weights: as of `Setup`.
+
+        Raises:
+            DataError: a file of weights is not the one that it should be.
+        """
+        return {}
 
     def forge(self, rng: np.random.Generator, request: Request) -> Forgery:
         """One picture.
@@ -141,6 +155,12 @@ MAKERS: Table[type[Maker]] = Table(
         Entry("composite", f"{_HERE}.composite:Composite", "single features of another person's face"),
         Entry("fingerprint", f"{_HERE}.fingerprint:Fingerprint", "four kinds of up-sampling traces"),
         Entry("resynthesis", f"{_HERE}.resynthesis:Resynthesis", "redrawn by the TAEF2 autoencoder"),
+        Entry("candide_swap", f"{_HERE}.candide_swap:CandideSwap", "another's face, by a fitted face model"),
+        Entry("candide_reenact", f"{_HERE}.candide_reenact:CandideReenact", "another's expression, by the same model"),
+        Entry(
+            "lip_resynthesis", f"{_HERE}.lip_resynthesis:LipResynthesis", "the mouth moved and the lower face redrawn"
+        ),
+        Entry("style_edit", f"{_HERE}.style_edit:StyleEdit", "a drawn face whose styles were edited"),
         Entry("mobilestylegan", f"{_HERE}.mobilestylegan:MobileStyleGAN", "wholly synthetic, drawn by MobileStyleGAN"),
     ),
 )
