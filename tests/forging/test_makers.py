@@ -82,6 +82,13 @@ def maker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         from unmask.forging.makers import style_edit
 
         monkeypatch.setattr(style_edit, "LayeredGenerator", DrawnStyles)
+    if request.param == "decoder":
+        from unmask.forging.decoders import Decoder
+        from unmask.forging.makers import decoder
+
+        monkeypatch.setattr(
+            decoder, "load_decoder", lambda name, weights: Decoder(name, lambda pixels, rng: pixels * 0.8)
+        )
     if request.param.startswith("candide"):
         weights = request.getfixturevalue("data_dir") / "weights"
     return MAKERS.load(request.param)(Setup(SIZE, 5, find_drawn, tmp_path, weights))

@@ -55,7 +55,8 @@ class FaceParser:
             raise MissingExtraError("lab", "the face parser") from error
         self._net = Interpreter(str(file), num_threads=1)
         self._net.allocate_tensors()
-        self._input, self._output = self._net.get_input_details()[0], self._net.get_output_details()[0]
+        self._input = self._net.get_input_details()[0]["index"]
+        self._output = self._net.get_output_details()[0]["index"]
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """The class of every pixel.
@@ -68,10 +69,9 @@ class FaceParser:
         """
         height, width = pixels.shape[:2]
         window = cv2.resize(pixels, (_SIZE, _SIZE), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 127.5 - 1
-        self._net.set_tensor(self._input["index"], window[None])
+        self._net.set_tensor(self._input, window[None])
         self._net.invoke()
-        scores = self._net.get_tensor(self._output["index"])[0]
-        labels = scores.argmax(-1) if scores.ndim == 3 else scores
+        labels = self._net.get_tensor(self._output)  # (448, 448): the network itself takes the best class
         return cv2.resize(labels.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
 
 

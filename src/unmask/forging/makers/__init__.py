@@ -155,6 +155,7 @@ MAKERS: Table[type[Maker]] = Table(
         Entry("composite", f"{_HERE}.composite:Composite", "single features of another person's face"),
         Entry("fingerprint", f"{_HERE}.fingerprint:Fingerprint", "four kinds of up-sampling traces"),
         Entry("resynthesis", f"{_HERE}.resynthesis:Resynthesis", "redrawn by the TAEF2 autoencoder"),
+        Entry("decoder", f"{_HERE}.decoder:RedrawByDecoder", "redrawn by published networks, a family each"),
         Entry("candide_swap", f"{_HERE}.candide_swap:CandideSwap", "another's face, by a fitted face model"),
         Entry("candide_reenact", f"{_HERE}.candide_reenact:CandideReenact", "another's expression, by the same model"),
         Entry(

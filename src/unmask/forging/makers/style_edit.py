@@ -26,8 +26,7 @@ class StyleEdit(Maker):
     def lacking(cls, weights: Path | None) -> Mapping[str, str]:
         """Why the family cannot be made, by its name."""
         try:
-            for asset in MOBILE_STYLEGAN:
-                fetch(asset)
+            fetch(*MOBILE_STYLEGAN)
         except AssetUnavailable as error:
             return {"style_edit": str(error)}
         return {}
