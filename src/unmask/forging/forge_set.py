@@ -208,7 +208,8 @@ def _lacking(makers: Mapping[str, type[Maker]], weights: Path | None) -> dict[st
         raise DataError(f"{weights}: no such folder; give one with published weights, or none")
     lacking: dict[str, str] = {}
     for kind, maker in makers.items():
-        reasons = maker.lacking(weights)
+        # A maker of another package that derives from nothing of ours need not know of it.
+        reasons = maker.lacking(weights) if hasattr(maker, "lacking") else {}
         if reasons.keys() >= set(maker.families):
             raise DataError(f"{kind} cannot be made: {reasons[maker.families[0]]}; leave it out otherwise")
         lacking |= reasons

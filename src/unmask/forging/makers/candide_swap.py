@@ -21,7 +21,9 @@ class CandideMaker(Maker):
         """Why a family cannot be made, by its name."""
         if MODEL.find(weights):
             return {}
-        return dict.fromkeys(cls.families, f"{MODEL.path} is not in {weights or 'any folder of weights'}")
+        return dict.fromkeys(
+            cls.families, f"{MODEL.path} is not in {weights or 'any folder of weights'}; name the one that has it"
+        )
 
     @cached_property
     def model(self) -> Candide:
