@@ -272,7 +272,8 @@ def load_decoder(name: str, weights: Path | None) -> Decoder:
     record = _record(name)
     files = record.find(weights)
     if record.engine == "ncnn":
-        network = _ncnn_network(*files, record.ends)
+        param, binary = files
+        network = _ncnn_network(param, binary, record.ends)
     else:
         try:
             network = _torch_network(record, files[0])
@@ -355,7 +356,7 @@ def redraw_region(rng: np.random.Generator, pixels: np.ndarray, mask: np.ndarray
     Returns:
         uint8 (H, W, 3).
     """
-    rows, columns = (_span(mask.any(axis=axis)) for axis in (1, 0))
+    rows, columns = (_span(mask.max(axis=axis)) for axis in (1, 0))
     window = np.ascontiguousarray(pixels[rows, columns])
     out = pixels.copy()
     out[rows, columns] = blend(window, decoder(window, rng), mask[rows, columns])

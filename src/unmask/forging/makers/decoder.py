@@ -9,6 +9,7 @@ import numpy as np
 from unmask.forging.decoders import DECODERS, Decoder, draw_region, load_decoder, redraw_region, unavailable_decoders
 from unmask.forging.makers import FacePicture, Forgery, Maker, Request, Setup
 from unmask.forging.parsing import PARSER, FaceParser, part_masks
+from unmask.media.synthetic_mark import SourceType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +41,7 @@ class RedrawByDecoder(Maker):
             self._decoders[name] = load_decoder(name, self._weights)
         pixels = redraw_region(rng, face.pixels, mask, self._decoders[name])
         whole = region == "picture"
-        kind = "trainedAlgorithmicMedia" if whole else "compositeWithTrainedAlgorithmicMedia"
+        kind: SourceType = "trainedAlgorithmicMedia" if whole else "compositeWithTrainedAlgorithmicMedia"
         return Forgery(pixels, mask, kind, parameters={"region": region})
 
     def _parts(self, face: FacePicture) -> "Mapping[str, np.ndarray]":
