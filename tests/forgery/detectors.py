@@ -8,6 +8,7 @@ from unmask.forgery.deepfidelity import DeepFidelity
 from unmask.forgery.detector import Detector
 from unmask.forgery.fedforgery import FedForgery
 from unmask.forgery.fusion import Fused
+from unmask.forgery.gend import GenD
 from unmask.forgery.hfc import HFC
 from unmask.forgery.mesonet import MesoNet
 from unmask.forgery.plain import Plain
@@ -57,5 +58,7 @@ DETECTORS = (
     Candidate("fedforgery", lambda: FedForgery(weights="none"), 8, steps=25),
     Candidate("fedforgery-without-residual", lambda: FedForgery(weights="none", residual=False), 32, steps=25),
     Candidate("mesonet", MesoNet, 32, size=256, steps=25),
+    Candidate("gend", lambda: GenD("test_vit", "none"), 16, steps=60),
+    Candidate("gend-convnext", lambda: GenD("test_convnext", "none"), 32, steps=60),
     Candidate("fused", _fused, 8, trained=False),
 )

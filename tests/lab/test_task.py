@@ -18,7 +18,7 @@ from unmask.cli import lab as commands
 from unmask.cli.chosen import added_by
 from unmask.errors import DataError
 from unmask.lab.config import ExportOptions, LabPaths, TrainConfig
-from unmask.lab.methods import METHODS, method_named, options_of
+from unmask.lab.methods import METHODS, input_size, method_named, options_of
 from unmask.lab.task import TASKS, Task, task_named
 from unmask.lab.train import load_network, new_network
 from unmask.networks.contract import Trainable
@@ -189,7 +189,8 @@ def test_a_network_of_another_task_is_refused(name: str) -> None:
     task = task_named(name)
     for method, one in METHODS.items():
         if one.task != name and "weights" in options_of(method):
-            config = task.config(method=method, options={"weights": "none"}, size=256)
+            options = {"weights": "none"}
+            config = task.config(method=method, options=options, size=input_size(method, options))
             with pytest.raises(DataError, match=f"{method} is no method of the task {name}"):
                 new_network(task, config, pretrained=False)
 

