@@ -18,6 +18,13 @@ from unmask.inspection import Inspector
 from unmask.media.synthetic_mark import FORGED, mark, with_band
 
 DESCRIPTION = "FORGED FOR DEMONSTRATION BY UNMASK"
+_PHOTOGRAPH = resources.files(__name__).joinpath("astronaut.jpg")
+
+
+def photograph() -> np.ndarray:
+    """The demonstration's photograph, uint8 (384, 384, 3) RGB, with one face."""
+    with _PHOTOGRAPH.open("rb") as stream, Image.open(stream) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def run_demo(out: Path, pack: str | Path = "plain") -> tuple[Report, Report]:
@@ -33,11 +40,11 @@ def run_demo(out: Path, pack: str | Path = "plain") -> tuple[Report, Report]:
     Raises:
         UnmaskError: the folder cannot be written, or the pack cannot be loaded.
     """
-    photograph, forgery, page = (out / name for name in ("photograph.jpg", "forgery.png", "report.html"))
-    packaged = resources.files(__name__).joinpath("astronaut.jpg").read_bytes()
+    original, forgery, page = (out / name for name in ("photograph.jpg", "forgery.png", "report.html"))
+    packaged = _PHOTOGRAPH.read_bytes()
     check_outputs(
         [
-            Output("--out", photograph, lambda path: path.read_bytes() == packaged),
+            Output("--out", original, lambda path: path.read_bytes() == packaged),
             Output("--out", forgery, is_forgery),
             Output("--out", page, is_html_report),
         ]
@@ -45,13 +52,11 @@ def run_demo(out: Path, pack: str | Path = "plain") -> tuple[Report, Report]:
     inspector = Inspector(pack)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        photograph.write_bytes(packaged)
-        real = inspector.examine(photograph, pictures=True)
+        original.write_bytes(packaged)
+        real = inspector.examine(original, pictures=True)
         if not real.report.faces:
             raise UnmaskError("no face was found in the demonstration photograph: the installation is damaged")
-        with Image.open(photograph) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-        forged, _ = mirror_swap(pixels, np.array(real.report.faces[0].landmarks, np.float32))
+        forged, _ = mirror_swap(photograph(), np.array(real.report.faces[0].landmarks, np.float32))
         forgery.write_bytes(marked_png(forged))
         fake = inspector.examine(forgery, pictures=True)
         title = "Unmask demonstration: a photograph and a forgery made from it"

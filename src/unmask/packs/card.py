@@ -170,7 +170,7 @@ class Card:
     [0, 1] for forgery detectors, then `(x - mean) / std`. `crop_margin` is the side of the context crop over the longer
     side of the face box (null for packs that see whole pictures). `spectra` are those it was trained for: "visible",
     "nir". `outputs` names the ONNX outputs in order. `sha256` is that of `model.onnx`. `reading` is for edit-sequence
-    models.
+    models. `training_data_sha256` is over the rows that it was trained on, "not known" for a detector of others.
     """
 
     schema_version: Literal[1] = 1
@@ -199,8 +199,12 @@ class Card:
     reading: EditCalibration | None = None
 
     @classmethod
-    def read(cls, path: Path) -> "Card":
+    def read(cls, path: Path, calibrated: bool = True) -> "Card":
         """Read and validate `card.json`.
+
+        Args:
+            path: of the file.
+            calibrated: whether all must be there that a calibration gives (`FROM_CALIBRATION`).
 
         Raises:
             PackError: the file is missing, not JSON, has an unknown or missing field, or is incomplete for its task.
@@ -213,11 +217,15 @@ class Card:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "card"
             raise PackError(f"{path}: {where}: {first['msg']}") from error
-        card.check_complete()
+        card.check_complete(calibrated)
         return card
 
-    def check_complete(self) -> None:
-        """Raise PackError unless the task is known and every field that it calls for is filled."""
+    def check_complete(self, calibrated: bool = True) -> None:
+        """Raise PackError unless the task is known and every field that it calls for is filled.
+
+        Args:
+            calibrated: see `read`.
+        """
         if self.task not in RULES.names():
             known = ", ".join(RULES.names())
             raise PackError(f"card of pack {self.name!r}: task {self.task!r} is not known here; known are {known}")
@@ -226,11 +234,13 @@ class Card:
             for name in ("name", "version", "description", "licence", "origin", "training_data", "training_data_terms")
             if not getattr(self, name).strip()
         ]
-        empty += [name for name in RULES.load(self.task).required if not getattr(self, name)]
+        wanted = [name for name in RULES.load(self.task).required if calibrated or name not in FROM_CALIBRATION]
+        empty += [name for name in wanted if not getattr(self, name)]
         if self.reading is not None:
             self.reading.check(self.name)
         if empty:
-            raise PackError(f"card of pack {self.name!r} is incomplete: {', '.join(empty)}")
+            remedy = "; calibrate it: unmask calibrate PACK --data DATA --out NEW" if "calibration" in empty else ""
+            raise PackError(f"card of pack {self.name!r} is incomplete: {', '.join(empty)}{remedy}")
 
     def write(self, path: Path) -> None:
         """Write the card as indented JSON."""
@@ -259,6 +269,9 @@ RULES: Table[CardRules] = Table(
     ),
 )
 """The rules of every task; another package adds one for a task of its own by an entry point."""
+
+FROM_CALIBRATION = ("metrics", "calibration", "operating_points")
+"""The fields that an imported detector's card lacks until `unmask calibrate` fills them."""
 
 _ADAPTER = TypeAdapter(Card)
 

@@ -93,12 +93,12 @@ def embedded_packs() -> list[str]:
     return sorted(path.parent.name for path in _EMBEDDED.glob("*/card.json"))
 
 
-def load_pack(name: str | Path, task: str | None = None) -> Pack:
+def load_pack(name: str | Path, task: str | None = None, calibrated: bool = True) -> Pack:
     """Load an embedded pack by name, or any pack by its folder, and check card, hash and task.
 
     A string that names an embedded pack means that one; a `Path` is always a folder, whatever it is called. Where there
     is no such folder, a string may name a pack of another package: by an entry point of the group `unmask.packs`, or as
-    `module:Name`, each of them the folder's path.
+    `module:Name`, each of them the folder's path. Only to calibrate it may a pack be loaded without its calibration.
 
     Raises:
         PackError: no such pack, incomplete card, altered model file, or a pack of another task.
@@ -113,7 +113,7 @@ def load_pack(name: str | Path, task: str | None = None) -> Pack:
             raise PackError(str(error)) from error
     if not (folder / "card.json").is_file():
         raise PackError(f"no model pack {str(name)!r}: give a folder with card.json, or one of {embedded_packs()}")
-    card = Card.read(folder / "card.json")
+    card = Card.read(folder / "card.json", calibrated)
     pack = Pack(folder, card)
     if task is not None and card.task != task:
         raise PackError(f"pack {card.name!r} is for {card.task}, not {task}")
