@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from unmask._version import __version__
-from unmask.cli import data, inspect, lab, trace
+from unmask.cli import data, inspect, lab, published, trace
 from unmask.errors import UnmaskError
 
 app = typer.Typer(
@@ -33,6 +33,8 @@ for command in _LAB:  # these put their options together themselves
     app.command(context_settings=everything, add_help_option=False)(command)
 for command in _DATA:
     app.command()(command)
+app.command("import")(published.import_detector)  # a word of Python's own is no function's name
+app.command()(published.calibrate)
 app.add_typer(trace.app, name="trace")
 
 
