@@ -168,6 +168,28 @@ def test_looks_cover_the_picture_at_bounded_cost(shape: tuple[int, int], smalles
             assert max(length for _, length in spans) * scale <= finding.TILE + 2
 
 
+def test_small_faces_are_looked_for_on_a_finer_copy_and_faint_ones_count_there() -> None:
+    whole, *finer = finding._looks(1080, 1920, 40.0)
+    assert whole.confidence == finding.CANDIDATE
+    assert [look.part for look in finer] == [(0, 0, 1920, 1080)]  # one more look at what most cameras take
+    assert finer[0].scale * 40 == finding.SEEN
+    assert finer[0].confidence == finding.FAINT < finding.CANDIDATE
+
+
+@pytest.mark.data
+def test_finds_nearly_all_small_faces_of_a_video_frame(finder: FaceFinder, data_dir: Path) -> None:
+    portraits = sample(data_dir / "faces" / "celebamask_256", 18)
+    picture = np.full((1080, 1920, 3), 120, np.uint8)
+    for index, pixels in enumerate(portraits):
+        scale = 48 / finder.find(pixels)[0].box[2]
+        small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        top, left = 40 + index // 6 * 330, 40 + index % 6 * 310
+        picture[top : top + small.shape[0], left : left + small.shape[1]] = small
+    faces = finder.find(picture)
+    assert len(faces) >= 16
+    assert all(36 <= face.box[2] <= 62 for face in faces)
+
+
 def test_refuses_what_is_not_a_picture(finder: FaceFinder) -> None:
     for wrong in (np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((0, 5, 3), np.uint8)):
         with pytest.raises(ValueError, match="uint8"):

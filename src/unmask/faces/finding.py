@@ -1,7 +1,7 @@
 """Find faces: YuNet on the whole picture and, where faces may be small on that copy, on tiles of finer copies.
 
-YuNet was trained on faces of about 10 to 300 pixels; measured here, from `SEEN` pixels up it misses almost none. What
-it finds in a picture is therefore a question of the scales at which it looks:
+YuNet was trained on faces of about 10 to 300 pixels; measured here, from `SEEN` pixels up it misses almost none, though
+it is unsure of the smallest. What it finds in a picture is therefore a question of the scales at which it looks:
 
 1. *Whole*: the picture brought to `WHOLE` pixels on its long side, up or down. Finds what an ordinary photo shows, up
    to faces that fill it.
@@ -9,12 +9,14 @@ it finds in a picture is therefore a question of the scales at which it looks:
    at the scale at which it is not, and in between, so that neighbouring scales are at most a factor of 4 apart. Each
    scale is cut into overlapping tiles; the overlap holds the largest face that the next coarser scale leaves to it.
    At most `MAX_TILES` tiles are taken of any picture: beyond that the finest scale is lowered, so the cost is bounded.
+   A `FAINT` face is enough here to be looked at closely: as many small faces are found as at a scale for 24 pixels
+   with `CANDIDATE`, at two thirds of its cost.
 3. *Framed*: only if nothing was found, once more smaller and in a black frame, and only for faces that overfill the
    picture.
 4. *Close*: every face it is less than `SURE` of is looked at again at a size that suits the network and in all four
    quarter turns, and that look decides: small faces gain, animals lose. YuNet also finds faces on their side and upside
    down, but sets their points as if they stood upright and is less sure of them: the quarter turn in which it is surest
-   is taken.
+   is taken. What is sure upright, or was faint, is not turned.
 
 In the frames of a video, `find_again` looks only around the faces of the frame before, at the size of a close look.
 
@@ -32,13 +34,14 @@ from unmask.faces.alignment import Box
 from unmask.packs import Pack, load_pack
 
 WHOLE = 320  # pixels on the long side; faces that fill a 512-pixel input are missed more often
-SEEN = 24  # pixels of face width on the network's input: 97 % of such faces get a confidence of 0.7 or more
+SEEN = 20  # pixels of face width on the network's input of the smallest faces looked for
 TILE = 1152  # pixels a side at most; larger tiles spend less on overlap, smaller ones less memory
 OVERLAP = 5 * SEEN  # the widest face that a coarser scale leaves to this one, and some room
 MAX_TILES = 9
 FRAMED = 160
 SURE = 0.92  # 99 % of upright, sharp, frontal faces get more; 97 % of upside-down ones less
 CANDIDATE = 0.5
+FAINT = 0.2  # on finer copies, where the smallest faces lie
 CLOSE = 64  # pixels of face on the network's input at which fewest animals pass for people
 ROOM = 2.5  # how much wider than a face the part is in which it is looked for again
 FOLLOWED = 4  # faces up to which looks around each cost less than a whole search
@@ -63,12 +66,16 @@ class FoundFace:
 
 @dataclass(frozen=True)
 class _Look:
-    """One view: the part (x, y, w, h) of the picture, its scale, a black frame in scaled pixels, quarter turns."""
+    """One view: the part (x, y, w, h) of the picture, its scale, a black frame in scaled pixels, quarter turns.
+
+    `confidence` is the least with which a face there counts as seen.
+    """
 
     part: tuple[int, int, int, int]
     scale: float
     frame: int = 0
     turns: int = 0
+    confidence: float = CANDIDATE
 
 
 class FaceFinder:
@@ -103,10 +110,10 @@ class FaceFinder:
             raise ValueError(f"a picture is uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
         height, width = pixels.shape[:2]
         rows = _merge([self._look(pixels, look) for look in _looks(height, width, self._smallest)])
-        if not len(rows):
+        if not (rows[:, 14] >= CANDIDATE).any():
             framed = _Look((0, 0, width, height), FRAMED / max(height, width), frame=FRAMED // 4)
-            rows = _merge([self._look(pixels, framed)])
-            rows = rows[rows[:, 2:4].max(axis=1) > 0.6 * min(height, width)]
+            filling = _merge([self._look(pixels, framed)])
+            rows = _merge([rows, filling[filling[:, 2:4].max(axis=1) > 0.6 * min(height, width)]])
         judged = [self._close(pixels, row) for row in rows]
         return _faces([row for row in judged if row[14] >= self._confidence], height, width)
 
@@ -151,6 +158,8 @@ class FaceFinder:
             rows = self._look(pixels, _Look(part, CLOSE / max(w, h), frame=CLOSE // 8, turns=turns))
             rows = rows[_shared(rows, row) > 0.5 * w * h]
             views.append(max(rows, key=lambda other: other[14], default=np.zeros(15, np.float32)))
+            if views[0][14] >= SURE or row[14] < CANDIDATE:
+                return views[0]
         upright = max(views[1:], key=lambda view: view[14])
         return upright if upright[14] > views[0][14] + TURNED_BY else views[0]
 
@@ -164,21 +173,24 @@ class FaceFinder:
         if frame:
             view = cv2.copyMakeBorder(view, frame, frame, frame, frame, cv2.BORDER_CONSTANT)
         view = np.rot90(view, look.turns)
-        rows = _turned_back(self._detect(view), look.turns, view.shape)
+        rows = _turned_back(self._detect(view, look.confidence), look.turns, view.shape)
         steps = np.array([w / size[0], h / size[1]], np.float32)
         rows[:, :2] = (rows[:, :2] - frame) * steps + (x, y)
         rows[:, 2:4] *= steps
         rows[:, 4:14] = ((rows[:, 4:14].reshape(-1, 5, 2) - frame) * steps + (x, y)).reshape(-1, 10)
         return rows[~_cut_by_tile(rows, look.part, pixels.shape)]
 
-    def _detect(self, view: np.ndarray) -> np.ndarray:
-        """YuNet on uint8 (H, W, 3) RGB: rows (x, y, w, h, 5 points, confidence) in pixels of the view, unmerged."""
+    def _detect(self, view: np.ndarray, least: float) -> np.ndarray:
+        """YuNet on uint8 (H, W, 3) RGB: rows (x, y, w, h, 5 points, confidence) in pixels of the view, unmerged.
+
+        `least` is the confidence from which a face counts.
+        """
         tensor = self._tensor(view)
         outputs = self._pack.run_normalised(tensor)
         cls, obj, bbox, kps = (outputs[head : head + 3] for head in (0, 3, 6, 9))
         return np.concatenate(
             [
-                _decode(cls[level], obj[level], bbox[level], kps[level], stride, tensor.shape[3] // stride)
+                _decode(cls[level], obj[level], bbox[level], kps[level], stride, tensor.shape[3] // stride, least)
                 for level, stride in enumerate(_STRIDES)
             ]
         )
@@ -220,11 +232,11 @@ def _shrink(view: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _decode(
-    cls: np.ndarray, obj: np.ndarray, bbox: np.ndarray, kps: np.ndarray, stride: int, columns: int
+    cls: np.ndarray, obj: np.ndarray, bbox: np.ndarray, kps: np.ndarray, stride: int, columns: int, least: float
 ) -> np.ndarray:
-    """One level's outputs (1, N, 1 | 1 | 4 | 10) to rows in pixels, the candidates only."""
+    """One level's outputs (1, N, 1 | 1 | 4 | 10) to rows in pixels, those of at least this confidence."""
     confidence = np.sqrt(np.clip(cls[0, :, 0], 0, 1) * np.clip(obj[0, :, 0], 0, 1))
-    keep = np.flatnonzero(confidence >= CANDIDATE)
+    keep = np.flatnonzero(confidence >= least)
     cells = np.stack([keep % columns, keep // columns], axis=1).astype(np.float32)
     centres = (cells + bbox[0, keep, :2]) * stride
     sides = np.exp(bbox[0, keep, 2:]) * stride
@@ -239,7 +251,7 @@ def _looks(height: int, width: int, smallest: float) -> list[_Look]:
     whole = WHOLE / max(height, width)
     looks = [_Look((0, 0, width, height), whole)]
     finest = min(1.0, SEEN / smallest)
-    if finest < 1.25 * whole:  # not worth a second look
+    if finest < 1.04 * whole:  # not worth a second look
         return looks
     while True:
         levels = math.ceil(math.log(finest / whole, 4))
@@ -253,7 +265,7 @@ def _looks(height: int, width: int, smallest: float) -> list[_Look]:
 def _tiles(height: int, width: int, scale: float) -> list[_Look]:
     """Cut a picture into parts of at most TILE scaled pixels a side that overlap by OVERLAP scaled pixels."""
     columns, rows = (_spans(side, TILE / scale, OVERLAP / scale) for side in (width, height))
-    return [_Look((x, y, w, h), scale) for y, h in rows for x, w in columns]
+    return [_Look((x, y, w, h), scale, confidence=FAINT) for y, h in rows for x, w in columns]
 
 
 def _spans(side: int, longest: float, overlap: float) -> list[tuple[int, int]]:
