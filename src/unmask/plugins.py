@@ -55,6 +55,10 @@ class Table(Generic[Thing]):
         points = sorted(entry_points(group=self.group), key=lambda point: point.name)
         return {point.name: Entry(point.name, point.value, "") for point in points if point.name not in self.own}
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a thing of this name; for one of the package's own, nothing else is looked through."""
+        return name in self.own or name in self.installed
+
     def names(self) -> tuple[str, ...]:
         """All names: the package's own in their order, then the installed ones by the alphabet."""
         return (*self.own, *self.installed)

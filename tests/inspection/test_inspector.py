@@ -447,6 +447,20 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return packs
 
 
+@pytest.fixture
+def opened_ahead(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The packs whose sessions are opened in the background, as they come."""
+    packs: list[str] = []
+    open_ahead = Pack.open_ahead
+
+    def noted(pack: Pack) -> None:
+        packs.append(pack.card.name)
+        open_ahead(pack)
+
+    monkeypatch.setattr(Pack, "open_ahead", noted)
+    return packs
+
+
 def save(pixels: np.ndarray, path: Path) -> Path:
     Image.fromarray(pixels).save(path)
     return path
@@ -546,6 +560,31 @@ def test_a_face_judged_authentic_is_not_read(
     assert "tiny" in runs and "tiny-reader" not in runs
     assert "edits" not in inspection.report.timings
     assert [pack.name for pack in inspection.report.packs] == ["yunet", "tiny", "tiny-reader"]
+
+
+def test_networks_are_loaded_for_a_face_that_can_be_judged_alone(
+    reading: Inspector,
+    make_pack: MakePack,
+    tiny_edit_model: Path,
+    portrait: Path,
+    tmp_path: Path,
+    opened_ahead: list[str],
+) -> None:
+    reading.inspect(save(np.full((64, 64, 3), 180, np.uint8), tmp_path / "no face.png"))
+    assert opened_ahead == []
+    Inspector(make_pack(min_quality=99.9), edit_pack=tiny_edit_model).inspect(portrait)
+    assert "tiny-reader" not in opened_ahead
+    opened_ahead.clear()
+    reading.inspect(portrait)
+    assert opened_ahead == ["tiny", "tiny-reader"]
+
+
+def test_a_closed_inspector_can_be_used_again(reading: Inspector, pixels: np.ndarray, tmp_path: Path) -> None:
+    reading.inspect(save(warm(pixels, AUTHENTIC), tmp_path / "cold.png"))
+    reading.close()
+    reading.close()
+    report = reading.inspect(save(warm(pixels, EDITED), tmp_path / "warm.png"))
+    assert report.faces[0].sequence is not None
 
 
 @pytest.mark.parametrize("limits", [{"min_face_px": 200.0}, {"min_quality": 99.9}])

@@ -17,6 +17,7 @@ from unmask import plugins
 from unmask.errors import PackError
 from unmask.packs import Card, embedded_packs, load_pack, loading
 from unmask.packs.card import EditCalibration
+from unmask.provenance import sha256_of
 
 
 @pytest.fixture
@@ -42,6 +43,33 @@ def test_embedded_packs_are_complete_and_load(name: str) -> None:
     pack.card.check_complete()
     assert [output.name for output in pack.session.get_outputs()] == list(pack.card.outputs)
     assert pack.card.licence and pack.card.limits
+
+
+def test_a_session_opened_ahead_is_the_one_that_runs(folder: Path) -> None:
+    pack = load_pack(folder)
+    pack.open_ahead()
+    pack.open_ahead()
+    opened = pack.session
+    pack.cancel_opening()  # too late: it is open
+    assert pack.session is opened
+    assert pack.run(np.zeros((1, 3, 16, 16), np.float32))[0].shape == (1,)
+
+
+def test_an_opening_that_was_given_up_is_made_good_on_use() -> None:
+    pack = load_pack("plain")
+    pack.cancel_opening()  # nothing was begun
+    pack.open_ahead()
+    pack.cancel_opening()
+    assert [output.name for output in pack.session.get_outputs()] == list(pack.card.outputs)
+
+
+def test_a_model_that_cannot_be_opened_is_an_error_on_use_alone(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"no model")
+    edit(folder, sha256=sha256_of(folder / "model.onnx"))
+    pack = load_pack(folder)
+    pack.open_ahead()
+    with pytest.raises(PackError, match="cannot open"):
+        _ = pack.session
 
 
 def test_yunet_is_embedded_with_its_licence() -> None:

@@ -43,6 +43,8 @@ _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEX
 
 def main() -> None:
     """Entry point: run a command; a mistake in how it was called ends in one line and exit code 2."""
+    # Pydantic would read the metadata of every installed package in search of plugins, none of which is wanted here.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         app()
     except UnmaskError as error:

@@ -68,6 +68,7 @@ def inspect(
     inspector = Inspector(pack or "plain", fps, edit_pack=edit_pack)
     finished = refused = 0
     with ExitStack() as stack:
+        stack.callback(inspector.close)
         interruption = stack.enter_context(Interruption())
         writers: list[Callable[[Inspection], None]] = []
         sources: Iterator[Source | TakenIn | RefusedSource] = walk(paths)

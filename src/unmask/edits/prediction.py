@@ -105,6 +105,10 @@ class EditPredictor:
         self._pack = pack
         self.name, self.size, self.margin, self.reading = card.name, height, card.crop_margin, card.reading
 
+    def open_ahead(self) -> None:
+        """Begin to load the network in the background: for faces that may soon have their edits read."""
+        self._pack.open_ahead()
+
     def predict(self, crops: Sequence[np.ndarray]) -> list[EditPrediction]:
         """The predictions for crops uint8 (S, S, 3) RGB, S as `size`, in order; none for none."""
         predictions = []

@@ -47,6 +47,10 @@ class ForgeryScorer:
         self._pack = pack
         self.size = height
 
+    def open_ahead(self) -> None:
+        """Begin to load the network in the background: for crops that are about to come."""
+        self._pack.open_ahead()
+
     def score(self, crops: Sequence[np.ndarray]) -> list[FaceScore]:
         """Score crops, in order.
 

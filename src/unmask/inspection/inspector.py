@@ -148,12 +148,21 @@ class Inspector:
         self.options = options
         self._scorers = [PackScorer(pack, name) for pack, name in zip(packs, names, strict=True)]
         self._predictor = None if edits is None else EditPredictor(edits)
-        self.cards = (faces.card, *(pack.card for pack in packs), *([] if edits is None else [edits.card]))
+        self._loaded = (faces, *packs, *([] if edits is None else [edits]))
+        self.cards = tuple(pack.card for pack in self._loaded)
         self.packs = [PackUse(name=card.name, version=card.version, sha256=card.sha256) for card in self.cards]
         self._finder = FaceFinder(faces)
         # In the many frames of a video, time is not spent on looking for faces that would be refused as too small.
         smallest = max(_SMALLEST_IN_VIDEO, self._scorers[0].calibration.min_face_px)
         self._video_finder = FaceFinder(faces, smallest=smallest)
+
+    def close(self) -> None:
+        """Give up what is still being loaded in the background for faces that did not come: call it before the end.
+
+        An inspector that was closed can be used again.
+        """
+        for pack in self._loaded:
+            pack.cancel_opening()
 
     def inspect(self, path: str | Path | Source) -> Report:
         """Inspect one picture or video; one that cannot be judged gives a report with a refusal, not an exception."""
@@ -231,9 +240,13 @@ class Inspector:
             marked = None if media.data is None else read_synthetic_mark(media.data)
         with clock.stage("find"):
             faces = self._finder.find(still.pixels)
+        if faces:
+            self._scorers[0].open_ahead()  # while their quality is measured
         judged: list[JudgedFace] = []
         for first in range(0, len(faces), _BATCH):
             cropped = self._cropped(still.pixels, None, faces[first : first + _BATCH], clock, pictures)
+            if self._predictor is not None and any(face.edit_view is not None for face in cropped):
+                self._predictor.open_ahead()  # while they are scored: most faces that can be judged need it
             for face in self._scored(cropped, clock):
                 opinions = [scorer.opinion(answer) for scorer, answer in zip(self._scorers, face.answers, strict=True)]
                 observation = release_pixels(face, pictures=pictures)

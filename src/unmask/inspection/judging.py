@@ -181,6 +181,10 @@ class PackScorer:
         self.calibration = card.calibration
         self._margin = card.crop_margin
 
+    def open_ahead(self) -> None:
+        """Begin to load the network in the background: for faces that will soon be scored."""
+        self._scorer.open_ahead()
+
     def refusal(self, face: FoundFace, quality: Quality) -> Refusal | None:
         """Why this pack does not judge a face, by its own limits of size and quality; None if it does."""
         limits = self.calibration

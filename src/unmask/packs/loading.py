@@ -1,6 +1,7 @@
 """From a name or a folder to a verified pack, and from a pack to an ONNX Runtime session."""
 
 import re
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ _EMBEDDED = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Pack:
-    """A verified model pack: its folder and its card. The session is opened on first use."""
+    """A verified model pack: its folder and its card. The session is opened on first use, or ahead of it."""
 
     folder: Path
     card: Card
@@ -28,25 +29,26 @@ class Pack:
         """The ONNX file."""
         return self.folder / "model.onnx"
 
-    @cached_property
+    @property
     def session(self) -> Any:
         """An onnxruntime.InferenceSession on the CPU; one thread: jobs scale by processes and results repeat.
 
         Raises:
             PackError: the file is not a model that the installed ONNX Runtime can open.
         """
-        import onnxruntime
+        return self._opening.result()
 
-        onnxruntime.disable_telemetry_events()  # for a program that had imported it before `unmask` was
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            return onnxruntime.InferenceSession(str(self.model_path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors share no narrower base
-            reason = str(error).splitlines()[0]
-            raise PackError(f"pack {self.card.name!r}: ONNX Runtime cannot open model.onnx: {reason}") from error
+    def open_ahead(self) -> None:
+        """Begin to open the session in the background, for a caller who may need it soon; an error waits till then."""
+        self._opening.begin()
+
+    def cancel_opening(self) -> None:
+        """Give up an opening that was begun and is not done, so that the end of the process need not wait for it."""
+        self._opening.cancel()
+
+    @cached_property
+    def _opening(self) -> "_Opening":
+        return _Opening(self.model_path, self.card.name)
 
     def run(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run the model on RGB pixels.
@@ -80,12 +82,61 @@ class Pack:
         return tuple(self.session.run(list(self.card.outputs), {self.session.get_inputs()[0].name: tensor}))
 
 
+class _Opening:
+    """A session that is opened once, on first use or ahead of it.
+
+    ONNX Runtime lets other threads run while it opens a model, which for the larger ones takes longer than to find and
+    score a face: a second core can do it meanwhile.
+    """
+
+    def __init__(self, model: Path, pack: str) -> None:
+        self._model, self._pack = model, pack
+        self._coming: Future[Any] | None = None
+        self._options: Any = None
+
+    def begin(self) -> Future[Any]:
+        if self._coming is None:
+            import onnxruntime
+
+            onnxruntime.disable_telemetry_events()  # for a program that had imported it before `unmask` was
+            self._options = onnxruntime.SessionOptions()
+            self._options.intra_op_num_threads = 1
+            self._options.inter_op_num_threads = 1
+            self._options.log_severity_level = 3
+            thread = ThreadPoolExecutor(max_workers=1)
+            self._coming = thread.submit(self._open, self._options)
+            thread.shutdown(wait=False)
+        return self._coming
+
+    def result(self) -> Any:
+        return self.begin().result()
+
+    def cancel(self) -> None:
+        # ONNX Runtime 1.22 and later can stop; one that cannot goes on to the end.
+        if (
+            self._coming is not None
+            and not self._coming.done()
+            and hasattr(self._options, "set_load_cancellation_flag")
+        ):
+            self._options.set_load_cancellation_flag(True)
+            self._coming = None
+
+    def _open(self, options: Any) -> Any:
+        import onnxruntime
+
+        try:
+            return onnxruntime.InferenceSession(str(self._model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors share no narrower base
+            reason = str(error).splitlines()[0]
+            raise PackError(f"pack {self._pack!r}: ONNX Runtime cannot open model.onnx: {reason}") from error
+
+
 INSTALLED: Table[str | Path] = Table("model pack", "unmask.packs", ())
 """The packs that other packages bring along: their folders by name."""
 
 
 def _is_installed(name: str) -> bool:
-    return name in INSTALLED.names() or re.fullmatch(r"[\w.]+:\w+", name) is not None
+    return name in INSTALLED or re.fullmatch(r"[\w.]+:\w+", name) is not None
 
 
 def embedded_packs() -> list[str]:
