@@ -52,9 +52,15 @@ def budget(name: str, what: str, seconds: float) -> str:
 
 
 def cold_start(results: dict[str, Any]) -> str:
-    ratios = results["times the libraries"]
+    ratios = results.get("times the libraries", {})  # older records lack it
     body = [
-        [name, span(times, 1.0), span(ratios[name], 1.0), str(times["n"]), budget("cold_start", name, times["median"])]
+        [
+            name,
+            span(times, 1.0),
+            span(ratios[name], 1.0) if name in ratios else "",
+            str(times["n"]),
+            budget("cold_start", name, times["median"]),
+        ]
         for name, times in results["seconds"].items()
     ]
     head = ["command", "s", "times importing the libraries", "n", "budget"]
