@@ -1,8 +1,10 @@
 """Finding faces in stills: seconds by size of the picture, and how many small faces are found by their width.
 
-Small faces are portraits of known collections (`--data`), brought to a width and laid out on frames of 1920 x 1080.
+Small faces are portraits of known collections (`--data`, or the variable UNMASK_DATA), brought to a width and laid out
+on frames of 1920 x 1080.
 """
 
+import os
 import random
 import time
 from pathlib import Path
@@ -67,7 +69,8 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 def main() -> None:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--repeats", type=int, default=20)
-    arguments.add_argument("--data", type=Path, help="folder of known collections; without it only times are measured")
+    data = os.environ.get("UNMASK_DATA")
+    arguments.add_argument("--data", type=Path, default=data, help="folder of known collections; without, times alone")
     arguments.add_argument("--collages", type=int, default=6, help="of each width")
     chosen = arguments.parse_args()
     finder = FaceFinder()

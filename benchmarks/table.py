@@ -23,7 +23,7 @@ largest in brackets. Each record holds command, seed, versions, machine and date
 
 ```sh
 python benchmarks/cold_start.py --out benchmarks/results/cold_start.json
-python benchmarks/finding.py --data DIR --out benchmarks/results/finding.json
+python benchmarks/finding.py --out benchmarks/results/finding.json
 python benchmarks/still.py --out benchmarks/results/still.json
 python benchmarks/video.py --out benchmarks/results/video.json
 python benchmarks/folder.py --out benchmarks/results/folder.json
