@@ -80,10 +80,33 @@ def detector_part(card: Card) -> list[str]:
         f"a verdict is given from |log10 LR| {calibration.decision_log10_lr:.2f} on.\n"
     )
     bins = [
-        [f"{b.quality_min:.0f}-{b.quality_max:.0f}", f"{b.lower:.2f} … {b.upper:.2f}", f"{b.n_real} / {b.n_forged}"]
+        [
+            b.condition or "all",
+            f"{b.quality_min:.0f}-{b.quality_max:.0f}",
+            f"{b.lower:.2f} … {b.upper:.2f}",
+            f"{b.n_real} / {b.n_forged}",
+        ]
         for b in calibration.bins
     ]
-    return [*parts, markdown(["quality", "log10 LR bounds", "real / forged"], bins)]
+    parts.append(markdown(["condition", "quality", "log10 LR bounds", "real / forged"], bins))
+    if calibration.conditions:
+        parts.append("\nFrom which log10 LR on a verdict is given, and what that costs on the calibration faces:\n")
+        limits = [
+            [
+                one.condition,
+                "not judged" if one.decision_log10_lr is None else f"{one.decision_log10_lr:.2f}",
+                f"{-one.authentic_log10_lr:.2f}",
+                f"{one.false_alarms:.3f}",
+                f"{one.worst_false_alarms:.3f} ({one.worst_source})",
+                f"{one.authentic:.3f}",
+                f"{one.misses:.3f}",
+                f"{one.n_real} / {one.n_forged}",
+            ]
+            for one in calibration.conditions
+        ]
+        heads = ["forged from", "authentic to", "false alarms, mean of sources", "worst source", "called authentic"]
+        parts.append(markdown(["condition", *heads, "forged called authentic", "real / forged"], limits))
+    return parts
 
 
 def reader_part(card: Card) -> list[str]:
@@ -137,6 +160,32 @@ def detector_section(root: Path) -> str:
     return "\n".join(line for card in wanted for line in detector_part(card))
 
 
+FALSE_ALARMS = """## Verdicts by source and condition, test split
+
+The share called "forged" of the authentic faces of every source, and of the forged faces of every family, by the packs
+under comparison: {packs}. At most {most} faces each, scored by `experiments/plain/false_alarms.py`. The column
+"authentic" has the share called authentic, mean over conditions.
+"""
+
+
+def false_alarms_section(root: Path) -> str:
+    """What verdicts packs give, by source and condition, from the record of `experiments/plain/false_alarms.py`."""
+    record = read_record(root, "plain/false_alarms")
+    rows = record["rows"]
+    packs = list(dict.fromkeys(row["pack"] for row in rows))
+    conditions = list(dict.fromkeys(row["condition"] for row in rows))
+    lines = []
+    for faces in sorted(dict.fromkeys(row["faces"] for row in rows), key=lambda name: not name.startswith("real ")):
+        own = [row for row in rows if row["faces"] == faces]
+        for pack in packs:
+            by = {row["condition"]: row for row in own if row["pack"] == pack}
+            calm = sum(row["authentic"][0] for row in by.values()) / len(by)
+            cells = [f"{by[condition]['forged'][0]:.2f}" for condition in conditions]
+            lines.append([faces, pack, *cells, f"{calm:.2f}", str(own[0]["number"])])
+    head = FALSE_ALARMS.format(packs=", ".join(packs), most=max(row["number"] for row in rows))
+    return f"{head}\n{markdown(['faces', 'pack', *conditions, 'authentic', 'number'], lines)}\n"
+
+
 def edits_section(root: Path) -> str:
     """The embedded edit-sequence models' figures, from their cards."""
     cards = [load_pack(name).card for name in embedded_packs()]
@@ -167,7 +216,7 @@ PAGES = (
         "embedded-detector",
         "The embedded detector",
         "How good is the detector that `unmask inspect` uses?",
-        (detector_section, specialists_section),
+        (detector_section, false_alarms_section, specialists_section),
     ),
     Page(
         "embedded-edits",
