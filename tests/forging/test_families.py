@@ -24,6 +24,7 @@ from unmask.forging.families import (
     source_weights,
     to_make,
 )
+from unmask.forging.makers import MAKERS
 
 GLOW = Family(name="glow", kind="synthesis", wholly_synthetic=True, draw_weight=0.3)
 
@@ -106,3 +107,9 @@ def test_reals_of_the_own_source_come_before_partners() -> None:
     assert beside("sfhq_t2i", "ffhq", "real_300w", "ffhq") == ("ffhq",)
     assert beside("new", "mine", "ffhq") == ()
     assert beside("new", "mine", "mine") == ("mine",)
+
+
+def test_every_maker_has_the_record_of_its_families() -> None:
+    made = {name for kind in MAKERS.own for name in MAKERS.load(kind).families}
+    assert made <= FAMILIES.keys()
+    assert all(FAMILIES[name].kind != "unknown" and FAMILIES[name].source for name in made)

@@ -84,6 +84,20 @@ OTHER_WEIGHT = 0.15
 _FACE_FORENSICS = "FaceForensics++ (Rössler et al., ICCV 2019), as DeepfakeBench names it"
 _TALKING = ("real_talking",)
 _PORTRAITS = ("real_portraits", "real_300w")
+_DECODERS = {
+    "srgan": "SRGAN (Ledig et al., CVPR 2017)",
+    "rfdn": "RFDN (Liu et al., ECCV workshops 2020)",
+    "dncnn": "DnCNN (Zhang et al., TIP 2017)",
+    "ffdnet": "FFDNet (Zhang et al., TIP 2018)",
+    "bayer": "demosaicnet, Bayer pattern (Gharbi et al., SIGGRAPH Asia 2016)",
+    "xtrans": "demosaicnet, X-Trans pattern (Gharbi et al., SIGGRAPH Asia 2016)",
+    "span": "SPAN (Wan et al., CVPR workshops 2024)",
+    "realesrgan": "Real-ESRGAN (Wang et al., ICCV workshops 2021)",
+    "realesr-compact": "Real-ESRGAN's compact network (Wang et al. 2021)",
+    "realcugan": "Real-CUGAN (2022)",
+    "waifu2x-upconv": "waifu2x (nagadomi 2015)",
+    "waifu2x-cunet": "waifu2x (nagadomi 2018)",
+}
 _UP_SAMPLING = "this project: the traces of up-sampling on a real face"
 
 # The order is that of the training pairs' weights.
@@ -265,6 +279,37 @@ FAMILIES = {
             kind="inpainting",
             source="GPEN (Yang et al., CVPR 2021)",
             draw_weight=0.01,
+        ),
+        Family(
+            name="candide_swap",
+            kind="swap",
+            source="this project: another's face by the fitted face model Candide-3",
+            blended=True,
+            localisable=True,
+        ),
+        Family(
+            name="candide_reenact",
+            kind="reenactment",
+            source="this project: another's expression by the fitted face model Candide-3",
+            blended=True,
+            localisable=True,
+        ),
+        Family(
+            name="lip_resynthesis",
+            kind="lip-sync",
+            source="this project: lips moved and redrawn at a low resolution",
+            blended=True,
+            localisable=True,
+        ),
+        Family(
+            name="style_edit",
+            kind="attribute edit",
+            source="this project: a MobileStyleGAN face with other styles",
+            wholly_synthetic=True,
+        ),
+        *(
+            Family(name=f"decoder-{name}", kind="re-synthesis", source=source, localisable=True)
+            for name, source in _DECODERS.items()
         ),
         Family(name="composite", kind="composite", source="this project: single features of another face pasted on"),
         Family(name="fingerprint-nearest", kind="re-synthesis", source=_UP_SAMPLING),
