@@ -2,6 +2,7 @@
 
 import typing
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from unmask.forging.families import (
     family,
     kind_of,
     known_families,
+    made_for_training,
     made_here,
     real_sources,
     source_weights,
@@ -113,3 +115,15 @@ def test_every_maker_has_the_record_of_its_families() -> None:
     made = {name for kind in MAKERS.own for name in MAKERS.load(kind).families}
     assert made <= FAMILIES.keys()
     assert all(FAMILIES[name].kind != "unknown" and FAMILIES[name].source for name in made)
+
+
+def test_what_training_alone_makes_needs_its_weights(tmp_path: Path) -> None:
+    alone = [record.name for record in FAMILIES.values() if record.made_for_training]
+    assert alone and not set(alone) & set(made_here())
+    assert made_for_training(None) == made_for_training(tmp_path) == ()
+    for name in alone:
+        file = tmp_path / FAMILIES[name].weights
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert list(made_for_training(tmp_path)) == alone
+    assert set(to_make([*alone, "swap"], ["candide_swap"])) == {*alone, "swap"} - {"candide_swap"}

@@ -8,6 +8,7 @@ of which names a `Family`.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from unmask.plugins import Table
@@ -43,6 +44,8 @@ class Family:
         source: who made or published it.
         made_here: whether training and tests make it themselves, from the real faces of a split, where that split
             holds no pictures of this name.
+        made_for_training: whether training alone makes it, from the real faces of its split; tests do not measure it.
+        weights: the file of a weights folder without which it is not made for training; "" if there is none.
         wholly_synthetic: whether every pixel was generated, so that a picture without a mask is forged throughout.
         blended: whether most pixels are the real picture's own, with what was done to it before.
         reconstructed: whether its faces come out of an autoencoder; blends may carry such a face too.
@@ -59,6 +62,8 @@ class Family:
     kind: Kind = "unknown"
     source: str = ""
     made_here: bool = False
+    made_for_training: bool = False
+    weights: str = ""
     wholly_synthetic: bool = False
     blended: bool = False
     reconstructed: bool = False
@@ -84,6 +89,7 @@ OTHER_WEIGHT = 0.15
 _FACE_FORENSICS = "FaceForensics++ (Rössler et al., ICCV 2019), as DeepfakeBench names it"
 _TALKING = ("real_talking",)
 _PORTRAITS = ("real_portraits", "real_300w")
+_CANDIDE = "candide/candide.npz"
 _DECODERS = {
     "srgan": "SRGAN (Ledig et al., CVPR 2017)",
     "rfdn": "RFDN (Liu et al., ECCV workshops 2020)",
@@ -284,6 +290,9 @@ FAMILIES = {
             name="candide_swap",
             kind="swap",
             source="this project: another's face by the fitted face model Candide-3",
+            made_for_training=True,
+            weights=_CANDIDE,
+            draw_weight=0.12,
             blended=True,
             localisable=True,
         ),
@@ -291,6 +300,9 @@ FAMILIES = {
             name="candide_reenact",
             kind="reenactment",
             source="this project: another's expression by the fitted face model Candide-3",
+            made_for_training=True,
+            weights=_CANDIDE,
+            draw_weight=0.10,
             blended=True,
             localisable=True,
         ),
@@ -298,6 +310,9 @@ FAMILIES = {
             name="lip_resynthesis",
             kind="lip-sync",
             source="this project: lips moved and redrawn at a low resolution",
+            made_for_training=True,
+            weights=_CANDIDE,
+            draw_weight=0.10,
             blended=True,
             localisable=True,
         ),
@@ -406,6 +421,17 @@ def made_here() -> tuple[str, ...]:
     return tuple(record.name for record in known_families().values() if record.made_here)
 
 
+def made_for_training(weights: Path | None) -> tuple[str, ...]:
+    """The families that training makes from reals beside those that tests measure too, in the records' order.
+
+    Args:
+        weights: folder of published weights; families whose file it lacks are left out, all that need one without it.
+    """
+    records = (record for record in known_families().values() if record.made_for_training)
+    there = (r for r in records if not r.weights or (weights is not None and (weights / r.weights).is_file()))
+    return tuple(record.name for record in there)
+
+
 def to_make(wanted: Iterable[str], held: Iterable[str]) -> tuple[str, ...]:
     """Those of some families that are made from reals, in the records' order.
 
@@ -414,7 +440,8 @@ def to_make(wanted: Iterable[str], held: Iterable[str]) -> tuple[str, ...]:
         held: the families of the forged pictures that the split holds as files; these are read instead.
     """
     chosen = set(wanted) - set(held)
-    return tuple(name for name in made_here() if name in chosen)
+    made = (name for name, record in known_families().items() if record.made_here or record.made_for_training)
+    return tuple(name for name in made if name in chosen)
 
 
 def draw_weights(names: Iterable[str]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from progress_log import ProgressLog
 
 from unmask.datasets.face_store import read_store
 from unmask.errors import DataError
-from unmask.forging.families import draw_weights, source_weights
+from unmask.forging.families import draw_weights, made_for_training, source_weights
 from unmask.lab.detection import pairs_pool as pool_module
 from unmask.lab.detection.pairs_pool import MASK, UNKNOWN, PairMaker, Pool, PoolPlan, build_pool
 from unmask.lab.detection.reconstructions import Reconstructions
@@ -181,6 +181,29 @@ def test_a_family_without_authentic_pictures_stands_beside_its_partners() -> Non
     assert sources == {"real_portraits"}
     with pytest.raises(DataError, match="no real faces of source sfhq_t2i"):
         PairMaker([faces[1], forged], NONE, plan)
+
+
+@pytest.mark.data
+def test_the_face_model_makes_pairs_with_exact_masks(
+    store: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "publishing_scale", lambda *_: 1.0)
+    monkeypatch.setattr(pool_module, "_LOOKS", {"screenshot": 0.0})
+    faces = [face for face in read_store(store) if face.sample.split == "train"]
+    weights = data_dir / "weights"
+    for name in made_for_training(weights):
+        plan = replace(PLAN, families={name: 1.0})
+        with pytest.raises(DataError, match=f"{name}: the weights"):
+            PairMaker(faces, NONE, plan)
+        maker = PairMaker(faces, NONE, plan, weights)
+        inside, outside = [], []
+        for seed in range(20):
+            pixels, mask, *_ = maker.make(np.random.default_rng(seed))
+            change = np.abs(pixels[0].astype(int) - pixels[1]).mean(-1).reshape(MASK, 2, MASK, 2).mean((1, 3))
+            assert mask.max() > 100 and mask.min() == 0
+            inside.append(change[mask > 200].mean() if (mask > 200).any() else change[mask > 100].mean())
+            outside.append(change[mask == 0].mean())
+        assert np.mean(inside) > 1.5 * np.mean(outside), name
 
 
 def test_half_of_the_pairs_have_a_look_and_both_of_a_pair_the_same(

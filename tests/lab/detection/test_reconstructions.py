@@ -12,6 +12,8 @@ from torch import nn
 
 from unmask.errors import DataError
 from unmask.forging.autoencoders import AUTOENCODER_BANK, Taef2
+from unmask.forging.decoders import Decoder
+from unmask.lab.detection.prepare import quick_decoders
 from unmask.lab.detection.reconstructions import (
     Reconstructions,
     bank_with_taef2,
@@ -156,3 +158,28 @@ def test_taef2_joins_the_bank_twice(data_dir: Path, portrait: Path) -> None:
     with torch.no_grad():
         drawn = taef2(picture)
     assert drawn.shape == picture.shape and 0 < (drawn - picture).abs().mean() < 0.05
+
+
+def test_published_decoders_redraw_one_face_at_a_time(tmp_path: Path) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def darker(pixels: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+        seen.append(pixels.shape)
+        return pixels / 2
+
+    make_reconstructions(FACES, [Decoder("darker", darker), Darken(0.25)], tmp_path, 4, 7, CPU)
+    made = Reconstructions.open(tmp_path)
+    halves = 0
+    for draw, sides in zip(made.pixels, made.sides, strict=True):
+        for row, (face, side) in enumerate(zip(FACES, sides, strict=True)):
+            drawn, own = draw[row, :side, :side], shrunk(face.pixels(), side)
+            half = bool(np.abs(drawn - own / 2).max() <= 1)
+            assert half or np.abs(drawn - own * 0.25).max() <= 1
+            halves += half
+    assert len(seen) == halves and 0 < halves < 4 * len(FACES)
+
+
+def test_quick_decoders_that_are_not_there_are_noted(tmp_path: Path) -> None:
+    progress = ProgressLog()
+    assert quick_decoders(tmp_path, progress) == [] or progress.notes
+    assert any("srgan" in note for note in progress.notes)

@@ -50,9 +50,12 @@ class DetectionTrainConfig(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionPaths(FacePaths):
-    """Also where the weights of the TAEF2 autoencoder lie."""
+    """Also where the weights of the TAEF2 autoencoder, and of other published networks, lie."""
 
     taef2: Path | None = option(None, "Folder with the TAEF2 autoencoder's weights.", metavar="DIR")
+    published: Path | None = option(
+        None, "Folder with published networks' weights, whose forgeries join the training pairs.", metavar="DIR"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,9 +27,11 @@ from unmask.errors import DataError
 from unmask.faces.alignment import context_region, scale_box
 from unmask.forgery.spectrum import match_spectrum
 from unmask.forging.blending import blend, blending_mask, pose_distance, self_blend, swap_face
+from unmask.forging.candide import MODEL, Candide
 from unmask.forging.degradation import Degradation, downscale, independent_postprocessing, publishing_scale
-from unmask.forging.families import family, real_sources
+from unmask.forging.families import family, made_for_training, real_sources
 from unmask.forging.families import to_make as families_to_make
+from unmask.forging.lips import resynthesise_lips
 from unmask.forging.looks import Look, check_encoders, draw_look
 from unmask.lab.detection.reconstructions import Reconstructions
 from unmask.progress import SILENT, Progress
@@ -79,7 +81,24 @@ class PoolPlan:
 class PairMaker:
     """Makes pairs from the training faces of a store."""
 
-    def __init__(self, faces: Sequence[StoredFace], reconstructions: Reconstructions, plan: PoolPlan) -> None:
+    def __init__(
+        self,
+        faces: Sequence[StoredFace],
+        reconstructions: Reconstructions,
+        plan: PoolPlan,
+        weights: Path | None = None,
+    ) -> None:
+        """See the class.
+
+        Args:
+            faces: of a store, the training split's.
+            reconstructions: of its reals.
+            plan: of the pool.
+            weights: folder of published weights, for the families that need some.
+
+        Raises:
+            DataError: what a family needs is not there.
+        """
         self._plan, self._reconstructions = plan, reconstructions
         self._reals: dict[str, list[StoredFace]] = {}
         self._forged: dict[str, list[StoredFace]] = {}
@@ -97,6 +116,13 @@ class PairMaker:
             raise DataError(
                 f"the training split has no {', '.join(absent) or 'real faces'}; add them or leave them out"
             )
+        lacking = sorted(name for name in to_make if records[name].weights and name not in made_for_training(weights))
+        if lacking:
+            raise DataError(f"{', '.join(lacking)}: the weights to make them are not there; leave them out")
+        self._candide = None
+        if weights is not None and any(records[name].weights for name in to_make):
+            found = MODEL.find(weights)
+            self._candide = None if found is None else Candide(found)
         self._of_path = {face.sample.path: face for group in self._reals.values() for face in group}
         for name in self._read:
             alone = {face.sample.source for face in self._forged[name] if not self._beside(face)}
@@ -190,13 +216,13 @@ class PairMaker:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
         """Real picture, forgery of the same content, and mask, at one resolution; whether a decoder drew some of it."""
         real, mesh = face.pixels(), face.mesh
+        if family(name).made_for_training:
+            return (real, *self._by_model(rng, name, face, real), False)
         reconstruction = (
             self._reconstructions.pick(rng, face) if name in self._through_autoencoder or rng.random() < 0.3 else None
         )
         if family(name).kind == "swap":
-            others = [self._pick(rng, self._reals[face.sample.source]) for _ in range(10)]
-            others = [other for other in others if other.sample.subject != face.sample.subject] or others
-            other = min(others, key=lambda candidate: pose_distance(candidate.mesh, mesh))
+            other = self._donor(rng, face)
             pixels, other_mesh = other.pixels(), other.mesh
             decoded = self._reconstructions.pick(rng, other) if reconstruction is not None else None
             if decoded is not None:  # a face as a swap network's decoder would give it
@@ -214,6 +240,23 @@ class PairMaker:
             return real, reconstruction, np.ones(real.shape[:2], np.float32), True
         mask = blending_mask(rng, real.shape, mesh, local=0.3)
         return real, blend(real, reconstruction, mask), mask, True
+
+    def _donor(self, rng: np.random.Generator, face: StoredFace) -> StoredFace:
+        """Of ten faces of the same source, of other people if there are any, the one posed most alike."""
+        others = [self._pick(rng, self._reals[face.sample.source]) for _ in range(10)]
+        others = [other for other in others if other.sample.subject != face.sample.subject] or others
+        return min(others, key=lambda candidate: pose_distance(candidate.mesh, face.mesh))
+
+    def _by_model(
+        self, rng: np.random.Generator, name: str, face: StoredFace, real: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A forgery by the face model or of the lips, and its mask."""
+        assert self._candide is not None  # as of every plan with such a family
+        if family(name).kind == "lip-sync":
+            return resynthesise_lips(rng, real, face.mesh)
+        other = self._donor(rng, face)
+        make = self._candide.swap if family(name).kind == "swap" else self._candide.reenact
+        return make(rng, real, face.mesh, other.pixels(), other.mesh)
 
 
 def difference_mask(real: np.ndarray, forged: np.ndarray) -> np.ndarray:
@@ -235,13 +278,13 @@ _MAKER: PairMaker | None = None
 _FOLDER: Path | None = None
 
 
-def _start(store: str, reconstructions: str, folder: str) -> None:
+def _start(store: str, reconstructions: str, folder: str, weights: Path | None) -> None:
     global _MAKER, _FOLDER
     cv2.setNumThreads(1)
     _FOLDER = Path(folder)
     plan = PoolPlan.read(_FOLDER)
     faces = [face for face in read_store(Path(store)) if face.sample.split == "train"]
-    _MAKER = PairMaker(faces, Reconstructions.open(Path(reconstructions)), plan)
+    _MAKER = PairMaker(faces, Reconstructions.open(Path(reconstructions)), plan, weights)
 
 
 def _make_chunk(chunk: int) -> int:
@@ -308,6 +351,7 @@ def build_pool(
     plan: PoolPlan,
     workers: int,
     progress: Progress = SILENT,
+    weights: Path | None = None,
 ) -> Pool:
     """Make the pool, or finish one that was begun with the same plan.
 
@@ -316,6 +360,7 @@ def build_pool(
         reconstructions: folder of the reconstructions; may not exist.
         workers: processes.
         progress: of the stage "making pairs".
+        weights: folder of published weights, for the families that need some.
 
     Raises:
         DataError: the folder holds a pool of another plan, or PyAV lacks an encoder for videos.
@@ -342,7 +387,7 @@ def build_pool(
     left = [int(chunk) for chunk in np.flatnonzero(~done)]
     if left:
         context = multiprocessing.get_context("spawn")
-        with context.Pool(workers, _start, (str(store), str(reconstructions), str(folder))) as processes:
+        with context.Pool(workers, _start, (str(store), str(reconstructions), str(folder), weights)) as processes:
             for chunk in processes.imap_unordered(_make_chunk, left):
                 done[chunk] = True
                 np.save(folder / "done.npy", done)

@@ -8,15 +8,27 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from unmask.datasets.face_store import StoredFace
 from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
 from unmask.forgery.detector import Learner
-from unmask.forging.families import draw_weights, family, kind_of, made_here, real_sources, source_weights, to_make
+from unmask.forging.decoders import Decoder, load_decoder, unavailable_decoders
+from unmask.forging.families import (
+    draw_weights,
+    family,
+    kind_of,
+    made_for_training,
+    made_here,
+    real_sources,
+    source_weights,
+    to_make,
+)
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
 from unmask.lab.detection.held_out import CLEAN, EvalFace, eval_faces
 from unmask.lab.detection.pairs_pool import MASK, Pool, PoolPlan, build_pool
@@ -30,6 +42,8 @@ from unmask.lab.engine import make_fabric
 from unmask.lab.methods import method_named
 from unmask.progress import Progress
 
+QUICK = ("srgan", "rfdn", "span", "realesr-compact", "realcugan", "waifu2x-upconv", "waifu2x-cunet")
+"""Published decoders whose reconstructions join those of the bank."""
 _RECONSTRUCTED_PER_SOURCE = 420
 _WATCHED = 40  # reals per source of the validation split that training is watched on, and as many forgeries of each
 
@@ -94,29 +108,30 @@ def plan(
         )
     config = replace(config, window=window)
     samples = paths.samples()
-    _check_left_out(config, samples)
-    _with_families(config, samples)
+    _check_left_out(config, samples, paths.published)
+    _with_families(config, samples, paths.published)
     faces = paths.faces(progress)
     # A face may be missing where a picture is there: what was true of the pictures must hold of the faces too.
-    completed, stranded = _with_families(config, [face.sample for face in faces])
+    completed, stranded = _with_families(config, [face.sample for face in faces], paths.published)
     if stranded:
         progress.note(f"left out, for only reals of sources left out stand beside them: {', '.join(stranded)}")
     return DetectionPlan(paths, completed, tuple(faces))
 
 
-def _kinds(training: Sequence[Sample]) -> dict[str, set[str]]:
+def _kinds(training: Sequence[Sample], published: Path | None) -> dict[str, set[str]]:
     """How the families that can be trained on forge: those made here, and those of a split's forged pictures."""
-    kinds: dict[str, set[str]] = {name: {family(name).kind} for name in made_here()}
+    made = (*made_here(), *made_for_training(published))
+    kinds: dict[str, set[str]] = {name: {family(name).kind} for name in made}
     for sample in training:
         if sample.label:
             kinds.setdefault(sample.family, set()).add(kind_of(sample))
     return kinds
 
 
-def _check_left_out(config: DetectionTrainConfig, samples: Sequence[Sample]) -> None:
+def _check_left_out(config: DetectionTrainConfig, samples: Sequence[Sample], published: Path | None) -> None:
     """Refuse families, kinds and sources to leave out that are not there."""
     training = [sample for sample in samples if sample.split == "train"]
-    kinds = _kinds(training)
+    kinds = _kinds(training, published)
     for one, several, chosen, there in (
         ("family", "families", config.without, list(kinds)),
         ("kind", "kinds", config.without_kinds, sorted(set().union(*kinds.values()))),
@@ -128,7 +143,7 @@ def _check_left_out(config: DetectionTrainConfig, samples: Sequence[Sample]) -> 
 
 
 def _with_families(
-    config: DetectionTrainConfig, samples: Sequence[Sample]
+    config: DetectionTrainConfig, samples: Sequence[Sample], published: Path | None
 ) -> tuple[DetectionTrainConfig, tuple[str, ...]]:
     """The configuration with all that is trained on and left out, and the families left out for want of reals."""
     training = [sample for sample in samples if sample.split == "train"]
@@ -138,7 +153,7 @@ def _with_families(
     kept = sources - set(config.without_sources)
     if not kept:
         raise DataError("every source of real faces was left out; nothing real remains to train on")
-    kinds = _kinds(training)
+    kinds = _kinds(training, published)
     without = {*config.without, *(name for name in kinds if kinds[name] & set(config.without_kinds))}
     stranded = []
     for name in dict.fromkeys(sample.family for sample in training if sample.label and sample.family not in without):
@@ -211,7 +226,8 @@ def find_or_make_pool(
             return Pool.open(path.parent)
     name = hashlib.sha256(json.dumps(asdict(wanted)).encode()).hexdigest()[:12]
     work = paths.work
-    return build_pool(work / "store", work / "twins", work / "pools" / name, wanted, paths.workers, progress)
+    folder, weights = work / "pools" / name, paths.published
+    return build_pool(work / "store", work / "twins", folder, wanted, paths.workers, progress, weights)
 
 
 def faces_to_reconstruct(faces: Sequence[StoredFace], most: int = _RECONSTRUCTED_PER_SOURCE) -> list[StoredFace]:
@@ -230,9 +246,25 @@ def prepare_reconstructions(
     device = make_fabric().device
     reals = faces_to_reconstruct(faces)
     bank = train_autoencoder_bank(reals, paths.work / "zoo", config.zoo_steps, config.seed, device, progress=progress)
-    networks = bank_with_taef2(bank, paths.taef2, device)
+    networks: list[nn.Module | Decoder] = [*bank_with_taef2(bank, paths.taef2, device)]
+    if paths.published is not None:
+        networks += quick_decoders(paths.published, progress)
     folder = paths.work / "twins"
     make_reconstructions(reals, networks, folder, config.twin_draws, config.seed, device, progress=progress)
+
+
+def quick_decoders(published: Path, progress: Progress) -> list[Decoder]:
+    """The published decoders that redraw a face in a quarter of a second or less; what is not there is noted.
+
+    Demosaickers are not among them: what they leave, cameras leave too.
+
+    Raises:
+        DataError: a file of the wrong hash.
+    """
+    absent = unavailable_decoders(published, QUICK)
+    if absent:
+        progress.note("decoders left out: " + "; ".join(f"{name}, {reason}" for name, reason in absent.items()))
+    return [load_decoder(name, published) for name in QUICK if name not in absent]
 
 
 def held_out_reconstructions(

@@ -21,6 +21,7 @@ from unmask.forging.autoencoders import (
     resynthesise,
     train_network,
 )
+from unmask.forging.decoders import Decoder
 from unmask.progress import SILENT, Progress
 
 _SIDES = (96, 128, 160, 192, 256)
@@ -114,7 +115,7 @@ def train_autoencoder_bank(
 
 def make_reconstructions(
     faces: Sequence[StoredFace],
-    nets: Sequence[nn.Module],
+    nets: Sequence[nn.Module | Decoder],
     folder: Path,
     draws: int,
     seed: int,
@@ -124,6 +125,8 @@ def make_reconstructions(
     stage: str = "making reconstructions",
 ) -> None:
     """Write `draws` reconstructions of every face, each from a random network at a random working resolution.
+
+    Published decoders redraw one picture at a time, on the CPU.
 
     A finished draw is not made again, nor anything once all are finished. Progress is of `stage`, in faces.
 
@@ -164,9 +167,12 @@ def make_reconstructions(
                     stack = [
                         cv2.resize(faces[row].pixels(), (side, side), interpolation=cv2.INTER_AREA) for row in some
                     ]
-                    x = torch.from_numpy(np.stack(stack)).to(device).permute(0, 3, 1, 2).float() / 255
-                    y = resynthesise(net, x, generator)
-                    drawn = (y * 255 + 0.5).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+                    if isinstance(net, Decoder):
+                        drawn = np.stack([net(pixels, rng) for pixels in stack])
+                    else:
+                        x = torch.from_numpy(np.stack(stack)).to(device).permute(0, 3, 1, 2).float() / 255
+                        y = resynthesise(net, x, generator)
+                        drawn = (y * 255 + 0.5).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
                     for row, reconstruction in zip(some, drawn, strict=True):
                         out[row, :side, :side] = reconstruction
                     done += len(some)
