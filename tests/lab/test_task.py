@@ -33,8 +33,8 @@ every_method = pytest.mark.parametrize("method", METHODS)
 
 
 def own_options(kind: type) -> dict[str, Any]:
-    """The fields of a dataclass that users set."""
-    return {field.name: field for field in fields(kind) if "help" in field.metadata}
+    """The fields of a dataclass that users set, by their options' names without dashes."""
+    return {field.metadata.get("flag") or field.name: field for field in fields(kind) if "help" in field.metadata}
 
 
 def words_of(app: typer.Typer) -> set[str]:
