@@ -456,6 +456,20 @@ def test_timeline_breaks_where_the_face_was_not_judged_or_not_seen():
     assert chart.lines[0] == "0.0,32.5 20.0,32.5"
 
 
+def test_timeline_goes_on_where_frames_between_were_not_scored():
+    track = [
+        point.model_copy(update={"time": 0.2 * frame, "frames": 4})
+        for frame, point in zip(range(0, 80, 4), make_track([1.0] * 20), strict=True)
+    ]
+    chart = timeline(make_track([1.0] * 100), None, None, CALIBRATION)
+    late = [point.model_copy(update={"time": 20.0 + point.time}) for point in track]
+    mixed = timeline([*make_track([1.0] * 100), *late], None, None, CALIBRATION)
+    assert len(chart.lines) == len(mixed.lines) == 1
+    assert (chart.judged, chart.seen) == (100, 100) and (mixed.judged, mixed.seen) == (120, 180)
+    torn = timeline([*make_track([1.0] * 100), *late[:8], *late[14:]], None, None, CALIBRATION)
+    assert len(torn.lines) == 2
+
+
 def test_long_timelines_stay_small_and_keep_their_peak():
     logits: list[float | None] = [0.0] * 20_000
     logits[12_345] = 4.0

@@ -24,7 +24,7 @@ from unmask.evidence.report import FaceFinding, Report, SequenceFinding, Verdict
 from unmask.evidence.schema import report_schema
 from unmask.faces.alignment import context_crop
 from unmask.forgery.scoring import probability
-from unmask.inspection import EDIT_PACK, Inspector, options
+from unmask.inspection import EDIT_PACK, Inspector, options, video_tracks
 from unmask.media.sources import Source
 from unmask.media.synthetic_mark import mark
 from unmask.packs import Pack, load_pack
@@ -259,6 +259,22 @@ def test_somebody_seen_briefly_does_not_decide_over_a_video(
     assert len(long.track) == 10 and 1 <= len(brief.track) <= 2
     assert brief.log10_lr > long.log10_lr == report.log10_lr
     assert "1 of 2 faces were seen too briefly to speak for the video" in report.media.warnings
+
+
+def test_a_long_track_is_scored_on_ever_fewer_frames(
+    tiny_pack: Path, pixels: np.ndarray, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_video(lambda moment: warm(pixels, 10 * moment - 20), seconds=4.0)
+    (every,) = Inspector(tiny_pack).inspect(path).faces
+    monkeypatch.setattr(video_tracks, "EVERY_DOUBLING", 4)
+    report = Inspector(tiny_pack).inspect(path)
+    (fewer,) = report.faces
+    assert report.media.frames_sampled == every.frames_seen == every.frames_scored == fewer.frames_seen == 20
+    assert fewer.frames_scored == len(fewer.track) == 8 + 4 + 1
+    assert [point.frames for point in fewer.track] == [1] * 8 + [2] * 4 + [4]
+    scores = {point.time: point.score for point in every.track}
+    assert [point.score for point in fewer.track] == pytest.approx([scores[point.time] for point in fewer.track])
+    assert fewer.score == pytest.approx(every.score, abs=0.02)
 
 
 def test_frames_per_second(tiny_pack: Path, pixels: np.ndarray, make_video: Callable[..., Path]) -> None:

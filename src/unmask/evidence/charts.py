@@ -98,7 +98,8 @@ class Timeline:
 
     `lines` are SVG polyline point lists, broken where the face was not seen or not judged; `dots` are the judged frames
     (x, y); `gaps` the x of frames whose face was refused. `zone` (y, height) is where no verdict is given.
-    `ticks` are (per cent of the width, seconds as text).
+    `ticks` are (per cent of the width, seconds as text). `judged` and `refused` count frames, of the sampled ones in
+    which the person was `seen`.
     """
 
     reach: int
@@ -110,6 +111,7 @@ class Timeline:
     ticks: tuple[tuple[float, str], ...]
     judged: int
     refused: int
+    seen: int
 
 
 def timeline(
@@ -122,15 +124,15 @@ def timeline(
     """Lay out the timeline of one track.
 
     Args:
-        track: the sampled frames, in order of time.
+        track: its points, in order of time.
         duration: seconds that the axis spans; the track's end if None or shorter.
         representative: time (s) of the frame that speaks for the track.
         calibration: for the zone without a verdict.
         condition: of the track, whose limits the zone has.
     """
     end = max(duration or 0.0, track[-1].time if track else 0.0, 0.1)
-    judged = [(point.time, point.log10_lr) for point in track if point.log10_lr is not None]
-    reach = max(2, math.ceil(max((abs(value) for _, value in judged), default=0.0) + 0.1))
+    judged = [(point.time, point.log10_lr, point.frames) for point in track if point.log10_lr is not None]
+    reach = max(2, math.ceil(max((abs(value) for _, value, _ in judged), default=0.0) + 0.1))
 
     def x(time: float) -> float:
         return round(1000.0 * time / end, 1)
@@ -139,22 +141,22 @@ def timeline(
         return round(50.0 - 50.0 * value / reach, 1)
 
     kept = _thin(judged)
-    steps = sorted(later.time - earlier.time for earlier, later in pairwise(track))
-    # Thinning widens the steps; a pause is a gap well beyond the usual one.
+    steps = sorted((later.time - earlier.time) / earlier.frames for earlier, later in pairwise(track))
+    # Thinning widens the steps, as do frames that were not scored; a pause is a gap well beyond the usual one.
     usual = (steps[len(steps) // 2] if steps else 0.0) * max(1.0, len(judged) / max(len(kept), 1))
     refused = [point.time for point in track if point.log10_lr is None]
     lines: list[list[str]] = [[]]
-    last: float | None = None
+    expected = math.inf  # until when the next point does not come late
     waiting = iter(refused)
     next_refused = next(waiting, math.inf)
-    for time, value in kept:
-        broken = last is not None and time - last > 3.0 * usual + 1e-6
+    for time, value, frames in kept:
+        broken = time > expected + 1e-6
         while next_refused < time:
             broken, next_refused = True, next(waiting, math.inf)
         if broken and lines[-1]:
             lines.append([])
         lines[-1].append(f"{x(time)},{y(value)}")
-        last = time
+        expected = time + 3.0 * usual * frames
     zone = None
     if calibration is not None:
         forged, authentic = calibration.verdict_limits(condition)
@@ -163,22 +165,23 @@ def timeline(
     return Timeline(
         reach=reach,
         lines=tuple(" ".join(line) for line in lines if len(line) > 1),
-        dots=tuple((x(time), y(value)) for time, value in kept) if len(kept) <= 150 else (),
+        dots=tuple((x(time), y(value)) for time, value, _ in kept) if len(kept) <= 150 else (),
         gaps=tuple(dict.fromkeys(round(x(time)) for time in refused)),
         zone=zone,
         marker=None if representative is None else x(representative) / 10.0,
         ticks=_time_ticks(end),
         judged=len(judged),
         refused=len(refused),
+        seen=sum(point.frames for point in track),
     )
 
 
-def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _thin(points: list[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
     """At most `_MAX_POINTS` points: of every stretch the lowest and the highest, so that no peak is lost."""
     if len(points) <= _MAX_POINTS:
         return points
     size = math.ceil(len(points) / (_MAX_POINTS // 2))
-    kept: list[tuple[float, float]] = []
+    kept: list[tuple[float, float, int]] = []
     for start in range(0, len(points), size):
         stretch = points[start : start + size]
         lowest, highest = min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])

@@ -328,8 +328,9 @@ def _face(
 
 def _quality_behind(face: FaceFinding) -> float:
     """The quality by which the face's LR was calibrated: a track's is the mean over its judged frames."""
-    judged = [point.quality for point in face.track or () if point.log10_lr is not None]
-    return sum(judged) / len(judged) if judged else face.quality.unified
+    judged = [point for point in face.track or () if point.log10_lr is not None]
+    frames = sum(point.frames for point in judged)
+    return sum(point.quality * point.frames for point in judged) / frames if judged else face.quality.unified
 
 
 def _decode(jpeg: bytes) -> np.ndarray:

@@ -110,9 +110,10 @@ def as_map(region: tuple[float, float, float, float], values: np.ndarray) -> For
 
 
 class TrackPoint(_Part):
-    """One sampled frame of a face track: `time` in seconds from the start.
+    """One frame of a face track: `time` in seconds from the start.
 
-    `score` and `log10_lr` are null where that frame's face was refused.
+    `score` and `log10_lr` are null where that frame's face was refused. `frames` is how many sampled frames it stands
+    for in the track's mean: itself, and those up to the next point, in which the face was followed but not scored.
     """
 
     time: Annotated[float, Field(ge=0.0)]
@@ -120,6 +121,7 @@ class TrackPoint(_Part):
     quality: Percent
     score: Unit | None
     log10_lr: float | None
+    frames: Annotated[int, Field(ge=1)] = 1  # since 1.4
 
 
 _Judged = TypeVar("_Judged", "Opinion", "FaceFinding", "Report")
@@ -211,6 +213,8 @@ class FaceFinding(_Part):
     `condition` is how the face was published, as far as the leading pack's crop tells (`unmask.faces.condition`), a
     track's that of most of its judged frames; null for faces refused before, and in older reports.
     `opinions`, the leading pack's first, are null if one pack ran or the face was refused. They are never combined.
+    `frames_seen` counts the sampled frames in which a track's face was followed, `frames_scored` those of them that
+    the leading pack scored: all in a short track, ever fewer of a long one. Null for a face of a picture.
     """
 
     index: Annotated[int, Field(ge=0)]
@@ -229,6 +233,8 @@ class FaceFinding(_Part):
     track: list[TrackPoint] | None
     opinions: list[Opinion] | None = None  # since 1.1
     condition: str | None = None  # since 1.4
+    frames_seen: Annotated[int, Field(ge=1)] | None = None  # since 1.4
+    frames_scored: Annotated[int, Field(ge=0)] | None = None  # since 1.4
 
     @model_validator(mode="after")
     def _read(self) -> "FaceFinding":

@@ -281,11 +281,12 @@ class Inspector:
                 frames += 1
                 with clock.stage("find"):
                     numbered = follower.update(frame.time, frame.pixels)
-                cropped = self._cropped(frame.pixels, frame.time, [face for _, face in numbered], clock, pictures)
-                for (number, _), face in zip(numbered, cropped, strict=True):
+                for number, _ in numbered:
                     if number not in tracks:
-                        tracks[number] = PersonTrack(len(self._scorers), pictures=pictures)
-                    waiting.append((tracks[number], face))
+                        tracks[number] = PersonTrack(pictures=pictures)
+                due = [(tracks[number], face) for number, face in numbered if tracks[number].see()]
+                cropped = self._cropped(frame.pixels, frame.time, [face for _, face in due], clock, pictures)
+                waiting += [(track, face) for (track, _), face in zip(due, cropped, strict=True)]
                 if len(waiting) >= _BATCH:
                     judging.append(judge_thread.submit(judge, waiting))
                     waiting = []
@@ -309,12 +310,10 @@ class Inspector:
             )
 
     def _judged_track(self, track: PersonTrack) -> JudgedFace:
-        pairs = zip(self._scorers, track.averages, strict=True)
-        opinions = tuple(scorer.opinion(average.answer) for scorer, average in pairs)
+        opinions = tuple(scorer.opinion(answer) for scorer, answer in zip(self._scorers, track.answers, strict=True))
         forged = (opinions[0].log10_lr or 0.0) > 0
-        leading = track.averages[0].answer
-        condition = None if leading is None else leading.condition
-        return JudgedFace(track.representative(forged=forged), opinions, tuple(track.points), condition)
+        condition = None if track.answers[0] is None else track.answers[0].condition
+        return JudgedFace(track.representative(forged=forged), opinions, track.points, condition, track.frames_seen)
 
     def _cropped(
         self, pixels: np.ndarray, moment: float | None, faces: Iterable[FoundFace], clock: StageClock, pictures: bool

@@ -118,12 +118,16 @@ class FaceObservation:
 
 @dataclass(frozen=True, slots=True)
 class JudgedFace:
-    """A face of a picture, or a person's track: the observation that shows it and the opinions of all packs."""
+    """A face of a picture, or a person's track: the observation that shows it and the opinions of all packs.
+
+    Of a track also its `points`, and how many sampled frames it was seen in.
+    """
 
     observation: FaceObservation
     opinions: tuple[Opinion, ...]
     points: tuple[TrackPoint, ...] | None = None
     condition: str | None = None
+    frames_seen: int | None = None
 
     @property
     def may_be_edited(self) -> bool:
@@ -151,6 +155,8 @@ class JudgedFace:
             track=None if self.points is None else list(self.points),
             opinions=list(self.opinions) if len(self.opinions) > 1 and shown.refusal is None else None,
             condition=self.condition,
+            frames_seen=self.frames_seen,
+            frames_scored=None if self.points is None else sum(point.score is not None for point in self.points),
         )
 
 

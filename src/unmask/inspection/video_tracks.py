@@ -1,35 +1,48 @@
-"""One person through a video: a mean of all frames that were judged, and the few observations that may be shown."""
+"""One person through a video: a mean over time of the frames that were judged, and the few that may be shown.
+
+Neighbouring frames of a person say nearly the same, and their mean soon changes little, so not every frame of a long
+track is scored: all of the first 2 `EVERY_DOUBLING`, then `EVERY_DOUBLING` more each time that the track has grown to
+twice its length, evenly spread. In the mean each stands for the frames up to the next one. The number that is scored
+thus grows by the logarithm of the length, and whatever the length, the last half of a track has as many as the half
+before.
+"""
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 
 from unmask.evidence.report import TrackPoint
 from unmask.inspection.judging import FaceObservation, PackAnswer, PackScorer, ScoredFace, release_pixels
 
+EVERY_DOUBLING = 32  # frames
 
-class TrackAverage:
-    """The mean of one pack's answers over the frames that it judged."""
 
-    def __init__(self) -> None:
-        self._judged = 0
-        self._logit_sum = self._quality_sum = 0.0
-        self._conditions: Counter[str] = Counter()
+def is_due(number: int) -> bool:
+    """Whether the frame `number` >= 0 of a track is scored."""
+    return number % max(1, 2 ** (number // EVERY_DOUBLING).bit_length() // 2) == 0
 
-    def add(self, answer: PackAnswer | None) -> None:
-        """Take in one frame's answer, or None if the pack did not judge it."""
-        if answer is not None:
-            self._judged += 1
-            self._logit_sum += answer.logit
-            self._quality_sum += answer.quality
-            self._conditions[answer.condition] += 1
 
-    @property
-    def answer(self) -> PackAnswer | None:
-        """The mean logit, the mean quality and the most frequent condition; None if no frame was judged."""
-        if not self._judged:
-            return None
-        ((condition, _),) = self._conditions.most_common(1)
-        return PackAnswer(self._logit_sum / self._judged, self._quality_sum / self._judged, condition)
+def mean_answer(answers: Sequence[PackAnswer | None], frames: Sequence[int]) -> PackAnswer | None:
+    """One pack's mean logit, mean quality and most frequent condition over the frames of a track that it judged.
+
+    Args:
+        answers: of the scored frames; None where the pack did not judge.
+        frames: how many frames each of them stands for, >= 1.
+
+    Returns:
+        The weighted means and the condition of the most frames; None if no frame was judged.
+    """
+    judged = [(answer, count) for answer, count in zip(answers, frames, strict=True) if answer is not None]
+    if not judged:
+        return None
+    frequency: Counter[str] = Counter()
+    for answer, count in judged:
+        frequency[answer.condition] += count
+    total = frequency.total()
+    logit = math.fsum(answer.logit * count for answer, count in judged) / total
+    quality = math.fsum(answer.quality * count for answer, count in judged) / total
+    return PackAnswer(logit, quality, frequency.most_common(1)[0][0])
 
 
 class PersonTrack:
@@ -38,35 +51,57 @@ class PersonTrack:
     Only the observations that may be shown are kept, so a long track costs little memory.
 
     Args:
-        packs: how many forgery packs judge.
         pictures: whether the observations that are kept keep their picture.
 
     Attributes:
-        points: one per sampled frame.
-        averages: one per pack, the leading one's first.
+        frames_seen: sampled frames with the person in them.
     """
 
-    def __init__(self, packs: int, *, pictures: bool) -> None:
-        self.points: list[TrackPoint] = []
-        self.averages = [TrackAverage() for _ in range(packs)]
+    def __init__(self, *, pictures: bool) -> None:
+        self.frames_seen = 0
+        self._due: list[int] = []  # numbers of the frames that are scored
+        self._points: list[TrackPoint] = []
+        self._answers: list[tuple[PackAnswer | None, ...]] = []
         self._pictures = pictures
         self._highest_logit = -math.inf
         self._highest: FaceObservation | None = None  # of the judged ones, that with the highest logit
         self._clearest: FaceObservation | None = None  # of the judged ones, that of the best quality
         self._refused: FaceObservation | None = None  # of the refused ones, that of the best quality
 
+    def see(self) -> bool:
+        """Count the next sampled frame with the person in it; whether it is to be scored and added."""
+        due = is_due(self.frames_seen)
+        if due:
+            self._due.append(self.frames_seen)
+        self.frames_seen += 1
+        return due
+
+    @property
+    def points(self) -> tuple[TrackPoint, ...]:
+        """One per added frame."""
+        counted = zip(self._points, self._frames(), strict=True)
+        return tuple(point.model_copy(update={"frames": frames}) for point, frames in counted)
+
+    @property
+    def answers(self) -> tuple[PackAnswer | None, ...]:
+        """The packs' mean answers, the leading one's first."""
+        return tuple(mean_answer(answers, self._frames()) for answers in zip(*self._answers, strict=True))
+
+    def _frames(self) -> list[int]:
+        """How many frames each added one stands for."""
+        return [later - number for number, later in pairwise([*self._due, self.frames_seen])]
+
     def add(self, face: ScoredFace, leader: PackScorer) -> None:
-        """Take in the face of one frame, scored or refused.
+        """Take in the face of a frame that is due (`see`), scored or refused.
 
         Args:
-            face: the next frame's.
+            face: of the first frame that is due and not yet added.
             leader: the leading pack, whose opinion of the frame the timeline shows.
         """
         answers, measured = face.answers, face.cropped.measured
-        for average, answer in zip(self.averages, answers, strict=True):
-            average.add(answer)
+        self._answers.append(answers)
         opinion = leader.opinion(answers[0])
-        self.points.append(
+        self._points.append(
             TrackPoint(
                 time=measured.time or 0.0,
                 box=measured.face.box,
