@@ -223,13 +223,13 @@ def scored_frames(results: dict[str, Any]) -> str:
 def engines(results: dict[str, Any]) -> str:
     body = [
         [
-            *(name, span(result["seconds"]), f"{result['times_ours']['median']:.2f}"),
+            *(name, span(result["cpu_seconds"]), f"{result['times_ours']['median']:.2f}"),
             *(f"{result['logit_apart']['median']:.2g}", f"{result['logit_apart']['max']:.2g}"),
             *(f"{100 * result['same_verdict']:.1f} %", f"{result['bytes'] / 1e6:.1f}"),
         ]
         for name, result in results["engines"].items()
     ]
-    head = ["engine", "ms", "times ours", "logit apart: median", "most", "same verdict", "MB"]
+    head = ["engine", "CPU ms", "times ours", "logit apart: median", "most", "same verdict", "MB"]
     return rows(f"The forgery pack in other engines, one thread, {results['crops']} faces", head, body)
 
 
