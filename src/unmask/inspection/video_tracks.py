@@ -15,7 +15,7 @@ from itertools import pairwise
 from unmask.evidence.report import TrackPoint
 from unmask.inspection.judging import FaceObservation, PackAnswer, PackScorer, ScoredFace, release_pixels
 
-EVERY_DOUBLING = 32  # frames
+EVERY_DOUBLING = 64  # frames
 
 
 def is_due(number: int) -> bool:
