@@ -216,7 +216,7 @@ PAGES = (
         "embedded-detector",
         "The embedded detector",
         "How good is the detector that `unmask inspect` uses?",
-        (detector_section, false_alarms_section, specialists_section),
+        (detector_section, specialists_section),
     ),
     Page(
         "embedded-edits",

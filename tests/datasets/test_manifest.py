@@ -136,7 +136,7 @@ def test_a_faulty_row_is_named_by_its_line(tmp_path: Path) -> None:
         read_manifest(tmp_path / "m.csv")
     lines = written(samples, ";").splitlines()
     (tmp_path / "m.csv").write_text("\n".join([*lines[:3], lines[3] + ";more", *lines[4:]]))
-    with pytest.raises(DataError, match=r"m\.csv: cannot be read: line 4 has 14 values, but line 1 names 13 columns"):
+    with pytest.raises(DataError, match=r"m\.csv: cannot be read: line 4 has 15 values, but line 1 names 14 columns"):
         read_manifest(tmp_path / "m.csv")
 
 

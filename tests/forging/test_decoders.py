@@ -101,8 +101,7 @@ def test_enlarging_keeps_content_in_place(monkeypatch: pytest.MonkeyPatch, tmp_p
 
         monkeypatch.setattr(decoders, "_torch_network", lambda *_, run=enlarge: run)
         monkeypatch.setattr(decoders, "_ncnn_network", lambda *_, run=enlarge: run)
-        monkeypatch.setitem(DECODERS, name, replace(record, files=(), engine="ncnn"))
-        monkeypatch.setattr(decoders, "find_spec", lambda _: True)
+        monkeypatch.setattr(decoders.DecoderRecord, "find", lambda *_: (tmp_path, tmp_path))
         decoder = load_decoder(name, tmp_path)
         for rng in (None, np.random.default_rng(0), np.random.default_rng(1)):
             assert psnr(grid[:90, :121], decoder(grid[:90, :121], rng)) > 38, name

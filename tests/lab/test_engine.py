@@ -177,7 +177,8 @@ class Curious(Plain):
 
 def test_a_detector_is_shown_the_data_before_and_after(pool: Pool, tmp_path: Path) -> None:
     def face(family: str) -> Any:
-        return SimpleNamespace(crop=np.zeros((SIDE, SIDE, 3), np.uint8), family=family, label=int(family != "real"))
+        crop = np.zeros((SIDE, SIDE, 3), np.uint8)
+        return SimpleNamespace(crop=crop, family=family, label=int(family != "real"), source="ffhq")
 
     held = [face(name) for name in ("real", "ciplab", "pggan", "selfblend", "real")]
     run = Run(tmp_path, CONFIG, "0")
