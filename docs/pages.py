@@ -96,7 +96,7 @@ def method_page(method: Method, root: Path) -> str:
     if method.task == "forgery_detection":
         more.insert(0, "[Leaderboard](../results/leaderboard.md)")
         row = leaderboard.overview(root, method.name)
-        measured = f"AUC on held-out people, short runs under one protocol:\n\n{row}" if row else "Not yet measured here."
+        measured = f"AUC on held-out people, short runs under one protocol:\n\n{row}" if row else "Not measured here."
     else:
         measured = f"Test split, short runs under one protocol:\n\n{edit_models.overview(root)}"
     claims = claims_table(root, [method.name])
