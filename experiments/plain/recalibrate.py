@@ -12,7 +12,7 @@ calibration and the new one give on the test split.
 import argparse
 import shutil
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from unmask.lab.detection.left_out_scores import trained_on
 from unmask.lab.detection.prepare import held_out_reconstructions
 from unmask.lab.detection.systems import pack_scorer, resolve_system
 from unmask.lab.run import versions
+from unmask.lab.task import Evaluation
 from unmask.packs import load_pack
 
 _MOST = 90  # faces of every family and of every source
@@ -97,9 +98,23 @@ def main() -> None:
             "faces": dict(Counter(f"{face.family if face.label else face.source}" for face in scored)),
             "before": asdict(pack.card.calibration) if pack.card.calibration else None,
             "after": asdict(calibration),
-            "metrics": {name: [asdict(one) for one in result.metrics] for name, result in results.items()},
+            "rows": rows_of(results),
         }
         write_record(chosen.record, record)
+
+
+_KEPT = ("auc", "cllr", "verdict_forged", "verdict_authentic")
+
+
+def rows_of(results: Mapping[str, Evaluation]) -> list[dict[str, object]]:
+    """What both calibrations give of every family, and of all reals, under every condition."""
+    rows: dict[tuple[str, str], dict[str, object]] = {}
+    for name, result in results.items():
+        for one in result.metrics:
+            if one.name in _KEPT:
+                row = rows.setdefault((one.dataset, one.condition), {"faces": one.dataset, "condition": one.condition})
+                row[one.name if one.name == "auc" else f"{one.name}_{name}"] = round(one.value, 4)
+    return list(rows.values())
 
 
 def unseen_pictures(
