@@ -121,8 +121,8 @@ class PairMaker:
             raise DataError(f"{', '.join(lacking)}: the weights to make them are not there; leave them out")
         self._candide = None
         if weights is not None and any(records[name].weights for name in to_make):
-            found = MODEL.find(weights)
-            self._candide = None if found is None else Candide(found)
+            model = MODEL.find(weights)
+            self._candide = None if model is None else Candide(model)
         self._of_path = {face.sample.path: face for group in self._reals.values() for face in group}
         for name in self._read:
             alone = {face.sample.source for face in self._forged[name] if not self._beside(face)}
