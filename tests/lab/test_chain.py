@@ -83,9 +83,11 @@ def test_from_a_folder_of_faces_to_a_verdict(
     card = json.loads(Path("runs/fed/pack/card.json").read_text())
     assert card["name"] == "fedforgery"
     assert "trained on selfblend+swap+fingerprint-blur" in card["calibration"]["data"]  # not on what it never saw
-    run("inspect", portrait, "--pack", "runs/fed/pack", "--pack", "plain", "--json", "report.json")
+    run("inspect", portrait, "--pack", "plain", "--pack", "runs/fed/pack", "--json", "report.json")
     [face] = json.loads(Path("report.json").read_text())["faces"]
-    assert [opinion["pack"] for opinion in face["opinions"]] == ["fedforgery", "plain"]
+    assert [opinion["pack"] for opinion in face["opinions"]] == ["plain", "fedforgery"]
+    still = next(one for one in card["calibration"]["conditions"] if one["condition"] == "still")
+    assert (face["opinions"][1]["verdict"] != "refused") == (still["decision_log10_lr"] is not None)
 
     training, other, comparison, export = bars
     for log in bars:

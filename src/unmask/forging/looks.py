@@ -21,7 +21,7 @@ Look = Callable[[np.ndarray], np.ndarray]
 """From a picture uint8 (H, W, 3) RGB to the same picture published in a certain way, uint8 of the same shape."""
 
 CODECS = {"h264": "libx264", "h265": "libx265"}
-_LEAST_SIDE = 64  # of a coded frame in pixels: x265 ends the process on smaller ones
+_LEAST_SIDE = 96  # of a coded frame in pixels: x265 makes smaller ones differently every time, or ends the process
 _ENLARGING = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
