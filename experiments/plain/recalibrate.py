@@ -22,7 +22,7 @@ from common import write_record
 from unmask.cli.options import progress_bars
 from unmask.datasets.face_store import StoredFace
 from unmask.forging.families import kind_of
-from unmask.lab.detection.calibration import Scored, fit_calibration
+from unmask.lab.detection.calibration import QUALITY_EDGES, Scored, fit_calibration
 from unmask.lab.detection.config import DetectionPaths
 from unmask.lab.detection.evaluate import condition_shown, evaluate, quality_of
 from unmask.lab.detection.export import LIMITS, MIN_FACE_PX, MIN_QUALITY, OWN_LIMITS, operating_points
@@ -35,7 +35,6 @@ from unmask.lab.task import Evaluation
 from unmask.packs import load_pack
 
 _MOST = 90  # faces of every family and of every source
-_EDGES = (60.0, 80.0)
 
 
 def main() -> None:
@@ -72,7 +71,7 @@ def main() -> None:
             f"faces of all splits but test, {' / '.join(ALL_CONDITIONS)}; forged: families the network was not trained "
             f"on ({', '.join(families)}); authentic: sources it was not trained on, and the cal split of the others"
         )
-        calibration = fit_calibration(scored, _EDGES, about, MIN_QUALITY, MIN_FACE_PX)
+        calibration = fit_calibration(scored, QUALITY_EDGES, about, MIN_QUALITY, MIN_FACE_PX)
         drawn = held_out_reconstructions(paths, faces, "test", progress)
         results = {
             name: evaluate(faces, "test", scorer, size, margin, fitted, drawn, progress=progress)

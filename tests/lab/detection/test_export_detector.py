@@ -177,3 +177,15 @@ def test_of_a_users_own_data_the_card_claims_nothing(tmp_path: Path) -> None:
 
 def test_conditions_are_those_of_the_card() -> None:
     assert CONDITIONS == (CLEAN, JPEG50, HALF_RESOLUTION) == ("clean", "jpeg50", "half_resolution")
+
+
+def test_a_detector_with_nothing_new_to_score_is_passed_over(tmp_path: Path, fitted: list[Any]) -> None:
+    """No picture of the family that the second missed is there, and every source is new to the first."""
+    first = write_run(tmp_path / "first", families=("swap",), without=("ciplab",), sources=("elsewhere",))
+    second = write_run(tmp_path / "second", families=("swap",), without=("pggan",))
+    paths = stored_paths(tmp_path / "work", make_faces("cal", count=2))
+    progress = ProgressLog()
+    calibrate(paths, [[first], [second, second]], paths.faces(), 1.4, 64, progress)
+    ((scored, *_),) = fitted
+    assert {face.logit for face in scored} == {1.0}
+    progress.check_bars_end()

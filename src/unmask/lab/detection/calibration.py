@@ -27,9 +27,12 @@ FALSE_ALARMS, WORST_FALSE_ALARMS = 0.01, 0.05
 MISSES = 0.05
 """Share of forgeries that may be called authentic, on average over kinds."""
 FEWEST = 50
+QUALITY_EDGES = (60.0, 80.0)
+"""Inner edges of the quality bins of the project's own calibrations."""
+LEAST_LIMIT = 0.3
+"""Of a verdict, log10: a likelihood ratio of 2, where support begins."""
+STEP = 0.05
 _FEWEST_OF_SOURCE = 10  # a share of fewer faces says nothing of their source
-_LEAST = 0.3  # a likelihood ratio of 2, where support begins
-_STEP = 0.05
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ def _llrs(faces: Sequence[Scored], bins: Sequence[CalibrationBin]) -> np.ndarray
 
 
 def _out_of_reach(bins: Sequence[CalibrationBin]) -> float:
-    return round(max(max(fit.upper, -fit.lower) for fit in bins) + _STEP, 2)
+    return round(max(max(fit.upper, -fit.lower) for fit in bins) + STEP, 2)
 
 
 def _shares(faces: Sequence[Scored], said: np.ndarray, label: int) -> dict[str, float]:
@@ -200,7 +203,7 @@ def _shares(faces: Sequence[Scored], said: np.ndarray, label: int) -> dict[str, 
 
 
 def _thresholds() -> Iterator[float]:
-    yield from (round(_LEAST + _STEP * number, 2) for number in range(round((6 - _LEAST) / _STEP) + 1))
+    yield from (round(LEAST_LIMIT + STEP * number, 2) for number in range(round((6 - LEAST_LIMIT) / STEP) + 1))
 
 
 def _smallest(allowed: Callable[[float], bool]) -> float | None:
@@ -233,7 +236,7 @@ def _limit(faces: Sequence[Scored], llrs: np.ndarray, condition: str) -> Conditi
             )
             decision = None
     alarms = _shares(faces, llrs >= (math.inf if decision is None else decision), 0) if counts[0] else {}
-    authentic = (_smallest(few_misses) if counts[1] else None) or _LEAST
+    authentic = (_smallest(few_misses) if counts[1] else None) or LEAST_LIMIT
     calm = _shares(faces, llrs <= -authentic, 0) if counts[0] else {}
     missed = _shares(faces, llrs <= -authentic, 1) if counts[1] else {}
     worst_source = max(alarms, key=lambda source: alarms[source]) if alarms else ""

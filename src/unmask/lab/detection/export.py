@@ -13,7 +13,7 @@ from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
 from unmask.forgery.fusion import Fused
 from unmask.forging.families import SOURCES, family, kind_of, to_make
-from unmask.lab.detection.calibration import FEWEST, Scored, fit_calibration
+from unmask.lab.detection.calibration import FEWEST, QUALITY_EDGES, Scored, fit_calibration
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
 from unmask.lab.detection.evaluate import condition_shown, quality_of
 from unmask.lab.detection.held_out import ALL_CONDITIONS, CLEAN, EvalImage, eval_faces, make_eval_images, render
@@ -28,7 +28,6 @@ from unmask.lab.task import CardFacts
 from unmask.packs.card import Calibration, OperatingPoint
 from unmask.progress import Progress
 
-_QUALITY_EDGES = (60.0, 80.0)
 _SCORED_ALIKE = 3  # conditions under which a face still counts as a still
 _REALS = 90  # faces that calibrate, of every source and of every family
 _OWN_TERMS = (
@@ -137,7 +136,11 @@ def calibrate(
         held = render(pictures, condition, size, margin)
         quality = [quality_of(face) for face in held]
         for number, judge in enumerate(judges):
+            done, everything = step * len(judges) + number + 1, len(judges) * len(ALL_CONDITIONS)
             rows = [row for row, own in enumerate(scorers) if judge in own]
+            if not rows:  # all that it could score is new to others and none of the families it missed is here
+                progress.update("scoring the cal split", done, everything, f"{condition}, {judge.name}")
+                continue
             logits, _ = logits_of(judge.detector, np.stack([held[row].crop for row in rows]), torch.device("cpu"))
             for row, logit in zip(rows, logits, strict=True):
                 face = held[row]
@@ -152,7 +155,6 @@ def calibrate(
                         condition=condition_shown(face, condition),
                     )
                 )
-            done, everything = step * len(judges) + number + 1, len(judges) * len(ALL_CONDITIONS)
             progress.update("scoring the cal split", done, everything, f"{condition}, {judge.name}")
     if {face.label for face in scored} != {0, 1}:
         raise DataError("the cal split has no real or no forged faces to calibrate on; give some rows split=cal")
@@ -162,7 +164,7 @@ def calibrate(
         tested += f"; sources {', '.join(sources)}"
     return fit_calibration(
         scored,
-        _QUALITY_EDGES,
+        QUALITY_EDGES,
         f"cal split and what a network never saw, {' / '.join(ALL_CONDITIONS)}; "
         f"detectors trained {'without' if unseen else 'on'} {tested}",
         MIN_QUALITY,

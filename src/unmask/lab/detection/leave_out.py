@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from unmask.errors import DataError
-from unmask.lab.detection.calibration import FALSE_ALARMS, MISSES, WORST_FALSE_ALARMS
+from unmask.lab.detection.calibration import FALSE_ALARMS, LEAST_LIMIT, MISSES, STEP, WORST_FALSE_ALARMS
 from unmask.lab.metrics import auc, miss_rate, resampled
 from unmask.lab.task import Evaluation, Table
 from unmask.packs.card import Metric
@@ -32,7 +32,6 @@ FEWEST = 10
 
 _FOLDS = 5
 _DRAWS = 400
-_LEAST_LIMIT, _STEP = 0.3, 0.05  # of the decision limit, log10: a ratio of 2, where support begins
 _HIGH_IS_GOOD = ("auc", "verdict_authentic")
 
 
@@ -275,9 +274,9 @@ def _large(counts: np.ndarray, defined: np.ndarray) -> np.ndarray:
 
 def _lowest(allowed: Callable[[float], bool]) -> float:
     """The lowest limit of a verdict, log10, that is allowed."""
-    limit = _LEAST_LIMIT
+    limit = LEAST_LIMIT
     while not allowed(limit):
-        limit = round(limit + _STEP, 2)
+        limit = round(limit + STEP, 2)
     return limit
 
 

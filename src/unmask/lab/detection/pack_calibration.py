@@ -19,13 +19,12 @@ from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
 from unmask.evidence.likelihood import decide, likelihood_ratio
 from unmask.evidence.report import Verdict
-from unmask.faces.condition import condition_of
 from unmask.forging.families import evaluation_order
-from unmask.lab.detection.calibration import Scored, fit_calibration
+from unmask.lab.detection.calibration import QUALITY_EDGES, Scored, fit_calibration
 from unmask.lab.detection.config import DetectionPaths
-from unmask.lab.detection.evaluate import quality_of, tables
+from unmask.lab.detection.evaluate import condition_shown, quality_of, tables
 from unmask.lab.detection.export import MIN_FACE_PX, MIN_QUALITY
-from unmask.lab.detection.held_out import ALL_CONDITIONS, CLEAN, VIDEO, EvalFace, make_eval_images, render, select_pairs
+from unmask.lab.detection.held_out import ALL_CONDITIONS, CLEAN, EvalFace, make_eval_images, render, select_pairs
 from unmask.lab.detection.scoring import Scorer
 from unmask.lab.detection.systems import pack_scorer
 from unmask.lab.metrics import auc, interval, log_lr_cost, log_lr_cost_min, mean_interval, miss_rate, threshold_at
@@ -36,7 +35,6 @@ from unmask.packs.card import Calibration, OperatingPoint
 from unmask.progress import SILENT, Progress
 
 _TASK = "forgery_detection"
-_QUALITY_EDGES = (60.0, 80.0)
 _METHOD = "balanced logistic regression per condition and quality bin (lir), bounded by ELUB; scores of the pack itself"
 _EARLIER = ("Calibrated on ", "The figures on this card are ")  # limits that a new calibration replaces
 _DRAWS = 400
@@ -54,7 +52,7 @@ class ScoredFaces:
 
     def apparent(self) -> list[str]:
         """The condition of every face as the runtime would tell it, by which the likelihood ratio is fitted."""
-        return [condition_of(face.crop, self.condition == VIDEO) for face in self.faces]
+        return [condition_shown(face, self.condition) for face in self.faces]
 
 
 @dataclass(frozen=True)
@@ -238,7 +236,7 @@ def _fit(scored: Iterable[ScoredFaces], data: str) -> Calibration:
         for one in scored
         for face, logit, condition in zip(one.faces, one.logits, one.apparent(), strict=True)
     ]
-    return replace(fit_calibration(rows, _QUALITY_EDGES, data, MIN_QUALITY, MIN_FACE_PX), method=_METHOD)
+    return replace(fit_calibration(rows, QUALITY_EDGES, data, MIN_QUALITY, MIN_FACE_PX), method=_METHOD)
 
 
 def _operating_points(one: ScoredFaces, data: str) -> Iterable[OperatingPoint]:

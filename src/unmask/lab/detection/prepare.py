@@ -254,7 +254,7 @@ def prepare_reconstructions(
 
 
 def quick_decoders(published: Path, progress: Progress) -> list[Decoder]:
-    """The published decoders that redraw a face in a quarter of a second or less; what is not there is noted.
+    """The quicker of the published decoders; what is not there is noted.
 
     Demosaickers are not among them: what they leave, cameras leave too.
 
