@@ -33,6 +33,7 @@ python benchmarks/folder.py --out benchmarks/results/folder.json
 python benchmarks/peers.py --out benchmarks/results/peers.json
 python benchmarks/edits.py --out benchmarks/results/edits.json
 python benchmarks/training.py --out benchmarks/results/training.json
+python benchmarks/detector_training.py --out benchmarks/results/detector_training.json
 python benchmarks/tracing.py --out benchmarks/results/tracing.json
 python benchmarks/table.py
 ```
@@ -151,6 +152,24 @@ def training(results: dict[str, Any]) -> str:
     return rows(title, ["network", "s", "minutes in 1,000 steps", "n"], body)
 
 
+def detector_training(results: dict[str, Any]) -> str:
+    sides = {name: part for name, part in results.items() if isinstance(part, dict)}
+    shares = list(next(iter(sides.values()))["shares of the time"])
+    body = [
+        [
+            *(name, span(part["seconds"], 1.0), f"{part['GFLOP']:.0f}"),
+            f"{100 * part['share of a matrix product']:.0f} %",
+            *(f"{100 * part['shares of the time'][share]:.0f} %" for share in shares),
+        ]
+        for name, part in sides.items()
+    ]
+    title = (
+        f"Training the forgery detector: a step of {results['pairs']} pairs on one core, {results['dtype']}; a matrix "
+        f"product runs at {results['matrix product, GFLOP/s']:.0f} GFLOP/s there"
+    )
+    return rows(title, ["crop", "s", "GFLOP", "of that speed", *shares], body)
+
+
 def tracing(results: dict[str, Any]) -> str:
     body = []
     for size in results["sizes"]:
@@ -248,6 +267,7 @@ SECTIONS = {
     "peers": peers,
     "edits": edits,
     "training": training,
+    "detector_training": detector_training,
     "tracing": tracing,
 }
 

@@ -1,58 +1,52 @@
 #!/usr/bin/env bash
-# How the embedded pack was made: `DATA=... bash experiments/plain/run.sh WORKPLACE`. In the pack's own history the runs
-# with the `early` options read pairs of an older making, all at their own resolution, and runs/synthesis a pool of its
-# own without CIPLAB, where this reads the earlier one and leaves CIPLAB's pairs out.
+# How the embedded pack was made: `DATA=... PACK=... bash experiments/plain/run.sh WORKPLACE`. DATA is the folder of
+# collections, with the published networks' weights in it; PACK the folder of the pack of version 0.1.0
+# (`git show`, or version_0_1.sh trains it), whose two members it begins from.
 . "$(dirname "$0")/common.sh"
+: "${PACK:?the folder of the pack of version 0.1.0}"
+common+=(--published "$DATA/weights" --pairs 26000 --window 224 --learning-rate 6e-4)
 
-unmask synthesise synthetic --count 2400
-# What all runs read is prepared by one; from then on a run per core. The reconstructions must be there before the
-# blends are made, for some of them carry a decoder's face.
-unmask train plain --run runs/prepare-synthesis --steps 1 "${common[@]}" --without selfblend --without swap
-unmask train plain --run runs/prepare-blends --steps 1 "${common[@]}" "${blends[@]}"
+unmask synthesise synthetic --count 700
+# What all runs read is prepared by one; from then on a run per core.
+unmask train plain --run runs/prepare --steps 1 "${common[@]}"
+python "$here/from_pack.py" "$PACK" runs/work/store runs/old/blends runs/old/synthesis
 
-# Two specialists, each trained on windows first and then on whole crops. What they miss on their way, and more runs that
-# missed some, make pairs that miss every family once; the pairs' scores on what they missed calibrate the likelihood
-# ratio.
-start=(--window 224 --learning-rate 3e-4 --steps 200)
-long=(--window 224 --learning-rate 6e-4 --steps 1000)
-short=(--window 224 --learning-rate 3e-4 --steps 150)
-train_synthesis() {
-  local early=("${common[@]}" --without selfblend --without swap)
-  local late=("${common[@]}" "${synthesis[@]}")
-  unmask train plain --run runs/synthesis-no-mobilestylegan-first --steps 1000 "${early[@]}" \
-    --without mobilestylegan --without ciplab
-  unmask train plain --run runs/synthesis-windows --start runs/synthesis-no-mobilestylegan-first --steps 2000 "${early[@]}"
-  unmask train plain --run runs/synthesis-first --start runs/synthesis-windows "${start[@]}" "${early[@]}"
-  unmask train plain --run runs/synthesis --start runs/synthesis-first "${long[@]}" "${late[@]}"
-  unmask train plain --run runs/synthesis-no-stylegan-first --steps 650 "${early[@]}" --without stylegan
-  unmask train plain --run runs/synthesis-no-resynthesis-first --steps 500 "${early[@]}" --without resynthesis
-  for missed in stylegan resynthesis mobilestylegan; do
-    unmask train plain --run "runs/synthesis-no-$missed" --start "runs/synthesis-no-$missed-first" "${short[@]}" \
-      "${late[@]}" --without "$missed"
-  done
+# Two specialists: of what is drawn whole by a network, and of what is pasted, warped or redrawn in places. Each goes on
+# from the older one of its trade. What they leave out of the kinds is the other's.
+of_kinds() { for kind in "$@"; do printf '%s\n' --without-kind "$kind"; done; }
+of_sources() { for source in "$@"; do printf '%s\n' --without-source "$source"; done; }
+mapfile -t local_kinds < <(of_kinds blend swap composite lip-sync reenactment)
+mapfile -t drawn_kinds < <(of_kinds re-synthesis synthesis text-to-image "talking head" "attribute edit" restoration \
+  inpainting)
+# The folds: two of either trade lack some kinds, and begin from the older member that never saw these; the first of
+# either lacks some sources of reals, the second the others.
+mapfile -t one < <(of_sources stylegan3 real_talking dfl_faceswap real_small)
+mapfile -t two < <(of_sources real_portraits real_frll real_amfd real_300w stylegan3_edit wav2lip gpen_inpaint)
+mapfile -t drawn_one < <(of_kinds synthesis "talking head")
+mapfile -t drawn_two < <(of_kinds text-to-image "attribute edit" restoration inpainting)
+mapfile -t local_one < <(of_kinds swap composite)
+mapfile -t local_two < <(of_kinds lip-sync)
+go() { # RUN START STEPS OPTION...
+  unmask train plain --run "runs/$1" --start "runs/old/$2" --steps "$3" "${common[@]}" "${@:4}"
 }
-train_blends() {
-  local late=("${common[@]}" "${blends[@]}")
-  local early=("${late[@]}" --without ciplab)
-  unmask train plain --run runs/blends-no-swap-first --steps 1000 "${early[@]}" --without swap
-  unmask train plain --run runs/blends-windows --start runs/blends-no-swap-first --steps 2800 "${early[@]}"
-  unmask train plain --run runs/blends-no-ciplab --start runs/blends-windows "${start[@]}" "${early[@]}"
-  unmask train plain --run runs/blends --start runs/blends-no-ciplab "${long[@]}" "${late[@]}"
-  unmask train plain --run runs/blends-no-swap --start runs/blends-no-swap-first "${short[@]}" "${late[@]}" --without swap
-  # In a work folder of its own, without reconstructions: these blends must not have seen a decoder.
-  mkdir -p no-reconstructions
-  cp -r runs/work/store no-reconstructions/
-  local blind=(--pairs 6000 --work no-reconstructions --without selfblend)
-  unmask train plain --run runs/blends-no-selfblend-first --steps 800 "${early[@]}" "${blind[@]}"
-  unmask train plain --run runs/blends-no-selfblend --start runs/blends-no-selfblend-first "${short[@]}" "${late[@]}" \
-    "${blind[@]}"
-}
-train_synthesis &
+{
+  go drawn synthesis 1600 "${local_kinds[@]}"
+  go drawn-two synthesis 450 "${local_kinds[@]}" "${drawn_two[@]}" "${two[@]}"
+  go drawn-one blends 450 "${local_kinds[@]}" "${drawn_one[@]}" "${one[@]}"
+} &
 background=$!
-train_blends
+go local blends 1600 "${drawn_kinds[@]}"
+go local-two blends 450 "${drawn_kinds[@]}" "${local_two[@]}" "${two[@]}"
+go local-one synthesis 450 "${drawn_kinds[@]}" "${local_one[@]}" "${one[@]}"
 wait "$background"
-python "$here/compare.py" "$here/specialists.json" runs/blends runs/synthesis "${common[@]}"
-unmask export runs/blends runs/synthesis --out plain "${common[@]}" \
-  --unseen runs/blends-no-ciplab,runs/synthesis-no-mobilestylegan \
-  --unseen runs/blends-no-swap,runs/synthesis-no-stylegan \
-  --unseen runs/blends-no-selfblend,runs/synthesis-no-resynthesis
+
+# Every kind and source by those that never saw it.
+folds=(runs/drawn-one,runs/local runs/drawn-two,runs/local runs/drawn,runs/local-one runs/drawn,runs/local-two
+  runs/drawn-one,runs/local-one runs/drawn-two,runs/local-two)
+measuring=(--data "$DATA" --synthetic synthetic --taef2 "$DATA/weights/taef2")
+python "$here/../leave_out/measure.py" before "$PACK" --split train --text "Before: the pack of version 0.1.0" \
+  "${measuring[@]}"
+python "$here/../leave_out/measure.py" after "${folds[@]}" --split train --text "After: the embedded pack's folds" \
+  "${measuring[@]}"
+python "$here/compare.py" "$here/specialists.json" runs/drawn runs/local "${measuring[@]}"
+unmask export runs/drawn runs/local --out plain --version 0.2.0 "${measuring[@]}" "${folds[@]/#/--unseen=}"
