@@ -186,56 +186,6 @@ def false_alarms_section(root: Path) -> str:
     return f"{head}\n{markdown(['faces', 'pack', *conditions, 'authentic', 'number'], lines)}\n"
 
 
-RECALIBRATED = """## What the network would say by forgeries and photographs that it never saw, test split
-
-The likelihood ratio of {pack} fitted anew under six conditions, on families and sources of photographs that the network
-was not trained on, and on the cal split of its own sources: `experiments/plain/recalibrate.py`. Its Cllr on these faces
-is {cllr:.2f}: it says next to nothing there, and at limits that keep false alarms at 1 % on average and 5 % on the
-worst source, hardly any forgery is called one. This calibration is not the embedded one, which holds for faces like its
-training data; the table shows both.
-
-{limits}
-
-{rows}
-"""
-
-
-def recalibrated_section(root: Path) -> str:
-    """The embedded network calibrated on what it never saw, from the record of `experiments/plain/recalibrate.py`."""
-    record = read_record(root, "plain/recalibrate")
-    after = record["after"]
-    limits = [
-        [
-            one["condition"],
-            "not judged" if one["decision_log10_lr"] is None else f"{one['decision_log10_lr']:.2f}",
-            f"{one['false_alarms']:.3f}",
-            f"{one['worst_false_alarms']:.3f} ({one['worst_source']})",
-            f"{one['n_real']} / {one['n_forged']}",
-        ]
-        for one in after["conditions"]
-    ]
-    heads = ["condition", "forged from log10 LR", "false alarms, mean of sources", "worst source", "real / forged"]
-    lines = [
-        [
-            row["faces"],
-            row["condition"],
-            f"{row['auc']:.2f}" if "auc" in row else "–",
-            *(f"{row[name]:.2f}" if name in row else "–" for name in ("cllr_before", "cllr_after")),
-            *(
-                f"{row[f'verdict_{said}_{name}']:.2f}"
-                for said in ("forged", "authentic")
-                for name in ("before", "after")
-            ),
-        ]
-        for row in record["rows"]
-        if "verdict_forged_before" in row
-    ]
-    names = ["faces", "condition", "AUC", "Cllr", "Cllr anew", '"forged"', '"forged" anew', '"authentic"', "anew"]
-    return RECALIBRATED.format(
-        pack=record["pack"], cllr=after["cllr"], limits=markdown(heads, limits), rows=markdown(names, lines)
-    )
-
-
 def edits_section(root: Path) -> str:
     """The embedded edit-sequence models' figures, from their cards."""
     cards = [load_pack(name).card for name in embedded_packs()]
@@ -245,6 +195,54 @@ def edits_section(root: Path) -> str:
 def specialists_section(root: Path) -> str:
     """The embedded detector's two members and their fusion."""
     return "\n".join(compared("specialists", SPECIALISTS))
+
+
+INTERPOLATION = """## How far from the older weights
+
+Each specialist goes on from a member of the pack of version 0.1.0. Weights at shares of the way from the start (0) to
+the end of the run (1), on the validation split: AUC by family, mean over three conditions. Rule, written before the
+runs: of 0.5, 0.75 and 1 the share with the highest mean over its own families is taken
+(`experiments/plain/interpolate.py`).
+"""
+
+
+def interpolation_section(root: Path) -> str:
+    """What the specialists know and forget between their start and their end."""
+    parts = [INTERPOLATION]
+    for name in ("drawn", "local"):
+        record = read_record(root, f"plain/interpolation-{name}")
+        shares = list(record["results"])
+        families = [f for f in next(iter(record["results"]["1"].values())) if f.startswith("auc_")]
+        rows = []
+        for family in families:
+            values = [[by[family] for by in record["results"][share].values()] for share in shares]
+            rows.append([family.removeprefix("auc_"), *(f"{sum(some) / len(some):.2f}" for some in values)])
+        rows.append(["mean", *(f"{record['means'][share]:.3f}" for share in shares)])
+        parts.append(f"`{name}`:\n\n{markdown(['family', *shares], rows)}\n")
+    return "\n".join(parts)
+
+
+TRACKS = """## A video's score: the mean of its frames, or statistics over time
+
+Clips of four frames or more, scored by systems that never saw the kind, AUC by kind. The statistics are {features}; a
+logistic regression on them is fitted on the clips of the other kinds. They differ from the mean by {difference} in the
+mean over kinds; the rule, written before the run, takes them if that interval lies above zero
+(`experiments/plain/tracks.py`).
+"""
+
+
+def tracks_section(root: Path) -> str:
+    """What statistics over time add to the mean of a clip's logits."""
+    record = read_record(root, "plain/tracks")
+    heads = ["score", *(f"{k} ({c[0]} real, {c[1]} forged)" for k, c in record["clips"].items()), "mean"]
+    rows = [
+        [name, *(f"{one[0]:.2f} [{one[1]:.2f}, {one[2]:.2f}]" for one in cells.values())]
+        for name, cells in record["results"].items()
+    ]
+    head = TRACKS.format(
+        features=", ".join(record["features"]), difference="{:+.2f} [{:+.2f}, {:+.2f}]".format(*record["difference"])
+    )
+    return f"{head}\n{markdown(heads, rows)}\n"
 
 
 def inputs_section(root: Path) -> str:
@@ -266,7 +264,7 @@ PAGES = (
         "embedded-detector",
         "The embedded detector",
         "How good is the detector that `unmask inspect` uses?",
-        (detector_section, false_alarms_section, recalibrated_section, specialists_section),
+        (detector_section, false_alarms_section, specialists_section),
     ),
     Page(
         "embedded-edits",
@@ -290,7 +288,7 @@ PAGES = (
         "choice",
         "The choice of the embedded detector",
         "Why this detector, and what should it look at?",
-        (default.section, inputs_section),
+        (interpolation_section, tracks_section, leave_out.designs_section, default.section, inputs_section),
     ),
     Page(
         "deepfidelity",

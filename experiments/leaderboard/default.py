@@ -106,10 +106,10 @@ def section(root: Path) -> str:
 
 Does a third detector help the embedded pack's two specialists on a family that none of the members saw? AUC on the
 validation split, mean over pictures as they are, after JPEG 50 and at half size; members are fused by the mean of their
-likelihood ratios. The specialists are those of `experiments/plain/run.sh`, the third is a leaderboard run of 400 steps;
-the short run of `plain` shows what fusing alone does. The rule: the best mean is taken if its lead over the embedded
-pack has an interval above zero. It was set before these fusions were measured, though after the leaderboard's own first
-figures on the same split. The outcome: **{titled(record["chosen"])}**.
+likelihood ratios. The pack is that of version 0.1.0, its specialists those of `experiments/plain/version_0_1.sh`; the
+third is a leaderboard run of 400 steps; the short run of `plain` shows what fusing alone does. The rule: the best mean
+is taken if its lead over the embedded pack has an interval above zero. It was set before these fusions were measured,
+though after the leaderboard's own first figures on the same split. The outcome: **{titled(record["chosen"])}**.
 
 {table}
 

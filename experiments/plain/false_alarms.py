@@ -3,10 +3,12 @@
     PYTHONPATH=experiments python experiments/plain/false_alarms.py RECORD.json PACK... --data DATA \\
       [--synthetic DIR] [--taef2 DIR] [--work DIR] [--split SPLIT]
 
-Packs that hold the same network under two calibrations are scored once each; every one sees the same pictures.
+Packs that hold the same network under two calibrations are scored once each; every one sees the same pictures. A pack
+that the record has already is not scored again.
 """
 
 import argparse
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -39,7 +41,13 @@ def main() -> None:
     arguments.add_argument("--split", default="test")
     chosen = arguments.parse_args()
     paths = DetectionPaths(data=chosen.data, work=chosen.work, synthetic=chosen.synthetic, taef2=chosen.taef2)
+    packs = [load_pack(name) for name in chosen.packs]
     rows = []
+    if chosen.record.is_file():
+        old = json.loads(chosen.record.read_text(encoding="utf-8"))["rows"]
+        measured = {row["pack"] for row in old} & {f"{pack.card.name} {pack.card.version}" for pack in packs}
+        rows = [row for row in old if row["pack"] in measured]
+        packs = [pack for pack in packs if f"{pack.card.name} {pack.card.version}" not in measured]
     with progress_bars() as progress:
         counts: Counter[str] = Counter()
         pictures = []
@@ -49,7 +57,6 @@ def main() -> None:
             if sample.split == chosen.split and counts[name] < _MOST:
                 counts[name] += 1
                 pictures.append((name, EvalImage(face.pixels(), face, sample.family, sample.source, None)))
-        packs = [load_pack(name) for name in chosen.packs]
         for step, condition in enumerate(ALL_CONDITIONS):
             logits: dict[str, np.ndarray] = {}
             for number, pack in enumerate(packs):

@@ -1,9 +1,9 @@
 """The cheap baseline: a frozen ImageNet trunk, mean and spread of several depths, a linear head on the pool's pairs.
 
-    PYTHONPATH=experiments python experiments/plain/frozen.py NAME RUN --data DATA --text WHAT [--pairs 6000] \\
+    PYTHONPATH=experiments python experiments/plain/frozen.py NAME RUN... --data DATA --text WHAT [--pairs 6000] \\
       [--work DIR] [--synthetic DIR] [--taef2 DIR] [--split train]
 
-It learns of the pool that RUN learned of, without what RUN was trained without, and is measured as
+It learns of the pool that the runs learned of, without what all of them lacked, and is measured as
 `leave_out/measure.py` measures; the record is `leave_out/NAME.json`. The regularisation is chosen on a fifth of the
 training pairs.
 """
@@ -60,14 +60,23 @@ class Trunk(torch.nn.Module):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="of the record")
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--pairs", type=int, default=6000)
     options(parser)
     chosen = parser.parse_args()
     one_thread()
     began = time.monotonic()
-    config: DetectionTrainConfig = config_of(chosen.run)
-    config = replace(config, before=(), before_sources=(), start=DetectionTrainConfig.start)
+    configs: list[DetectionTrainConfig] = [config_of(run) for run in chosen.runs]
+    lacked = set.intersection(*({*config.without} for config in configs))
+    config = replace(
+        configs[0],
+        before=(),
+        before_sources=(),
+        start=DetectionTrainConfig.start,
+        without=tuple(sorted(lacked)),
+        families=tuple(dict.fromkeys(name for one in configs for name in one.families)),
+        kinds=tuple(dict.fromkeys(kind for one in configs for kind in one.kinds)),
+    )
     pools = sorted((chosen.work / "pools").glob("*/plan.json"))
     assert len(pools) == 1, "name a work folder with one pool"
     pool, trunk = Pool.open(pools[0].parent), Trunk()

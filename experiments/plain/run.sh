@@ -40,13 +40,30 @@ go local-two blends 450 "${drawn_kinds[@]}" "${local_two[@]}" "${two[@]}"
 go local-one synthesis 450 "${drawn_kinds[@]}" "${local_one[@]}" "${one[@]}"
 wait "$background"
 
-# Every kind and source by those that never saw it.
-folds=(runs/drawn-one,runs/local runs/drawn-two,runs/local runs/drawn,runs/local-one runs/drawn,runs/local-two
-  runs/drawn-one,runs/local-one runs/drawn-two,runs/local-two)
+# Between the older weights and the new ones: how far is measured on the validation split, and the folds go as far.
 measuring=(--data "$DATA" --synthetic synthetic --taef2 "$DATA/weights/taef2")
-python "$here/../leave_out/measure.py" before "$PACK" --split train --text "Before: the pack of version 0.1.0" \
-  "${measuring[@]}"
-python "$here/../leave_out/measure.py" after "${folds[@]}" --split train --text "After: the embedded pack's folds" \
-  "${measuring[@]}"
-python "$here/compare.py" "$here/specialists.json" runs/drawn runs/local "${measuring[@]}"
-unmask export runs/drawn runs/local --out plain --version 0.2.0 "${measuring[@]}" "${folds[@]/#/--unseen=}"
+python "$here/interpolate.py" "$here/interpolation-drawn.json" runs/drawn runs/old/synthesis "${measuring[@]}"
+python "$here/interpolate.py" "$here/interpolation-local.json" runs/local runs/old/blends "${measuring[@]}"
+between() { python "$here/interpolate.py" none.json "runs/$1" "runs/old/$2" --take 0.75 --data "$DATA"; }
+between drawn synthesis
+between drawn-two synthesis
+between drawn-one blends
+
+# Every kind and source by those that never saw it.
+drawn=runs/drawn-0.75 local=runs/local
+folds=(runs/drawn-one-0.75,$local runs/drawn-two-0.75,$local $drawn,runs/local-one $drawn,runs/local-two
+  runs/drawn-one-0.75,runs/local-one runs/drawn-two-0.75,runs/local-two)
+leave_out="$here/../leave_out/measure.py"
+python "$leave_out" before "$PACK" --split test --text "Before: the pack of version 0.1.0" "${measuring[@]}"
+python "$leave_out" after "${folds[@]}" --split test --text "After: the folds of the embedded pack" "${measuring[@]}"
+# Designs, on what two folds lack: the specialists of few steps, the older pack, a linear head on a frozen trunk.
+two=(--split train "${measuring[@]}")
+python "$leave_out" design-specialists runs/drawn-two,runs/local-two --text "two specialists" "${two[@]}"
+python "$leave_out" design-interpolated runs/drawn-two-0.75,runs/local-two \
+  --text "two specialists, the drawn one 0.75 of the way from its start" "${two[@]}"
+python "$leave_out" design-older "$PACK" --text "the pack of version 0.1.0, without any of these data" "${two[@]}"
+python "$here/frozen.py" design-frozen runs/drawn-two runs/local-two --text "a frozen ImageNet trunk with a linear head" "${two[@]}"
+python "$here/tracks.py" "$here/tracks.json" "${folds[@]}" --split train --data "$DATA" --synthetic synthetic
+python "$here/compare.py" "$here/specialists.json" "$drawn" "$local" "${measuring[@]}"
+unmask export "$drawn" "$local" --out plain --name plain --version 0.2.0 "${measuring[@]}" "${folds[@]/#/--unseen=}"
+python "$here/false_alarms.py" "$here/false_alarms.json" "$PACK" plain "${measuring[@]}"

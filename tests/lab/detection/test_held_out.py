@@ -147,6 +147,15 @@ def test_a_family_is_compared_with_reals_of_its_source(
     assert select_pairs("unheard of", held) == []
 
 
+def test_a_family_without_reals_of_its_own_is_compared_with_its_partners(faces: list[StoredFace]) -> None:
+    drawn = [make_face(900 + n, label=1, family="sfhq_t2i", source="sfhq_t2i", split="test") for n in range(2)]
+    portraits = [make_face(950 + n, source="real_portraits", split="test") for n in range(3)]
+    held = eval_faces([*faces, *drawn, *portraits], "test", ["sfhq_t2i", "stylegan"], CLEAN, 112, 1.4)
+    some = select_pairs("sfhq_t2i", held)
+    assert [(face.source, face.label) for face in some] == [("real_portraits", 0)] * 3 + [("sfhq_t2i", 1)] * 2
+    assert {face.source for face in select_pairs("stylegan", held)} == {"ffhq"}
+
+
 def test_forgeries_follow_from_the_seed(faces: list[StoredFace], reconstructions: Reconstructions) -> None:
     one, again, other = (hold(faces, reconstructions, seed=seed) for seed in (1, 1, 2))
     for a, b in zip(one, again, strict=True):

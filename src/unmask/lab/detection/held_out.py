@@ -202,7 +202,14 @@ def eval_faces(
 
 
 def select_pairs(name: str, faces: Sequence[EvalFace]) -> list[EvalFace]:
-    """The forgeries of one family with the reals of the same sources and size; for forgeries made here, all reals."""
+    """The forgeries of one family with the reals that stand beside them.
+
+    These are those of the same sources and size, or of the family's partners for forgeries whose own source has no
+    reals; for forgeries made here, all reals.
+    """
     forged = [face for face in faces if face.family == name]
-    sources = {face.source for face in forged}
+    own, present = {face.source for face in forged}, {face.source for face in faces if not face.label}
+    sources = own & present
+    if own - present:
+        sources |= set(family(name).partners)
     return [face for face in faces if not face.label and face.source in sources] + forged
