@@ -330,5 +330,6 @@ def score_split(
     faces = paths.faces(progress)
     for system in systems:
         system.check(faces, split)
-    drawn = held_out_reconstructions(paths, faces, split, progress)
+    # Of the training split's reals nothing is made.
+    drawn = None if split == "train" else held_out_reconstructions(paths, faces, split, progress)
     return left_out_scores(systems, judges, faces, drawn, progress=progress)
