@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from unmask._version import __version__
-from unmask.cli import data, inspect, lab, published, trace
+from unmask.cli import data, federate, inspect, lab, published, trace
 from unmask.errors import UnmaskError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ for command in _DATA:
 app.command("import")(published.import_detector)  # a word of Python's own is no function's name
 app.command()(published.calibrate)
 app.add_typer(trace.app, name="trace")
+app.add_typer(federate.app, name="federate")
 
 
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # of folders that users name

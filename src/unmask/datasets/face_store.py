@@ -116,21 +116,60 @@ def build_store(samples: Sequence[Sample], folder: Path, progress: Progress = SI
             done += 1
             progress.update("finding faces", done, len(samples))
         missed += len(chosen) - len(kept)
-        with whole(target) as part, part.open("wb") as stream:
-            np.savez(
-                stream,
-                mark=np.array(mark),
-                samples=np.array(kept),
-                bytes=np.concatenate(encoded),
-                ends=np.cumsum([len(data) for data in encoded]),
-                windows=np.asarray(windows, np.int32),
-                boxes=np.asarray(boxes, np.float32),
-                landmarks=np.asarray(points, np.float32),
-                meshes=np.asarray(meshes, np.float16),
-            )
+        _write_part(target, mark, kept, encoded, windows, boxes, points, meshes)
     for extra in sorted(folder.glob("part-*.npz"))[len(parts) :]:
         extra.unlink()
     return missed
+
+
+def _write_part(
+    path: Path,
+    mark: str,
+    rows: Sequence[str],
+    encoded: Sequence[np.ndarray],
+    windows: Sequence[tuple[int, int, int]],
+    boxes: Sequence[tuple[float, float, float, float]],
+    points: Sequence[np.ndarray],
+    meshes: Sequence[np.ndarray],
+) -> None:
+    with whole(path) as part, part.open("wb") as stream:
+        np.savez(
+            stream,
+            mark=np.array(mark),
+            samples=np.array(rows),
+            bytes=np.concatenate(encoded),
+            ends=np.cumsum([len(data) for data in encoded]),
+            windows=np.asarray(windows, np.int32),
+            boxes=np.asarray(boxes, np.float32),
+            landmarks=np.asarray(points, np.float32),
+            meshes=np.asarray(meshes, np.float16),
+        )
+
+
+def write_store(faces: Sequence[StoredFace], folder: Path) -> None:
+    """Write faces that were found before as a store of their own, say those of one client.
+
+    Args:
+        faces: at least one, of a store.
+        folder: made if absent; what it holds of another store is overwritten.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = np.cumsum([len(face.encoded) + 3000 for face in faces])
+    parts = np.split(np.arange(len(faces)), np.searchsorted(sizes, np.arange(_PART_BYTES, sizes[-1], _PART_BYTES)))
+    for number, places in enumerate(parts):
+        some = [faces[place] for place in places]
+        _write_part(
+            folder / f"part-{number:03d}.npz",
+            manifest_sha256([face.sample for face in some]),
+            [json.dumps(asdict(face.sample)) for face in some],
+            [face.encoded for face in some],
+            [face.window for face in some],
+            [face.box for face in some],
+            [face.landmarks for face in some],
+            [face.mesh for face in some],
+        )
+    for extra in sorted(folder.glob("part-*.npz"))[len(parts) :]:
+        extra.unlink()
 
 
 def read_store(folder: Path) -> list[StoredFace]:

@@ -46,7 +46,9 @@ class TrainConfig:
 
     `method` names what is trained, `options` those of its settings that were chosen. `size` is the side of its input in
     pixels, `margin` that of the crop over the face box. `start` names the weights a run began from, by their sha256.
-    `average` is the decay of the weights' moving average. Fields without a line of help are filled in by the task.
+    `average` is the decay of the weights' moving average. `normalisation` is "batch", as the methods have it, or
+    "group" where group normalisations stand in place of batch normalisations. Fields without a line of help are filled
+    in by the task.
     """
 
     method: str = "plain"
@@ -58,6 +60,7 @@ class TrainConfig:
     weight_decay: float = 0.02
     average: float = 0.998
     start: str = "the method's own"
+    normalisation: str = "batch"
     seed: int = 0
 
 

@@ -7,6 +7,7 @@ processes; every process draws its own share of each batch.
 import ctypes
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -136,20 +137,37 @@ class Trainer(Generic[Learning]):
         feed: what to train on.
         config: learning rate, weight decay, steps in all (which the learning rate's schedule spans), seed.
         checkpoint: file to resume from if it is there, and to save to.
+        first: steps that were taken before, by others from whom the network's weights come: batches and learning rate
+            go on from there, with an optimiser that knows nothing of them.
+        proximal: weight of half the squared distance from the weights that `advance` begins from (FedProx; Li et al.,
+            MLSys 2020).
     """
 
     def __init__(
-        self, fabric: Fabric, network: Learning, feed: Feed, config: TrainConfig, checkpoint: Path | None = None
+        self,
+        fabric: Fabric,
+        network: Learning,
+        feed: Feed,
+        config: TrainConfig,
+        checkpoint: Path | None = None,
+        first: int = 0,
+        proximal: float = 0.0,
     ) -> None:
         self._fabric, self._feed, self._config, self._checkpoint = fabric, feed, config, checkpoint
+        self._proximal = proximal
         self.network = network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         resumed = checkpoint is not None and checkpoint.exists()
-        if not resumed:
+        if not resumed and not first:
             self.network.fit_statistics(islice(feed.batches(fabric.device, 0), _LOOKED_AT))
         optimiser = torch.optim.AdamW(_groups(self.network, config.weight_decay), lr=config.learning_rate)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, config.learning_rate, config.steps, pct_start=0.08, final_div_factor=100
         )
+        if first:
+            self._schedule.last_epoch = first - 1
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that the optimiser has not stepped: others' has
+                self._schedule.step()
         self._wrapped, self._optimiser = fabric.setup(self.network, optimiser)
         self._wrapped.mark_forward_method("training_losses")
         self._average = AveragedModel(self.network, multi_avg_fn=_moving_average(config.average), use_buffers=True)
@@ -158,7 +176,7 @@ class Trainer(Generic[Learning]):
             "optimiser": self._optimiser,
             "schedule": self._schedule,
             "average": self._average,
-            "step": 0,
+            "step": first,
         }
         if checkpoint is not None and resumed:
             fabric.load(checkpoint, self._state)
@@ -194,6 +212,7 @@ class Trainer(Generic[Learning]):
         began, seen, terms = time.monotonic(), 0, dict[str, Tensor]()
         last = min(config.steps, self.step + steps)
         wrapped.train()
+        anchors = [weight.detach().clone() for weight in self.network.parameters()] if self._proximal else []
         while self.step < last:
             batch = next(self._stream)
             # Dropout must repeat after a resume: its stream starts anew from seed and number at every step.
@@ -203,6 +222,9 @@ class Trainer(Generic[Learning]):
             loss: Tensor = torch.stack(list(losses.values())).sum()
             self._optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)
+            for weight, anchor in zip(self.network.parameters(), anchors, strict=bool(anchors)):
+                if weight.grad is not None:
+                    weight.grad.add_(weight.detach() - anchor, alpha=self._proximal)
             nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
             self._optimiser.step()
             self._schedule.step()

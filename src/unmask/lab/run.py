@@ -25,6 +25,8 @@ _LIBRARIES = (
     "lir",
     "onnxruntime",
 )
+_LATER = {"normalisation"}
+"""Fields that came after version 0.1 and whose default is what was done before them."""
 
 
 def versions(*more: str) -> dict[str, str]:
@@ -51,7 +53,8 @@ def config_of(folder: Path) -> Any:
     """
     saved: dict[str, Any] = _record(folder)["protocol"]
     kind = task_named(task_of(folder)).config
-    if saved.keys() != {each.name for each in fields(kind)}:
+    known = {each.name for each in fields(kind)}
+    if not saved.keys() <= known or known - saved.keys() - _LATER:
         raise DataError(f"{folder}: a run of {saved['method']} by another version, with other settings; train it anew")
     lists = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
     return kind(**{**saved, **lists})

@@ -14,6 +14,7 @@ from unmask.lab.methods import build, method_named, options_of
 from unmask.lab.run import Run, config_of, task_of
 from unmask.lab.task import Task, task_named
 from unmask.networks.contract import Trainable
+from unmask.networks.normalisation import with_group_norm
 from unmask.progress import SILENT, Progress
 from unmask.provenance import sha256_of
 
@@ -90,6 +91,8 @@ def new_network(task: Task, config: TrainConfig, pretrained: bool) -> Trainable:
     if not isinstance(network, task.network):
         kind = f"{task.network.__module__}.{task.network.__name__}"
         raise DataError(f"{config.method} is no method of the task {task.name}: it is not derived from {kind}")
+    if config.normalisation == "group":
+        with_group_norm(network)
     return network
 
 

@@ -15,12 +15,16 @@ from unmask.lab.detection.pairs_pool import UNKNOWN, Pool
 
 @dataclass(frozen=True)
 class Pairs:
-    """A feed of the engine: a pool under a configuration, and the validation split's faces."""
+    """A feed of the engine: a pool under a configuration, and the validation split's faces.
+
+    `generators` are the families in the order of the network's; by default those of the pool that are learned.
+    """
 
     pool: Pool
     config: DetectionTrainConfig
     faces: Sequence[EvalFace] = ()
     unit: str = "pairs"
+    generators: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -29,25 +33,31 @@ class Pairs:
 
     def batches(self, device: torch.device, first: int, rank: int = 0, world: int = 1) -> Iterator[dict[str, Tensor]]:
         """Batches of pairs, see `batches`."""
-        return batches(self.pool, self.config, device, first, rank, world)
+        return batches(self.pool, self.config, device, first, rank, world, self.generators)
 
     def validation_batches(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
         """The validation faces of the families learned, and the reals, all of sources that are trained on."""
         gone = set(self.config.without_sources)
         faces = [face for face in self.faces if face.source.partition("@")[0] not in gone]
-        return faces_in_batches(faces, generators_of(self.pool, self.config), device)
+        return faces_in_batches(faces, self.generators or generators_of(self.pool, self.config), device)
 
 
 def batches(
-    pool: Pool, config: DetectionTrainConfig, device: torch.device, first: int, rank: int = 0, world: int = 1
+    pool: Pool,
+    config: DetectionTrainConfig,
+    device: torch.device,
+    first: int,
+    rank: int = 0,
+    world: int = 1,
+    generators: Sequence[str] = (),
 ) -> Iterator[dict[str, Tensor]]:
     """Endless batches from step `first` on: shuffled epochs over the allowed pairs; a step depends on seed and number.
 
     The pool is held on the device if it takes less than half of its free memory; else rows are read from disk.
     """
     allowed = pool.without(config.without, config.without_sources)
-    own = generators_of(pool, config)
-    generators = torch.tensor([own.index(name) + 1 if name in own else 0 for name in pool.plan.families], device=device)
+    own = list(generators) or list(generators_of(pool, config))
+    numbers = torch.tensor([own.index(name) + 1 if name in own else 0 for name in pool.plan.families], device=device)
     pixels: Any = pool.pixels
     if device.type == "cuda" and pool.pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
         pixels = torch.from_numpy(np.asarray(pool.pixels)).to(device)
@@ -69,7 +79,7 @@ def batches(
         cells = torch.from_numpy(masks.astype(np.int16)).to(device)
         forged = torch.where(cells == UNKNOWN, -1.0, cells.float() / 254)[:, None]
         both = torch.stack([torch.zeros_like(forged), forged], 1)
-        kinds = generators[torch.from_numpy(pool.families[rows].astype(np.int64)).to(device)]
+        kinds = numbers[torch.from_numpy(pool.families[rows].astype(np.int64)).to(device)]
         yield {
             "faces": x.flatten(0, 1),
             "labels": torch.tensor([0.0, 1.0], device=device).repeat(len(rows)),

@@ -6,7 +6,7 @@ nothing but their configuration.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -186,8 +186,16 @@ def _with_families(
     return completed, tuple(stranded)
 
 
-def prepare(planned: DetectionPlan, progress: Progress) -> DetectionPrepared:
-    """Make what is missing: reconstructions, pool; and the validation split's faces."""
+def prepare(
+    planned: DetectionPlan, progress: Progress, weights: Mapping[str, float] | None = None
+) -> DetectionPrepared:
+    """Make what is missing: reconstructions, pool; and the validation split's faces.
+
+    Args:
+        planned: see `plan`.
+        progress: of every stage.
+        weights: how often each family is drawn, relative to the others; by default as the records have it.
+    """
     config, faces = planned.config, planned.faces
     training = [face.sample for face in faces if face.sample.split == "train"]
     made = to_make(config.families, {sample.family for sample in training if sample.label})
@@ -197,7 +205,7 @@ def prepare(planned: DetectionPlan, progress: Progress) -> DetectionPrepared:
     if any(family(name).reconstructed for name in made):
         prepare_reconstructions(planned.paths, config, faces, progress)
     sources = sorted({sample.source for sample in training if not sample.label})
-    pool = find_or_make_pool(planned.paths, config, sources, progress)
+    pool = find_or_make_pool(planned.paths, config, sources, progress, weights)
     if not len(pool.without(config.without, config.without_sources)):
         raise DataError("no pair is left of all that were made once some are left out; make more with --pairs")
     watched = {face.sample.family for face in faces if face.sample.split == "val"} - {"real"}
@@ -207,27 +215,38 @@ def prepare(planned: DetectionPlan, progress: Progress) -> DetectionPrepared:
 
 
 def find_or_make_pool(
-    paths: DetectionPaths, config: DetectionTrainConfig, sources: Sequence[str], progress: Progress
+    paths: DetectionPaths,
+    config: DetectionTrainConfig,
+    sources: Sequence[str],
+    progress: Progress,
+    weights: Mapping[str, float] | None = None,
 ) -> Pool:
-    """A pool that holds the families: one that is there, finished and at least as rich, else a new one."""
+    """A pool that holds the families: one that is there, finished and at least as rich, else a new one.
+
+    Args:
+        paths, config, sources, progress: of the run; `sources` those of its reals.
+        weights: see `prepare`; a pool that was made with other ones is not taken.
+    """
+    drawn = draw_weights(config.families)
     wanted = PoolPlan(
         config.pairs,
         config.seed,
         config.size,
         config.margin,
-        draw_weights(config.families),
+        drawn if weights is None else {name: round(weights[name], 6) for name in drawn},
         source_weights(sources),
     )
     for path in sorted((paths.work / "pools").glob("*/plan.json")):
         there = PoolPlan.read(path.parent)
         rich = set(wanted.families) <= set(there.families) and there.pairs >= wanted.pairs
-        alike = replace(there, families=wanted.families, pairs=wanted.pairs, seed=wanted.seed) == wanted
+        families = wanted.families if weights is None else there.families
+        alike = replace(there, families=families, pairs=wanted.pairs, seed=wanted.seed) == wanted
         if alike and rich and np.load(path.parent / "done.npy").all():
             return Pool.open(path.parent)
     name = hashlib.sha256(json.dumps(asdict(wanted)).encode()).hexdigest()[:12]
     work = paths.work
-    folder, weights = work / "pools" / name, paths.published
-    return build_pool(work / "store", work / "twins", folder, wanted, paths.workers, progress, weights)
+    folder = work / "pools" / name
+    return build_pool(work / "store", work / "twins", folder, wanted, paths.workers, progress, paths.published)
 
 
 def faces_to_reconstruct(faces: Sequence[StoredFace], most: int = _RECONSTRUCTED_PER_SOURCE) -> list[StoredFace]:

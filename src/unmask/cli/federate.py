@@ -1,0 +1,242 @@
+"""`unmask federate`: one detector trained by several organisations, none of which shows its pictures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from unmask.cli.options import (
+    Taef2Option,
+    WorkersOption,
+    WorkOption,
+    command_line,
+    extra,
+    progress_bars,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unmask.federation.plan import Plan
+    from unmask.federation.privacy import Mechanism, Privacy
+    from unmask.federation.rounds import FederationConfig
+    from unmask.lab.detection.config import DetectionPaths
+
+_RUN = "run"
+
+
+class _RunByDefault(TyperGroup):
+    """`unmask federate DATA` is `unmask federate run DATA`: what is no subcommand's name is a data set's path."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default subcommand in front of what names none."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [_RUN, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_RunByDefault,
+    help="Train one detector together without pooling faces.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DataArgument = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder of known collections, a manifest, or any layout that is read.")
+]
+ClientsOption = Annotated[int, typer.Option(min=2, max=10_000, help="How many clients the data is dealt out to.")]
+SplitOption = Annotated[
+    Literal["type", "dirichlet", "source", "subject"],
+    typer.Option(
+        help="Who holds what: one client a family (type), families in uneven shares (dirichlet), collections (source), "
+        "people at random (subject)."
+    ),
+]
+AlphaOption = Annotated[float, typer.Option(min=0.01, max=1000, help="Of dirichlet: small for uneven shares.")]
+HeldOutOption = Annotated[
+    str, typer.Option(metavar="FAMILY", help="A family that no client holds, for the test on the unknown.")
+]
+MadeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--make", metavar="FAMILY", help="A family made from real faces; repeatable. Default: the quick ones."
+    ),
+]
+SyntheticOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Faces made by `unmask synthesise`, as one more family.")
+]
+SeedOption = Annotated[int, typer.Option(help="Of everything random.")]
+
+_QUICK = ("selfblend", "swap")
+"""Families that are made of reals without a network."""
+
+
+def _plan(
+    paths: "DetectionPaths", clients: int, split: str, alpha: float, held_out: str, made: list[str] | None, seed: int
+) -> "Plan":
+    from unmask.federation.plan import make_plan
+
+    return make_plan(paths.samples(), clients, split, made or _QUICK, alpha, held_out, seed)  # type: ignore[arg-type]
+
+
+def _promise(
+    mechanism: "Mechanism | None",
+    epsilon: float,
+    delta: float,
+    clip: float,
+    federation: "FederationConfig",
+    clients: int,
+    batch_pairs: int,
+) -> "Callable[[int], Privacy] | None":
+    """What is promised, given how many pairs the smallest client has; the noise follows from epsilon."""
+    if mechanism is None:
+        return None
+    from unmask.federation.privacy import Privacy, noise_for
+
+    def promise(pairs: int) -> "Privacy":
+        rounds, steps = federation.rounds, federation.local_steps
+        share = (federation.per_round or clients) / clients
+        rate, per_round = {"central": (share, 1), "local": (1.0, 1), "dp-sgd": (min(1.0, batch_pairs / pairs), steps)}[
+            mechanism
+        ]
+        releases = rounds * per_round
+        return Privacy(mechanism, clip, noise_for(epsilon, delta, rate, releases), delta, rate, releases, per_round)
+
+    return promise
+
+
+@app.command()
+def plan(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for plan.json, plan.html and a manifest a client.")],
+    clients: ClientsOption = 5,
+    split: SplitOption = "type",
+    alpha: AlphaOption = 0.5,
+    held_out: HeldOutOption = "",
+    make: MadeOption = None,
+    synthetic: SyntheticOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Deal a data set out to clients: writes who holds what, and draws it."""
+    with extra("federated", "unmask federate plan"):
+        from rich.console import Console
+
+        from unmask.federation.report import write_plan
+        from unmask.lab.detection.config import DetectionPaths
+        from unmask.tables import terminal
+
+        made = _plan(
+            DetectionPaths(data=data, work=out, synthetic=synthetic), clients, split, alpha, held_out, make, seed
+        )
+        made.write(out)
+        write_plan(made, out / "plan.html")
+        rows = [
+            (
+                name,
+                str(sum(n for f, n in counts.items() if f != "real")),
+                str(counts["real"]),
+                ", ".join(share.families),
+            )
+            for (name, counts), share in zip(made.table(), made.shares, strict=True)
+        ]
+        Console().print(terminal(("client", "forged", "real", "families"), rows, right=("forged", "real")))
+        print(f"{out}: plan.json, plan.html, {len(made.shares)} manifests")
+
+
+@app.command(_RUN)
+def run(
+    data: DataArgument,
+    run: Annotated[Path, typer.Option(metavar="DIR", help="Run folder; an unfinished run in it is resumed.")],
+    clients: ClientsOption = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of averaging.")] = 20,
+    local_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of a client in a round.")] = 20,
+    method: Annotated[
+        str, typer.Option(metavar="METHOD", help="A detector; `unmask models` lists them.")
+    ] = "fedforgery",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the method; repeatable.")
+    ] = None,
+    split: SplitOption = "type",
+    alpha: AlphaOption = 0.5,
+    held_out: HeldOutOption = "",
+    make: MadeOption = None,
+    aggregator: Annotated[
+        str, typer.Option(help="fedavg, fedprox, fedavgm, fedadam, fedyogi, median, trimmed or krum.")
+    ] = "fedavg",
+    bad: Annotated[int, typer.Option(min=0, help="Bad clients a round that trimmed and krum are to withstand.")] = 0,
+    proximal: Annotated[float, typer.Option(min=0, help="FedProx: how firmly clients are held near the others.")] = 0.0,
+    normalisation: Annotated[
+        Literal["shared", "local", "group"] | None,
+        typer.Option(
+            help="Average normalisations (shared), leave them with the clients (local: FedBN), or put group in place "
+            "of batch normalisations. [default: shared; group with --privacy]",
+        ),
+    ] = None,
+    per_round: Annotated[int, typer.Option(min=0, help="Clients asked a round; 0 for all.")] = 0,
+    privacy: Annotated[
+        Literal["central", "local", "dp-sgd"] | None,
+        typer.Option(help="Who adds the noise: the server, every client to its update, or every client to its pairs."),
+    ] = None,
+    epsilon: Annotated[float, typer.Option(help="Of --privacy, after all rounds.")] = 8.0,
+    delta: Annotated[float, typer.Option(help="Of --privacy.")] = 1e-5,
+    clip: Annotated[float, typer.Option(help="Of --privacy: length that updates or gradients are shortened to.")] = 1.0,
+    pairs: Annotated[int, typer.Option(min=1, help="Training pairs to make, over all clients.")] = 4000,
+    batch_pairs: Annotated[int, typer.Option(min=1, help="Pairs in a step.")] = 16,
+    size: Annotated[int | None, typer.Option(min=64, max=1024, help="Side of the faces; the method's own.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate, over all rounds.")] = 1e-3,
+    work: WorkOption = Path("runs/work"),
+    synthetic: SyntheticOption = None,
+    taef2: Taef2Option = None,
+    workers: WorkersOption = 2,
+    seed: SeedOption = 0,
+) -> None:
+    """Train over clients on this machine: the data is dealt out, nothing leaves its client but updates."""
+    with extra("federated", "unmask federate"):
+        from unmask.errors import DataError
+        from unmask.federation.report import write_report
+        from unmask.federation.rounds import FederationConfig
+        from unmask.federation.training import federate, set_up
+        from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
+        from unmask.lab.methods import input_size, method_named, read_options
+
+        known = method_named(method)
+        if known.task != "forgery_detection":
+            raise DataError(f"{method} is a method of the task {known.task}; only forgery detectors are federated")
+        if aggregator == "fedprox" and not proximal:
+            raise typer.BadParameter("fedprox needs --proximal, say 0.1")
+        options = read_options(method, settings or ())
+        paths = DetectionPaths(data=data, work=work, workers=workers, synthetic=synthetic, taef2=taef2)
+        config = DetectionTrainConfig(
+            method=method,
+            options=options,
+            size=size or input_size(method, options),
+            learning_rate=learning_rate,
+            pairs=pairs,
+            batch_pairs=batch_pairs,
+            seed=seed,
+        )
+        if privacy is not None and normalisation in ("shared", "local"):
+            raise typer.BadParameter("batch normalisations mix pictures and break under noise; take group")
+        federation = FederationConfig(
+            rounds=rounds,
+            local_steps=local_steps,
+            aggregator=aggregator,
+            bad=bad,
+            proximal=proximal,
+            normalisation=normalisation or ("shared" if privacy is None else "group"),
+            per_round=per_round,
+            seed=seed,
+        )
+        dealt = _plan(paths, clients, split, alpha, held_out, make, seed)
+        with progress_bars() as progress:
+            promise = _promise(privacy, epsilon, delta, clip, federation, len(dealt.shares), batch_pairs)
+            setting = set_up(paths, run, config, federation, dealt, progress, promise)
+            if setting.privacy is not None:
+                progress.note(setting.privacy.statement(rounds))
+            federate(setting, run, progress, command_line())
+        write_report(run)
+        print(f"{run}: finished, see {run / 'report.html'}; next: unmask evaluate {run} --data {data} --work {work}")

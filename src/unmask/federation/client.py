@@ -1,0 +1,173 @@
+"""A client: one organisation's pictures, and the training steps it takes on them. Lab only: torch.
+
+The same object trains in process (`local`), behind Flower and in tests. It keeps nothing between rounds but what is its
+own by design: the normalisations under FedBN and what compression left unsent, so that any round can be repeated after
+a kill and gives the same.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.random import default_rng
+from safetensors.numpy import load_file, save_file
+
+from unmask.errors import DataError
+from unmask.federation.privacy import Privacy, clipped, noisy, private_steps
+from unmask.federation.updates import State, averaged, load_state, of_normalisations, state_of
+from unmask.files import whole
+from unmask.lab.config import TrainConfig
+from unmask.lab.engine import Feed, Trainer
+from unmask.networks.contract import Trainable
+
+PROTOCOL = 1
+"""Raised whenever messages change their meaning: client and server of different numbers refuse each other."""
+
+
+@dataclass(frozen=True)
+class RoundConfig:
+    """What the server asks of a client in a round.
+
+    `number` counts from 1; `steps` are the optimiser's; `proximal` is FedProx's weight; `local` says whether
+    normalisations stay with the client (FedBN); `protocol` is the server's.
+    """
+
+    number: int
+    steps: int
+    proximal: float = 0.0
+    local: bool = False
+    protocol: int = PROTOCOL
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "RoundConfig":
+        """Read what came in a message.
+
+        Raises:
+            DataError: of another version, or not such a configuration.
+        """
+        if config.get("protocol") != PROTOCOL:
+            raise DataError(
+                f"the server speaks version {config.get('protocol')!r} of the protocol, this client {PROTOCOL}; "
+                "install the same version of unmask on both"
+            )
+        try:
+            return cls(**{name: config[name] for name in cls.__dataclass_fields__})
+        except KeyError as error:
+            raise DataError(f"the server's configuration lacks {error}; it is of another version") from error
+
+
+Change = Callable[[State, RoundConfig], State]
+"""What happens to an update, a difference, before it is sent."""
+
+
+class Client:
+    """One organisation.
+
+    Args:
+        name: what server and tables call it.
+        fabric: launched.
+        network: makes the untrained network.
+        feed: its batches.
+        pictures: how many it trains on: its weight in the mean.
+        config: of the training as if it were of one run: `steps` over all rounds, which the learning rate's schedule
+            spans.
+        folder: where it keeps what stays with it.
+        privacy: what of it happens here: "local" clips and blurs the update, "dp-sgd" the pairs' gradients. With any
+            mechanism the client's weight in the mean is 1, for how much it holds is private too.
+        change: applied to every update before it is sent: an attack, in experiments.
+
+    Raises:
+        DataError: it has no pictures.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fabric: Fabric,
+        network: Callable[[], Trainable],
+        feed: Feed,
+        pictures: int,
+        config: TrainConfig,
+        folder: Path,
+        privacy: Privacy | None = None,
+        change: Change | None = None,
+    ) -> None:
+        self.name, self.pictures, self.folder, self._privacy = name, pictures, folder, privacy
+        self._fabric, self._network, self._feed, self._config, self._change = fabric, network, feed, config, change
+
+    def fit(self, arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tuple[State, int, dict[str, float]]:
+        """Train from the global weights for a round.
+
+        Args:
+            arrays: the global weights, all parameters and buffers by name.
+            config: the fields of `RoundConfig`.
+
+        Returns:
+            By how much each averaged array changed, the number of pictures it was trained on, and the metrics of
+            `Trainer.advance`. A client without pictures changes nothing.
+
+        Raises:
+            DataError: the configuration is of another version, or the weights are of another network.
+        """
+        asked = RoundConfig.of(config)
+        network = self._network()
+        own = state_of(network)
+        strange = sorted(own.keys() ^ arrays.keys())
+        if strange or any(own[name].shape != arrays[name].shape for name in own):
+            name = strange[0] if strange else next(n for n in own if own[n].shape != arrays[n].shape)
+            raise DataError(f"{self.name}: the server's weights are of another network ({name} differs)")
+        local = of_normalisations(network) if asked.local else frozenset()
+        start = {**arrays, **self._kept(asked.number - 1, local)}
+        load_state(network, start)
+        if not self.pictures:
+            return {name: np.zeros_like(array) for name, array in averaged(own, local).items()}, 0, {"loss": 0.0}
+        first = (asked.number - 1) * asked.steps
+        steps = min(first + asked.steps, self._config.steps)
+        metrics = self._train(network, first, steps, asked)
+        trained = state_of(network)
+        self._keep(asked.number, {name: trained[name] for name in local})
+        update = {name: array - start[name] for name, array in averaged(trained, local).items()}
+        if self._privacy is not None and self._privacy.mechanism == "local":
+            # Of the system's own randomness: who knew the seed could subtract the noise.
+            update = noisy(clipped(update, self._privacy.clip), self._privacy.clip * self._privacy.noise, default_rng())
+        if self._change is not None:
+            update = self._change(update, asked)
+        return update, self.pictures if self._privacy is None else 1, metrics
+
+    def _train(self, network: Trainable, first: int, last: int, asked: RoundConfig) -> dict[str, float]:
+        """Take the steps from `first` to before `last`; the network is changed."""
+        if self._privacy is not None and self._privacy.mechanism == "dp-sgd":
+            device = self._fabric.device
+            return private_steps(network, self._feed, self._config, self._privacy, first, last, device)
+        trainer = Trainer(self._fabric, network, self._feed, self._config, first=first, proximal=asked.proximal)
+        return trainer.advance(last - first).metrics
+
+    def _kept(self, number: int, names: frozenset[str]) -> State:
+        """What of a round stayed here; nothing before the first."""
+        path = self.folder / f"round-{number}.safetensors"
+        return load_file(path) if names and path.is_file() else {}
+
+    def _keep(self, number: int, state: State) -> None:
+        """Keep what stays here of a round, and of the one before, which may have to be repeated."""
+        if not state:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with whole(self.folder / f"round-{number}.safetensors") as part:
+            save_file({name: np.asarray(array, order="C") for name, array in state.items()}, part)
+        old = self.folder / f"round-{number - 2}.safetensors"
+        old.unlink(missing_ok=True)
+
+
+def for_client(config: TrainConfig, number: int) -> TrainConfig:
+    """A run's configuration for the client of a number: batches and dropout of its own seed."""
+    return replace(config, seed=config.seed + 7919 * (number + 1))
+
+
+def untrained(network: Callable[[], Trainable], seed: int) -> State:
+    """The one initial state that all clients start from: codebooks too, or averaging would mix other codes."""
+    torch.manual_seed(seed)
+    return state_of(network())

@@ -1,0 +1,254 @@
+"""The server's side: rounds of asking clients and averaging, kept so that a kill costs one round. Lab only: flwr."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+from safetensors.numpy import load_file, save_file
+
+from unmask.errors import DataError
+from unmask.federation.aggregation import (
+    ARRAYS,
+    CONFIG,
+    METRICS,
+    WEIGHT,
+    aggregate,
+    aggregator,
+    momentum_of,
+    record_of,
+    resume,
+    state_in,
+)
+from unmask.federation.client import RoundConfig
+from unmask.federation.diagnostics import RoundUpdates
+from unmask.federation.privacy import Privacy, clipped, noisy
+from unmask.federation.updates import State, UpdateError, averaged, check_count, check_update
+from unmask.files import whole
+from unmask.progress import SILENT, Progress
+
+TRAIN = "train"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederationConfig:
+    """What decides how clients are asked and their updates taken together; saved with the run.
+
+    Attributes:
+        rounds: in all.
+        local_steps: the optimiser's, of a client in a round.
+        aggregator: of `AGGREGATORS`.
+        bad: clients a round that robust aggregators are to withstand.
+        proximal: FedProx's weight; 0 for the other aggregators.
+        normalisation: "shared" averages normalisations as everything else, "local" leaves them with the clients
+            (FedBN; Li et al., ICLR 2021), "group" puts group normalisations in place of batch normalisations.
+        per_round: clients asked a round, drawn anew each; all if 0.
+        fewest: updates that a round must have to count.
+        seed: of who is asked.
+    """
+
+    rounds: int = 20
+    local_steps: int = 20
+    aggregator: str = "fedavg"
+    bad: int = 0
+    proximal: float = 0.0
+    normalisation: str = "shared"
+    per_round: int = 0
+    fewest: int = 1
+    seed: int = 0
+
+
+@dataclass
+class RoundRecord:
+    """A round: who took part, who was refused and why, bytes and seconds; epsilon up to here, if it is private."""
+
+    number: int
+    clients: dict[str, dict[str, float]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    seconds: float = 0.0
+    drift: dict[str, float] = field(default_factory=dict)
+    cosines: dict[str, float] = field(default_factory=dict)
+    epsilon: float | None = None
+
+
+class Rounds:
+    """Trains a global state over the clients of a grid.
+
+    Args:
+        folder: where state and records are kept; rounds that are recorded there are not repeated.
+        config: of the federation.
+        start: the global weights before the first round, parameters and buffers.
+        buffers: names of what no gradient moves.
+        local: names of what stays with the clients.
+        counts: what each client said it has, by name, when it joined; a later count above it is refused.
+        privacy: what is promised; of the mechanism "central" clipping and noise happen here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: FederationConfig,
+        start: State,
+        buffers: frozenset[str],
+        local: frozenset[str],
+        counts: Mapping[str, int],
+        privacy: Privacy | None = None,
+    ) -> None:
+        self.folder, self.config, self._counts, self._privacy = folder, config, dict(counts), privacy
+        asked = config.per_round or len(counts)
+        if not 1 <= asked <= len(counts):
+            raise DataError(f"{asked} clients a round of {len(counts)}; ask no more than there are")
+        self._asked = asked
+        self._strategy = aggregator(config.aggregator, asked, config.bad)
+        if hasattr(self._strategy, "buffers"):
+            self._strategy.buffers = buffers
+        self.state, self._local = start, local
+        self.records: list[RoundRecord] = []
+        self._zeros = {name: np.zeros_like(array) for name, array in averaged(start, local).items()}
+        self._resume()
+
+    @property
+    def done(self) -> int:
+        """Rounds that are recorded."""
+        return len(self.records)
+
+    def run(
+        self,
+        grid: Grid,
+        nodes: Mapping[str, int],
+        timeout: float | None = None,
+        progress: Progress = SILENT,
+        after: Callable[[RoundRecord, State], None] | None = None,
+    ) -> State:
+        """Train to the configuration's number of rounds.
+
+        Args:
+            grid: of the clients.
+            nodes: the clients' node numbers by name.
+            timeout: seconds that a round waits for replies; who has not answered by then is left out of it.
+            progress: of the stage "training", in clients over all rounds.
+            after: called with every round's record and the new global weights.
+
+        Raises:
+            DataError: a round has too few updates; what is done is kept, and the same command goes on from it.
+        """
+        names = {number: name for name, number in nodes.items()}
+        while self.done < self.config.rounds:
+            record = RoundRecord(self.done + 1)
+            began = time.monotonic()
+            chosen = self._chosen(record.number, sorted(nodes))
+            asked = RoundConfig(
+                record.number, self.config.local_steps, self.config.proximal, self.config.normalisation == "local"
+            )
+            content = RecordDict({ARRAYS: record_of(self.state), CONFIG: ConfigRecord(asdict(asked))})
+            record.bytes_sent = len(chosen) * sum(array.nbytes for array in self.state.values())
+            messages = [Message(content, nodes[name], TRAIN, group_id=str(record.number)) for name in chosen]
+            updates = RoundUpdates()
+            replies = self._checked(
+                grid.send_and_receive(messages, timeout=timeout), names, record, updates, progress, len(chosen)
+            )
+            change = aggregate(self._strategy, record.number, replies, self._zeros)
+            for name in chosen:
+                if name not in record.clients and name not in record.refused:
+                    record.refused[name] = (
+                        f"{name}: no answer within {timeout:g} s" if timeout else f"{name}: no answer"
+                    )
+            if len(record.clients) < self.config.fewest or change is None:
+                why = "; ".join(record.refused.values()) or "no client has pictures"
+                raise DataError(
+                    f"round {record.number}: {len(record.clients)} update(s), {self.config.fewest} are needed ({why}); "
+                    "mend that and run the same command again, which goes on from here"
+                )
+            if self._privacy is not None:
+                record.epsilon = self._privacy.epsilon(record.number)
+                if self._privacy.mechanism == "central":
+                    deviation = self._privacy.clip * self._privacy.noise / len(record.clients)
+                    change = noisy(change, deviation, np.random.default_rng())
+            self.state = {name: array + change[name] if name in change else array for name, array in self.state.items()}
+            record.cosines, record.drift = updates.against(change)
+            record.seconds = time.monotonic() - began
+            self.records.append(record)
+            self._save()
+            if after is not None:
+                after(record, self.state)
+        return self.state
+
+    def _chosen(self, number: int, names: Sequence[str]) -> list[str]:
+        """Who is asked in a round: drawn from seed and number alone, so that a repeated round asks the same."""
+        if self._asked >= len(names):
+            return list(names)
+        rows = np.random.default_rng([self.config.seed, number]).choice(len(names), self._asked, replace=False)
+        return [names[row] for row in sorted(rows)]
+
+    def _checked(
+        self,
+        replies: Iterator[Message],
+        names: Mapping[int, str],
+        record: RoundRecord,
+        updates: "RoundUpdates",
+        progress: Progress,
+        count: int,
+    ) -> Iterator[Message]:
+        """The replies that can be averaged; the others are recorded as refused, with the reason."""
+        for reply in replies:
+            name = names.get(reply.metadata.src_node_id, "")
+            if not name or name in record.clients:
+                continue  # of nobody that was asked, or a second answer of the same
+            try:
+                checked, pictures, metrics = self._read(reply, name)
+            except UpdateError as error:
+                record.refused[name] = str(error)
+                continue
+            record.clients[name] = {"pictures": float(pictures), **metrics}
+            record.bytes_received += sum(array.nbytes for array in checked.values())
+            updates.add(name, checked)
+            done = (record.number - 1) * count + len(record.clients) + len(record.refused)
+            progress.update("training", done, self.config.rounds * count, f"round {record.number}, {name}")
+            reply.content.array_records[ARRAYS] = record_of(checked)
+            yield reply
+
+    def _read(self, reply: Message, name: str) -> tuple[State, int, dict[str, float]]:
+        """A reply's update, count and metrics.
+
+        Raises:
+            UpdateError: it is an error, or not what was asked for.
+        """
+        if reply.has_error():
+            raise UpdateError(f"{name}: {reply.error.reason or 'it could not train'}".removeprefix(f"{name}: {name}: "))
+        try:
+            update = state_in(reply.content.array_records[ARRAYS])
+            numbers = dict(reply.content.metric_records[METRICS])
+            count = numbers.pop(WEIGHT)
+        except (KeyError, ValueError, TypeError) as error:
+            raise UpdateError(f"{name}: its answer is not readable ({type(error).__name__})") from error
+        check_update(update, self._zeros, name)
+        if self._privacy is not None and self._privacy.mechanism == "central":
+            update = clipped(update, self._privacy.clip)
+        return update, check_count(count, self._counts.get(name), name), {k: float(v) for k, v in numbers.items()}
+
+    def _save(self) -> None:
+        kept = {f"state/{name}": array for name, array in self.state.items()}
+        kept |= {f"momentum/{name}": a for name, a in momentum_of(self._strategy, list(self._zeros)).items()}
+        number = self.done
+        with whole(self.folder / f"global-{number}.safetensors") as part:
+            save_file({name: np.asarray(array, order="C") for name, array in kept.items()}, part)
+        with whole(self.folder / "rounds.json") as part:
+            part.write_text(json.dumps([asdict(record) for record in self.records], indent=1), encoding="utf-8")
+        (self.folder / f"global-{number - 1}.safetensors").unlink(missing_ok=True)
+
+    def _resume(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "rounds.json"
+        if not path.is_file():
+            return
+        self.records = [RoundRecord(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+        kept = load_file(self.folder / f"global-{self.done}.safetensors")
+        self.state = {n.removeprefix("state/"): a for n, a in kept.items() if n.startswith("state/")}
+        momentum = {n.removeprefix("momentum/"): a for n, a in kept.items() if n.startswith("momentum/")}
+        resume(self._strategy, momentum, list(self._zeros))
