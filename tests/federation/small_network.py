@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unmask.federation.client import Change, Client, for_client
+from unmask.federation.privacy import Privacy
 from unmask.forgery.detector import DetectorOutput, Learner
 from unmask.lab.detection.config import DetectionTrainConfig
 from unmask.networks.contract import Batch
@@ -80,9 +81,10 @@ def client(
     feed: int | None = None,
     change: Change | None = None,
     network: Callable[[], Small] = Small,
+    privacy: Privacy | None = None,
 ) -> Client:
     """The client of a number; two with the same `feed` see the same batches."""
     name = f"client-{number}"
     source = SmallFeed(number if feed is None else feed)
     config = for_client(CONFIG, number if feed is None else feed)
-    return Client(name, FABRIC, network, source, pictures, config, folder / name, change)
+    return Client(name, FABRIC, network, source, pictures, config, folder / name, privacy, change)

@@ -1,6 +1,8 @@
 """Rounds in one process: what is refused, what goes on after a kill, what stays local."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -90,10 +92,10 @@ def test_local_normalisations_stay_with_the_clients_and_survive_a_kill(tmp_path:
     assert all(np.array_equal(state[name], start[name]) for name in LOCAL)
     assert not np.array_equal(state["conv.weight"], start["conv.weight"])
     kept = sorted(path.name for path in (tmp_path / "client-1").iterdir())
-    assert kept == ["round-2.safetensors", "round-3.safetensors"]  # the round before may have to be repeated
+    assert kept == ["local-2.safetensors", "local-3.safetensors"]  # the round before may have to be repeated
     # The last round again, from the same start, gives the same.
     one = client(1, tmp_path)
-    asked = {"number": 3, "steps": 2, "proximal": 0.0, "local": True, "protocol": RoundConfig(1, 1).protocol}
+    asked = asdict(RoundConfig(number=3, steps=2, local=True))
     first, _, _ = one.fit(start, asked)
     second, _, _ = one.fit(start, asked)
     assert same(first, second) and not LOCAL & first.keys()
@@ -130,8 +132,6 @@ def test_a_broken_update_is_refused_by_name_and_the_others_count(kind: str, word
     state = rounds.run(LocalGrid(clients), nodes(3))
     assert list(rounds.records[0].refused) == ["client-1"]
     assert rounds.records[0].refused["client-1"].startswith("client-1: ")
-    import re
-
     assert re.search(words, rounds.records[0].refused["client-1"])
     others = rounds_in(tmp_path / "o", rounds=1)
     two = others.run(LocalGrid(clients), {"client-0": 1, "client-2": 3})
@@ -165,9 +165,9 @@ def test_a_client_without_pictures_answers_and_changes_nothing(tmp_path: Path) -
 def test_a_server_of_another_version_is_refused_by_the_client(tmp_path: Path) -> None:
     one = client(0, tmp_path)
     with pytest.raises(DataError, match="version 0 of the protocol, this client 1"):
-        one.fit(untrained(Small, 0), {"number": 1, "steps": 1, "proximal": 0.0, "local": False, "protocol": 0})
+        one.fit(untrained(Small, 0), {**asdict(RoundConfig(1, 1)), "protocol": 0})
     with pytest.raises(DataError, match="of another network"):
-        one.fit({"w": np.zeros(1)}, {"number": 1, "steps": 1, "proximal": 0.0, "local": False, "protocol": 1})
+        one.fit({"w": np.zeros(1)}, asdict(RoundConfig(1, 1)))
 
 
 def test_some_clients_a_round_are_drawn_from_seed_and_number_alone(tmp_path: Path) -> None:
@@ -184,10 +184,9 @@ def test_some_clients_a_round_are_drawn_from_seed_and_number_alone(tmp_path: Pat
 
 def test_fedprox_holds_clients_near_the_global_weights(tmp_path: Path) -> None:
     start = untrained(Small, 0)
-    asked = {"number": 1, "steps": 6, "local": False, "protocol": 1}
     lengths = []
     for proximal in (0.0, 50.0):
-        update, _, _ = client(0, tmp_path).fit(start, {**asked, "proximal": proximal})
+        update, _, _ = client(0, tmp_path).fit(start, asdict(RoundConfig(1, 6, proximal)))
         lengths.append(sum(float(np.square(update[n]).sum()) for n in update if n not in BUFFERS))
     assert lengths[1] < lengths[0]
 
@@ -196,3 +195,14 @@ def test_steps_over_rounds_are_those_of_the_configuration(tmp_path: Path) -> Non
     assert CONFIG.steps == 12
     state = rounds_in(tmp_path, 1, rounds=6).run(LocalGrid(makers(tmp_path, 1)), nodes(1))
     assert np.isfinite(state["conv.weight"]).all()
+
+
+@pytest.mark.parametrize("compression", ["fp16", "int8"])
+def test_compressed_updates_train_the_same_network_in_fewer_bytes(compression: str, tmp_path: Path) -> None:
+    plain = rounds_in(tmp_path / "a")
+    exact = plain.run(LocalGrid(makers(tmp_path / "a")), nodes(3))
+    rounds = rounds_in(tmp_path / "b", compression=compression)
+    close = rounds.run(LocalGrid(makers(tmp_path / "b")), nodes(3))
+    assert rounds.records[0].bytes_received < 0.6 * plain.records[0].bytes_received
+    for name in exact:
+        np.testing.assert_allclose(close[name], exact[name], atol=0.02)

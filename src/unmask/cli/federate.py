@@ -176,6 +176,9 @@ def run(
             "of batch normalisations. [default: shared; group with --privacy]",
         ),
     ] = None,
+    compression: Annotated[
+        Literal["none", "fp16", "int8"], typer.Option(help="Of the clients' updates, with error feedback.")
+    ] = "none",
     per_round: Annotated[int, typer.Option(min=0, help="Clients asked a round; 0 for all.")] = 0,
     privacy: Annotated[
         Literal["central", "local", "dp-sgd"] | None,
@@ -228,6 +231,7 @@ def run(
             bad=bad,
             proximal=proximal,
             normalisation=normalisation or ("shared" if privacy is None else "group"),
+            compression=compression,
             per_round=per_round,
             seed=seed,
         )

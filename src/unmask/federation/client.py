@@ -17,6 +17,7 @@ from numpy.random import default_rng
 from safetensors.numpy import load_file, save_file
 
 from unmask.errors import DataError
+from unmask.federation.compression import Compression, with_feedback
 from unmask.federation.privacy import Privacy, clipped, noisy, private_steps
 from unmask.federation.updates import State, averaged, load_state, of_normalisations, state_of
 from unmask.files import whole
@@ -33,13 +34,14 @@ class RoundConfig:
     """What the server asks of a client in a round.
 
     `number` counts from 1; `steps` are the optimiser's; `proximal` is FedProx's weight; `local` says whether
-    normalisations stay with the client (FedBN); `protocol` is the server's.
+    normalisations stay with the client (FedBN); `compression` how its update is sent; `protocol` is the server's.
     """
 
     number: int
     steps: int
     proximal: float = 0.0
     local: bool = False
+    compression: Compression = "none"
     protocol: int = PROTOCOL
 
     @classmethod
@@ -107,8 +109,8 @@ class Client:
             config: the fields of `RoundConfig`.
 
         Returns:
-            By how much each averaged array changed, the number of pictures it was trained on, and the metrics of
-            `Trainer.advance`. A client without pictures changes nothing.
+            By how much each averaged array changed, compressed as asked; the number of pictures it was trained on; and
+            the metrics of `Trainer.advance`. A client without pictures changes nothing.
 
         Raises:
             DataError: the configuration is of another version, or the weights are of another network.
@@ -121,7 +123,7 @@ class Client:
             name = strange[0] if strange else next(n for n in own if own[n].shape != arrays[n].shape)
             raise DataError(f"{self.name}: the server's weights are of another network ({name} differs)")
         local = of_normalisations(network) if asked.local else frozenset()
-        start = {**arrays, **self._kept(asked.number - 1, local)}
+        start = {**arrays, **(self._read(asked.number - 1, "local") if local else {})}
         load_state(network, start)
         if not self.pictures:
             return {name: np.zeros_like(array) for name, array in averaged(own, local).items()}, 0, {"loss": 0.0}
@@ -129,13 +131,16 @@ class Client:
         steps = min(first + asked.steps, self._config.steps)
         metrics = self._train(network, first, steps, asked)
         trained = state_of(network)
-        self._keep(asked.number, {name: trained[name] for name in local})
+        self._write(asked.number, "local", {name: trained[name] for name in local})
         update = {name: array - start[name] for name, array in averaged(trained, local).items()}
         if self._privacy is not None and self._privacy.mechanism == "local":
             # Of the system's own randomness: who knew the seed could subtract the noise.
             update = noisy(clipped(update, self._privacy.clip), self._privacy.clip * self._privacy.noise, default_rng())
         if self._change is not None:
             update = self._change(update, asked)
+        if asked.compression != "none":
+            update, unsent = with_feedback(update, self._read(asked.number - 1, "unsent"), asked.compression)
+            self._write(asked.number, "unsent", unsent)
         return update, self.pictures if self._privacy is None else 1, metrics
 
     def _train(self, network: Trainable, first: int, last: int, asked: RoundConfig) -> dict[str, float]:
@@ -146,20 +151,19 @@ class Client:
         trainer = Trainer(self._fabric, network, self._feed, self._config, first=first, proximal=asked.proximal)
         return trainer.advance(last - first).metrics
 
-    def _kept(self, number: int, names: frozenset[str]) -> State:
+    def _read(self, number: int, what: str) -> State:
         """What of a round stayed here; nothing before the first."""
-        path = self.folder / f"round-{number}.safetensors"
-        return load_file(path) if names and path.is_file() else {}
+        path = self.folder / f"{what}-{number}.safetensors"
+        return load_file(path) if path.is_file() else {}
 
-    def _keep(self, number: int, state: State) -> None:
+    def _write(self, number: int, what: str, state: State) -> None:
         """Keep what stays here of a round, and of the one before, which may have to be repeated."""
         if not state:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with whole(self.folder / f"round-{number}.safetensors") as part:
+        with whole(self.folder / f"{what}-{number}.safetensors") as part:
             save_file({name: np.asarray(array, order="C") for name, array in state.items()}, part)
-        old = self.folder / f"round-{number - 2}.safetensors"
-        old.unlink(missing_ok=True)
+        (self.folder / f"{what}-{number - 2}.safetensors").unlink(missing_ok=True)
 
 
 def for_client(config: TrainConfig, number: int) -> TrainConfig:

@@ -13,14 +13,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from unmask.datasets.manifest import Sample, manifest_sha256, split_of, write_manifest
+from unmask.datasets.manifest import Sample, manifest_sha256, write_manifest
 from unmask.errors import DataError
 from unmask.files import whole
 from unmask.forging.families import family, real_sources
 
 Split = Literal["type", "dirichlet", "source", "subject"]
 _LEAST_SHARE = 0.02  # of a type that is made from reals: a client with less of it makes none
-_WATCHED = {"train": 88, "val": 12}
 _DEALT = ("train", "val")
 
 
@@ -223,10 +222,13 @@ def _owners(
 
 
 def _with_validation(rows: Sequence[Sample], seed: int) -> list[Sample]:
-    """The rows; if none is real and in "val", an eighth of the subjects is put there."""
+    """The rows; if none is real and in "val", an eighth of the subjects is put there, one of real faces at least."""
     if any(row.split == "val" and not row.label for row in rows):
         return list(rows)
-    return [replace(row, split=split_of(row.subject, _WATCHED, seed)) for row in rows]
+    real = sorted({row.subject for row in rows if not row.label})
+    order = np.random.default_rng([seed, len(real)]).permutation(len(real))
+    watched = {real[place] for place in order[: max(1, len(real) // 8)]}
+    return [replace(row, split="val" if row.subject in watched else row.split) for row in rows]
 
 
 def family_weights(families: Mapping[str, float]) -> dict[str, float]:

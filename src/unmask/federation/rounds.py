@@ -25,6 +25,7 @@ from unmask.federation.aggregation import (
     state_in,
 )
 from unmask.federation.client import RoundConfig
+from unmask.federation.compression import Compression, restore
 from unmask.federation.diagnostics import RoundUpdates
 from unmask.federation.privacy import Privacy, clipped, noisy
 from unmask.federation.updates import State, UpdateError, averaged, check_count, check_update
@@ -46,6 +47,7 @@ class FederationConfig:
         proximal: FedProx's weight; 0 for the other aggregators.
         normalisation: "shared" averages normalisations as everything else, "local" leaves them with the clients
             (FedBN; Li et al., ICLR 2021), "group" puts group normalisations in place of batch normalisations.
+        compression: of the clients' updates.
         per_round: clients asked a round, drawn anew each; all if 0.
         fewest: updates that a round must have to count.
         seed: of who is asked.
@@ -57,6 +59,7 @@ class FederationConfig:
     bad: int = 0
     proximal: float = 0.0
     normalisation: str = "shared"
+    compression: Compression = "none"
     per_round: int = 0
     fewest: int = 1
     seed: int = 0
@@ -108,7 +111,7 @@ class Rounds:
         self._strategy = aggregator(config.aggregator, asked, config.bad)
         if hasattr(self._strategy, "buffers"):
             self._strategy.buffers = buffers
-        self.state, self._local = start, local
+        self.state, self._local, self._buffers = start, local, buffers
         self.records: list[RoundRecord] = []
         self._zeros = {name: np.zeros_like(array) for name, array in averaged(start, local).items()}
         self._resume()
@@ -144,7 +147,11 @@ class Rounds:
             began = time.monotonic()
             chosen = self._chosen(record.number, sorted(nodes))
             asked = RoundConfig(
-                record.number, self.config.local_steps, self.config.proximal, self.config.normalisation == "local"
+                number=record.number,
+                steps=self.config.local_steps,
+                proximal=self.config.proximal,
+                local=self.config.normalisation == "local",
+                compression=self.config.compression,
             )
             content = RecordDict({ARRAYS: record_of(self.state), CONFIG: ConfigRecord(asdict(asked))})
             record.bytes_sent = len(chosen) * sum(array.nbytes for array in self.state.values())
@@ -171,13 +178,17 @@ class Rounds:
                     deviation = self._privacy.clip * self._privacy.noise / len(record.clients)
                     change = noisy(change, deviation, np.random.default_rng())
             self.state = {name: array + change[name] if name in change else array for name, array in self.state.items()}
-            record.cosines, record.drift = updates.against(change)
+            record.cosines, record.drift = updates.against(self._learned(change))
             record.seconds = time.monotonic() - began
             self.records.append(record)
             self._save()
             if after is not None:
                 after(record, self.state)
         return self.state
+
+    def _learned(self, update: Mapping[str, np.ndarray]) -> State:
+        """What gradients moved of an update: running statistics are much larger, and alike where weights are not."""
+        return {name: array for name, array in update.items() if name not in self._buffers}
 
     def _chosen(self, number: int, names: Sequence[str]) -> list[str]:
         """Who is asked in a round: drawn from seed and number alone, so that a repeated round asks the same."""
@@ -201,19 +212,18 @@ class Rounds:
             if not name or name in record.clients:
                 continue  # of nobody that was asked, or a second answer of the same
             try:
-                checked, pictures, metrics = self._read(reply, name)
+                checked, pictures, metrics = self._read(reply, name, record)
             except UpdateError as error:
                 record.refused[name] = str(error)
                 continue
             record.clients[name] = {"pictures": float(pictures), **metrics}
-            record.bytes_received += sum(array.nbytes for array in checked.values())
-            updates.add(name, checked)
+            updates.add(name, self._learned(checked))
             done = (record.number - 1) * count + len(record.clients) + len(record.refused)
             progress.update("training", done, self.config.rounds * count, f"round {record.number}, {name}")
             reply.content.array_records[ARRAYS] = record_of(checked)
             yield reply
 
-    def _read(self, reply: Message, name: str) -> tuple[State, int, dict[str, float]]:
+    def _read(self, reply: Message, name: str, record: RoundRecord) -> tuple[State, int, dict[str, float]]:
         """A reply's update, count and metrics.
 
         Raises:
@@ -222,10 +232,12 @@ class Rounds:
         if reply.has_error():
             raise UpdateError(f"{name}: {reply.error.reason or 'it could not train'}".removeprefix(f"{name}: {name}: "))
         try:
-            update = state_in(reply.content.array_records[ARRAYS])
+            sent = state_in(reply.content.array_records[ARRAYS])
+            record.bytes_received += sum(array.nbytes for array in sent.values())
+            update = restore(sent)
             numbers = dict(reply.content.metric_records[METRICS])
             count = numbers.pop(WEIGHT)
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, DataError) as error:
             raise UpdateError(f"{name}: its answer is not readable ({type(error).__name__})") from error
         check_update(update, self._zeros, name)
         if self._privacy is not None and self._privacy.mechanism == "central":

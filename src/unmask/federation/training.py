@@ -263,7 +263,7 @@ def _of_clients(setting: Setting, folder: Path, local: frozenset[str]) -> State:
         return {}
     total, sums = 0, dict[str, np.ndarray]()
     for member in setting.members:
-        path = folder / "clients" / member.share.name / f"round-{setting.federation.rounds}.safetensors"
+        path = folder / "clients" / member.share.name / f"local-{setting.federation.rounds}.safetensors"
         if path.is_file():
             total += member.pictures
             for name, array in averaged(load_file(path)).items():
