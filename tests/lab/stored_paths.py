@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fake_faces import write_store
 
-from unmask.datasets.face_store import StoredFace, read_store
+from unmask.datasets.face_store import StoredFace, read_store, write_store
 from unmask.datasets.manifest import Sample
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
 from unmask.lab.detection.task import DetectionTask

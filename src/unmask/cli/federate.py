@@ -200,6 +200,7 @@ def run(
     """Train over clients on this machine: the data is dealt out, nothing leaves its client but updates."""
     with extra("federated", "unmask federate"):
         from unmask.errors import DataError
+        from unmask.federation.aggregation import aggregator as aggregator_of
         from unmask.federation.report import write_report
         from unmask.federation.rounds import FederationConfig
         from unmask.federation.training import federate, set_up
@@ -210,7 +211,7 @@ def run(
         if known.task != "forgery_detection":
             raise DataError(f"{method} is a method of the task {known.task}; only forgery detectors are federated")
         if aggregator == "fedprox" and not proximal:
-            raise typer.BadParameter("fedprox needs --proximal, say 0.1")
+            raise DataError("fedprox needs --proximal, say 0.1")
         options = read_options(method, settings or ())
         paths = DetectionPaths(data=data, work=work, workers=workers, synthetic=synthetic, taef2=taef2)
         config = DetectionTrainConfig(
@@ -223,7 +224,7 @@ def run(
             seed=seed,
         )
         if privacy is not None and normalisation in ("shared", "local"):
-            raise typer.BadParameter("batch normalisations mix pictures and break under noise; take group")
+            raise DataError("batch normalisations mix pictures and break under noise; take --normalisation group")
         federation = FederationConfig(
             rounds=rounds,
             local_steps=local_steps,
@@ -235,6 +236,8 @@ def run(
             per_round=per_round,
             seed=seed,
         )
+        asked = per_round or clients
+        aggregator_of(aggregator, asked, bad)  # one that cannot hold is refused before any face is looked for
         dealt = _plan(paths, clients, split, alpha, held_out, make, seed)
         with progress_bars() as progress:
             promise = _promise(privacy, epsilon, delta, clip, federation, len(dealt.shares), batch_pairs)

@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fake_faces import make_face, make_faces, write_reconstructions, write_store
+from fake_faces import make_face, make_faces, write_reconstructions
 from progress_log import ProgressLog
 
-from unmask.datasets.face_store import read_store
+from unmask.datasets.face_store import read_store, write_store
 from unmask.errors import DataError
 from unmask.forging.families import draw_weights, made_for_training, source_weights
 from unmask.lab.detection import pairs_pool as pool_module

@@ -14,10 +14,10 @@ import pytest
 import torch
 from edit_runs import SMALL, write_run
 from edited_portraits import write_edited
-from fake_faces import make_face, make_faces, write_store
+from fake_faces import make_face, make_faces
 from progress_log import ProgressLog
 
-from unmask.datasets.face_store import StoredFace
+from unmask.datasets.face_store import StoredFace, write_store
 from unmask.datasets.layouts import read_layout
 from unmask.datasets.manifest import manifest_sha256, write_manifest
 from unmask.edits.labels import LONGEST, TRACKS, all_sequences, place_of
