@@ -146,8 +146,8 @@ def _write_part(
         )
 
 
-def write_store(faces: Sequence[StoredFace], folder: Path) -> None:
-    """Write faces that were found before as a store of their own, say those of one client.
+def write_store(faces: Sequence[StoredFace], folder: Path) -> Path:
+    """Write faces that were found before as a store of their own, say those of one client; returns its folder.
 
     Args:
         faces: at least one, of a store.
@@ -170,6 +170,7 @@ def write_store(faces: Sequence[StoredFace], folder: Path) -> None:
         )
     for extra in sorted(folder.glob("part-*.npz"))[len(parts) :]:
         extra.unlink()
+    return folder
 
 
 def read_store(folder: Path) -> list[StoredFace]:

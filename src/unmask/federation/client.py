@@ -8,7 +8,7 @@ a kill and gives the same.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -62,6 +62,7 @@ class RoundConfig:
             raise DataError(f"the server's configuration lacks {error}; it is of another version") from error
 
 
+Config = TypeVar("Config", bound=TrainConfig)
 Change = Callable[[State, RoundConfig], State]
 """What happens to an update, a difference, before it is sent."""
 
@@ -166,7 +167,7 @@ class Client:
         (self.folder / f"{what}-{number - 2}.safetensors").unlink(missing_ok=True)
 
 
-def for_client(config: TrainConfig, number: int) -> TrainConfig:
+def for_client(config: Config, number: int) -> Config:
     """A run's configuration for the client of a number: batches and dropout of its own seed."""
     return replace(config, seed=config.seed + 7919 * (number + 1))
 

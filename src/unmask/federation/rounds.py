@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -199,7 +199,7 @@ class Rounds:
 
     def _checked(
         self,
-        replies: Iterator[Message],
+        replies: Iterable[Message],
         names: Mapping[int, str],
         record: RoundRecord,
         updates: "RoundUpdates",
@@ -242,7 +242,11 @@ class Rounds:
         check_update(update, self._zeros, name)
         if self._privacy is not None and self._privacy.mechanism == "central":
             update = clipped(update, self._privacy.clip)
-        return update, check_count(count, self._counts.get(name), name), {k: float(v) for k, v in numbers.items()}
+        return (
+            update,
+            check_count(count, self._counts.get(name), name),
+            {key: float(value) for key, value in numbers.items() if isinstance(value, int | float)},
+        )
 
     def _save(self) -> None:
         kept = {f"state/{name}": array for name, array in self.state.items()}
