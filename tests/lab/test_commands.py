@@ -1,6 +1,7 @@
 """The lab's commands where the lab is installed: options, refusals before any work, defaults."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -36,7 +37,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--set", "view=infrared"], "one of rgb, residual, both"),
         (["--set", "mood=good"], "view, weights"),
         (["--view", "infrared"], "'rgb', 'residual', 'both'"),
-        (["--mood", "good"], "No such option: --mood"),
+        (["--mood", "good"], "No such option:? '?--mood"),
         (["--window", "32"], "64"),
         (["--steps", "0"], "1"),
         (["--seed", "x"], "integer"),
@@ -45,7 +46,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_wrong_training_options(args: list[str], message: str, tmp_path: Path, say: Callable[..., Any]) -> None:
     code, error = say(["train", "plain", "--run", str(tmp_path / "r"), "--data", str(tmp_path), *args])
-    assert code == 2 and message in error and "Traceback" not in error
+    assert code == 2 and re.search(message, error) and "Traceback" not in error
     assert not (tmp_path / "r").exists()
 
 
