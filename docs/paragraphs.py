@@ -105,11 +105,14 @@ def limits_of_detector(card: Card) -> str:
         "selfblend": "self-blends",
         "swap": "face swaps",
         "ciplab": "expert composites",
+        "sfhq_t2i": "text-to-image pictures",
+        "wav2lip": "Wav2Lip",
+        "dfl_faceswap": "DeepFaceLab swaps",
     }
     areas = ", ".join(
         f"{fraction(metrics.value('auc', family, CLEAN))} on {title}" for family, title in families.items()
     )
-    silent = [b for b in calibration.bins if max(-b.lower, b.upper) < calibration.decision_log10_lr]
+    silent = [b for b in calibration.bins if not b.condition and max(-b.lower, b.upper) < calibration.decision_log10_lr]
     where = " or ".join(
         f"from {b.quality_min:.0f} to {b.quality_max:.0f}" if b.quality_min else f"under {b.quality_max:.0f}"
         for b in silent
