@@ -18,10 +18,10 @@ pictures of all conditions together, with one threshold. `experiments/leave_out/
 `experiments/plain/run.sh` trains."""
 
 _DESIGN = "design-"
-_DESIGNS = """## Designs at equal cost, on kinds and sources that none of them saw
+_DESIGNS = """## Designs, on kinds and sources that none of them saw
 
-All were trained without text-to-image, attribute edits, restoration, inpainting and lip-sync, and without the same
-seven sources of reals; the pictures are those that were left out, under six conditions with one threshold. The rule,
+None saw text-to-image, attribute edits, restoration, inpainting and lip-sync, nor the same seven sources of reals; the
+pictures are those that were left out, under six conditions with one threshold. The rule,
 written before the runs: the design with the highest mean AUC. Steps are of 16 pairs, minutes those of one core.
 """
 
@@ -67,7 +67,7 @@ def _names(root: Path) -> list[str]:
 
 
 def designs_section(root: Path) -> str:
-    """Designs at equal cost on the kinds that all of them lacked."""
+    """Designs on the kinds that all of them lacked, with what they cost."""
     records = {name: read_record(root, f"leave_out/{name}") for name in _names(root) if name.startswith(_DESIGN)}
     results = {name: evaluation(record) for name, record in records.items()}
     kinds = [m.dataset for m in next(iter(results.values())).metrics if m.name == "auc" and m.condition == ALL]
