@@ -61,7 +61,7 @@ class LocalGrid(Grid):
     @property
     def run(self) -> Run:
         """Not of use here."""
-        raise NotImplementedError
+        raise DataError("a local grid is of no run of Flower's")
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
