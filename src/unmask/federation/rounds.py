@@ -111,7 +111,7 @@ class Rounds:
         self._strategy = aggregator(config.aggregator, asked, config.bad)
         if hasattr(self._strategy, "buffers"):
             self._strategy.buffers = buffers
-        self.state, self._local, self._buffers = start, local, buffers
+        self.state, self._buffers = start, buffers
         self.records: list[RoundRecord] = []
         self._zeros = {name: np.zeros_like(array) for name, array in averaged(start, local).items()}
         self._resume()
