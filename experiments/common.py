@@ -131,12 +131,21 @@ def make_pool(
     size: int,
     seed: int,
     degrade: Degrade | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> Pool:
-    """Training pairs in memory: real and forged of the same face, kinds in turn; the seed decides all."""
+    """Training pairs in memory: real and forged of the same face; the seed decides all.
+
+    Kinds come in turn, or drawn by their `shares`.
+    """
     plan = PoolPlan(pairs, seed, size, MARGIN, dict.fromkeys(kinds, 1.0), {"mixed": 1.0})
     pixels = np.empty((pairs, 2, size, size, 3), np.uint8)
     masks = np.empty((pairs, MASK, MASK), np.uint8)
     families = (np.arange(pairs) % len(kinds)).astype(np.uint8)
+    if shares is not None:
+        weights = np.array([shares[name] for name in kinds])
+        families = (
+            np.random.default_rng([seed, 4]).choice(len(kinds), pairs, p=weights / weights.sum()).astype(np.uint8)
+        )
     order = np.random.default_rng([seed, 1]).permutation(pairs) % len(faces)
     forgers = list(kinds.values())
     for row in range(pairs):

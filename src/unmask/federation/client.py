@@ -5,6 +5,7 @@ own by design: the normalisations under FedBN and what compression left unsent, 
 a kill and gives the same.
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,7 +74,8 @@ class Client:
     Args:
         name: what server and tables call it.
         fabric: launched.
-        network: makes the untrained network.
+        network: gives a network of the kind that is trained; one that another client has left is fine, for all of its
+            state is set.
         feed: its batches.
         pictures: how many it trains on: its weight in the mean.
         config: of the training as if it were of one run: `steps` over all rounds, which the learning rate's schedule
@@ -168,8 +170,24 @@ class Client:
 
 
 def for_client(config: Config, number: int) -> Config:
-    """A run's configuration for the client of a number: batches and dropout of its own seed."""
-    return replace(config, seed=config.seed + 7919 * (number + 1))
+    """A run's configuration for the client of a number: batches and dropout of its own seed, and no moving average."""
+    return replace(config, seed=config.seed + 7919 * (number + 1), average=0.0)
+
+
+def reused(network: Callable[[], Trainable]) -> Callable[[], Trainable]:
+    """A function that makes a network once for each thread, for clients that set all of its state themselves.
+
+    Building a network anew takes longer than a training step of a small one.
+    """
+    kept = threading.local()
+
+    def one() -> Trainable:
+        if not hasattr(kept, "network"):
+            kept.network = network()
+        made: Trainable = kept.network
+        return made
+
+    return one
 
 
 def untrained(network: Callable[[], Trainable], seed: int) -> State:

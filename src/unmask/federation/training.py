@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from unmask.datasets.face_store import StoredFace, write_store
 from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
-from unmask.federation.client import Change, Client, for_client, untrained
+from unmask.federation.client import Change, Client, for_client, reused, untrained
 from unmask.federation.local import LocalGrid
 from unmask.federation.plan import Plan, Share, family_weights
 from unmask.federation.privacy import Privacy
@@ -129,6 +129,7 @@ def set_up(
     def network() -> Trainable:
         return new_network(task, config, pretrained=False)
 
+    kept = reused(network)
     feeds = []
     for number, share in enumerate(plan.shares):
         own = _paths_of(paths, plan, share, by_path)
@@ -160,7 +161,7 @@ def set_up(
             client_config: DetectionTrainConfig = client_config,
         ) -> Client:
             home, change = folder / "clients" / share.name, changes(share.name)
-            return Client(share.name, fabric, network, feed, pictures, client_config, home, promised, change)
+            return Client(share.name, fabric, kept, feed, pictures, client_config, home, promised, change)
 
         members.append(Member(share, make, feed, feed.faces, pictures))
     held = eval_faces(faces, "val", families_of(faces, "val"), CLEAN, config.size, config.margin, most=_WATCHED)

@@ -170,14 +170,16 @@ class Trainer(Generic[Learning]):
                 self._schedule.step()
         self._wrapped, self._optimiser = fabric.setup(self.network, optimiser)
         self._wrapped.mark_forward_method("training_losses")
-        self._average = AveragedModel(self.network, multi_avg_fn=_moving_average(config.average), use_buffers=True)
         self._state: dict[str, Any] = {
             "model": self._wrapped,
             "optimiser": self._optimiser,
             "schedule": self._schedule,
-            "average": self._average,
             "step": first,
         }
+        self._average: AveragedModel | None = None
+        if config.average:
+            update = _moving_average(config.average)
+            self._average = self._state["average"] = AveragedModel(self.network, multi_avg_fn=update, use_buffers=True)
         if checkpoint is not None and resumed:
             fabric.load(checkpoint, self._state)
         self._stream = feed.batches(fabric.device, self.step, fabric.global_rank, fabric.world_size)
@@ -189,8 +191,8 @@ class Trainer(Generic[Learning]):
 
     @property
     def average(self) -> Learning:
-        """The network with averaged weights, in evaluation mode."""
-        return cast(Learning, self._average.module.eval())
+        """The network with averaged weights, in evaluation mode; the network itself if nothing is averaged."""
+        return cast(Learning, (self._average.module if self._average is not None else self.network).eval())
 
     def advance(
         self,
@@ -228,7 +230,8 @@ class Trainer(Generic[Learning]):
             nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
             self._optimiser.step()
             self._schedule.step()
-            self._average.update_parameters(self.network)
+            if self._average is not None:
+                self._average.update_parameters(self.network)
             self._state["step"] += 1
             terms = {name: terms.get(name, 0) + value.detach().float() for name, value in losses.items()}
             seen += 1
