@@ -12,7 +12,7 @@ from small_network import CONFIG, Small, client
 
 from unmask.errors import DataError
 from unmask.federation.aggregation import AGGREGATORS
-from unmask.federation.client import Client, RoundConfig, untrained
+from unmask.federation.client import Client, RoundConfig, reused, untrained
 from unmask.federation.local import LocalGrid
 from unmask.federation.rounds import FederationConfig, Rounds
 from unmask.federation.updates import State, of_normalisations
@@ -64,6 +64,18 @@ def test_clients_in_threads_give_what_clients_in_turn_give(tmp_path: Path) -> No
     threads = rounds_in(tmp_path / "b").run(LocalGrid(makers(tmp_path), at_once=3), nodes(3))
     for name in turn:
         np.testing.assert_allclose(turn[name], threads[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_clients_that_reuse_a_network_give_what_those_with_networks_of_their_own_give(
+    at_once: int, tmp_path: Path
+) -> None:
+    apart = rounds_in(tmp_path / "a").run(LocalGrid(makers(tmp_path / "a")), nodes(3))
+    kept = reused(Small)
+    shared = rounds_in(tmp_path / "b").run(LocalGrid(makers(tmp_path / "b", network=kept), at_once=at_once), nodes(3))
+    for name in apart:
+        np.testing.assert_allclose(apart[name], shared[name], rtol=1e-5, atol=1e-6)
+    assert kept() is kept()
 
 
 def test_a_killed_federation_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:

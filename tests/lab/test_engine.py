@@ -1,6 +1,7 @@
 """The engine: step by step from any weights, resumed as if nothing had happened, recorded as it went."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -132,6 +133,17 @@ def test_a_resumed_trainer_goes_on(tmp_path: Path) -> None:
     assert last.steps == 8 and last.metrics["rate"] == expected.metrics["rate"]
     assert resumed.network.losses == whole.network.losses[3:]
     assert [path.name for path in tmp_path.iterdir()] == ["state.ckpt"]
+
+
+def test_without_an_average_the_weights_are_those_of_the_last_step(tmp_path: Path) -> None:
+    config = replace(TINY, average=0.0)
+    trainer = trainer_of(config=config, checkpoint=tmp_path / "state.ckpt")
+    last = trainer.advance(3)
+    assert trainer.average is trainer.network and not trainer.network.training
+    trainer.save()
+    resumed = trainer_of(seed=9, config=config, checkpoint=tmp_path / "state.ckpt")
+    assert resumed.step == 3
+    assert_equal(resumed.average.state_dict(), last.weights)
 
 
 def test_training_moves_every_weight_and_averages_all_that_it_moved_through(pool: Pool) -> None:
