@@ -25,7 +25,7 @@ CLAIMS = {
     "deepfidelity": ("deepfidelity",),
     "acmf": ("acmf",),
     "hfc": ("hfc",),
-    "fedforgery": ("fedforgery",),
+    "fedforgery": ("fedforgery", "federated"),
     "seqfakeformer": ("mmnet",),
     "mmnet": ("mmnet", "embedded-edits"),
 }

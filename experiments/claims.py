@@ -155,6 +155,30 @@ CLAIMS = (
         "residual, reconstruction not asked for",
         {"split": "test", "without": ""},
     ),
+    *(
+        Claim(
+            "fedforgery",
+            f"Clients with one type of forgery each gain from averaging ({model}).",
+            "fedforgery/federated",
+            "AUC",
+            "federated",
+            "each client alone",
+            {"model": model, "split": "one type each", "on": "test", "without": ""},
+        )
+        for model in ("residual", "plain network")
+    ),
+    *(
+        Claim(
+            "fedforgery",
+            f"Pooled data are better still ({model}).",
+            "fedforgery/federated",
+            "AUC",
+            "all data in one place",
+            "federated",
+            {"model": model, "split": "one type each", "on": "test", "without": ""},
+        )
+        for model in ("residual", "plain network")
+    ),
     Claim("mmnet", "More whole sequences are right.", "mmnet/readers", "CSM, joint", "MMNet", "SeqFakeFormer"),
     Claim(
         "mmnet",

@@ -12,7 +12,7 @@ import claims
 from acmf import adaptation, consistency, masking
 from common import metrics_of, read_record
 from deepfidelity import mirror, targets
-from fedforgery import residual
+from fedforgery import bad_clients, federated, residual
 from hfc import imbalance, near_infrared
 from hfc import parts as hfc_parts
 from leaderboard import default, page
@@ -313,6 +313,12 @@ PAGES = (
         "FedForgery: claims",
         "Does classifying an autoencoder's residual help?",
         (residual.section,),
+    ),
+    Page(
+        "federated",
+        "Federated training",
+        "What do clients gain from averaging, what do noise and bad clients cost?",
+        (federated.section, bad_clients.section),
     ),
     Page(
         "mmnet",

@@ -1,9 +1,9 @@
 """What does averaging the weights of clients give, against each of them alone and against all data in one place?
 
-Five types of forgeries are dealt out to five clients: each one type (`type`), in shares drawn from Dirichlet(0.1) and
-Dirichlet(0.5), or evenly by subject (`subject`). Every arm sees the same number of pairs; pooled training takes them in
-one place, and a client alone takes as many steps as within the federation. The residual detector and the same
-classifier as a plain network are trained. One type is left out of every client's data in further runs, another for each
+Five types of forgeries are dealt out to five clients: each one type, in shares drawn from Dirichlet(0.1) and
+Dirichlet(0.5), or evenly. Every arm sees the same number of pairs; pooled training takes them in one place, and a client
+alone takes as many steps as within the federation. The residual detector and the same classifier as a plain network are
+trained. One type is left out of every client's data in further runs, another for each
 seed, and the arms are asked about it. Kinds of normalisation, and differential privacy by noise on the gradients of
 pairs, are compared where each client has one type.
 
@@ -159,7 +159,11 @@ Five types of forgeries ({", ".join(FAMILIES)}) over {CLIENTS} clients, {setting
 faces of {settings["size"]} px, {settings["backbone"]} from random weights, auto-encoders of width 16 with 64 codes.
 All arms see as many pairs. A client that trains alone is asked about all types, and the mean over clients is shown.
 AUC is the mean over types, of each against the reals beside it; accuracy is at logit 0 and counts reals and forged
-faces for a half each. In brackets the difference from the first line, seed by seed, with its 95 % interval."""
+faces for a half each. In brackets the difference from the first line, seed by seed, with its 95 % interval.
+
+For comparison, the stand-in of the method's fact sheet (32 px, networks of three layers, five drawn types, one a client,
+three seeds): accuracy pooled .92-.95 (plain) and .94-.96 (residual), federated .62-.68 and .61-.64, alone .61-.65 and
+.59-.61."""
     ]
     for model in MODELS:
         rates = "; ".join(f"{arm}: {best_rate(record['rows'], arm, model):g}" for arm in (TOGETHER, ALONE, CENTRAL))

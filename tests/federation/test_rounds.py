@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Message
-from small_network import CONFIG, Small, client
+from small_network import CONFIG, FABRIC, SIDE, Small, SmallFeed, client
+from torch import Tensor
 
 from unmask.errors import DataError
 from unmask.federation.aggregation import AGGREGATORS
-from unmask.federation.client import Client, RoundConfig, reused, untrained
+from unmask.federation.client import Client, RoundConfig, for_client, reused, untrained
 from unmask.federation.local import LocalGrid
+from unmask.federation.privacy import Privacy
 from unmask.federation.rounds import FederationConfig, Rounds
-from unmask.federation.updates import State, of_normalisations
+from unmask.federation.updates import State, load_state, of_normalisations
 
 LOCAL = of_normalisations(Small())
 BUFFERS = frozenset(name for name, _ in Small().named_buffers())
@@ -76,6 +79,34 @@ def test_clients_that_reuse_a_network_give_what_those_with_networks_of_their_own
     for name in apart:
         np.testing.assert_allclose(apart[name], shared[name], rtol=1e-5, atol=1e-6)
     assert kept() is kept()
+
+
+class Watched(SmallFeed):
+    """Validation faces of two families: the first as bright as the reals, the second brighter."""
+
+    def validation_batches(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
+        """One batch of twelve."""
+        faces = torch.rand(12, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
+        families = torch.tensor([0, 1, 2]).repeat(4)
+        yield {"faces": faces + 2.0 * (families == 2).float()[:, None, None, None], "families": families}
+
+
+def test_a_client_says_how_well_the_common_weights_do_on_its_own_faces(tmp_path: Path) -> None:
+    feed, start, asked = Watched(0), untrained(Small, 0), asdict(RoundConfig(1, 2))
+    config = for_client(CONFIG, 0)
+    _, _, metrics = Client("a", FABRIC, Small, feed, 10, config, tmp_path).fit(start, asked)
+    network = Small().eval()
+    load_state(network, start)
+    (batch,) = feed.validation_batches(torch.device("cpu"))
+    with torch.no_grad():
+        logits = network(batch["faces"]).logit.numpy()
+    kinds = batch["families"].numpy()
+    wins = [np.mean(logits[kinds == kind][:, None] > logits[kinds == 0][None]) for kind in (1, 2)]
+    assert metrics["auc"] == pytest.approx(np.mean(wins))
+    assert "auc" not in client(0, tmp_path).fit(start, asked)[2]
+    # It would tell of the faces without noise.
+    private = Privacy("local", 1.0, 1.0, 1e-5, 1.0, 1)
+    assert "auc" not in Client("a", FABRIC, Small, feed, 10, config, tmp_path, private).fit(start, asked)[2]
 
 
 def test_a_killed_federation_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def write_report(folder: Path) -> None:
         "Federation",
         facts=_facts(about, records),
         curve=_curve(metrics),
+        client_curve=_client_curve(records),
         clients=clients,
         client_heads=heads,
         cosines=cosines,
@@ -124,26 +125,45 @@ def _cosine_cell(cosines: Mapping[str, float], one: str, other: str) -> Cell:
     return Cell(f"{value:.2f}", max(0.0, value))
 
 
-def _curve(metrics: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """AUC by round as a line chart: the mean over families first."""
+def _curve(metrics: Sequence[Mapping[str, str]]) -> dict[str, Any] | None:
+    """AUC by round as a line chart: the mean over families first; none where no faces were watched."""
     families = [name for name in metrics[0] if name.startswith("auc_")]
-    steps = [float(row["step"]) for row in metrics]
+    rounds = [float(row["step"]) for row in metrics]
     series = {name.removeprefix("auc_"): [float(row[name] or "nan") for row in metrics] for name in families}
-    means = {"mean": [sum(values) / len(values) for values in zip(*series.values(), strict=True)]} if series else {}
-    span = max(steps[-1] - steps[0], 1.0)
+    if not series:
+        return None
+    mean = [sum(values) / len(values) for values in zip(*series.values(), strict=True)]
+    return _lines("AUC by round", {n: list(zip(rounds, v, strict=True)) for n, v in {"mean": mean, **series}.items()})
 
-    def points(values: Sequence[float]) -> str:
-        return " ".join(
-            f"{(step - steps[0]) / span * _WIDTH:.1f},{(1 - value) * _HEIGHT:.1f}"
-            for step, value in zip(steps, values, strict=True)
-        )
+
+def _client_curve(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """AUC of the common weights on each client's validation faces: the mean over clients first."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    means = []
+    for record in records:
+        aucs = {name: float(row["auc"]) for name, row in record["clients"].items() if "auc" in row}
+        for name in list(aucs)[:_MOST]:
+            series.setdefault(name, []).append((float(record["number"]), aucs[name]))
+        if aucs:
+            means.append((float(record["number"]), sum(aucs.values()) / len(aucs)))
+    return _lines("AUC by round and client", {"mean": means, **series}) if means else None
+
+
+def _lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Any]:
+    """A line chart of shares over rounds, as the templates' macro draws it."""
+    rounds = [number for points in series.values() for number, _ in points]
+    first, last = min(rounds), max(rounds)
+    span = max(last - first, 1.0)
+
+    def points(values: Sequence[tuple[float, float]]) -> str:
+        return " ".join(f"{(x - first) / span * _WIDTH:.1f},{(1 - y) * _HEIGHT:.1f}" for x, y in values)
 
     return {
-        "title": "AUC by round",
+        "title": title,
         "ticks": [{"y": round((1 - tick) * _HEIGHT, 1), "text": f"{tick:.2f}"} for tick in (0, 0.25, 0.5, 0.75, 1)],
-        "lines": [{"name": name, "points": points(values)} for name, values in {**means, **series}.items()],
-        "first": f"round {steps[0]:.0f}",
-        "last": f"round {steps[-1]:.0f}",
+        "lines": [{"name": name, "points": points(values)} for name, values in series.items()],
+        "first": f"round {first:.0f}",
+        "last": f"round {last:.0f}",
     }
 
 

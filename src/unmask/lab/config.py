@@ -46,9 +46,9 @@ class TrainConfig:
 
     `method` names what is trained, `options` those of its settings that were chosen. `size` is the side of its input in
     pixels, `margin` that of the crop over the face box. `start` names the weights a run began from, by their sha256.
-    `average` is the decay of the weights' moving average, 0 for none. `normalisation` is "batch", as the methods have it, or
-    "group" where group normalisations stand in place of batch normalisations. Fields without a line of help are filled
-    in by the task.
+    `average` is the decay of the weights' moving average, 0 for none. `normalisation` is "batch", as the methods have
+    it, or "group" where group normalisations stand in place of batch normalisations. Fields without a line of help are
+    filled in by the task.
     """
 
     method: str = "plain"
