@@ -1,11 +1,11 @@
 """What does averaging the weights of clients give, against each of them alone and against all data in one place?
 
 Five types of forgeries are dealt out to five clients: each one type, in shares drawn from Dirichlet(0.1) and
-Dirichlet(0.5), or evenly. Every arm sees the same number of pairs; pooled training takes them in one place, and a client
-alone takes as many steps as within the federation. The residual detector and the same classifier as a plain network are
-trained. One type is left out of every client's data in further runs, another for each
-seed, and the arms are asked about it. Kinds of normalisation, and differential privacy by noise on the gradients of
-pairs, are compared where each client has one type.
+Dirichlet(0.5), or evenly. Every arm sees the same number of pairs; pooled training takes them in one place, and a
+client alone takes as many steps as within the federation. The residual detector and the same classifier as a plain
+network are trained. One type is left out of every client's data in further runs, another for each seed, and the arms
+are asked about it. Kinds of normalisation, and differential privacy by noise on the gradients of pairs, are compared
+where each client has one type.
 
 Rules, written before the runs: each detector has one learning rate for each of the three ways to train, the one of
 1e-3 and 3e-3 with the higher mean AUC on the validation split with a seed that is not used again, each client having
@@ -161,9 +161,9 @@ All arms see as many pairs. A client that trains alone is asked about all types,
 AUC is the mean over types, of each against the reals beside it; accuracy is at logit 0 and counts reals and forged
 faces for a half each. In brackets the difference from the first line, seed by seed, with its 95 % interval.
 
-For comparison, the stand-in of the method's fact sheet (32 px, networks of three layers, five drawn types, one a client,
-three seeds): accuracy pooled .92-.95 (plain) and .94-.96 (residual), federated .62-.68 and .61-.64, alone .61-.65 and
-.59-.61."""
+For comparison, the stand-in of the method's fact sheet (32 px, networks of three layers, five drawn types, one a
+client, three seeds): accuracy pooled .92-.95 (plain) and .94-.96 (residual), federated .62-.68 and .61-.64, alone
+.61-.65 and .59-.61."""
     ]
     for model in MODELS:
         rates = "; ".join(f"{arm}: {best_rate(record['rows'], arm, model):g}" for arm in (TOGETHER, ALONE, CENTRAL))
