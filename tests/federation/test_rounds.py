@@ -138,6 +138,12 @@ def test_a_broken_update_is_refused_by_name_and_the_others_count(kind: str, word
     assert all(np.allclose(state[name], two[name]) for name in state)
 
 
+def test_updates_in_another_order_of_arrays_are_the_same_updates(tmp_path: Path) -> None:
+    plain = rounds_in(tmp_path / "a", rounds=2, aggregator="fedavgm").run(LocalGrid(makers(tmp_path)), nodes(3))
+    other = makers(tmp_path, change=lambda update, _: dict(reversed(update.items())))
+    assert same(rounds_in(tmp_path / "b", rounds=2, aggregator="fedavgm").run(LocalGrid(other), nodes(3)), plain)
+
+
 def test_a_client_that_lies_about_its_count_is_refused(tmp_path: Path) -> None:
     clients = makers(tmp_path)
     clients[2] = lambda: client(2, tmp_path, pictures=10_000_000)

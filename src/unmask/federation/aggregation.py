@@ -29,6 +29,7 @@ from flwr.serverapp.strategy import (
 )
 
 from unmask.errors import DataError
+from unmask.federation.privacy import noisy
 from unmask.federation.updates import State
 
 logging.getLogger("flwr").setLevel(logging.ERROR)  # what there is to say, the rounds say themselves
@@ -37,6 +38,8 @@ WEIGHT = "num-examples"
 """The metric by which updates are weighted."""
 ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"
 """Names of a message's records."""
+TRAIN = "train"
+"""The type of all messages to clients."""
 
 
 class StreamingMean(FedAvg):
@@ -44,9 +47,11 @@ class StreamingMean(FedAvg):
 
     Attributes:
         mean: of the last round; None before the first.
+        deviation: of the noise on the sum, central privacy's; the mean has it before anything steps on it.
     """
 
     mean: State | None = None
+    deviation: float = 0.0
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -67,6 +72,8 @@ class StreamingMean(FedAvg):
         if not total:
             return None, None
         self.mean = {name: (values / total).astype(np.float32) for name, values in sums.items()}
+        if self.deviation:  # of the system's own randomness: who knew the seed could subtract it
+            self.mean = noisy(self.mean, self.deviation / total, np.random.default_rng())
         return record_of(self.mean), MetricRecord()
 
 
@@ -210,6 +217,11 @@ def resume(strategy: Strategy, kept: Mapping[str, np.ndarray], names: Sequence[s
             setattr(strategy, kind, moments)
     if any(name.startswith("momentum_vector/") for name in kept):
         strategy.momentum_vector = [kept[f"momentum_vector/{name}"] for name in names]  # type: ignore[attr-defined]
+
+
+def in_place_of(mean: Mapping[str, np.ndarray], weight: int) -> Message:
+    """A message as of one client, whose update is the mean over all: for a strategy that is given no more."""
+    return Message(RecordDict({ARRAYS: record_of(mean), METRICS: MetricRecord({WEIGHT: weight})}), 0, TRAIN)
 
 
 def record_of(state: Mapping[str, np.ndarray]) -> ArrayRecord:
