@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Message
-from small_network import CONFIG, Small, client
+from small_network import CONFIG, Small, WithCodes, client
 
 from unmask.errors import DataError
 from unmask.federation.aggregation import AGGREGATORS
 from unmask.federation.client import Client, RoundConfig, untrained
 from unmask.federation.local import LocalGrid
+from unmask.federation.privacy import Privacy
 from unmask.federation.rounds import FederationConfig, Rounds
-from unmask.federation.updates import State, of_normalisations
+from unmask.federation.updates import USES, State, of_normalisations
 
 LOCAL = of_normalisations(Small())
 BUFFERS = frozenset(name for name, _ in Small().named_buffers())
@@ -99,6 +100,71 @@ def test_local_normalisations_stay_with_the_clients_and_survive_a_kill(tmp_path:
     first, _, _ = one.fit(start, asked)
     second, _, _ = one.fit(start, asked)
     assert same(first, second) and not LOCAL & first.keys()
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_codebooks_are_weighted_by_their_uses_where_the_rule_is_a_mean(name: str, tmp_path: Path) -> None:
+    sizes = [1, 50, 50, 50, 50]
+    start = untrained(WithCodes, 0)
+    states = []
+    for counted in ((), ("codebook",)):
+        config = FederationConfig(rounds=1, local_steps=2, aggregator=name, proximal=0.1 * (name == "fedprox"), bad=1)
+        counts = {f"client-{n}": size for n, size in enumerate(sizes)}
+        folder = tmp_path / f"{len(counted)}"
+        rounds = Rounds(folder, config, start, BUFFERS, frozenset(), counts, counted=counted)
+        clients = [
+            lambda n=n, folder=folder: client(n, folder, pictures=sizes[n], network=WithCodes)  # type: ignore[misc]
+            for n in range(5)
+        ]
+        states.append(rounds.run(LocalGrid(clients), nodes(5)))
+        assert states[-1].keys() == start.keys() and all("codebook" not in n for n in rounds.records[0].cosines)
+    differ = [key for key in start if not np.array_equal(states[0][key], states[1][key])]
+    assert differ == (["codebook"] if AGGREGATORS[name].streaming else [])
+
+
+def test_codes_that_nobody_used_stay(tmp_path: Path) -> None:
+    start = untrained(WithCodes, 0)
+    start["codebook"][4] = 100.0  # far from every picture
+    config = FederationConfig(rounds=2, local_steps=2, compression="int8")
+    rounds = Rounds(tmp_path, config, start, BUFFERS, frozenset(), {"client-0": 10}, counted=("codebook",))
+    state = rounds.run(LocalGrid([lambda: client(0, tmp_path, network=WithCodes)]), nodes(1))
+    # AdamW shrinks a code that has no gradient, and the server does not follow.
+    assert np.array_equal(state["codebook"][4], start["codebook"][4])
+    assert not np.array_equal(state["codebook"], start["codebook"])
+
+
+def test_uses_below_zero_or_of_another_number_of_rows_are_refused(tmp_path: Path) -> None:
+    def lying(update: np.ndarray) -> Callable[[], Client]:
+        one = client(1, tmp_path, network=WithCodes)
+        fit = one.fit
+
+        def changed(*args: object) -> tuple[State, int, dict[str, float]]:
+            state, count, metrics = fit(*args)  # type: ignore[arg-type]
+            return {**state, f"{USES}codebook": update}, count, metrics
+
+        one.fit = changed  # type: ignore[method-assign, assignment]
+        return lambda: one
+
+    config = FederationConfig(rounds=1, local_steps=1)
+    counts = {f"client-{n}": 10 for n in range(2)}
+    for wrong, why in ((np.full(6, -1, np.float32), "are below 0"), (np.ones(7, np.float32), r"float32 \(7,\)")):
+        folder = tmp_path / f"{len(wrong)}"
+        start = untrained(WithCodes, 0)
+        rounds = Rounds(folder, config, start, BUFFERS, frozenset(), counts, counted=("codebook",))
+        rounds.run(LocalGrid([lambda: client(0, tmp_path, network=WithCodes), lying(wrong)]), nodes(2))
+        assert re.search(why, rounds.records[0].refused["client-1"])
+
+
+@pytest.mark.parametrize("settings", [{"secure_aggregation": True}, {"normalisation": "shared"}])
+def test_uses_are_not_asked_for_where_they_are_private(settings: dict[str, object], tmp_path: Path) -> None:
+    private = None if "secure_aggregation" in settings else Privacy("central", 1.0, 1.0, 1e-5, 1.0, 1)
+    config = FederationConfig(rounds=1, local_steps=1, **settings)  # type: ignore[arg-type]
+    counts = {f"client-{n}": 10 for n in range(4)}
+    start = untrained(WithCodes, 0)
+    rounds = Rounds(tmp_path, config, start, BUFFERS, frozenset(), counts, private, counted=("codebook",))
+    makers = [lambda n=n: client(n, tmp_path, network=WithCodes, privacy=private) for n in range(4)]  # type: ignore[misc]
+    rounds.run(LocalGrid(makers), nodes(4))
+    assert len(rounds.records[0].clients) == 4
 
 
 def broken(kind: str) -> Callable[[State, RoundConfig], State]:

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from unmask.errors import DataError
 from unmask.federation.compression import Compression, with_feedback
 from unmask.federation.privacy import Privacy, clipped, noisy, private_steps
-from unmask.federation.updates import State, averaged, load_state, of_normalisations, state_of
+from unmask.federation.updates import USES, State, averaged, load_state, of_normalisations, state_of
 from unmask.files import whole
 from unmask.lab.config import TrainConfig
 from unmask.lab.engine import Feed, Trainer
@@ -35,7 +35,8 @@ class RoundConfig:
 
     `number` counts from 1; `steps` are the optimiser's; `proximal` is FedProx's weight; `local` says whether
     normalisations stay with the client (FedBN); `compression` how its update is sent; `secure` whether the server sees
-    no more than the sum, which the client's update then must be clipped for here; `protocol` is the server's.
+    no more than the sum, which the client's update then must be clipped for here; `uses` whether it sends along how
+    often rows of codebooks and the like were used; `protocol` is the server's.
     """
 
     number: int
@@ -44,6 +45,7 @@ class RoundConfig:
     local: bool = False
     compression: Compression = "none"
     secure: bool = False
+    uses: bool = False
     protocol: int = PROTOCOL
 
     @classmethod
@@ -114,8 +116,8 @@ class Client:
             config: the fields of `RoundConfig`.
 
         Returns:
-            By how much each averaged array changed, compressed as asked; the number of pictures it was trained on; and
-            the metrics of `Trainer.advance`. A client without pictures changes nothing.
+            By how much each averaged array changed, compressed as asked, and uses if these are asked for; the number of
+            pictures it was trained on; and the metrics of `Trainer.advance`. A client without pictures changes nothing.
 
         Raises:
             DataError: the configuration is of another version, or the weights are of another network.
@@ -132,7 +134,8 @@ class Client:
         start = {**arrays, **(self._read(asked.number - 1, "local") if local else {})}
         load_state(network, start)
         if not self.pictures:
-            return {name: np.zeros_like(array) for name, array in averaged(own, local | buffers).items()}, 0, {}
+            none = {name: np.zeros_like(array) for name, array in averaged(own, local | buffers).items()}
+            return none | _uses_of(network, asked), 0, {}
         first = (asked.number - 1) * asked.steps
         steps = min(first + asked.steps, self._config.steps)
         metrics = self._train(network, first, steps, asked)
@@ -147,6 +150,7 @@ class Client:
         if asked.compression != "none":
             update, unsent = with_feedback(update, self._read(asked.number - 1, "unsent"), asked.compression)
             self._write(asked.number, "unsent", unsent)
+        update |= _uses_of(network, asked)
         return update, self.pictures if self._privacy is None else 1, metrics
 
     @staticmethod
@@ -178,6 +182,12 @@ class Client:
         with whole(self.folder / f"{what}-{number}.safetensors") as part:
             save_file({name: np.asarray(array, order="C") for name, array in state.items()}, part)
         (self.folder / f"{what}-{number - 2}.safetensors").unlink(missing_ok=True)
+
+
+def _uses_of(network: Trainable, asked: RoundConfig) -> State:
+    """How often rows were used in the round, as they are sent."""
+    counts = network.uses() if asked.uses else {}
+    return {USES + name: count.cpu().numpy().astype(np.float32) for name, count in counts.items()}
 
 
 def for_client(config: Config, number: int) -> Config:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from unmask.federation.diagnostics import RoundUpdates
 from unmask.federation.masking import coding_for, ranges_for
 from unmask.federation.privacy import Mechanism, Privacy, clipped
 from unmask.federation.secure import SecureRound, check_possible
-from unmask.federation.updates import State, UpdateError, averaged, check_count, check_update
+from unmask.federation.updates import USES, State, UpdateError, averaged, check_count, check_update
 from unmask.files import whole
 from unmask.progress import SILENT, Progress
 
@@ -124,6 +124,8 @@ class Rounds:
         counts: what each client said it has, by name, when it joined; a later count above it is refused.
         privacy: what is promised; of the mechanism "central" clipping and noise happen here. With any, buffers stay as
             they are: noise on running statistics breaks a network first.
+        counted: names of arrays whose rows are weighted by their uses (see `Trainable.uses`) instead of by pictures.
+            Only means do that, and only where uses may be seen: neither with privacy nor under secure aggregation.
 
     Raises:
         DataError: as of `check_settings`.
@@ -138,6 +140,7 @@ class Rounds:
         local: frozenset[str],
         counts: Mapping[str, int],
         privacy: Privacy | None = None,
+        counted: Collection[str] = (),
     ) -> None:
         self.folder, self.config, self._counts, self._privacy = folder, config, dict(counts), privacy
         self._asked = config.per_round or len(counts)
@@ -150,6 +153,8 @@ class Rounds:
         self.records: list[RoundRecord] = []
         kept = local if privacy is None else local | buffers
         self._zeros = {name: np.zeros_like(array) for name, array in averaged(start, kept).items()}
+        seen = privacy is None and not config.secure_aggregation and isinstance(self._strategy, StreamingMean)
+        self._uses = {USES + name: np.zeros(len(start[name]), np.float32) for name in counted if seen}
         self._resume()
 
     @property
@@ -189,6 +194,7 @@ class Rounds:
                 local=self.config.normalisation == "local",
                 compression=self.config.compression,
                 secure=self.config.secure_aggregation,
+                uses=bool(self._uses),
             )
             content = RecordDict({ARRAYS: record_of(self.state), CONFIG: ConfigRecord(asdict(asked))})
             updates = RoundUpdates()
@@ -259,7 +265,7 @@ class Rounds:
 
     def _learned(self, update: Mapping[str, np.ndarray]) -> State:
         """What gradients moved of an update: running statistics are much larger, and alike where weights are not."""
-        return {name: array for name, array in update.items() if name not in self._buffers}
+        return {name: array for name, array in update.items() if name not in self._buffers | self._uses.keys()}
 
     def _chosen(self, number: int, names: Sequence[str]) -> list[str]:
         """Who is asked in a round: drawn from seed and number alone, so that a repeated round asks the same."""
@@ -312,8 +318,9 @@ class Rounds:
         except (KeyError, ValueError, TypeError, DataError) as error:
             raise UpdateError(f"{name}: its answer is not readable ({type(error).__name__})") from error
         pictures = check_count(count, self._counts.get(name), name)
-        check_update(update, self._zeros, name)
-        update = {key: update[key] for key in self._zeros}  # FedAvgM goes by the order of arrays
+        expected = self._zeros | self._uses
+        check_update(update, expected, name)
+        update = {key: update[key] for key in expected}  # FedAvgM goes by the order of arrays
         if self._privacy is not None and self._privacy.mechanism == "central":
             update = clipped(update, self._privacy.clip)
         return (

@@ -216,7 +216,8 @@ def federate(
     buffers = frozenset(name for name, _ in network.named_buffers())
     local = of_normalisations(network) if federation.normalisation == "local" else frozenset()
     counts = {member.share.name: member.pictures for member in setting.members}
-    rounds = Rounds(folder / "server", federation, start, buffers, local, counts, setting.privacy)
+    counted = network.uses()
+    rounds = Rounds(folder / "server", federation, start, buffers, local, counts, setting.privacy, counted)
 
     def after(record: RoundRecord, state: State) -> None:
         if record.number % every and record.number != federation.rounds:
