@@ -42,6 +42,29 @@ class Small(Learner):
         return {"verdict": functional.binary_cross_entropy_with_logits(logit, batch["labels"])}
 
 
+class WithCodes(Small):
+    """The same with a codebook: a picture's nearest code is drawn to it."""
+
+    codes = 6
+    used: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codebook = nn.Parameter(torch.rand(self.codes, 3))
+        self.register_buffer("used", torch.zeros(self.codes, dtype=torch.long), persistent=False)
+
+    def training_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The verdict's, and the codes' distance."""
+        means = batch["faces"].mean((2, 3))
+        chosen = torch.cdist(means, self.codebook.detach()).argmin(1)
+        self.used += torch.bincount(chosen, minlength=self.codes)
+        return {**super().training_losses(batch), "codes": (self.codebook[chosen] - means).square().mean()}
+
+    def uses(self) -> dict[str, Tensor]:
+        """Of the codes."""
+        return {"codebook": self.used}
+
+
 class SmallFeed:
     """Noise whose forged half is brighter by `shift`; a step's batch depends on seed and number alone."""
 

@@ -21,7 +21,7 @@ from unmask.federation.aggregation import (
     resume,
 )
 from unmask.federation.local import LocalGrid
-from unmask.federation.updates import State
+from unmask.federation.updates import USES, State
 
 SHAPES = {"weight": (3, 2), "bias": (2,), "scale": ()}
 ZEROS: State = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
@@ -89,6 +89,52 @@ def test_a_client_without_pictures_changes_nothing(name: str) -> None:
     for key in ZEROS:
         np.testing.assert_allclose(with_it[key], without[key], rtol=1e-6)
     assert aggregate(aggregator(name, 2), 1, replies(updates[:2], [0, 0]), ZEROS) is None
+
+
+def with_uses(seed: int, clients: int = 5) -> list[State]:
+    rng = np.random.default_rng(seed)
+    uses = [{f"{USES}weight": rng.integers(0, 9, 3).astype(np.float32)} for _ in range(clients)]
+    return [{**update, **own} for update, own in zip(drawn(seed, clients), uses, strict=True)]
+
+
+@pytest.mark.parametrize("name", [name for name, one in AGGREGATORS.items() if one.streaming])
+@settings(max_examples=10, deadline=None)
+@given(order=st.permutations(range(5)), seed=st.integers(0, 99))
+def test_rows_that_come_with_their_uses_are_weighted_by_these(name: str, order: list[int], seed: int) -> None:
+    updates, counts = with_uses(seed), [3, 9, 4, 1, 7]
+    result = changed(name, updates, counts)
+    assert result.keys() == ZEROS.keys()
+    again = changed(name, [updates[i] for i in order], [counts[i] for i in order])
+    for key in ZEROS:
+        np.testing.assert_allclose(result[key], again[key], rtol=1e-4, atol=1e-6)
+    if name in MEANS:
+        shares = np.stack([u[f"{USES}weight"] / max(1, u[f"{USES}weight"].sum()) for u in updates])
+        wanted = np.einsum("kr,krc->rc", shares, np.stack([u["weight"] for u in updates]))
+        np.testing.assert_allclose(result["weight"], wanted / np.maximum(shares.sum(0), 1e-9)[:, None], rtol=1e-4)
+        plain = changed(name, [{k: u[k] for k in ZEROS} for u in updates], counts)
+        np.testing.assert_allclose(result["bias"], plain["bias"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, one in AGGREGATORS.items() if one.streaming])
+def test_uses_in_the_battery_of_equal_clients_idle_ones_and_unused_rows(name: str) -> None:
+    one = with_uses(5, 1)[0] | {f"{USES}weight": np.array([4, 0, 1], np.float32)}
+    result = changed(name, [one] * 4, [5] * 4)
+    assert not result["weight"][1].any()  # nobody used it
+    if name in MEANS:
+        np.testing.assert_allclose(result["weight"][[0, 2]], one["weight"][[0, 2]], rtol=1e-6)
+    idle = {**ZEROS, f"{USES}weight": np.zeros(3, np.float32)}
+    more = changed(name, [one, one, one, one, idle], [5, 5, 5, 5, 0])
+    unused = changed(name, [one, one, one, one, {**one, f"{USES}weight": np.zeros(3, np.float32)}], [5] * 5)
+    for key in ZEROS:
+        np.testing.assert_allclose(result[key], more[key], rtol=1e-6)
+    np.testing.assert_allclose(result["weight"], unused["weight"], rtol=1e-6)
+
+
+def test_a_client_that_claims_more_uses_weighs_no_more() -> None:
+    updates = with_uses(6, 3)
+    loud = [updates[0], updates[1], {**updates[2], f"{USES}weight": updates[2][f"{USES}weight"] * 1e6}]
+    one, other = changed("fedavg", updates, [1] * 3), changed("fedavg", loud, [1] * 3)
+    np.testing.assert_allclose(one["weight"], other["weight"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["median", "trimmed", "krum"])

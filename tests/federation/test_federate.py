@@ -104,6 +104,21 @@ def test_normalisations_other_than_shared_ones(normalisation: str, paths: Stored
 
 
 @pytest.mark.slow
+def test_under_secure_aggregation_the_report_says_what_nobody_saw(paths: Stored, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    federation = replace(FEDERATION, secure_aggregation=True)
+    federate(set_up(paths, run, CONFIG, federation, dealt(paths, clients=3), SILENT), run, SILENT)
+    write_report(run)
+    page = (run / "report.html").read_text()
+    assert "the sum of a round" in page and "Drift and cosines between updates are left out" in page
+    with (run / "clients.csv").open() as stream:
+        heads, *rows = list(csv.reader(stream))
+    assert heads == ["client", "pictures", "rounds", "auc_own"] and len(rows) == 3
+    record = json.loads((run / "server" / "rounds.json").read_text())[0]
+    assert record["bytes_received"] > 0 and record["seconds"] > 0 and "beyond" in record["clients"]["client-1"]
+
+
+@pytest.mark.slow
 def test_another_federation_in_the_same_folder_is_refused(paths: Stored, tmp_path: Path) -> None:
     run = tmp_path / "run"
     federate(setting(paths, run), run, SILENT)
@@ -124,6 +139,11 @@ def test_a_plan_is_drawn(paths: Stored, tmp_path: Path) -> None:
         (["--aggregator", "mode"], "no aggregator 'mode'"),
         (["--aggregator", "fedprox"], "fedprox needs --proximal"),
         (["--privacy", "central", "--normalisation", "shared"], "take --normalisation group"),
+        (["--privacy", "central", "--aggregator", "median"], "central noise is measured for a mean"),
+        (["--privacy", "distributed"], "take it with secure aggregation"),
+        (["--secure-aggregation", "--aggregator", "krum"], "krum compares the clients' updates"),
+        (["--secure-aggregation", "--compression", "fp16"], "leave compression out"),
+        (["--secure-aggregation", "--per-round", "2"], "over 2 clients a round"),
         (["--clients", "40"], "families for 40 clients"),
         (["--held-out", "gan"], "no family 'gan' to hold out"),
     ],

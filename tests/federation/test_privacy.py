@@ -1,6 +1,7 @@
 """What is promised, and that the mechanisms do what the accountants count."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from small_network import CONFIG, Small, SmallFeed, client
 from test_rounds import BUFFERS, nodes
 
 from unmask.errors import DataError
-from unmask.federation.client import Client, untrained
+from unmask.federation.client import Client, RoundConfig, untrained
 from unmask.federation.local import LocalGrid
 from unmask.federation.privacy import Privacy, clipped, epsilon_of, length, noise_for, noisy, private_steps
 from unmask.federation.rounds import FederationConfig, Rounds
@@ -75,7 +76,7 @@ def test_the_noise_for_an_epsilon_gives_that_epsilon(epsilon: float) -> None:
         ({"clip": 0.0}, "clipping to 0"),
         ({"noise": 0.0}, "without noise nothing is private"),
         ({"delta": 1.0}, "delta 1"),
-        ({"mechanism": "global"}, "no mechanism 'global'; one of central, local, dp-sgd"),
+        ({"mechanism": "global"}, "no mechanism 'global'; one of central, local, distributed, dp-sgd"),
     ],
 )
 def test_settings_that_promise_nothing_are_refused(change: dict[str, float], words: str) -> None:
@@ -117,6 +118,46 @@ def test_the_server_clips_what_a_client_has_not(tmp_path: Path) -> None:
     start = untrained(grouped, 0)
     state = Rounds(tmp_path / "s", config, start, GROUPS, frozenset(), counts, privacy).run(LocalGrid(makers), nodes(4))
     assert length({name: state[name] - start[name] for name in state}) <= 1.01
+
+
+def test_a_client_cannot_weigh_more_than_others(tmp_path: Path) -> None:
+    privacy = of("central", noise=1e-9)
+    config = FederationConfig(rounds=1, local_steps=2, normalisation="group")
+    counts = {f"client-{number}": 10 for number in range(4)}
+    states = []
+    for number, private in enumerate((privacy, None)):  # the latter says 10 pictures
+        makers = clients(tmp_path, privacy)
+        makers[2] = lambda private=private: client(2, tmp_path, network=grouped, privacy=private)  # type: ignore[misc]
+        rounds = Rounds(tmp_path / f"{number}", config, untrained(grouped, 0), GROUPS, frozenset(), counts, privacy)
+        states.append(rounds.run(LocalGrid(makers), nodes(4)))
+    for name in states[0]:
+        np.testing.assert_allclose(states[0][name], states[1][name], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedadam"])
+def test_central_noise_is_on_the_mean_before_anything_steps_on_it(name: str, tmp_path: Path) -> None:
+    privacy = of("central", clip=1e-6, noise=1e8)  # the noise is all that is to be seen
+    config = FederationConfig(rounds=1, local_steps=1, normalisation="group", aggregator=name)
+    counts = {f"client-{number}": 10 for number in range(4)}
+    start = untrained(grouped, 0)
+    makers = clients(tmp_path, privacy)
+    state = Rounds(tmp_path / "s", config, start, GROUPS, frozenset(), counts, privacy).run(LocalGrid(makers), nodes(4))
+    change = np.concatenate([(state[n] - start[n]).ravel() for n in state if state[n].dtype.kind == "f"])
+    if name == "fedavg":
+        assert change.std() == pytest.approx(100 / 4, rel=0.2)
+    else:
+        assert np.abs(change).max() < 0.02  # a step of Adam's, whatever its gradient
+
+
+def test_buffers_are_neither_sent_nor_blurred(tmp_path: Path) -> None:
+    privacy = of("local")
+    start = untrained(Small, 0)
+    update, count, metrics = client(0, tmp_path, privacy=privacy).fit(start, asdict(RoundConfig(1, 2)))
+    assert not BUFFERS & update.keys() and count == 1 and not metrics
+    config = FederationConfig(rounds=1, local_steps=2)
+    rounds = Rounds(tmp_path / "s", config, start, BUFFERS, frozenset(), {"client-0": 10}, privacy)
+    state = rounds.run(LocalGrid([lambda: client(0, tmp_path, privacy=privacy)]), nodes(1))
+    assert all(np.array_equal(state[name], start[name]) for name in BUFFERS)
 
 
 def test_private_steps_clip_every_pair_apart() -> None:

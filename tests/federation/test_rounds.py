@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Message
-from small_network import CONFIG, FABRIC, SIDE, Small, SmallFeed, client
+from small_network import CONFIG, FABRIC, SIDE, Small, SmallFeed, WithCodes, client
 from torch import Tensor
 
 from unmask.errors import DataError
@@ -18,7 +18,7 @@ from unmask.federation.client import Client, RoundConfig, for_client, reused, un
 from unmask.federation.local import LocalGrid
 from unmask.federation.privacy import Privacy
 from unmask.federation.rounds import FederationConfig, Rounds
-from unmask.federation.updates import State, load_state, of_normalisations
+from unmask.federation.updates import USES, State, load_state, of_normalisations
 
 LOCAL = of_normalisations(Small())
 BUFFERS = frozenset(name for name, _ in Small().named_buffers())
@@ -69,15 +69,23 @@ def test_clients_in_threads_give_what_clients_in_turn_give(tmp_path: Path) -> No
         np.testing.assert_allclose(turn[name], threads[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [Small, WithCodes])
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_clients_that_reuse_a_network_give_what_those_with_networks_of_their_own_give(
-    at_once: int, tmp_path: Path
+    at_once: int, kind: type[Small], tmp_path: Path
 ) -> None:
-    apart = rounds_in(tmp_path / "a").run(LocalGrid(makers(tmp_path / "a")), nodes(3))
-    kept = reused(Small)
-    shared = rounds_in(tmp_path / "b").run(LocalGrid(makers(tmp_path / "b", network=kept), at_once=at_once), nodes(3))
-    for name in apart:
-        np.testing.assert_allclose(apart[name], shared[name], rtol=1e-5, atol=1e-6)
+    kept = reused(kind)
+    states = []
+    for name, network in (("a", kind), ("b", kept)):
+        counted = ("codebook",) if kind is WithCodes else ()
+        config = FederationConfig(rounds=3, local_steps=2)
+        names = {f"client-{number}": 10 for number in range(3)}
+        start = untrained(kind, 0)
+        rounds = Rounds(tmp_path / name / "server", config, start, BUFFERS, frozenset(), names, counted=counted)
+        grid = LocalGrid(makers(tmp_path / name, network=network), at_once=at_once)
+        states.append(rounds.run(grid, nodes(3)))
+    for name in states[0]:
+        np.testing.assert_allclose(states[0][name], states[1][name], rtol=1e-5, atol=1e-6)
     assert kept() is kept()
 
 
@@ -144,6 +152,71 @@ def test_local_normalisations_stay_with_the_clients_and_survive_a_kill(tmp_path:
     assert same(first, second) and not LOCAL & first.keys()
 
 
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_codebooks_are_weighted_by_their_uses_where_the_rule_is_a_mean(name: str, tmp_path: Path) -> None:
+    sizes = [1, 50, 50, 50, 50]
+    start = untrained(WithCodes, 0)
+    states = []
+    for counted in ((), ("codebook",)):
+        config = FederationConfig(rounds=1, local_steps=2, aggregator=name, proximal=0.1 * (name == "fedprox"), bad=1)
+        counts = {f"client-{n}": size for n, size in enumerate(sizes)}
+        folder = tmp_path / f"{len(counted)}"
+        rounds = Rounds(folder, config, start, BUFFERS, frozenset(), counts, counted=counted)
+        clients = [
+            lambda n=n, folder=folder: client(n, folder, pictures=sizes[n], network=WithCodes)  # type: ignore[misc]
+            for n in range(5)
+        ]
+        states.append(rounds.run(LocalGrid(clients), nodes(5)))
+        assert states[-1].keys() == start.keys() and all("codebook" not in n for n in rounds.records[0].cosines)
+    differ = [key for key in start if not np.array_equal(states[0][key], states[1][key])]
+    assert differ == (["codebook"] if AGGREGATORS[name].streaming else [])
+
+
+def test_codes_that_nobody_used_stay(tmp_path: Path) -> None:
+    start = untrained(WithCodes, 0)
+    start["codebook"][4] = 100.0  # far from every picture
+    config = FederationConfig(rounds=2, local_steps=2, compression="int8")
+    rounds = Rounds(tmp_path, config, start, BUFFERS, frozenset(), {"client-0": 10}, counted=("codebook",))
+    state = rounds.run(LocalGrid([lambda: client(0, tmp_path, network=WithCodes)]), nodes(1))
+    # AdamW shrinks a code that has no gradient, and the server does not follow.
+    assert np.array_equal(state["codebook"][4], start["codebook"][4])
+    assert not np.array_equal(state["codebook"], start["codebook"])
+
+
+def test_uses_below_zero_or_of_another_number_of_rows_are_refused(tmp_path: Path) -> None:
+    def lying(update: np.ndarray) -> Callable[[], Client]:
+        one = client(1, tmp_path, network=WithCodes)
+        fit = one.fit
+
+        def changed(*args: object) -> tuple[State, int, dict[str, float]]:
+            state, count, metrics = fit(*args)  # type: ignore[arg-type]
+            return {**state, f"{USES}codebook": update}, count, metrics
+
+        one.fit = changed  # type: ignore[method-assign, assignment]
+        return lambda: one
+
+    config = FederationConfig(rounds=1, local_steps=1)
+    counts = {f"client-{n}": 10 for n in range(2)}
+    for wrong, why in ((np.full(6, -1, np.float32), "are below 0"), (np.ones(7, np.float32), r"float32 \(7,\)")):
+        folder = tmp_path / f"{len(wrong)}"
+        start = untrained(WithCodes, 0)
+        rounds = Rounds(folder, config, start, BUFFERS, frozenset(), counts, counted=("codebook",))
+        rounds.run(LocalGrid([lambda: client(0, tmp_path, network=WithCodes), lying(wrong)]), nodes(2))
+        assert re.search(why, rounds.records[0].refused["client-1"])
+
+
+@pytest.mark.parametrize("settings", [{"secure_aggregation": True}, {"normalisation": "shared"}])
+def test_uses_are_not_asked_for_where_they_are_private(settings: dict[str, object], tmp_path: Path) -> None:
+    private = None if "secure_aggregation" in settings else Privacy("central", 1.0, 1.0, 1e-5, 1.0, 1)
+    config = FederationConfig(rounds=1, local_steps=1, **settings)  # type: ignore[arg-type]
+    counts = {f"client-{n}": 10 for n in range(4)}
+    start = untrained(WithCodes, 0)
+    rounds = Rounds(tmp_path, config, start, BUFFERS, frozenset(), counts, private, counted=("codebook",))
+    makers = [lambda n=n: client(n, tmp_path, network=WithCodes, privacy=private) for n in range(4)]  # type: ignore[misc]
+    rounds.run(LocalGrid(makers), nodes(4))
+    assert len(rounds.records[0].clients) == 4
+
+
 def broken(kind: str) -> Callable[[State, RoundConfig], State]:
     def change(update: State, _: RoundConfig) -> State:
         name = "conv.weight"
@@ -179,6 +252,12 @@ def test_a_broken_update_is_refused_by_name_and_the_others_count(kind: str, word
     others = rounds_in(tmp_path / "o", rounds=1)
     two = others.run(LocalGrid(clients), {"client-0": 1, "client-2": 3})
     assert all(np.allclose(state[name], two[name]) for name in state)
+
+
+def test_updates_in_another_order_of_arrays_are_the_same_updates(tmp_path: Path) -> None:
+    plain = rounds_in(tmp_path / "a", rounds=2, aggregator="fedavgm").run(LocalGrid(makers(tmp_path)), nodes(3))
+    other = makers(tmp_path, change=lambda update, _: dict(reversed(update.items())))
+    assert same(rounds_in(tmp_path / "b", rounds=2, aggregator="fedavgm").run(LocalGrid(other), nodes(3)), plain)
 
 
 def test_a_client_that_lies_about_its_count_is_refused(tmp_path: Path) -> None:

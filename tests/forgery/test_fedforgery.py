@@ -310,3 +310,17 @@ def test_its_state_comes_back_with_what_was_fitted() -> None:
     with torch.no_grad():
         one, two = detector(faces(3)), other(faces(3))
     assert torch.equal(one.logit, two.logit) and torch.equal(one.map, two.map)
+
+
+def test_it_counts_how_often_training_took_each_code() -> None:
+    detector = small().train()
+    assert detector.uses()["autoencoder.codebook"].sum() == 0
+    given = batch(4)
+    detector.training_losses(given)
+    detector.training_losses(given)
+    uses = detector.uses()["autoencoder.codebook"]
+    assert uses.shape == (32,) and uses.sum() == 2 * 4 * 16 * 16
+    detector.eval().training_losses(given)
+    assert detector.uses()["autoencoder.codebook"].sum() == uses.sum()
+    # A count is of a training, not of the network: it is in no file.
+    assert "code_uses" not in detector.state_dict() and not small(residual=False).uses()

@@ -96,15 +96,22 @@ def _promise(
     if mechanism is None:
         return None
     from unmask.federation.privacy import Privacy, noise_for
+    from unmask.federation.secure import fewest_left
+
+    asked = federation.per_round or clients
+    sharers = fewest_left(asked) if mechanism == "distributed" else 1
 
     def promise(pairs: int) -> "Privacy":
         rounds, steps = federation.rounds, federation.local_steps
-        share = (federation.per_round or clients) / clients
-        rate, per_round = {"central": (share, 1), "local": (1.0, 1), "dp-sgd": (min(1.0, batch_pairs / pairs), steps)}[
-            mechanism
-        ]
+        rate, per_round = {
+            "central": (asked / clients, 1),
+            "local": (1.0, 1),
+            "distributed": (asked / clients, 1),
+            "dp-sgd": (min(1.0, batch_pairs / pairs), steps),
+        }[mechanism]
         releases = rounds * per_round
-        return Privacy(mechanism, clip, noise_for(epsilon, delta, rate, releases), delta, rate, releases, per_round)
+        noise = noise_for(epsilon, delta, rate, releases)
+        return Privacy(mechanism, clip, noise, delta, rate, releases, per_round, sharers)
 
     return promise
 
@@ -180,9 +187,15 @@ def run(
         Literal["none", "fp16", "int8"], typer.Option(help="Of the clients' updates, with error feedback.")
     ] = "none",
     per_round: Annotated[int, typer.Option(min=0, help="Clients asked a round; 0 for all.")] = 0,
+    secure_aggregation: Annotated[
+        bool, typer.Option("--secure-aggregation", help="The server learns the sum of the updates, and none of them.")
+    ] = False,
     privacy: Annotated[
-        Literal["central", "local", "dp-sgd"] | None,
-        typer.Option(help="Who adds the noise: the server, every client to its update, or every client to its pairs."),
+        Literal["central", "local", "distributed", "dp-sgd"] | None,
+        typer.Option(
+            help="Who adds the noise: the server, every client to its update, every client a part of the server's "
+            "(distributed: with --secure-aggregation), or every client to its pairs."
+        ),
     ] = None,
     epsilon: Annotated[float, typer.Option(help="Of --privacy, after all rounds.")] = 8.0,
     delta: Annotated[float, typer.Option(help="Of --privacy.")] = 1e-5,
@@ -200,9 +213,8 @@ def run(
     """Train over clients on this machine: the data is dealt out, nothing leaves its client but updates."""
     with extra("federated", "unmask federate"):
         from unmask.errors import DataError
-        from unmask.federation.aggregation import aggregator as aggregator_of
         from unmask.federation.report import write_report
-        from unmask.federation.rounds import FederationConfig
+        from unmask.federation.rounds import FederationConfig, check_settings
         from unmask.federation.training import federate, set_up
         from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
         from unmask.lab.methods import input_size, method_named, read_options
@@ -234,10 +246,10 @@ def run(
             normalisation=normalisation or ("shared" if privacy is None else "group"),
             compression=compression,
             per_round=per_round,
+            secure_aggregation=secure_aggregation,
             seed=seed,
         )
-        asked = per_round or clients
-        aggregator_of(aggregator, asked, bad)  # one that cannot hold is refused before any face is looked for
+        check_settings(federation, clients, privacy)  # before any face is looked for
         dealt = _plan(paths, clients, split, alpha, held_out, make, seed)
         with progress_bars() as progress:
             promise = _promise(privacy, epsilon, delta, clip, federation, len(dealt.shares), batch_pairs)

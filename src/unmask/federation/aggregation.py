@@ -29,7 +29,8 @@ from flwr.serverapp.strategy import (
 )
 
 from unmask.errors import DataError
-from unmask.federation.updates import State
+from unmask.federation.privacy import noisy
+from unmask.federation.updates import USES, State
 
 logging.getLogger("flwr").setLevel(logging.ERROR)  # what there is to say, the rounds say themselves
 
@@ -37,37 +38,62 @@ WEIGHT = "num-examples"
 """The metric by which updates are weighted."""
 ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"
 """Names of a message's records."""
+TRAIN = "train"
+"""The type of all messages to clients."""
 
 
 class StreamingMean(FedAvg):
     """FedAvg (McMahan et al., AISTATS 2017) that adds up updates as they come, in double precision.
 
+    The rows of an array whose uses are sent along are weighted by these instead of by pictures, each client's as shares
+    of all its uses; a row that nobody used does not change.
+
     Attributes:
         mean: of the last round; None before the first.
+        deviation: of the noise on the sum, central privacy's; the mean has it before anything steps on it.
     """
 
     mean: State | None = None
+    deviation: float = 0.0
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """The mean of the updates, weighted by the number of pictures; None if all have none."""
-        total, sums = 0.0, dict[str, np.ndarray]()
+        total, sums, uses = 0.0, dict[str, np.ndarray](), dict[str, np.ndarray]()
         for reply in replies:
             weight = float(reply.content.metric_records[METRICS][WEIGHT])  # type: ignore[arg-type]
             if not weight:
                 continue
             total += weight
-            for name, array in reply.content.array_records[ARRAYS].items():
-                values = array.numpy().astype(np.float64) * weight
+            update = state_in(reply.content.array_records[ARRAYS])
+            shares = {name: _shares(update.pop(name)) for name in list(update) if name.startswith(USES)}
+            for name, array in update.items():
+                values = array.astype(np.float64) * _by_rows(shares.get(USES + name, weight), array)
                 if name in sums:
                     sums[name] += values
                 else:
                     sums[name] = values
+            for name, own in shares.items():
+                uses[name] = uses.get(name, 0) + own
         if not total:
             return None, None
-        self.mean = {name: (values / total).astype(np.float32) for name, values in sums.items()}
+        self.mean = {}
+        for name, values in sums.items():
+            weights = uses.get(USES + name, total)
+            self.mean[name] = (values / _by_rows(np.where(weights == 0, 1, weights), values)).astype(np.float32)
+        if self.deviation:  # of the system's own randomness: who knew the seed could subtract it
+            self.mean = noisy(self.mean, self.deviation / total, np.random.default_rng())
         return record_of(self.mean), MetricRecord()
+
+
+def _shares(uses: np.ndarray) -> np.ndarray:
+    return uses.astype(np.float64) / max(float(uses.sum(dtype=np.float64)), 1.0)
+
+
+def _by_rows(weights: np.ndarray | float, array: np.ndarray) -> np.ndarray:
+    """Weights of an array's rows, or of all of it, in a shape to multiply it with."""
+    return np.reshape(weights, (-1,) + (1,) * (array.ndim - 1) if np.ndim(weights) else ())
 
 
 class _OnServer:
@@ -210,6 +236,11 @@ def resume(strategy: Strategy, kept: Mapping[str, np.ndarray], names: Sequence[s
             setattr(strategy, kind, moments)
     if any(name.startswith("momentum_vector/") for name in kept):
         strategy.momentum_vector = [kept[f"momentum_vector/{name}"] for name in names]  # type: ignore[attr-defined]
+
+
+def in_place_of(mean: Mapping[str, np.ndarray], weight: int) -> Message:
+    """A message as of one client, whose update is the mean over all: for a strategy that is given no more."""
+    return Message(RecordDict({ARRAYS: record_of(mean), METRICS: MetricRecord({WEIGHT: weight})}), 0, TRAIN)
 
 
 def record_of(state: Mapping[str, np.ndarray]) -> ArrayRecord:

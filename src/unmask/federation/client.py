@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from unmask.errors import DataError
 from unmask.federation.compression import Compression, with_feedback
 from unmask.federation.privacy import Privacy, clipped, noisy, private_steps
-from unmask.federation.updates import State, averaged, load_state, of_normalisations, state_of
+from unmask.federation.updates import USES, State, averaged, load_state, of_normalisations, state_of
 from unmask.files import whole
 from unmask.lab.config import TrainConfig
 from unmask.lab.engine import Feed, Trainer
@@ -36,7 +36,9 @@ class RoundConfig:
     """What the server asks of a client in a round.
 
     `number` counts from 1; `steps` are the optimiser's; `proximal` is FedProx's weight; `local` says whether
-    normalisations stay with the client (FedBN); `compression` how its update is sent; `protocol` is the server's.
+    normalisations stay with the client (FedBN); `compression` how its update is sent; `secure` whether the server sees
+    no more than the sum, which the client's update then must be clipped for here; `uses` whether it sends along how
+    often rows of codebooks and the like were used; `protocol` is the server's.
     """
 
     number: int
@@ -44,6 +46,8 @@ class RoundConfig:
     proximal: float = 0.0
     local: bool = False
     compression: Compression = "none"
+    secure: bool = False
+    uses: bool = False
     protocol: int = PROTOCOL
 
     @classmethod
@@ -82,8 +86,10 @@ class Client:
         config: of the training as if it were of one run: `steps` over all rounds, which the learning rate's schedule
             spans.
         folder: where it keeps what stays with it.
-        privacy: what of it happens here: "local" clips and blurs the update, "dp-sgd" the pairs' gradients. With any
-            mechanism the client's weight in the mean is 1, for how much it holds is private too.
+        privacy: what of it happens here: "local" and "distributed" clip and blur the update, "dp-sgd" the pairs'
+            gradients; "central" clips the update where the server cannot. With any mechanism buffers, which no gradient
+            moves, are not sent, and the client's weight in the mean is 1, for how much it holds is private too; and
+            unless the server is trusted ("central") metrics are not sent, which have no noise.
         change: applied to every update before it is sent: an attack, in experiments.
 
     Raises:
@@ -113,9 +119,10 @@ class Client:
             config: the fields of `RoundConfig`.
 
         Returns:
-            By how much each averaged array changed, compressed as asked; the number of pictures it was trained on; and
-            the metrics of `Trainer.advance`, with the AUC of the global weights on its own validation faces ("auc"),
-            unless its data are protected by noise. A client without pictures changes nothing.
+            By how much each averaged array changed, compressed as asked, and uses if these are asked for; the number of
+            pictures it was trained on; and the metrics of `Trainer.advance`, with the AUC of the global weights on its
+            own validation faces ("auc"), unless its data are protected by noise. A client without pictures changes
+            nothing.
 
         Raises:
             DataError: the configuration is of another version, or the weights are of another network.
@@ -128,26 +135,39 @@ class Client:
             name = strange[0] if strange else next(n for n in own if own[n].shape != arrays[n].shape)
             raise DataError(f"{self.name}: the server's weights are of another network ({name} differs)")
         local = of_normalisations(network) if asked.local else frozenset()
+        buffers = {name for name, _ in network.named_buffers()} if self._privacy is not None else set()
         start = {**arrays, **(self._read(asked.number - 1, "local") if local else {})}
         load_state(network, start)
+        for count in network.uses().values():
+            count.zero_()  # of another client, where the network is reused
         if not self.pictures:
-            return {name: np.zeros_like(array) for name, array in averaged(own, local).items()}, 0, {"loss": 0.0}
+            none = {name: np.zeros_like(array) for name, array in averaged(own, local | buffers).items()}
+            return none | _uses_of(network, asked), 0, {}
         first = (asked.number - 1) * asked.steps
         steps = min(first + asked.steps, self._config.steps)
         before = self._validated(network) if self._privacy is None else {}
         metrics = {**before, **self._train(network, first, steps, asked)}
         trained = state_of(network)
         self._write(asked.number, "local", {name: trained[name] for name in local})
-        update = {name: array - start[name] for name, array in averaged(trained, local).items()}
-        if self._privacy is not None and self._privacy.mechanism == "local":
-            # Of the system's own randomness: who knew the seed could subtract the noise.
-            update = noisy(clipped(update, self._privacy.clip), self._privacy.clip * self._privacy.noise, default_rng())
+        update = {name: array - start[name] for name, array in averaged(trained, local | buffers).items()}
+        if self._privacy is not None:
+            update = self._blurred(update, self._privacy, asked)
+            metrics = metrics if self._privacy.mechanism == "central" else {}
         if self._change is not None:
             update = self._change(update, asked)
         if asked.compression != "none":
             update, unsent = with_feedback(update, self._read(asked.number - 1, "unsent"), asked.compression)
             self._write(asked.number, "unsent", unsent)
+        update |= _uses_of(network, asked)
         return update, self.pictures if self._privacy is None else 1, metrics
+
+    @staticmethod
+    def _blurred(update: State, privacy: Privacy, asked: RoundConfig) -> State:
+        """The update with as much clipping and noise as is the client's to do."""
+        if privacy.mechanism in ("local", "distributed"):
+            # Of the system's own randomness: who knew the seed could subtract the noise.
+            return noisy(clipped(update, privacy.clip), privacy.deviation, default_rng())
+        return clipped(update, privacy.clip) if privacy.mechanism == "central" and asked.secure else update
 
     def _train(self, network: Trainable, first: int, last: int, asked: RoundConfig) -> dict[str, float]:
         """Take the steps from `first` to before `last`; the network is changed."""
@@ -188,6 +208,12 @@ class Client:
         with whole(self.folder / f"{what}-{number}.safetensors") as part:
             save_file({name: np.asarray(array, order="C") for name, array in state.items()}, part)
         (self.folder / f"{what}-{number - 2}.safetensors").unlink(missing_ok=True)
+
+
+def _uses_of(network: Trainable, asked: RoundConfig) -> State:
+    """How often rows were used in the round, as they are sent."""
+    counts = network.uses() if asked.uses else {}
+    return {USES + name: count.cpu().numpy().astype(np.float32) for name, count in counts.items()}
 
 
 def for_client(config: Config, number: int) -> Config:

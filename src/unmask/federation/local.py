@@ -11,14 +11,17 @@ from flwr.supercore.task_identity import TaskIdentity
 from unmask.errors import DataError
 from unmask.federation.aggregation import ARRAYS, CONFIG, reply_of, state_in
 from unmask.federation.client import Client
+from unmask.federation.secure import SECURE, take_part
 
 FAILED = 1
 """Code of the error in the reply of a client that could not train."""
 
 
 def answer(client: Client, message: Message) -> Message:
-    """A client's reply to a training message; an error by name if it cannot train."""
+    """A client's reply to a message, of plain training or of secure aggregation; an error by name if it cannot."""
     try:
+        if SECURE in message.content.config_records:
+            return Message(take_part(client, message.content), reply_to=message)
         weights = state_in(message.content.array_records[ARRAYS])
         update, count, metrics = client.fit(weights, dict(message.content.config_records[CONFIG]))
     except DataError as error:

@@ -1,8 +1,12 @@
-"""Differential privacy of a federation: three mechanisms, each with its accountant. Lab only: opacus.
+"""Differential privacy of a federation: four mechanisms, each with its accountant. Lab only: opacus.
 
 - "central": every client's update is clipped, the server adds noise to their plain mean (McMahan et al., ICLR 2018).
   What is protected is whether an organisation took part at all; the server is trusted.
 - "local": every client adds the noise itself before it sends; nobody is trusted, and far more noise is needed.
+- "distributed": every client adds a part of the central noise, and nobody sees more than the sum, which secure
+  aggregation takes (Goryczka & Xiong, IEEE TDSC 2017). The parts are such that those of the fewest clients that a round
+  can have make up the noise; what is promised holds while so many add theirs and do not tell it. The noise is that of
+  floating-point numbers, rounded before it is summed: exact analyses are of integer noise (Kairouz et al., ICML 2021).
 - "dp-sgd": clients clip and blur the gradient of every pair they train on (Abadi et al., CCS 2016). What is protected
   is one pair of the client's pool, not a person: who is in many pairs is protected less.
 
@@ -31,7 +35,7 @@ from unmask.lab.config import TrainConfig
 from unmask.lab.engine import Feed
 from unmask.networks.contract import Trainable
 
-Mechanism = Literal["central", "local", "dp-sgd"]
+Mechanism = Literal["central", "local", "distributed", "dp-sgd"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Privacy:
         rate: share of the clients that a round asks, or of a client's pairs that a step sees.
         releases: how often something is released: rounds, or a client's steps over all rounds.
         per_round: of these, in a round.
+        sharers: of "distributed": clients that together add the noise, the fewest that a round can have.
     """
 
     mechanism: Mechanism
@@ -55,6 +60,7 @@ class Privacy:
     rate: float
     releases: int
     per_round: int = 1
+    sharers: int = 1
 
     def __post_init__(self) -> None:
         if self.mechanism not in get_args(Mechanism):
@@ -66,6 +72,13 @@ class Privacy:
         if not self.noise > 0:
             raise DataError(f"noise {self.noise:g}: without noise nothing is private; give a number above 0")
 
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise that a client adds to its clipped update."""
+        if self.mechanism not in ("local", "distributed"):
+            return 0.0
+        return self.clip * self.noise / math.sqrt(self.sharers)
+
     def epsilon(self, rounds: int) -> float:
         """Epsilon at `delta` after so many rounds."""
         return epsilon_of(self.noise, self.rate, rounds * self.per_round, self.delta)
@@ -75,6 +88,8 @@ class Privacy:
         unit = {
             "central": "whether an organisation took part, against all but the server",
             "local": "an organisation's pictures, against everybody",
+            "distributed": "whether an organisation took part, against everybody from whom "
+            f"{self.sharers} clients of a round keep their noise and what they sent",
             "dp-sgd": "one pair of a client's training pool, against everybody",
         }[self.mechanism]
         one, all_of = self.epsilon(1), self.epsilon(rounds)

@@ -64,7 +64,8 @@ def write_report(folder: Path) -> None:
         heads, *clients = list(csv.reader(stream))
     columns, rows = _holdings(about["clients"])
     last = records[-1]
-    names = list(last["clients"])[:_MOST]
+    secure = about["federation"]["secure_aggregation"]
+    names = [] if secure else list(last["clients"])[:_MOST]
     cosines = [HeatRow(one, tuple(_cosine_cell(last["cosines"], one, other) for other in names)) for one in names]
     _write(
         folder / "report.html",
@@ -75,6 +76,7 @@ def write_report(folder: Path) -> None:
         client_curve=_client_curve(records),
         clients=clients,
         client_heads=heads,
+        secure=secure,
         cosines=cosines,
         cosine_columns=names,
         refused=[f"round {r['number']}: {why}" for r in records for why in r["refused"].values()],
@@ -91,6 +93,7 @@ def _facts(about: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> li
         ("Clients", f"{len(about['clients'])}, split by {about['split']}"),
         ("Rounds", f"{len(records)}, {settings['local_steps']} steps of every client in each"),
         ("Averaged by", settings["aggregator"]),
+        *([("Seen by the server", "the sum of a round's updates")] if settings["secure_aggregation"] else []),
         ("Normalisations", settings["normalisation"]),
         ("Time", f"{seconds:.0f} s, {seconds / len(records):.1f} s a round"),
         ("Traffic", f"{sent:.1f} MB a round, over all clients"),

@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
 from safetensors.numpy import load_file, save_file
 
 from unmask.errors import DataError
@@ -16,9 +17,12 @@ from unmask.federation.aggregation import (
     ARRAYS,
     CONFIG,
     METRICS,
+    TRAIN,
     WEIGHT,
+    StreamingMean,
     aggregate,
     aggregator,
+    in_place_of,
     momentum_of,
     record_of,
     resume,
@@ -27,12 +31,12 @@ from unmask.federation.aggregation import (
 from unmask.federation.client import RoundConfig
 from unmask.federation.compression import Compression, restore
 from unmask.federation.diagnostics import RoundUpdates
-from unmask.federation.privacy import Privacy, clipped, noisy
-from unmask.federation.updates import State, UpdateError, averaged, check_count, check_update
+from unmask.federation.masking import coding_for, ranges_for
+from unmask.federation.privacy import Mechanism, Privacy, clipped
+from unmask.federation.secure import SecureRound, check_possible
+from unmask.federation.updates import USES, State, UpdateError, averaged, check_count, check_update
 from unmask.files import whole
 from unmask.progress import SILENT, Progress
-
-TRAIN = "train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,8 @@ class FederationConfig:
         compression: of the clients' updates.
         per_round: clients asked a round, drawn anew each; all if 0.
         fewest: updates that a round must have to count.
+        secure_aggregation: whether the server learns the sum of the updates alone (see `secure`); a round then needs
+            two thirds of its clients and one more, and drift and cosines are not known.
         seed: of who is asked.
     """
 
@@ -62,6 +68,7 @@ class FederationConfig:
     compression: Compression = "none"
     per_round: int = 0
     fewest: int = 1
+    secure_aggregation: bool = False
     seed: int = 0
 
 
@@ -80,6 +87,31 @@ class RoundRecord:
     epsilon: float | None = None
 
 
+def check_settings(config: FederationConfig, clients: int, mechanism: Mechanism | None) -> Strategy:
+    """The strategy of a federation, if it can be had as it is asked for.
+
+    Args:
+        config: of the federation.
+        clients: in all.
+        mechanism: of its privacy, if any.
+
+    Raises:
+        DataError: more clients a round than there are, an aggregator that cannot hold with so many or under secure
+            aggregation or central noise, or distributed noise without secure aggregation.
+    """
+    asked = config.per_round or clients
+    if not 1 <= asked <= clients:
+        raise DataError(f"{asked} clients a round of {clients}; ask no more than there are")
+    strategy = aggregator(config.aggregator, asked, config.bad)
+    if config.secure_aggregation:
+        check_possible(config.aggregator, config.compression, asked)
+    elif mechanism == "distributed":
+        raise DataError("distributed noise protects no single update; take it with secure aggregation")
+    if mechanism == "central" and not isinstance(strategy, StreamingMean):
+        raise DataError(f"central noise is measured for a mean, which {config.aggregator} is not; take fedavg")
+    return strategy
+
+
 class Rounds:
     """Trains a global state over the clients of a grid.
 
@@ -90,7 +122,13 @@ class Rounds:
         buffers: names of what no gradient moves.
         local: names of what stays with the clients.
         counts: what each client said it has, by name, when it joined; a later count above it is refused.
-        privacy: what is promised; of the mechanism "central" clipping and noise happen here.
+        privacy: what is promised; of the mechanism "central" clipping and noise happen here. With any, buffers stay as
+            they are: noise on running statistics breaks a network first.
+        counted: names of arrays whose rows are weighted by their uses (see `Trainable.uses`) instead of by pictures.
+            Only means do that, and only where uses may be seen: neither with privacy nor under secure aggregation.
+
+    Raises:
+        DataError: as of `check_settings`.
     """
 
     def __init__(
@@ -102,18 +140,21 @@ class Rounds:
         local: frozenset[str],
         counts: Mapping[str, int],
         privacy: Privacy | None = None,
+        counted: Collection[str] = (),
     ) -> None:
         self.folder, self.config, self._counts, self._privacy = folder, config, dict(counts), privacy
-        asked = config.per_round or len(counts)
-        if not 1 <= asked <= len(counts):
-            raise DataError(f"{asked} clients a round of {len(counts)}; ask no more than there are")
-        self._asked = asked
-        self._strategy = aggregator(config.aggregator, asked, config.bad)
+        self._asked = config.per_round or len(counts)
+        self._strategy = check_settings(config, len(counts), None if privacy is None else privacy.mechanism)
+        if privacy is not None and privacy.mechanism == "central" and isinstance(self._strategy, StreamingMean):
+            self._strategy.deviation = privacy.clip * privacy.noise
         if hasattr(self._strategy, "buffers"):
             self._strategy.buffers = buffers
         self.state, self._buffers = start, buffers
         self.records: list[RoundRecord] = []
-        self._zeros = {name: np.zeros_like(array) for name, array in averaged(start, local).items()}
+        kept = local if privacy is None else local | buffers
+        self._zeros = {name: np.zeros_like(array) for name, array in averaged(start, kept).items()}
+        seen = privacy is None and not config.secure_aggregation and isinstance(self._strategy, StreamingMean)
+        self._uses = {USES + name: np.zeros(len(start[name]), np.float32) for name in counted if seen}
         self._resume()
 
     @property
@@ -152,15 +193,20 @@ class Rounds:
                 proximal=self.config.proximal,
                 local=self.config.normalisation == "local",
                 compression=self.config.compression,
+                secure=self.config.secure_aggregation,
+                uses=bool(self._uses),
             )
             content = RecordDict({ARRAYS: record_of(self.state), CONFIG: ConfigRecord(asdict(asked))})
-            record.bytes_sent = len(chosen) * sum(array.nbytes for array in self.state.values())
-            messages = [Message(content, nodes[name], TRAIN, group_id=str(record.number)) for name in chosen]
             updates = RoundUpdates()
-            replies = self._checked(
-                grid.send_and_receive(messages, timeout=timeout), names, record, updates, progress, len(chosen)
-            )
-            change = aggregate(self._strategy, record.number, replies, self._zeros)
+            if self.config.secure_aggregation:
+                change = self._summed(grid, {name: nodes[name] for name in chosen}, content, record, timeout, progress)
+            else:
+                record.bytes_sent = len(chosen) * sum(array.nbytes for array in self.state.values())
+                messages = [Message(content, nodes[name], TRAIN, group_id=str(record.number)) for name in chosen]
+                replies = self._checked(
+                    grid.send_and_receive(messages, timeout=timeout), names, record, updates, progress, len(chosen)
+                )
+                change = aggregate(self._strategy, record.number, replies, self._zeros)
             for name in chosen:
                 if name not in record.clients and name not in record.refused:
                     record.refused[name] = (
@@ -174,11 +220,9 @@ class Rounds:
                 )
             if self._privacy is not None:
                 record.epsilon = self._privacy.epsilon(record.number)
-                if self._privacy.mechanism == "central":
-                    deviation = self._privacy.clip * self._privacy.noise / len(record.clients)
-                    change = noisy(change, deviation, np.random.default_rng())
             self.state = {name: array + change[name] if name in change else array for name, array in self.state.items()}
-            record.cosines, record.drift = updates.against(self._learned(change))
+            if not self.config.secure_aggregation:
+                record.cosines, record.drift = updates.against(self._learned(change))
             record.seconds = time.monotonic() - began
             self.records.append(record)
             self._save()
@@ -186,9 +230,42 @@ class Rounds:
                 after(record, self.state)
         return self.state
 
+    def _summed(
+        self,
+        grid: Grid,
+        nodes: Mapping[str, int],
+        content: RecordDict,
+        record: RoundRecord,
+        timeout: float | None,
+        progress: Progress,
+    ) -> State | None:
+        """What a round changes, from the sum of its updates; None if no client has pictures.
+
+        Raises:
+            DataError: too few clients are left, or the sum is none of allowed updates.
+        """
+        start = {name: self.state[name] for name in self._zeros}
+        weights = [1 if self._privacy is not None else self._counts[name] for name in nodes]
+        coding = coding_for(ranges_for(start, self._privacy), weights)
+        secure = SecureRound(grid, nodes, record, timeout, self.config.fewest)
+
+        def arrived(name: str) -> None:
+            done = (record.number - 1) * len(nodes) + len(record.clients) + len(record.refused)
+            progress.update("training", done, self.config.rounds * len(nodes), f"round {record.number}, {name}")
+
+        mean, weight = secure.sum(content, coding, {name: array.shape for name, array in start.items()}, arrived)
+        if not weight:
+            return None
+        if self._privacy is not None and weight < self._privacy.sharers:
+            raise DataError(
+                f"round {record.number}: noise of {weight} clients, and {self._privacy.sharers} must add theirs; a "
+                "client without pictures adds none: leave it out"
+            )
+        return aggregate(self._strategy, record.number, [in_place_of(mean, weight)], self._zeros)
+
     def _learned(self, update: Mapping[str, np.ndarray]) -> State:
         """What gradients moved of an update: running statistics are much larger, and alike where weights are not."""
-        return {name: array for name, array in update.items() if name not in self._buffers}
+        return {name: array for name, array in update.items() if name not in self._buffers | self._uses.keys()}
 
     def _chosen(self, number: int, names: Sequence[str]) -> list[str]:
         """Who is asked in a round: drawn from seed and number alone, so that a repeated round asks the same."""
@@ -221,6 +298,7 @@ class Rounds:
             done = (record.number - 1) * count + len(record.clients) + len(record.refused)
             progress.update("training", done, self.config.rounds * count, f"round {record.number}, {name}")
             reply.content.array_records[ARRAYS] = record_of(checked)
+            reply.content.metric_records[METRICS][WEIGHT] = pictures
             yield reply
 
     def _read(self, reply: Message, name: str, record: RoundRecord) -> tuple[State, int, dict[str, float]]:
@@ -239,12 +317,15 @@ class Rounds:
             count = numbers.pop(WEIGHT)
         except (KeyError, ValueError, TypeError, DataError) as error:
             raise UpdateError(f"{name}: its answer is not readable ({type(error).__name__})") from error
-        check_update(update, self._zeros, name)
+        pictures = check_count(count, self._counts.get(name), name)
+        expected = self._zeros | self._uses
+        check_update(update, expected, name)
+        update = {key: update[key] for key in expected}  # FedAvgM goes by the order of arrays
         if self._privacy is not None and self._privacy.mechanism == "central":
             update = clipped(update, self._privacy.clip)
         return (
             update,
-            check_count(count, self._counts.get(name), name),
+            min(pictures, 1) if self._privacy is not None else pictures,  # under privacy all updates count alike
             {key: float(value) for key, value in numbers.items() if isinstance(value, int | float)},
         )
 

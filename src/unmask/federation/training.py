@@ -217,7 +217,8 @@ def federate(
     buffers = frozenset(name for name, _ in network.named_buffers())
     local = of_normalisations(network) if federation.normalisation == "local" else frozenset()
     counts = {member.share.name: member.pictures for member in setting.members}
-    rounds = Rounds(folder / "server", federation, start, buffers, local, counts, setting.privacy)
+    counted = network.uses()
+    rounds = Rounds(folder / "server", federation, start, buffers, local, counts, setting.privacy, counted)
 
     def after(record: RoundRecord, state: State) -> None:
         if record.number % every and record.number != federation.rounds:
@@ -250,7 +251,7 @@ def _summary(record: RoundRecord) -> dict[str, float]:
     """A round's numbers for metrics.csv."""
     losses = [row["loss"] for row in record.clients.values() if "loss" in row]
     return {
-        "loss": float(np.mean(losses)) if losses else 0.0,
+        "loss": float(np.mean(losses)) if losses else float("nan"),  # under privacy nobody tells
         "clients": float(len(record.clients)),
         "refused": float(len(record.refused)),
         "megabytes": (record.bytes_sent + record.bytes_received) / 1e6,
@@ -312,17 +313,23 @@ def _write_about(folder: Path, setting: Setting) -> None:
 
 
 def _write_clients(folder: Path, setting: Setting, network: Trainable, records: Sequence[RoundRecord]) -> None:
-    """`clients.csv`: pictures, rounds, mean drift and cosine of every client, AUC on its own validation faces."""
+    """`clients.csv`: pictures, rounds, AUC on its own validation faces of every client.
+
+    And the mean drift and cosine of its updates, where the server saw them.
+    """
+    seen = not setting.federation.secure_aggregation
     rows = []
     for member in setting.members:
         name = member.share.name
         own = [record for record in records if name in record.clients]
         logits, _ = logits_of(network, np.stack([face.crop for face in member.held]), torch.device("cpu"))
         aucs = [value for key, value in family_aucs(member.held, logits).items() if key.startswith("auc_")]
-        numbers = (
-            float(np.mean([record.drift[name] for record in own])) if own else float("nan"),
-            float(np.mean([record.cosines[name] for record in own])) if own else float("nan"),
-            float(np.mean(aucs)) if aucs else float("nan"),
-        )
+        of_updates = [
+            float(np.mean([values[name] for values in of_rounds])) if own else float("nan")
+            for of_rounds in ([record.drift for record in own], [record.cosines for record in own])
+            if seen
+        ]
+        numbers = (*of_updates, float(np.mean(aucs)) if aucs else float("nan"))
         rows.append([name, str(member.pictures), str(len(own)), *(f"{value:.4f}" for value in numbers)])
-    write_csv(folder / "clients.csv", ["client", "pictures", "rounds", "drift", "cosine", "auc_own"], rows)
+    of_updates_heads = ["drift", "cosine"] if seen else []
+    write_csv(folder / "clients.csv", ["client", "pictures", "rounds", *of_updates_heads, "auc_own"], rows)

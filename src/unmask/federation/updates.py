@@ -11,6 +11,9 @@ from unmask.errors import DataError
 State = dict[str, np.ndarray]
 """Arrays by name, float32 but for counters and the like."""
 
+USES = "uses of "
+"""With an array's name: how often each of its rows was used in a round."""
+
 _NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -55,7 +58,7 @@ def check_update(update: Mapping[str, np.ndarray], reference: Mapping[str, np.nd
         client: its name, for the message.
 
     Raises:
-        UpdateError: another set of names, a shape or a type that differs, or a value that is not finite.
+        UpdateError: another set of names, a shape or a type that differs, a value that is not finite, or uses below 0.
     """
     absent, strange = sorted(reference.keys() - update.keys()), sorted(update.keys() - reference.keys())
     if absent or strange:
@@ -70,6 +73,8 @@ def check_update(update: Mapping[str, np.ndarray], reference: Mapping[str, np.nd
             )
         if not np.isfinite(array).all():
             raise UpdateError(f"{client}: {name} has values that are not finite; its training diverged")
+        if name.startswith(USES) and array.min(initial=0) < 0:
+            raise UpdateError(f"{client}: {name} are below 0")
 
 
 def check_count(count: object, most: int | None, client: str) -> int:

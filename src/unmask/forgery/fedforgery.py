@@ -184,6 +184,7 @@ class FedForgery(Learner):
 
     residual_mean: Tensor
     residual_std: Tensor
+    code_uses: Tensor
 
     def __init__(
         self,
@@ -205,6 +206,7 @@ class FedForgery(Learner):
         if residual:
             self.register_buffer("residual_mean", torch.tensor(0.0))
             self.register_buffer("residual_std", torch.tensor(1.0))
+            self.register_buffer("code_uses", torch.zeros(codes, dtype=torch.long), persistent=False)
 
     def forward(self, faces: Tensor) -> DetectorOutput:
         """Score faces, (B, 3, S, S) in [0, 1], S a multiple of 32."""
@@ -248,6 +250,8 @@ class FedForgery(Learner):
             return losses
         progress = batch["progress"] if "progress" in batch else faces.new_ones(())
         encoded = coded.encoded.float().permute(0, 2, 3, 1)
+        if self.training:
+            self.code_uses += torch.bincount(coded.codes.flatten(), minlength=len(self.code_uses))
         codes = looked_up(self.autoencoder.codebook, coded.codes)
         return losses | {
             "reconstruction": self.reconstruction
@@ -256,6 +260,10 @@ class FedForgery(Learner):
             "codebook": self.codebook * torch.linalg.vector_norm(codes - encoded.detach(), dim=-1).mean(),
             "commitment": self.commitment * torch.linalg.vector_norm(codes.detach() - encoded, dim=-1).mean(),
         }
+
+    def uses(self) -> dict[str, Tensor]:
+        """How many sites of the training pictures took each code."""
+        return {} if self.autoencoder is None else {"autoencoder.codebook": self.code_uses}
 
     @torch.no_grad()
     def fit_posthoc(self, training: Iterable[Batch], validation: Iterable[Batch]) -> None:

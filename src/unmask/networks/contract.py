@@ -48,6 +48,14 @@ class Trainable(Network, ABC):
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, scalars; their sum is minimised. Randomness comes from torch's global generator."""
 
+    def uses(self) -> dict[str, Tensor]:
+        """How often each row of some parameters was used in training so far, long (rows,), by the parameters' names.
+
+        Of parameters of which a batch reaches some rows only, such as a codebook: federated averaging weights their
+        rows by it. By default of none.
+        """
+        return {}
+
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Learn what must be known of the training data before the first step; by default nothing.
 
