@@ -14,6 +14,7 @@ BUDGETS = {
     ("still", "one face, 384 x 384"): 0.040,
     ("video", "60 s"): 9.0,
     ("edits", "edits alone"): 0.060,
+    ("federated", "overhead"): 0.2,
     ("tracing", "5,000,000"): 0.2,
 }
 HEADER = """# Benchmarks
@@ -34,6 +35,7 @@ python benchmarks/peers.py --out benchmarks/results/peers.json
 python benchmarks/edits.py --out benchmarks/results/edits.json
 python benchmarks/training.py --out benchmarks/results/training.json
 python benchmarks/detector_training.py --out benchmarks/results/detector_training.json
+python benchmarks/federated.py --out benchmarks/results/federated.json
 python benchmarks/tracing.py --out benchmarks/results/tracing.json
 python benchmarks/table.py
 ```
@@ -170,6 +172,43 @@ def detector_training(results: dict[str, Any]) -> str:
     return rows(title, ["crop", "s", "GFLOP", "of that speed", *shares], body)
 
 
+def federated(results: dict[str, Any]) -> str:
+    cost, messages = results["overhead"], results["messages"]
+    seconds, extra = cost["seconds"], cost["overhead"]["median"]
+    times = [
+        [
+            *(
+                str(cost["clients"]),
+                str(cost["steps"]),
+                span(seconds["round"], 1.0),
+                span(seconds["training alone"], 1.0),
+            ),
+            *(span(cost["overhead"], 1.0), budget("federated", "overhead", extra)),
+        ]
+    ]
+    scale = [
+        [f"{one['clients']:,}", str(one["rounds"]), span(one["seconds a round"], 1.0), f"{one['largest memory, MB']:,}"]
+        for one in results["clients"]
+    ]
+    hows = list(messages["bytes"])
+    sizes = [
+        [f"measured: {messages['weights']:,} weights", *(f"{messages['bytes'][how] / 1e6:.2f}" for how in hows)],
+        *([f"on paper: {name}", *(f"{mb[how]:,.1f}" for how in hows)] for name, mb in messages["MB on paper"].items()),
+    ]
+    head = ["clients", "steps each", "a round, s", "the same steps alone, s", "overhead, s", "budget"]
+    return "\n".join(
+        [
+            rows("Federated training in process: a round against the same steps without it", head, times),
+            rows(
+                "Ten clients a round, out of so many",
+                ["clients", "rounds", "a round, s", "largest memory of the process, MB"],
+                scale,
+            ),
+            rows("A client's message, MB, by compression", ["network", *hows], sizes),
+        ]
+    )
+
+
 def tracing(results: dict[str, Any]) -> str:
     body = []
     for size in results["sizes"]:
@@ -268,6 +307,7 @@ SECTIONS = {
     "edits": edits,
     "training": training,
     "detector_training": detector_training,
+    "federated": federated,
     "tracing": tracing,
 }
 
