@@ -20,7 +20,7 @@ from unmask.forging.families import family, real_sources
 
 Split = Literal["type", "dirichlet", "source", "subject"]
 _LEAST_SHARE = 0.02  # of a type that is made from reals: a client with less of it makes none
-_DEALT = ("train", "val")
+DEALT = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def make_plan(
     if split not in get_args(Split):
         raise DataError(f"no split by {split!r}; one of {', '.join(get_args(Split))}")
     rng = np.random.default_rng([seed, clients])
-    dealt = [row for row in samples if row.split in _DEALT]
+    dealt = [row for row in samples if row.split in DEALT]
     read = {row.family for row in dealt if row.label}
     families = sorted(read | set(made))
     if held_out:
