@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fake_faces import make_faces
@@ -14,11 +15,16 @@ from unmask.cli import app
 from unmask.datasets.face_store import StoredFace, read_store, write_store
 from unmask.datasets.manifest import Sample
 from unmask.errors import DataError
+from unmask.federation.contributions import CONTRIBUTIONS, check_leaving_out, contributions, write_contributions
 from unmask.federation.plan import Plan, make_plan
+from unmask.federation.privacy import Privacy
 from unmask.federation.report import write_plan, write_report
 from unmask.federation.rounds import FederationConfig
-from unmask.federation.training import Setting, federate, set_up
+from unmask.federation.training import Setting, federate, set_up, trained_network
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
+from unmask.lab.detection.held_out import select_pairs
+from unmask.lab.detection.scoring import logits_of
+from unmask.lab.metrics import auc
 from unmask.lab.run import config_of
 from unmask.lab.train import load_network
 from unmask.progress import SILENT, Progress
@@ -119,6 +125,45 @@ def test_under_secure_aggregation_the_report_says_what_nobody_saw(paths: Stored,
 
 
 @pytest.mark.slow
+def test_leaving_clients_out_says_what_each_gives(paths: Stored, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    own = set_up(paths, run, CONFIG, FEDERATION, dealt(paths, clients=3), SILENT)
+    check_leaving_out(own)
+    network = federate(own, run, SILENT)
+    found = contributions(own, run, network, SILENT)
+    assert [one.client for one in found] == ["client-1", "client-2", "client-3"]
+    # The same as a federation in which the client never was, on the same faces.
+    others = replace(own, members=own.members[1:])
+    without, records = trained_network(others, tmp_path / "alone", SILENT)
+    assert all(sorted(record.clients) == ["client-2", "client-3"] for record in records)
+    for family, gain in found[0].families.items():
+        some = select_pairs(family, own.held)
+        labels = np.array([face.label for face in some])
+        crops = np.stack([face.crop for face in some])
+        aucs = [auc(labels, logits_of(one, crops, torch.device("cpu"))[0]) for one in (network, without)]
+        assert gain == pytest.approx(aucs[0] - aucs[1], abs=1e-6)
+    assert found[0].gain == pytest.approx(np.mean(list(found[0].families.values())), abs=1e-6)
+    assert all(one.low is None or one.low <= one.gain <= one.high for one in found)  # type: ignore[operator]
+    write_contributions(found, run / CONTRIBUTIONS)
+    write_report(run)
+    with (run / CONTRIBUTIONS).open() as stream:
+        written = list(csv.DictReader(stream))
+    assert [float(row["gain"]) for row in written] == pytest.approx([one.gain for one in found], abs=1e-4)
+    page = (run / "report.html").read_text()
+    assert "What each client gives" in page and all(f"{float(row['gain']):+.3f}" in page for row in written)
+
+
+def test_clients_are_not_left_out_where_that_says_nothing_or_too_much(paths: Stored, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="of 2 clients leaves no federation"):
+        check_leaving_out(setting(paths, tmp_path))
+    three = set_up(paths, tmp_path, CONFIG, FEDERATION, dealt(paths, clients=3), SILENT)
+    with pytest.raises(DataError, match="more than --privacy promises"):
+        check_leaving_out(replace(three, privacy=Privacy("central", 1.0, 1.0, 1e-5, 1.0, 2)))
+    with pytest.raises(DataError, match="no faces in split val"):
+        check_leaving_out(replace(three, held=()))
+
+
+@pytest.mark.slow
 def test_another_federation_in_the_same_folder_is_refused(paths: Stored, tmp_path: Path) -> None:
     run = tmp_path / "run"
     federate(setting(paths, run), run, SILENT)
@@ -143,6 +188,7 @@ def test_a_plan_is_drawn(paths: Stored, tmp_path: Path) -> None:
         (["--privacy", "distributed"], "take it with secure aggregation"),
         (["--secure-aggregation", "--aggregator", "krum"], "krum compares the clients' updates"),
         (["--secure-aggregation", "--compression", "fp16"], "leave compression out"),
+        (["--secure-aggregation", "--normalisation", "local"], "clients show theirs after the last round"),
         (["--secure-aggregation", "--per-round", "2"], "over 2 clients a round"),
         (["--clients", "40"], "families for 40 clients"),
         (["--held-out", "gan"], "no family 'gan' to hold out"),

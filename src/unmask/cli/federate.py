@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unmask.federation.plan import Plan
     from unmask.federation.privacy import Mechanism, Privacy
     from unmask.federation.rounds import FederationConfig
-    from unmask.lab.detection.config import DetectionPaths
+    from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
 
 _RUN = "run"
 
@@ -70,6 +70,87 @@ SyntheticOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Faces made by `unmask synthesise`, as one more family.")
 ]
 SeedOption = Annotated[int, typer.Option(help="Of everything random.")]
+RoundsOption = Annotated[
+    int,
+    typer.Option(min=1, help="Rounds of averaging."),
+]
+LocalStepsOption = Annotated[
+    int,
+    typer.Option(min=1, help="Optimiser steps of a client in a round."),
+]
+MethodOption = Annotated[
+    str,
+    typer.Option(metavar="METHOD", help="A detector; `unmask models` lists them."),
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="An option of the method; repeatable."),
+]
+AggregatorOption = Annotated[
+    str,
+    typer.Option(help="fedavg, fedprox, fedavgm, fedadam, fedyogi, median, trimmed or krum."),
+]
+BadOption = Annotated[
+    int,
+    typer.Option(min=0, help="Bad clients a round that trimmed and krum are to withstand."),
+]
+ProximalOption = Annotated[
+    float,
+    typer.Option(min=0, help="FedProx: how firmly clients are held near the others."),
+]
+NormalisationOption = Annotated[
+    Literal["shared", "local", "group"] | None,
+    typer.Option(
+        help="Average normalisations (shared), leave them with the clients (local: FedBN), or put group in place "
+        "of batch normalisations. [default: shared; group with --privacy]",
+    ),
+]
+CompressionOption = Annotated[
+    Literal["none", "fp16", "int8"],
+    typer.Option(help="Of the clients' updates, with error feedback."),
+]
+PerRoundOption = Annotated[
+    int,
+    typer.Option(min=0, help="Clients asked a round; 0 for all."),
+]
+SecureOption = Annotated[
+    bool, typer.Option("--secure-aggregation", help="The server learns the sum of the updates, and none of them.")
+]
+PrivacyOption = Annotated[
+    Literal["central", "local", "distributed", "dp-sgd"] | None,
+    typer.Option(
+        help="Who adds the noise: the server, every client to its update, every client a part of the server's "
+        "(distributed: with --secure-aggregation), or every client to its pairs."
+    ),
+]
+EpsilonOption = Annotated[
+    float,
+    typer.Option(help="Of --privacy, after all rounds."),
+]
+DeltaOption = Annotated[
+    float,
+    typer.Option(help="Of --privacy."),
+]
+ClipOption = Annotated[
+    float,
+    typer.Option(help="Of --privacy: length that updates or gradients are shortened to."),
+]
+PairsOption = Annotated[
+    int,
+    typer.Option(min=1, help="Training pairs to make, over all clients."),
+]
+BatchPairsOption = Annotated[
+    int,
+    typer.Option(min=1, help="Pairs in a step."),
+]
+SizeOption = Annotated[
+    int | None,
+    typer.Option(min=64, max=1024, help="Side of the faces; the method's own."),
+]
+LearningRateOption = Annotated[
+    float,
+    typer.Option(help="Peak learning rate, over all rounds."),
+]
 
 _QUICK = ("selfblend", "swap")
 """Families that are made of reals without a network."""
@@ -159,51 +240,36 @@ def run(
     data: DataArgument,
     run: Annotated[Path, typer.Option(metavar="DIR", help="Run folder; an unfinished run in it is resumed.")],
     clients: ClientsOption = 5,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of averaging.")] = 20,
-    local_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of a client in a round.")] = 20,
-    method: Annotated[
-        str, typer.Option(metavar="METHOD", help="A detector; `unmask models` lists them.")
-    ] = "fedforgery",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the method; repeatable.")
-    ] = None,
+    rounds: RoundsOption = 20,
+    local_steps: LocalStepsOption = 20,
+    method: MethodOption = "fedforgery",
+    settings: SettingsOption = None,
     split: SplitOption = "type",
     alpha: AlphaOption = 0.5,
     held_out: HeldOutOption = "",
     make: MadeOption = None,
-    aggregator: Annotated[
-        str, typer.Option(help="fedavg, fedprox, fedavgm, fedadam, fedyogi, median, trimmed or krum.")
-    ] = "fedavg",
-    bad: Annotated[int, typer.Option(min=0, help="Bad clients a round that trimmed and krum are to withstand.")] = 0,
-    proximal: Annotated[float, typer.Option(min=0, help="FedProx: how firmly clients are held near the others.")] = 0.0,
-    normalisation: Annotated[
-        Literal["shared", "local", "group"] | None,
+    aggregator: AggregatorOption = "fedavg",
+    bad: BadOption = 0,
+    proximal: ProximalOption = 0.0,
+    normalisation: NormalisationOption = None,
+    compression: CompressionOption = "none",
+    per_round: PerRoundOption = 0,
+    secure_aggregation: SecureOption = False,
+    privacy: PrivacyOption = None,
+    epsilon: EpsilonOption = 8.0,
+    delta: DeltaOption = 1e-5,
+    clip: ClipOption = 1.0,
+    pairs: PairsOption = 4000,
+    batch_pairs: BatchPairsOption = 16,
+    size: SizeOption = None,
+    learning_rate: LearningRateOption = 1e-3,
+    leave_one_out: Annotated[
+        bool,
         typer.Option(
-            help="Average normalisations (shared), leave them with the clients (local: FedBN), or put group in place "
-            "of batch normalisations. [default: shared; group with --privacy]",
+            "--leave-one-out",
+            help="Afterwards, train as often again as there are clients, each time without one: what each gives.",
         ),
-    ] = None,
-    compression: Annotated[
-        Literal["none", "fp16", "int8"], typer.Option(help="Of the clients' updates, with error feedback.")
-    ] = "none",
-    per_round: Annotated[int, typer.Option(min=0, help="Clients asked a round; 0 for all.")] = 0,
-    secure_aggregation: Annotated[
-        bool, typer.Option("--secure-aggregation", help="The server learns the sum of the updates, and none of them.")
     ] = False,
-    privacy: Annotated[
-        Literal["central", "local", "distributed", "dp-sgd"] | None,
-        typer.Option(
-            help="Who adds the noise: the server, every client to its update, every client a part of the server's "
-            "(distributed: with --secure-aggregation), or every client to its pairs."
-        ),
-    ] = None,
-    epsilon: Annotated[float, typer.Option(help="Of --privacy, after all rounds.")] = 8.0,
-    delta: Annotated[float, typer.Option(help="Of --privacy.")] = 1e-5,
-    clip: Annotated[float, typer.Option(help="Of --privacy: length that updates or gradients are shortened to.")] = 1.0,
-    pairs: Annotated[int, typer.Option(min=1, help="Training pairs to make, over all clients.")] = 4000,
-    batch_pairs: Annotated[int, typer.Option(min=1, help="Pairs in a step.")] = 16,
-    size: Annotated[int | None, typer.Option(min=64, max=1024, help="Side of the faces; the method's own.")] = None,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate, over all rounds.")] = 1e-3,
     work: WorkOption = Path("runs/work"),
     synthetic: SyntheticOption = None,
     taef2: Taef2Option = None,
@@ -212,50 +278,204 @@ def run(
 ) -> None:
     """Train over clients on this machine: the data is dealt out, nothing leaves its client but updates."""
     with extra("federated", "unmask federate"):
-        from unmask.errors import DataError
-        from unmask.federation.report import write_report
-        from unmask.federation.rounds import FederationConfig, check_settings
-        from unmask.federation.training import federate, set_up
-        from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
-        from unmask.lab.methods import input_size, method_named, read_options
-
-        known = method_named(method)
-        if known.task != "forgery_detection":
-            raise DataError(f"{method} is a method of the task {known.task}; only forgery detectors are federated")
-        if aggregator == "fedprox" and not proximal:
-            raise DataError("fedprox needs --proximal, say 0.1")
-        options = read_options(method, settings or ())
-        paths = DetectionPaths(data=data, work=work, workers=workers, synthetic=synthetic, taef2=taef2)
-        config = DetectionTrainConfig(
-            method=method,
-            options=options,
-            size=size or input_size(method, options),
-            learning_rate=learning_rate,
-            pairs=pairs,
-            batch_pairs=batch_pairs,
-            seed=seed,
+        from unmask.federation.contributions import (
+            CONTRIBUTIONS,
+            check_leaving_out,
+            contributions,
+            write_contributions,
         )
-        if privacy is not None and normalisation in ("shared", "local"):
-            raise DataError("batch normalisations mix pictures and break under noise; take --normalisation group")
+        from unmask.federation.report import write_report
+        from unmask.federation.rounds import FederationConfig
+        from unmask.federation.training import federate, set_up
+        from unmask.lab.detection.config import DetectionPaths
+
+        config = _config(method, settings, size, learning_rate, pairs, batch_pairs, seed)
         federation = FederationConfig(
             rounds=rounds,
             local_steps=local_steps,
             aggregator=aggregator,
             bad=bad,
             proximal=proximal,
-            normalisation=normalisation or ("shared" if privacy is None else "group"),
+            normalisation=_normalisation(normalisation, privacy),
             compression=compression,
             per_round=per_round,
             secure_aggregation=secure_aggregation,
             seed=seed,
         )
-        check_settings(federation, clients, privacy)  # before any face is looked for
+        _check(federation, clients, privacy)
+        paths = DetectionPaths(data=data, work=work, workers=workers, synthetic=synthetic, taef2=taef2)
         dealt = _plan(paths, clients, split, alpha, held_out, make, seed)
         with progress_bars() as progress:
             promise = _promise(privacy, epsilon, delta, clip, federation, len(dealt.shares), batch_pairs)
             setting = set_up(paths, run, config, federation, dealt, progress, promise)
             if setting.privacy is not None:
                 progress.note(setting.privacy.statement(rounds))
-            federate(setting, run, progress, command_line())
+            if leave_one_out:
+                check_leaving_out(setting)
+            network = federate(setting, run, progress, command_line())
+            if leave_one_out:
+                write_contributions(contributions(setting, run, network, progress), run / CONTRIBUTIONS)
         write_report(run)
         print(f"{run}: finished, see {run / 'report.html'}; next: unmask evaluate {run} --data {data} --work {work}")
+
+
+@app.command()
+def server(
+    run: Annotated[Path, typer.Option(metavar="DIR", help="Run folder; an unfinished run in it is resumed.")],
+    clients: Annotated[int, typer.Option(min=1, max=10_000, help="How many clients are waited for.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Validation data of the server's own, which the rounds are watched on."),
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name or address by which clients reach this machine, for the certificate; repeatable. Without it "
+            "only this machine itself does.",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="To listen on.")] = 9092,
+    admit: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with the keys, NAME.pub, of the only clients that may join."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds of a round; who has not answered by then is left out. Default: no limit."),
+    ] = None,
+    rounds: RoundsOption = 20,
+    local_steps: LocalStepsOption = 20,
+    method: MethodOption = "fedforgery",
+    settings: SettingsOption = None,
+    aggregator: AggregatorOption = "fedavg",
+    bad: BadOption = 0,
+    proximal: ProximalOption = 0.0,
+    normalisation: NormalisationOption = None,
+    compression: CompressionOption = "none",
+    per_round: PerRoundOption = 0,
+    secure_aggregation: SecureOption = False,
+    privacy: PrivacyOption = None,
+    epsilon: EpsilonOption = 8.0,
+    delta: DeltaOption = 1e-5,
+    clip: ClipOption = 1.0,
+    pairs: PairsOption = 4000,
+    batch_pairs: BatchPairsOption = 16,
+    size: SizeOption = None,
+    learning_rate: LearningRateOption = 1e-3,
+    work: WorkOption = Path("runs/work"),
+    workers: WorkersOption = 2,
+    seed: SeedOption = 0,
+) -> None:
+    """Train over clients on other machines: wait for them, average what they send, give them the result."""
+    with extra("federated", "unmask federate server"):
+        from unmask.federation.deployment import Serving, serve
+        from unmask.federation.report import write_report
+        from unmask.federation.rounds import FederationConfig
+        from unmask.lab.detection.config import DetectionPaths
+
+        config = _config(method, settings, size, learning_rate, pairs, batch_pairs, seed)
+        federation = FederationConfig(
+            rounds=rounds,
+            local_steps=local_steps,
+            aggregator=aggregator,
+            bad=bad,
+            proximal=proximal,
+            normalisation=_normalisation(normalisation, privacy),
+            compression=compression,
+            per_round=per_round,
+            secure_aggregation=secure_aggregation,
+            seed=seed,
+        )
+        _check(federation, clients, privacy)
+        paths = None if data is None else DetectionPaths(data=data, work=work, workers=workers)
+        serving = Serving(
+            clients=clients, hosts=tuple(host or ("localhost", "127.0.0.1")), port=port, timeout=timeout, admit=admit
+        )
+        promise = _promise(privacy, epsilon, delta, clip, federation, clients, batch_pairs)
+        with progress_bars() as progress:
+            serve(run, config, federation, serving, paths, promise, progress, command_line())
+        write_report(run)
+        print(f"{run}: finished, see {run / 'report.html'}; next: unmask evaluate {run} --data DATA")
+
+
+@app.command()
+def client(
+    data: DataArgument,
+    run: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Folder of this client: its key, what stays with it, and the result."),
+    ],
+    server: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the server listens.")],
+    certificate: Annotated[Path, typer.Option(metavar="FILE", help="The server's RUN/tls/ca.pem.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="What server and tables call this client.")],
+    make: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--make",
+            metavar="FAMILY",
+            help="A family made from real faces; repeatable. Default: the quick ones, where DATA has no forged face.",
+        ),
+    ] = None,
+    work: WorkOption = Path("runs/work"),
+    synthetic: SyntheticOption = None,
+    taef2: Taef2Option = None,
+    workers: WorkersOption = 2,
+) -> None:
+    """Take part in the training of a server on another machine; pictures stay here."""
+    with extra("federated", "unmask federate client"):
+        from unmask.federation.deployment import take_part
+        from unmask.lab.detection.config import DetectionPaths
+
+        paths = DetectionPaths(data=data, work=work, workers=workers, synthetic=synthetic, taef2=taef2)
+        with progress_bars() as progress:
+            take_part(paths, run, name, server, certificate, make or (), progress, command_line())
+        print(f"{run}: finished; next: unmask evaluate {run} --data {data} --work {work}")
+
+
+def _config(
+    method: str,
+    settings: list[str] | None,
+    size: int | None,
+    learning_rate: float,
+    pairs: int,
+    batch_pairs: int,
+    seed: int,
+) -> "DetectionTrainConfig":
+    """What is trained, as asked for."""
+    from unmask.errors import DataError
+    from unmask.lab.detection.config import DetectionTrainConfig
+    from unmask.lab.methods import input_size, method_named, read_options
+
+    known = method_named(method)
+    if known.task != "forgery_detection":
+        raise DataError(f"{method} is a method of the task {known.task}; only forgery detectors are federated")
+    options = read_options(method, settings or ())
+    return DetectionTrainConfig(
+        method=method,
+        options=options,
+        size=size or input_size(method, options),
+        learning_rate=learning_rate,
+        pairs=pairs,
+        batch_pairs=batch_pairs,
+        seed=seed,
+    )
+
+
+def _normalisation(asked: str | None, privacy: "Mechanism | None") -> str:
+    """What is done with normalisations, as asked for or as privacy needs it."""
+    from unmask.errors import DataError
+
+    if privacy is not None and asked in ("shared", "local"):
+        raise DataError("batch normalisations mix pictures and break under noise; take --normalisation group")
+    return asked or ("shared" if privacy is None else "group")
+
+
+def _check(federation: "FederationConfig", clients: int, privacy: "Mechanism | None") -> None:
+    """Refuse what cannot be had, before any face is looked for."""
+    from unmask.errors import DataError
+    from unmask.federation.rounds import check_settings
+
+    if federation.aggregator == "fedprox" and not federation.proximal:
+        raise DataError("fedprox needs --proximal, say 0.1")
+    check_settings(federation, clients, privacy)

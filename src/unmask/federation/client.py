@@ -7,7 +7,7 @@ a kill and gives the same.
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from numpy.random import default_rng
 from safetensors.numpy import load_file, save_file
 
 from unmask.errors import DataError
-from unmask.federation.compression import Compression, with_feedback
+from unmask.federation.compression import COMPRESSIONS, Compression, with_feedback
 from unmask.federation.privacy import Privacy, clipped, noisy, private_steps
 from unmask.federation.updates import USES, State, averaged, load_state, of_normalisations, state_of
 from unmask.files import whole
@@ -63,9 +63,15 @@ class RoundConfig:
                 "install the same version of unmask on both"
             )
         try:
-            return cls(**{name: config[name] for name in cls.__dataclass_fields__})
+            asked = cls(**{name: config[name] for name in cls.__dataclass_fields__})
         except KeyError as error:
             raise DataError(f"the server's configuration lacks {error}; it is of another version") from error
+        for name, default in asdict(cls(number=1, steps=1)).items():
+            if type(config[name]) is not type(default):
+                raise DataError(f"the server's configuration has {name}={config[name]!r}; it is of another version")
+        if asked.number < 1 or asked.steps < 1 or asked.compression not in COMPRESSIONS:
+            raise DataError(f"the server asks for what cannot be: {asked}")
+        return asked
 
 
 Config = TypeVar("Config", bound=TrainConfig)

@@ -43,32 +43,43 @@ class Contribution:
     families: Mapping[str, float]
 
 
-def contributions(setting: Setting, folder: Path, network: Trainable, progress: Progress) -> list[Contribution]:
-    """Train once more without each client, and compare on the validation faces of the run.
+def check_leaving_out(setting: Setting) -> None:
+    """Refuse, before anything is trained, where leaving clients out is not to be had.
 
     Args:
         setting: of the run.
-        folder: of the run.
-        network: of the run.
-        progress: of the stage "leaving clients out", in clients.
 
     Raises:
         DataError: there are fewer than three clients, no validation faces, or something is promised about privacy,
             which further runs on the same data would break.
     """
     if len(setting.members) < _FEWEST:
-        raise DataError(f"leaving one of {len(setting.members)} clients out leaves no federation; it takes {_FEWEST}")
+        raise DataError(f"--leave-one-out of {len(setting.members)} clients leaves no federation; it takes {_FEWEST}")
     if setting.privacy is not None:
-        raise DataError("leaving clients out releases more than was promised of privacy; leave it out, or --privacy")
+        raise DataError("--leave-one-out releases more than --privacy promises; leave one of them out")
     if not setting.held:
-        raise DataError("no validation faces to measure on; the data's split val is empty")
+        raise DataError("--leave-one-out: the data has no faces in split val to measure on")
+
+
+def contributions(setting: Setting, folder: Path, network: Trainable, progress: Progress) -> list[Contribution]:
+    """Train once more without each client, and compare on the validation faces of the run.
+
+    Args:
+        setting: of the run, see `check_leaving_out`.
+        folder: of the run.
+        network: of the run.
+        progress: of the stages "leaving clients out", in clients, and "training".
+
+    Raises:
+        DataError: a round has too few updates.
+    """
     together = _logits(network, setting.held)
     found = []
     for number, member in enumerate(setting.members):
         name = member.share.name
         progress.update("leaving clients out", number, len(setting.members), name)
         others = replace(setting, members=tuple(one for one in setting.members if one is not member))
-        alone = trained_network(others, folder / "without" / name, progress)
+        alone, _ = trained_network(others, folder / "without" / name, progress)
         found.append(_compared(name, setting.held, together, _logits(alone, setting.held)))
     progress.update("leaving clients out", len(setting.members), len(setting.members))
     return found

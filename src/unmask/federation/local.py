@@ -12,6 +12,7 @@ from unmask.errors import DataError
 from unmask.federation.aggregation import ARRAYS, CONFIG, reply_of, state_in
 from unmask.federation.client import Client
 from unmask.federation.secure import SECURE, take_part
+from unmask.federation.updates import State
 
 FAILED = 1
 """Code of the error in the reply of a client that could not train."""
@@ -22,11 +23,22 @@ def answer(client: Client, message: Message) -> Message:
     try:
         if SECURE in message.content.config_records:
             return Message(take_part(client, message.content), reply_to=message)
-        weights = state_in(message.content.array_records[ARRAYS])
-        update, count, metrics = client.fit(weights, dict(message.content.config_records[CONFIG]))
+        update, count, metrics = client.fit(weights_of(message), dict(message.content.config_records.get(CONFIG, {})))
     except DataError as error:
         return Message(Error(FAILED, str(error)), reply_to=message)
     return reply_of(message, update, count, metrics)
+
+
+def weights_of(message: Message) -> State:
+    """The global weights of a server's message.
+
+    Raises:
+        DataError: it has none that can be read.
+    """
+    try:
+        return state_in(message.content.array_records[ARRAYS])
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"the server's weights are not readable ({type(error).__name__})") from error
 
 
 class LocalGrid(Grid):

@@ -20,7 +20,7 @@ from unmask.forging.families import family, real_sources
 
 Split = Literal["type", "dirichlet", "source", "subject"]
 _LEAST_SHARE = 0.02  # of a type that is made from reals: a client with less of it makes none
-_DEALT = ("train", "val")
+DEALT = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def make_plan(
     if split not in get_args(Split):
         raise DataError(f"no split by {split!r}; one of {', '.join(get_args(Split))}")
     rng = np.random.default_rng([seed, clients])
-    dealt = [row for row in samples if row.split in _DEALT]
+    dealt = [row for row in samples if row.split in DEALT]
     read = {row.family for row in dealt if row.label}
     families = sorted(read | set(made))
     if held_out:
@@ -142,7 +142,7 @@ def make_plan(
     out = []
     for number in range(clients):
         rows = [row for subject, rows in groups.items() if owner[subject] == number for row in rows]
-        rows = _with_validation(rows, seed)
+        rows = with_validation(rows, seed)
         kept = {row.family for row in rows if row.label and row.split == "train"}
         own = {name: shares[number].get(name, 1.0) for name in sorted(kept)} | made_of[number]
         name = f"client-{number + 1:0{len(str(clients))}d}"
@@ -221,7 +221,7 @@ def _owners(
     return owner
 
 
-def _with_validation(rows: Sequence[Sample], seed: int) -> list[Sample]:
+def with_validation(rows: Sequence[Sample], seed: int) -> list[Sample]:
     """The rows; if none is real and in "val", an eighth of the subjects is put there, one of real faces at least."""
     if any(row.split == "val" and not row.label for row in rows):
         return list(rows)

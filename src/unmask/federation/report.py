@@ -12,6 +12,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from unmask import __version__
 from unmask.evidence.terminal import safe_text
+from unmask.federation.contributions import CONTRIBUTIONS
 from unmask.federation.plan import Plan
 from unmask.files import whole
 
@@ -74,6 +75,7 @@ def write_report(folder: Path) -> None:
         facts=_facts(about, records),
         curve=_curve(metrics),
         client_curve=_client_curve(records),
+        gains=_gains(folder / CONTRIBUTIONS),
         clients=clients,
         client_heads=heads,
         secure=secure,
@@ -137,6 +139,27 @@ def _curve(metrics: Sequence[Mapping[str, str]]) -> dict[str, Any] | None:
         return None
     mean = [sum(values) / len(values) for values in zip(*series.values(), strict=True)]
     return _lines("AUC by round", {n: list(zip(rounds, v, strict=True)) for n, v in {"mean": mean, **series}.items()})
+
+
+def _gains(path: Path) -> list[tuple[str, str, str]]:
+    """Each client's name, its gain with the interval, and the families that gain and lose most by it."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    found = []
+    for row in sorted(rows, key=lambda row: -float(row["gain"])):
+        families = sorted((float(v), name.removeprefix("gain_")) for name, v in row.items() if name.startswith("gain_"))
+        extremes = [families[-1], families[0]] if len(families) > 1 else families
+        limits = f" [{float(row['low']):+.3f}, {float(row['high']):+.3f}]" if row["low"] else ""
+        found.append(
+            (
+                row["client"],
+                f"{float(row['gain']):+.3f}{limits}",
+                ", ".join(f"{name} {value:+.3f}" for value, name in extremes),
+            )
+        )
+    return found
 
 
 def _client_curve(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

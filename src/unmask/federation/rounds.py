@@ -104,7 +104,7 @@ def check_settings(config: FederationConfig, clients: int, mechanism: Mechanism 
         raise DataError(f"{asked} clients a round of {clients}; ask no more than there are")
     strategy = aggregator(config.aggregator, asked, config.bad)
     if config.secure_aggregation:
-        check_possible(config.aggregator, config.compression, asked)
+        check_possible(config.aggregator, config.compression, config.normalisation, asked)
     elif mechanism == "distributed":
         raise DataError("distributed noise protects no single update; take it with secure aggregation")
     if mechanism == "central" and not isinstance(strategy, StreamingMean):
@@ -174,7 +174,7 @@ class Rounds:
 
         Args:
             grid: of the clients.
-            nodes: the clients' node numbers by name.
+            nodes: the clients' node numbers by name; looked at before every round.
             timeout: seconds that a round waits for replies; who has not answered by then is left out of it.
             progress: of the stage "training", in clients over all rounds.
             after: called with every round's record and the new global weights.
@@ -182,10 +182,10 @@ class Rounds:
         Raises:
             DataError: a round has too few updates; what is done is kept, and the same command goes on from it.
         """
-        names = {number: name for name, number in nodes.items()}
         while self.done < self.config.rounds:
             record = RoundRecord(self.done + 1)
             began = time.monotonic()
+            names = {number: name for name, number in nodes.items()}
             chosen = self._chosen(record.number, sorted(nodes))
             asked = RoundConfig(
                 number=record.number,

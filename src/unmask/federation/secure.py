@@ -60,16 +60,18 @@ def fewest_left(clients: int) -> int:
     return 2 * clients // 3 + 1
 
 
-def check_possible(aggregator: str, compression: str, clients: int) -> None:
+def check_possible(aggregator: str, compression: str, normalisation: str, clients: int) -> None:
     """Refuse what cannot be done with a sum alone.
 
     Args:
         aggregator: of `AGGREGATORS`.
         compression: of the clients' updates.
+        normalisation: where normalisations stay.
         clients: asked a round.
 
     Raises:
-        DataError: a rule that must see every update, compressed updates, or too few clients.
+        DataError: a rule that must see every update, compressed updates, normalisations that every client shows in the
+            end, or too few clients.
     """
     if not AGGREGATORS[aggregator].streaming:
         means = ", ".join(name for name, one in AGGREGATORS.items() if one.streaming)
@@ -81,6 +83,11 @@ def check_possible(aggregator: str, compression: str, clients: int) -> None:
         raise DataError(
             f"compression {compression} with secure aggregation: masked updates are integers already, and look random; "
             "leave compression out"
+        )
+    if normalisation == "local":
+        raise DataError(
+            "with local normalisations clients show theirs after the last round, which secure aggregation is to keep "
+            "from the server; take --normalisation group"
         )
     if clients < _FEWEST:
         raise DataError(
