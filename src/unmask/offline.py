@@ -16,6 +16,7 @@ SWITCHES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub, on which timm depends
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     "FLWR_TELEMETRY_ENABLED": "0",  # Flower
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray, which runs Flower's simulations
     "DO_NOT_TRACK": "1",  # the convention of https://donottrack.sh, for those that follow it
 }

@@ -424,10 +424,9 @@ def client(
 ) -> None:
     """Take part in the training of a server on another machine; pictures stay here."""
     with extra("federated", "unmask federate client"):
-        from unmask.federation.deployment import take_part
-        from unmask.lab.detection.config import DetectionPaths
+        from unmask.federation.deployment import OwnPaths, take_part
 
-        paths = DetectionPaths(data=data, work=work, workers=workers, synthetic=synthetic, taef2=taef2)
+        paths = OwnPaths(data=data, work=work, workers=workers, synthetic=synthetic, taef2=taef2)
         with progress_bars() as progress:
             take_part(paths, run, name, server, certificate, make or (), progress, command_line())
         print(f"{run}: finished; next: unmask evaluate {run} --data {data} --work {work}")

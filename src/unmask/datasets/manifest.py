@@ -117,6 +117,14 @@ def _rows(path: Path) -> dict[int, dict[str, str]]:
     }
 
 
+class OneClassError(DataError):
+    """A data set whose training split has one class alone; `samples` are its rows, which are well otherwise."""
+
+    def __init__(self, message: str, samples: tuple[Sample, ...]) -> None:
+        super().__init__(message)
+        self.samples = samples
+
+
 def check_samples(
     samples: Sequence[Sample], where: str | Path, rows: Sequence[str] | None = None, *, training: bool = True
 ) -> None:
@@ -167,7 +175,8 @@ def check_samples(
     labels = {sample.label for sample in samples if sample.split == "train"}
     if training and len(labels) == 1:
         absent_class = "forged" if 0 in labels else "real"
-        raise DataError(f"{where}: no {absent_class} sample in train; add some, or move the others to another split")
+        why = f"{where}: no {absent_class} sample in train; add some, or move the others to another split"
+        raise OneClassError(why, tuple(samples))
 
 
 _ORIENTATION, _TURNED = 0x0112, 5  # EXIF tag; from this value on, width and height change places

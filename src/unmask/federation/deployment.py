@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flwr.app import Message, RecordDict
 
-from unmask.datasets.manifest import Sample, manifest_sha256
+from unmask.datasets.manifest import OneClassError, Sample, manifest_sha256
 from unmask.errors import DataError
 from unmask.federation.aggregation import ARRAYS, METRICS, record_of, state_in
 from unmask.federation.certificates import CA, admitted_keys, client_key, server_certificate
@@ -213,8 +213,22 @@ def _auc(reply: Message) -> float:
     return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else math.nan
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnPaths(DetectionPaths):
+    """Where a client's data lies; it may have real faces alone, for it can make forgeries of them."""
+
+    def samples(self) -> list[Sample]:
+        """The rows."""
+        try:
+            return super().samples()
+        except OneClassError as error:
+            if any(sample.label for sample in error.samples):
+                raise
+            return list(error.samples)
+
+
 def take_part(
-    paths: DetectionPaths,
+    paths: OwnPaths,
     folder: Path,
     name: str,
     address: str,
@@ -305,10 +319,12 @@ def _alone(folder: Path, side: str) -> Iterator[None]:
 _QUICK = ("selfblend", "swap")
 
 
-def _share(paths: DetectionPaths, name: str, made: Sequence[str]) -> Share:
+def _share(paths: OwnPaths, name: str, made: Sequence[str]) -> Share:
     """What a client holds: its training and validation rows, what it reads and what it makes."""
     rows: list[Sample] = with_validation([row for row in paths.samples() if row.split in DEALT], 0)
     read = {row.family for row in rows if row.label and row.split == "train"}
+    if not any(not row.label and row.split == "train" for row in rows):
+        raise DataError(f"{paths.data}: no real face in train; add some")
     unknown = sorted(set(made) - set(made_here()))
     if unknown:
         raise DataError(f"--make {unknown[0]}: not made from real faces; {', '.join(made_here())} are")

@@ -198,6 +198,7 @@ class Link(Grid):
             log_config=None,
             access_log=False,
             lifespan="off",
+            ws="none",
             timeout_graceful_shutdown=2,
         )
         config.load()

@@ -49,7 +49,7 @@ from unmask.errors import DataError
 from unmask.federation.certificates import public_bytes
 from unmask.progress import SILENT, Progress
 
-HEARTBEAT = 30.0
+HEARTBEAT = 60.0
 """Seconds within which the server hears of a node; twice as long without a word, and it counts as gone."""
 _BEATS, _LOOK_EVERY, _LONGEST_WAIT = 3, 0.3, 5.0
 _UNAUTHORISED, _SERVER_ERROR = 401, 500
