@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.errors import DataError
-from unmask.federation.masking import coding_for, mask, ranges_for
+from unmask.federation.masking import Coding, coding_for, mask, ranges_for
 from unmask.federation.privacy import Privacy
 
 PRIVACY = {"clip": 0.5, "noise": 2.0, "delta": 1e-5, "rate": 1.0, "releases": 3}
@@ -73,6 +73,24 @@ def test_many_pictures_take_64_bits_and_too_many_are_refused() -> None:
         coding_for({"w": 1.0}, [2**60])
     with pytest.raises(DataError, match="no client has pictures"):
         coding_for({"w": 1.0}, [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"bits": 16}, "no coding"),
+        ({"levels": 0}, "no coding"),
+        ({"most": 31}, "no coding"),
+        ({"levels": 2**27}, "overflow 32 bits"),
+        ({"ranges": {"w": 0.0}}, "not above 0"),
+        ({"ranges": {"w": np.nan}}, "not above 0"),
+    ],
+)
+def test_a_coding_that_overflows_or_is_none_is_refused(change: dict[str, object], words: str) -> None:
+    good: dict[str, object] = {"ranges": {"w": 1.0}, "levels": 2**20, "bits": 32, "most": 10, "total": 30}
+    Coding(**good)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=words):
+        Coding(**{**good, **change})  # type: ignore[arg-type]
 
 
 def test_a_sum_of_something_else_is_refused() -> None:

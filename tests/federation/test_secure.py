@@ -176,6 +176,32 @@ def test_a_client_that_sends_noise_is_found_in_the_sum(tmp_path: Path) -> None:
         rounds.run(Noisy(makers(tmp_path, 4)), nodes(4))
 
 
+@pytest.mark.parametrize("what", ["share", "type", "keys"])
+def test_answers_that_are_not_readable_leave_their_client_out_or_end_the_round(what: str, tmp_path: Path) -> None:
+    class Garbled(Watched):
+        def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+            for reply in super().send_and_receive(messages, timeout=timeout):
+                if reply.metadata.src_node_id == 2:
+                    content = reply.content
+                    own = content.config_records.get(SECURE, {})
+                    if what == "share" and MASKED in self.carried and "shares" in own:
+                        own["shares"] = [b"\1\0\0\0" + bytes(48) for _ in own["shares"]]
+                    elif what == "type" and ARRAYS in content.array_records:
+                        content.array_records[ARRAYS] = record_of({MASKED: np.zeros(5, np.uint64)})
+                    elif what == "keys" and "mask" in own:
+                        own["mask"] = b"short"
+                yield reply
+
+    rounds = rounds_in(tmp_path, 4, secure_aggregation=True, rounds=1)
+    if what == "share":
+        with pytest.raises(DataError, match="a client sent a wrong share of client-0's secret"):
+            rounds.run(Garbled(makers(tmp_path, 4)), nodes(4))
+    else:
+        rounds.run(Garbled(makers(tmp_path, 4)), nodes(4))
+        why = {"type": "of another length", "keys": "not readable"}[what]
+        assert why in rounds.records[0].refused["client-1"]
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -221,6 +247,8 @@ def test_secrets_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
         ({"ciphers": [b"a" * 32] * 3}, "keys that are not its own"),
         ({"masks": [b"a" * 32]}, "is not readable"),
         ({"members": []}, "is not readable"),
+        ({"members": [1, 2, -3]}, "is not readable"),
+        ({"ciphers": ["a", "b", "c"]}, "keys that are not its own"),
     ],
 )
 def test_a_client_takes_no_keys_that_would_show_it(change: dict[str, object], words: str, tmp_path: Path) -> None:

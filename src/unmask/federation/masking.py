@@ -7,6 +7,7 @@ a sum beyond it shows that a client sent something else. Every client adds masks
 the sum.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,9 @@ class Coding:
         bits: of the modulus, 32 or 64.
         most: largest weight of a client.
         total: the most that the weights can add up to.
+
+    Raises:
+        DataError: a sum could overflow, or a range is none.
     """
 
     ranges: Mapping[str, float]
@@ -39,6 +43,14 @@ class Coding:
     bits: int
     most: int
     total: int
+
+    def __post_init__(self) -> None:
+        if self.bits not in (32, 64) or self.levels < 1 or not 0 <= self.most <= self.total:
+            raise DataError(f"{self.levels} levels and {self.bits} bits are no coding of updates")
+        if self.levels * self.total >= 2 ** (self.bits - 1):
+            raise DataError(f"{self.levels:,} levels of weights up to {self.total:,} overflow {self.bits} bits")
+        if not all(0 < reach < math.inf for reach in self.ranges.values()):
+            raise DataError("a range of values is not above 0")
 
     @property
     def number(self) -> np.dtype[np.unsignedinteger]:
@@ -83,7 +95,7 @@ class Coding:
         mean: State = {}
         place = 0
         for name, reach in self.ranges.items():
-            size = int(np.prod(shapes[name], dtype=np.int64))
+            size = math.prod(shapes[name])
             own = values[place : place + size].astype(np.float64) / (max(weight, 1) * self.levels)
             mean[name] = ((2 * own - 1) * reach).astype(np.float32).reshape(shapes[name])
             place += size

@@ -175,7 +175,8 @@ class Rounds:
         Args:
             grid: of the clients.
             nodes: the clients' node numbers by name; looked at before every round.
-            timeout: seconds that a round waits for replies; who has not answered by then is left out of it.
+            timeout: seconds that a round, or each stage of secure aggregation, waits for replies; who has not answered
+                by then is left out of it.
             progress: of the stage "training", in clients over all rounds.
             after: called with every round's record and the new global weights.
 

@@ -19,6 +19,7 @@ masks from a generator seeded with 32 bits, which can be tried out one by one.
 
 import base64
 import json
+import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -136,7 +137,7 @@ def _readable(name: str) -> Iterator[None]:
     """Turn what unreadable messages raise into one refusal."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, InvalidToken) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, InvalidToken) as error:
         raise DataError(
             f"{name}: a message of secure aggregation is not readable ({type(error).__name__}: {error})"
         ) from error
@@ -310,7 +311,7 @@ class SecureRound:
         """
         keys = self._keys()
         boxes = self._shares(keys)
-        length = 1 + sum(int(np.prod(shapes[name], dtype=np.int64)) for name in coding.ranges)
+        length = 1 + sum(math.prod(shapes[name]) for name in coding.ranges)
         total = np.zeros(length, coding.number)
         coded = {
             "names": list(coding.ranges),
@@ -393,8 +394,10 @@ class SecureRound:
         for name in (*active, *dropped):
             try:
                 secrets[name] = combine_shares([shares[self._numbers[name]] for shares in chosen])
-            except ValueError as error:
-                raise DataError(f"round {self._record.number}: the shares of {name} do not fit together") from error
+            except ValueError:
+                secrets[name] = b""
+            if len(secrets[name]) != _LENGTH:
+                raise DataError(f"round {self._record.number}: a client sent a wrong share of {name}'s secret")
         for name in active:
             total -= mask(secrets[name], len(total), coding)
         for name in dropped:
@@ -466,9 +469,10 @@ class SecureRound:
 
 def _size(content: RecordDict) -> int:
     """Bytes of a message's arrays, keys and shares."""
-    arrays = sum(array.numpy().nbytes for record in content.array_records.values() for array in record.values())
-    rest = 0
+    total = 0
+    for arrays in content.array_records.values():
+        total += sum(np.dtype(array.dtype).itemsize * math.prod(array.shape) for array in arrays.values())
     for record in content.config_records.values():
         for value in record.values():
-            rest += sum(len(one) for one in (value if isinstance(value, list) else [value]) if isinstance(one, bytes))
-    return arrays + rest
+            total += sum(len(one) for one in (value if isinstance(value, list) else [value]) if isinstance(one, bytes))
+    return total
