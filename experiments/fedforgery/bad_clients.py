@@ -1,6 +1,7 @@
 """What do one and two bad clients of ten do to the common detector, under each rule of aggregation?
 
-Ten clients hold all types evenly, so that honest updates are alike. The bad ones do one of these:
+Ten clients hold all types evenly, so that honest updates are alike. They train together honestly for some rounds; then
+some of them turn bad, and a few rounds more are trained. The bad ones do one of these:
 
 - label flip: train with real and forged swapped (Tolpegin et al., ESORICS 2020);
 - scaled: send four times their update, with the sign turned (model poisoning; Blanchard et al., NeurIPS 2017);
@@ -12,13 +13,15 @@ Trimmed mean and Krum are told to withstand as many clients as are bad, or one i
 forged test faces that are called forged, and real once they bear the square. The network has group normalisations:
 noise on running variances would make every rule but the median fail for a reason of its own.
 
-The learning rate is the one that `federated` found for the federation. Figures are of the test split.
+The learning rate of the honest rounds is one that `federated` tried, that of the others a third of it. Figures are of
+the test split.
 
     cd experiments/fedforgery; PYTHONPATH=.. python bad_clients.py bad_clients.json --data DATA
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ from torch import Tensor
 from unmask.federation.client import RoundConfig
 from unmask.federation.privacy import length
 from unmask.federation.rounds import FederationConfig
-from unmask.federation.updates import State
+from unmask.federation.updates import State, state_of
 from unmask.lab.detection.feed import Pairs
 from unmask.lab.detection.held_out import EvalFace
 from unmask.lab.detection.scoring import logits_of
@@ -40,6 +43,7 @@ from unmask.tables import markdown
 
 RULES = ("fedavg", "median", "trimmed", "krum")
 ATTACKS = ("label flip", "scaled", "Gaussian", "backdoor")
+HONEST = "before"
 CLIENTS = 10
 MODEL: dict[str, Any] = {"weights": "none", "residual": False}
 SQUARE = 0.12  # of the crop's side
@@ -123,11 +127,14 @@ def section(root: Path) -> str:
     doors = [["none", "0", *(cell(rule, "", 0, "backdoor") for rule in RULES)]]
     doors += [["backdoor", str(bad), *(cell(rule, "backdoor", bad, "backdoor") for rule in RULES)] for bad in (1, 2)]
     head = ["attack", "bad clients", *RULES]
+    (honest,) = paired([row | {"arm": "honest"} for row in rows if row["rule"] == HONEST], "AUC", "honest")
+    before = "{:.3f} [{:.3f}, {:.3f}]".format(*honest.value)
     return f"""## Bad clients
 
-{CLIENTS} clients with all types ({", ".join(FAMILIES)}) evenly, {settings["rounds"]} rounds of {settings["steps"]}
-steps of {settings["batch"]} pairs, {settings["pairs"]} pairs a client, a plain network ({settings["backbone"]} with
-group normalisation) on faces of {settings["size"]} px. Label flip: real and forged swapped. Scaled: {SCALED:g} times
+{CLIENTS} clients with all types ({", ".join(FAMILIES)}) evenly, {settings["pairs"]} pairs a client, a plain network
+({settings["backbone"]} with group normalisation) on faces of {settings["size"]} px. All are honest for
+{settings["honest_rounds"]} rounds of {settings["steps"]} steps of {settings["batch"]} pairs, after which mean AUC is
+{before}; then the bad ones begin, for {settings["rounds"]} rounds of {settings["attacked_steps"]} steps. Label flip: real and forged swapped. Scaled: {SCALED:g} times
 the update. Gaussian: noise {NOISE:g} times as long. Backdoor: half of the forged faces bear a white square and count as
 real, and the update is {BOOSTED:g} times as long. Mean AUC over types, with its 95 % interval over
 {len({row["seed"] for row in rows})} seeds:
@@ -144,11 +151,13 @@ def main() -> None:
     options = parser(__doc__ or "")
     options.add_argument("--size", type=int, default=64)
     options.add_argument("--backbone", default="test_resnet", help="timm's name of the classifier")
-    options.add_argument("--rounds", type=int, default=8)
-    options.add_argument("--batch", type=int, default=8, help="pairs in a step")
+    options.add_argument("--honest-rounds", type=int, default=14)
+    options.add_argument("--rounds", type=int, default=4, help="with bad clients")
+    options.add_argument("--attacked-steps", type=int, default=5, help="of a client in each of these")
+    options.add_argument("--batch", type=int, default=16, help="pairs in a step")
     options.add_argument("--pairs", type=int, default=200, help="of a client")
     options.add_argument("--learning-rate", type=float, default=3e-3)
-    options.set_defaults(seeds=3, steps=8)
+    options.set_defaults(seeds=3, steps=10)
     chosen = options.parse_args()
     one_thread()
     faces = {split: faces_of(chosen.data, chosen.work, split, chosen.size) for split in ("train", "test")}
@@ -158,38 +167,46 @@ def main() -> None:
     record = Record(chosen.record, settings, data_hash(used), ("flwr",))
     model = {"backbone": chosen.backbone, **MODEL}
     for seed in range(chosen.seeds):
-        clients, held = None, None
-        for name, bad in [("", 0), *((name, bad) for name in ATTACKS for bad in (1, 2))]:
-            for rule in RULES:
-                key = {"attack": name, "bad": bad, "rule": rule, "seed": seed}
-                if record.has(**key):
-                    continue
-                clients = clients or deal(faces["train"], "even", CLIENTS, chosen.pairs, chosen.size, seed)
-                held = held or held_out(faces["test"], chosen.size, seed)
-                config = configured(clients[0], chosen.size, chosen.batch, seed, chosen.learning_rate, model)
-                federation = FederationConfig(
-                    rounds=chosen.rounds,
-                    local_steps=chosen.steps,
-                    aggregator=rule,
-                    bad=max(1, bad),
-                    normalisation="group",
-                    seed=seed,
-                )
-                attackers = [one.name for one in clients[:bad]]
-                feeds = {
-                    one: lambda pairs, name=name: Poisoned(pairs, name)
-                    for one in attackers
-                    if name in ("label flip", "backdoor")
-                }
-                change = {
-                    "scaled": lambda update, asked: times(SCALED, update, asked),
-                    "Gaussian": noise,
-                    "backdoor": lambda update, asked: times(BOOSTED, update, asked),
-                }.get(name)
-                changes = dict.fromkeys(attackers, change) if change else {}
-                folder = chosen.runs / "bad" / f"{name or 'none'}-{bad}-{rule}-{seed}".replace(" ", "_")
-                network, seconds = trained(config, federation, clients, folder, None, feeds, changes)
-                record.add(**key, **measured(network, held), backdoor=backdoor_rate(network, held), seconds=seconds)
+        wanted = [("", 0, rule) for rule in RULES]
+        wanted += [(attack, bad, rule) for attack in ATTACKS for bad in (1, 2) for rule in RULES]
+        wanted = [
+            (name, bad, rule)
+            for name, bad, rule in wanted
+            if not record.has(attack=name, bad=bad, rule=rule, seed=seed)
+        ]
+        if not wanted:
+            continue
+        clients = deal(faces["train"], "even", CLIENTS, chosen.pairs, chosen.size, seed)
+        held = held_out(faces["test"], chosen.size, seed)
+        honest = configured(clients[0], chosen.size, chosen.batch, seed, chosen.learning_rate, model)
+        federation = FederationConfig(
+            rounds=chosen.honest_rounds, local_steps=chosen.steps, normalisation="group", seed=seed
+        )
+        network, seconds = trained(honest, federation, clients, chosen.runs / "bad" / f"honest-{seed}")
+        start = state_of(network)
+        if not record.has(rule=HONEST, seed=seed):
+            record.add(attack="", bad=0, rule=HONEST, seed=seed, **measured(network, held), seconds=seconds)
+        config = replace(honest, learning_rate=chosen.learning_rate / 3)
+        for name, bad, rule in wanted:
+            federation = FederationConfig(
+                rounds=chosen.rounds,
+                local_steps=chosen.attacked_steps,
+                aggregator=rule,
+                bad=max(1, bad),
+                normalisation="group",
+                seed=seed,
+            )
+            attackers = [one.name for one in clients[:bad]]
+            poisoning = name in ("label flip", "backdoor")
+            feeds = dict.fromkeys(attackers, partial(Poisoned, attack=name)) if poisoning else {}
+            change = {"scaled": partial(times, SCALED), "Gaussian": noise, "backdoor": partial(times, BOOSTED)}.get(
+                name
+            )
+            changes = dict.fromkeys(attackers, change) if change else {}
+            folder = chosen.runs / "bad" / f"{name or 'none'}-{bad}-{rule}-{seed}".replace(" ", "_")
+            network, seconds = trained(config, federation, clients, folder, None, feeds, changes, start)
+            numbers = {**measured(network, held), "backdoor": backdoor_rate(network, held), "seconds": seconds}
+            record.add(attack=name, bad=bad, rule=rule, seed=seed, **numbers)
 
 
 if __name__ == "__main__":

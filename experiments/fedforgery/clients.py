@@ -26,7 +26,7 @@ from unmask.federation.client import Client, for_client, untrained
 from unmask.federation.local import LocalGrid
 from unmask.federation.privacy import Privacy
 from unmask.federation.rounds import FederationConfig, Rounds
-from unmask.federation.updates import load_state, of_normalisations
+from unmask.federation.updates import State, load_state, of_normalisations
 from unmask.lab.detection.config import DetectionTrainConfig
 from unmask.lab.detection.feed import Pairs
 from unmask.lab.detection.held_out import EvalFace
@@ -179,6 +179,7 @@ def trained(
     privacy: Privacy | None = None,
     feeds: Mapping[str, Callable[[Pairs], Any]] | None = None,
     changes: Mapping[str, Any] | None = None,
+    start: State | None = None,
 ) -> tuple[Trainable, float]:
     """Train an arm, or the rest of it.
 
@@ -190,6 +191,7 @@ def trained(
         privacy: what is promised, if anything.
         feeds: what some clients, by name, make of their batches.
         changes: what some clients, by name, make of their updates.
+        start: the weights to begin from; those of the seed if None.
 
     Returns:
         The network with the weights after the last round, in evaluation mode; and the seconds of all rounds.
@@ -212,7 +214,7 @@ def trained(
         home, change = folder / "clients" / one.name, (changes or {}).get(one.name)
         return lambda: Client(one.name, fabric, network, feed, 1, own, home, privacy, change)
 
-    start = untrained(network, config.seed)
+    start = untrained(network, config.seed) if start is None else start
     counts = {one.name: 1 for one in clients}
     rounds = Rounds(folder / "server", federation, start, buffers, local, counts, privacy)
     nodes = {one.name: number for number, one in enumerate(clients, start=1)}
