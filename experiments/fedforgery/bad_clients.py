@@ -100,6 +100,9 @@ def noise(update: State, asked: RoundConfig) -> State:
     return times(NOISE * length(update) / length(drawn), drawn, asked)
 
 
+CHANGES = {"scaled": partial(times, SCALED), "Gaussian": noise, "backdoor": partial(times, BOOSTED)}
+
+
 @torch.no_grad()
 def backdoor_rate(network: Trainable, held: Sequence[EvalFace]) -> float:
     """Share of forged faces that are called forged, and real once they are marked."""
@@ -134,9 +137,10 @@ def section(root: Path) -> str:
 {CLIENTS} clients with all types ({", ".join(FAMILIES)}) evenly, {settings["pairs"]} pairs a client, a plain network
 ({settings["backbone"]} with group normalisation) on faces of {settings["size"]} px. All are honest for
 {settings["honest_rounds"]} rounds of {settings["steps"]} steps of {settings["batch"]} pairs, after which mean AUC is
-{before}; then the bad ones begin, for {settings["rounds"]} rounds of {settings["attacked_steps"]} steps. Label flip: real and forged swapped. Scaled: {SCALED:g} times
-the update. Gaussian: noise {NOISE:g} times as long. Backdoor: half of the forged faces bear a white square and count as
-real, and the update is {BOOSTED:g} times as long. Mean AUC over types, with its 95 % interval over
+{before}; then the bad ones begin, for {settings["rounds"]} rounds of {settings["attacked_steps"]} steps. Label flip:
+real and forged swapped. Scaled: {SCALED:g} times the update. Gaussian: noise {NOISE:g} times as long. Backdoor: half of
+the forged faces bear a white square and count as real, and the update is {BOOSTED:g} times as long. Mean AUC over types
+after that, with its 95 % interval over
 {len({row["seed"] for row in rows})} seeds:
 
 {markdown(head, lines)}
