@@ -107,8 +107,8 @@ class Participant:
 
     def _after(self, message: Message) -> Message:
         setting, ready = self._for(message)
-        if setting.privacy is not None or setting.federation.secure_aggregation:
-            raise DataError("the server asks for what would tell of this client's pictures alone")
+        if setting.privacy is not None:
+            raise DataError("the server asks for what would tell of the pictures without noise")
         return _reply(message, ready.after(weights_of(message)))
 
     def _end(self, message: Message) -> Message:

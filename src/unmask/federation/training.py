@@ -350,15 +350,10 @@ def trained_network(
     if federation.normalisation == "local":
         kept = [(kept_local(homes[m.share.name], federation.rounds), m.pictures) for m in setting.members]
         load_state(network, mean_by_pictures(kept))
-    if fits_after(federation, setting.privacy):
+    if setting.privacy is None:  # what is fitted afterwards would tell of the pictures without noise
         fitted = [(fitted_after(network, m.feed, config.steps), m.pictures) for m in setting.members]
         load_state(network, mean_by_pictures(fitted))
     return network.eval(), rounds.records
-
-
-def fits_after(federation: FederationConfig, privacy: Privacy | None) -> bool:
-    """Whether clients fit what a method fits on the frozen network: each result would tell of its pictures alone."""
-    return privacy is None and not federation.secure_aggregation
 
 
 @dataclass(frozen=True)
