@@ -254,7 +254,7 @@ def take_part(
     """
     with _alone(folder, "client"):
         trusted, key = trusting(certificate), client_key(folder)
-        share = _share(paths, name, made)
+        share = share_of(paths, name, made)
         faces = {face.sample.path: face for face in paths.faces(progress)}
         data = manifest_sha256(share.rows)
         joining = Joining(
@@ -318,7 +318,7 @@ def _alone(folder: Path, side: str) -> Iterator[None]:
 _QUICK = ("selfblend", "swap")
 
 
-def _share(paths: OwnPaths, name: str, made: Sequence[str]) -> Share:
+def share_of(paths: OwnPaths, name: str, made: Sequence[str]) -> Share:
     """What a client holds: its training and validation rows, what it reads and what it makes."""
     rows: list[Sample] = with_validation([row for row in paths.samples() if row.split in DEALT], 0)
     read = {row.family for row in rows if row.label and row.split == "train"}
