@@ -4,17 +4,17 @@ Ten clients hold all types evenly, so that honest updates are alike. They train 
 some of them turn bad, and a few rounds more are trained. The bad ones do one of these:
 
 - label flip: train with real and forged swapped (Tolpegin et al., ESORICS 2020);
-- scaled: send four times their update, with the sign turned (model poisoning; Blanchard et al., NeurIPS 2017);
-- Gaussian: send noise, five times as long as their update;
-- backdoor: half of their forged faces bear a white square and count as real, and the update is sent three times as long
-  (Bagdasaryan et al., AISTATS 2020).
+- scaled: send ten times their update, with the sign turned (model poisoning; Blanchard et al., NeurIPS 2017);
+- Gaussian: send noise, twenty times as long as their update;
+- backdoor: half of their forged faces bear a white square and count as real, and the update is sent as many times as
+  long as lets the bad clients replace the mean (ten over their number; Bagdasaryan et al., AISTATS 2020).
 
 Trimmed mean and Krum are told to withstand as many clients as are bad, or one if none is. "Backdoor" is the share of
 forged test faces that are called forged, and real once they bear the square. The network has group normalisations:
 noise on running variances would make every rule but the median fail for a reason of its own.
 
-The learning rate of the honest rounds is one that `federated` tried, that of the others a third of it. Figures are of
-the test split.
+The learning rate is one that `federated` tried. Figures are of the test split. In a first try attacks were milder (four
+times the update, noise five times as long, a third of the rate): no rule lost more than .02 of AUC by any of them.
 
     cd experiments/fedforgery; PYTHONPATH=.. python bad_clients.py bad_clients.json --data DATA
 """
@@ -47,7 +47,7 @@ HONEST = "before"
 CLIENTS = 10
 MODEL: dict[str, Any] = {"weights": "none", "residual": False}
 SQUARE = 0.12  # of the crop's side
-SCALED, NOISE, BOOSTED = -4.0, 5.0, 3.0
+SCALED, NOISE = -10.0, 20.0
 
 
 def marked(faces: Tensor) -> Tensor:
@@ -100,9 +100,6 @@ def noise(update: State, asked: RoundConfig) -> State:
     return times(NOISE * length(update) / length(drawn), drawn, asked)
 
 
-CHANGES = {"scaled": partial(times, SCALED), "Gaussian": noise, "backdoor": partial(times, BOOSTED)}
-
-
 @torch.no_grad()
 def backdoor_rate(network: Trainable, held: Sequence[EvalFace]) -> float:
     """Share of forged faces that are called forged, and real once they are marked."""
@@ -137,10 +134,10 @@ def section(root: Path) -> str:
 {CLIENTS} clients with all types ({", ".join(FAMILIES)}) evenly, {settings["pairs"]} pairs a client, a plain network
 ({settings["backbone"]} with group normalisation) on faces of {settings["size"]} px. All are honest for
 {settings["honest_rounds"]} rounds of {settings["steps"]} steps of {settings["batch"]} pairs, after which mean AUC is
-{before}; then the bad ones begin, for {settings["rounds"]} rounds of {settings["attacked_steps"]} steps. Label flip:
-real and forged swapped. Scaled: {SCALED:g} times the update. Gaussian: noise {NOISE:g} times as long. Backdoor: half of
-the forged faces bear a white square and count as real, and the update is {BOOSTED:g} times as long. Mean AUC over types
-after that, with its 95 % interval over
+{before}; then the bad ones begin, for {settings["rounds"]} rounds of {settings["attacked_steps"]} steps of
+{settings["attacked_batch"]} pairs. Label flip: real and forged swapped. Scaled: {SCALED:g} times the update. Gaussian: noise {NOISE:g} times as long. Backdoor: half of
+the forged faces bear a white square and count as real, and the update is as many times as long as replaces the mean.
+Mean AUC over types after that, with its 95 % interval over
 {len({row["seed"] for row in rows})} seeds:
 
 {markdown(head, lines)}
@@ -157,7 +154,8 @@ def main() -> None:
     options.add_argument("--backbone", default="test_resnet", help="timm's name of the classifier")
     options.add_argument("--honest-rounds", type=int, default=14)
     options.add_argument("--rounds", type=int, default=4, help="with bad clients")
-    options.add_argument("--attacked-steps", type=int, default=5, help="of a client in each of these")
+    options.add_argument("--attacked-steps", type=int, default=10, help="of a client in each of these")
+    options.add_argument("--attacked-batch", type=int, default=8, help="pairs in each of these steps")
     options.add_argument("--batch", type=int, default=16, help="pairs in a step")
     options.add_argument("--pairs", type=int, default=200, help="of a client")
     options.add_argument("--learning-rate", type=float, default=3e-3)
@@ -166,7 +164,7 @@ def main() -> None:
     one_thread()
     faces = {split: faces_of(chosen.data, chosen.work, split, chosen.size) for split in ("train", "test")}
     used = [face for some in faces.values() for group in (some.real, *some.read.values()) for face in group]
-    attack = {"square": SQUARE, "scaled": SCALED, "noise": NOISE, "boosted": BOOSTED}
+    attack = {"square": SQUARE, "scaled": SCALED, "noise": NOISE}
     settings = settings_of(chosen, model=MODEL, families=FAMILIES, most=MOST, **attack)
     record = Record(chosen.record, settings, data_hash(used), ("flwr",))
     model = {"backbone": chosen.backbone, **MODEL}
@@ -190,7 +188,7 @@ def main() -> None:
         start = state_of(network)
         if not record.has(rule=HONEST, seed=seed):
             record.add(attack="", bad=0, rule=HONEST, seed=seed, **measured(network, held), seconds=seconds)
-        config = replace(honest, learning_rate=chosen.learning_rate / 3)
+        config = replace(honest, batch_pairs=chosen.attacked_batch)
         for name, bad, rule in wanted:
             federation = FederationConfig(
                 rounds=chosen.rounds,
