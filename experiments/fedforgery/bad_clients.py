@@ -135,9 +135,9 @@ def section(root: Path) -> str:
 ({settings["backbone"]} with group normalisation) on faces of {settings["size"]} px. All are honest for
 {settings["honest_rounds"]} rounds of {settings["steps"]} steps of {settings["batch"]} pairs, after which mean AUC is
 {before}; then the bad ones begin, for {settings["rounds"]} rounds of {settings["attacked_steps"]} steps of
-{settings["attacked_batch"]} pairs. Label flip: real and forged swapped. Scaled: {SCALED:g} times the update. Gaussian: noise {NOISE:g} times as long. Backdoor: half of
-the forged faces bear a white square and count as real, and the update is as many times as long as replaces the mean.
-Mean AUC over types after that, with its 95 % interval over
+{settings["attacked_batch"]} pairs. Label flip: real and forged swapped. Scaled: {SCALED:g} times the update. Gaussian:
+noise {NOISE:g} times as long. Backdoor: half of the forged faces bear a white square and count as real, and the update
+is as many times as long as replaces the mean. Mean AUC over types after that, with its 95 % interval over
 {len({row["seed"] for row in rows})} seeds:
 
 {markdown(head, lines)}
@@ -201,9 +201,11 @@ def main() -> None:
             attackers = [one.name for one in clients[:bad]]
             poisoning = name in ("label flip", "backdoor")
             feeds = dict.fromkeys(attackers, partial(Poisoned, attack=name)) if poisoning else {}
-            change = {"scaled": partial(times, SCALED), "Gaussian": noise, "backdoor": partial(times, BOOSTED)}.get(
-                name
-            )
+            change = {
+                "scaled": partial(times, SCALED),
+                "Gaussian": noise,
+                "backdoor": partial(times, CLIENTS / max(1, bad)),
+            }.get(name)
             changes = dict.fromkeys(attackers, change) if change else {}
             folder = chosen.runs / "bad" / f"{name or 'none'}-{bad}-{rule}-{seed}".replace(" ", "_")
             network, seconds = trained(config, federation, clients, folder, None, feeds, changes, start)

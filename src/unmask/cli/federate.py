@@ -152,16 +152,13 @@ LearningRateOption = Annotated[
     typer.Option(help="Peak learning rate, over all rounds."),
 ]
 
-_QUICK = ("selfblend", "swap")
-"""Families that are made of reals without a network."""
-
 
 def _plan(
     paths: "DetectionPaths", clients: int, split: str, alpha: float, held_out: str, made: list[str] | None, seed: int
 ) -> "Plan":
-    from unmask.federation.plan import make_plan
+    from unmask.federation.plan import QUICK, make_plan
 
-    return make_plan(paths.samples(), clients, split, made or _QUICK, alpha, held_out, seed)  # type: ignore[arg-type]
+    return make_plan(paths.samples(), clients, split, made or QUICK, alpha, held_out, seed)  # type: ignore[arg-type]
 
 
 def _promise(

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from unmask.federation.members import Members
 from unmask.federation.messages import AFTER, END, LOCAL, Joining, Setting
 from unmask.federation.node import answer_messages, trusting
 from unmask.federation.participant import AUC, Participant, Ready
-from unmask.federation.plan import DEALT, Share, with_validation
+from unmask.federation.plan import DEALT, QUICK, Share, with_validation
 from unmask.federation.privacy import Privacy
 from unmask.federation.rounds import FederationConfig, RoundRecord
 from unmask.federation.training import (
@@ -252,6 +253,8 @@ def take_part(
         DataError: the data cannot be trained on, the server does not take this client, or it is not the one of the
             certificate.
     """
+    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d{1,5}", address):
+        raise DataError(f"--server {address}: not HOST:PORT, as in federation.example:9092")
     with _alone(folder, "client"):
         trusted, key = trusting(certificate), client_key(folder)
         share = share_of(paths, name, made)
@@ -315,11 +318,17 @@ def _alone(folder: Path, side: str) -> Iterator[None]:
         yield
 
 
-_QUICK = ("selfblend", "swap")
-
-
 def share_of(paths: OwnPaths, name: str, made: Sequence[str]) -> Share:
-    """What a client holds: its training and validation rows, what it reads and what it makes."""
+    """What a client holds: its rows to train and to validate on, the families it reads and those it makes.
+
+    Args:
+        paths: of its data.
+        name: of the client.
+        made: families to make from the real faces; with none, the quick ones where no forged face is held.
+
+    Raises:
+        DataError: no real face to train on, or a family that is not made from real ones.
+    """
     rows: list[Sample] = with_validation([row for row in paths.samples() if row.split in DEALT], 0)
     read = {row.family for row in rows if row.label and row.split == "train"}
     if not any(not row.label and row.split == "train" for row in rows):
@@ -327,5 +336,5 @@ def share_of(paths: OwnPaths, name: str, made: Sequence[str]) -> Share:
     unknown = sorted(set(made) - set(made_here()))
     if unknown:
         raise DataError(f"--make {unknown[0]}: not made from real faces; {', '.join(made_here())} are")
-    families = {*read, *(made or (() if read else _QUICK))}
+    families = {*read, *(made or (() if read else QUICK))}
     return Share(name, dict.fromkeys(sorted(families), 1.0), tuple(rows))

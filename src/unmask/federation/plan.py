@@ -21,6 +21,9 @@ from unmask.forging.families import family, real_sources
 Split = Literal["type", "dirichlet", "source", "subject"]
 _LEAST_SHARE = 0.02  # of a type that is made from reals: a client with less of it makes none
 DEALT = ("train", "val")
+"""The splits whose rows go to clients."""
+QUICK = ("selfblend", "swap")
+"""Families that are made of reals without a network."""
 
 
 @dataclass(frozen=True)
