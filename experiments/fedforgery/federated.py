@@ -152,15 +152,7 @@ def section(root: Path) -> str:
     """The experiment's part of the results page."""
     record = read_record(root, "fedforgery/federated")
     settings = record["settings"]
-    tested = [
-        row
-        for row in record["rows"]
-        if row["on"] == "test"
-        and (
-            row["arm"] not in (TOGETHER, ALONE, CENTRAL)
-            or row["rate"] == best_rate(record["rows"], row["arm"], row["model"])
-        )
-    ]
+    tested = [row for row in record["rows"] if row["on"] == "test" and row["rate"] == _rate_of(record["rows"], row)]
     parts = [
         f"""## Federated, alone, pooled
 
@@ -207,20 +199,21 @@ One type is in no client's data, another one for each seed ({left_out}); each ot
     ]
     names = (TOGETHER, *NORMALISATIONS.values(), noisy_arm(max(EPSILONS)))
     chosen = "; ".join(f"{name}: {best_rate(record['rows'], name, 'plain network'):g}" for name in names)
-    private = [row for row in private if row["rate"] == _rate_of(record["rows"], row["arm"])]
     parts.append(
         f"""### Normalisations, and noise for privacy
 
-The plain network, one type each. Learning rates: {chosen}. Noise by DP-SGD: gradients of pairs are clipped to {CLIP:g}, delta is {DELTA:g},
-epsilon that of all rounds for one pair of a client's pool. Group normalisation without noise is epsilon = infinity."""
+The plain network, one type each. Learning rates: {chosen}. Noise by DP-SGD: gradients of pairs are clipped to
+{CLIP:g}, delta is {DELTA:g}, epsilon that of all rounds for one pair of a client's pool. Group normalisation without
+noise is epsilon = infinity."""
     )
     parts.append(paired_table(private, ["AUC", "worst AUC", "accuracy"], TOGETHER))
     return "\n\n".join(parts) + "\n"
 
 
-def _rate_of(rows: Sequence[Mapping[str, Any]], arm: str) -> float:
-    """The rate of an arm of the plain network; arms with noise share one."""
-    return best_rate(rows, noisy_arm(max(EPSILONS)) if "epsilon" in arm else arm, "plain network")
+def _rate_of(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> float:
+    """The rate that a row's arm is measured at; arms with noise share one."""
+    arm = noisy_arm(max(EPSILONS)) if "epsilon" in row["arm"] else row["arm"]
+    return best_rate(rows, arm, row["model"])
 
 
 def _gains(rows: Sequence[Mapping[str, Any]]) -> str:
