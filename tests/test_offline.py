@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -196,7 +196,9 @@ def test_importing_the_lab(traced: Callable[..., Trace], tmp_path: Path) -> None
     # torch makes an empty folder for what it would compile.
     for place in (tmp_path / "temporary").glob("torchinductor_*"):
         place.rmdir()
-    check(trace, tmp_path, set())
+    # What Flower's network is made of looks whether this machine has IPv6, by a socket that it closes again.
+    contacts = tuple(call for call in trace.sockets if "connect(" in call or "AF_INET6" not in call)
+    check(replace(trace, sockets=contacts), tmp_path, set())
 
 
 def test_reporting_is_off_whatever_the_environment_says(portrait: Path) -> None:

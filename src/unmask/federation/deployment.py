@@ -51,7 +51,7 @@ from unmask.lab.run import Run
 from unmask.progress import Progress
 
 _FAREWELL = 60.0  # seconds in which clients may fetch the result, where no time is given
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LOOPBACK = ("localhost", "127.0.0.1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,9 @@ class Serving:
     @property
     def address(self) -> str:
         """To listen on."""
-        return "127.0.0.1" if all(host in _LOOPBACK for host in self.hosts) else "0.0.0.0"
+        if all(host in _LOOPBACK for host in self.hosts):
+            return "127.0.0.1"
+        return "::" if any(":" in host for host in self.hosts) else "0.0.0.0"
 
 
 def serve(
@@ -113,6 +115,7 @@ def serve(
         raise DataError(f"{serving.admit}: {len(admitted)} keys, and {serving.clients} clients are waited for")
     with _alone(folder, "server"), Link(folder / "tls", serving.address, serving.port, admitted) as link:
         host = serving.hosts[0]
+        host = f"[{host}]" if ":" in host else host
         progress.note(f"listening on {host}:{link.port}; clients need {folder / 'tls' / CA}")
         members = Members(
             link, serving.clients, privacy is not None, folder / "server" / "members.json", admitted, progress

@@ -48,7 +48,8 @@ from unmask.errors import DataError
 from unmask.federation.certificates import CERTIFICATE, KEY
 
 _LOOK_EVERY = 0.05  # seconds between two looks for replies
-_UNREADABLE = 100  # code of the error that stands for a reply that could not be read
+_UNREADABLE, _UNABLE = 100, 101  # codes of errors: a reply could not be read; the node says that it cannot do it
+_LONGEST_REASON = 500
 
 
 class LinkState(InMemoryLinkState):
@@ -146,6 +147,9 @@ class LinkState(InMemoryLinkState):
             return _of_nobody(asked, _UNREADABLE, f"its answer is not readable ({type(error).__name__})")
         if not isinstance(reply, Message) or reply.has_content() == reply.has_error():
             return _of_nobody(asked, _UNREADABLE, "its answer is no message")
+        if reply.has_error():  # its words go to a terminal
+            said = str(reply.error.reason or "")[:_LONGEST_REASON]
+            return _of_nobody(asked, _UNABLE, "".join(c if c.isprintable() else " " for c in said))
         reply.metadata.__dict__["_src_node_id"] = asked.metadata.dst_node_id  # whatever it says of itself
         return reply
 
@@ -185,8 +189,9 @@ class Link(Grid):
         for key in admitted or ():
             self.state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, 0)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        both = address == "::" and socket.has_dualstack_ipv6()
         try:
-            self._socket = socket.create_server((address, port), family=family)
+            self._socket = socket.create_server((address, port), family=family, dualstack_ipv6=both)
         except OSError as error:
             raise DataError(
                 f"cannot listen on {address}, port {port}: {error.strerror}; give another --port"

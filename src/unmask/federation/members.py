@@ -197,7 +197,7 @@ class Members:
             return
         try:
             if reply.has_error():
-                raise DataError(f"a client would not join: {str(reply.error.reason)[:500]}")
+                raise DataError(f"a client would not join: {reply.error.reason}")
             joining = words_of(reply, Joining, "a client")
             self._check(joining, node)
         except DataError as error:
