@@ -28,6 +28,7 @@ from unmask.lab.detection.feed import Pairs
 from unmask.lab.detection.held_out import CLEAN, CONDITIONS, eval_faces, make_eval_images, render, select_pairs
 from unmask.lab.detection.left_out_scores import score_split
 from unmask.lab.detection.prepare import DetectionPlan, DetectionPrepared, held_out_reconstructions
+from unmask.lab.detection.reweighting import ReweightedPairs
 from unmask.lab.detection.scoring import family_aucs, logits_of
 from unmask.lab.detection.systems import EvaluatedSystem, pack_scorer, resolve_system
 from unmask.lab.metrics import auc, of_two_classes
@@ -71,8 +72,9 @@ class DetectionTask(Task):
         return preparing.prepare(plan, progress)
 
     def feed(self, prepared: DetectionPrepared) -> Pairs:
-        """Pairs of the pool."""
-        return Pairs(prepared.pool, prepared.config, prepared.held)
+        """Pairs of the pool, reweighted if the configuration says so."""
+        pairs = Pairs(prepared.pool, prepared.config, prepared.held)
+        return ReweightedPairs.of(pairs) if prepared.config.reweight_sources else pairs
 
     def validate(self, network: Detector, prepared: DetectionPrepared, device: torch.device) -> dict[str, float]:
         """AUC by family, and between sources of reals."""
