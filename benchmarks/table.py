@@ -34,6 +34,7 @@ python benchmarks/peers.py --out benchmarks/results/peers.json
 python benchmarks/edits.py --out benchmarks/results/edits.json
 python benchmarks/training.py --out benchmarks/results/training.json
 python benchmarks/detector_training.py --out benchmarks/results/detector_training.json
+python benchmarks/scoring.py --out benchmarks/results/scoring.json
 python benchmarks/tracing.py --out benchmarks/results/tracing.json
 python benchmarks/table.py
 ```
@@ -170,6 +171,19 @@ def detector_training(results: dict[str, Any]) -> str:
     return rows(title, ["crop", "s", "GFLOP", "of that speed", *shares], body)
 
 
+def scoring(results: dict[str, Any]) -> str:
+    apart = results["apart at most"]
+    body = [
+        [
+            *(span(results[f"{name}, seconds a crop"]) for name in ("torch", "ONNX Runtime")),
+            span(results["times as fast"], 1),
+            *(f"{apart['logit']:.1g}", f"{apart['map']:.1g}", f"{results['seconds to export a network']:.1f}"),
+        ]
+    ]
+    head = ["torch, ms a crop", "ONNX Runtime, ms a crop", "times as fast", "logit apart", "map apart", "export, s"]
+    return rows(f"Scoring a split by {results['folds']} folds of {results['networks']} networks", head, body)
+
+
 def tracing(results: dict[str, Any]) -> str:
     body = []
     for size in results["sizes"]:
@@ -268,6 +282,7 @@ SECTIONS = {
     "edits": edits,
     "training": training,
     "detector_training": detector_training,
+    "scoring": scoring,
     "tracing": tracing,
 }
 

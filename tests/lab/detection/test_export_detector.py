@@ -63,7 +63,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     calls: list[Any] = []
     monkeypatch.setattr(measuring, "fit_calibration", lambda *given: calls.append(given))
     monkeypatch.setattr(
-        measuring, "logits_of", lambda detector, crops, _: (np.full(len(crops), len(detector.members)), None)
+        measuring, "scorer_of_runs", lambda folders: lambda crops: (np.full(len(crops), len(folders)), None)
     )
     return calls
 
