@@ -27,6 +27,7 @@ from unmask.lab.edits.evaluate import tables as edit_tables
 from unmask.lab.evaluate import as_markdown
 from unmask.lab.task import Evaluation
 from unmask.packs import Card, embedded_packs, load_pack
+from unmask.packs.card import Metric
 from unmask.tables import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,12 +70,19 @@ def title(card: Card) -> str:
     return f"## {card.name} {card.version}, test split\n\n{versions}; seeds and steps are on the card.\n"
 
 
+def evaluation_of(card: Card) -> Evaluation:
+    """Every number that a detector's export measured, of which its card has some."""
+    record = read_record(ROOT, f"{card.name}/evaluation")
+    assert record["detector"] == f"{card.name} {card.version}", "keep the evaluation.json of the embedded pack"
+    return Evaluation(record["split"], [Metric(**row) for row in record["metrics"]])
+
+
 def detector_part(card: Card) -> list[str]:
     """A detector's figures and its calibration."""
     calibration = card.calibration
     assert calibration is not None
     parts = [title(card)]
-    parts.append(as_markdown(detection_tables(Evaluation("test", metrics_of(card)))) + "\n")
+    parts.append(as_markdown(detection_tables(evaluation_of(card))) + "\n")
     parts.append(
         f"Calibration ({calibration.data}): Cllr {calibration.cllr:.3f}, minimum {calibration.cllr_min:.3f}; "
         f"a verdict is given from |log10 LR| {calibration.decision_log10_lr:.2f} on.\n"

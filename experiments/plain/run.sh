@@ -66,4 +66,5 @@ python "$here/frozen.py" design-frozen runs/drawn-two runs/local-two --text "a f
 python "$here/tracks.py" "$here/tracks.json" "${folds[@]}" --split train --data "$DATA" --synthetic synthetic
 python "$here/compare.py" "$here/specialists.json" "$drawn" "$local" "${measuring[@]}"
 unmask export "$drawn" "$local" --out plain --name plain --version 0.2.0 "${measuring[@]}" "${folds[@]/#/--unseen=}"
+cp plain/evaluation.json "$here/evaluation.json"
 python "$here/false_alarms.py" "$here/false_alarms.json" "$PACK" plain "${measuring[@]}"

@@ -23,7 +23,7 @@ from unmask.lab.methods import method_named
 from unmask.lab.metrics import threshold_at
 from unmask.lab.run import config_of
 from unmask.lab.task import CardFacts
-from unmask.packs.card import Calibration, OperatingPoint
+from unmask.packs.card import Calibration, Metric, OperatingPoint
 from unmask.progress import Progress
 
 _SCORED_ALIKE = 3  # conditions under which a face still counts as a still
@@ -33,6 +33,8 @@ _OWN_TERMS = (
     "CIPLAB: research; MobileStyleGAN: Apache-2.0, distilled from a non-commercial model; the wild collection: "
     "pictures published with papers and demos, for research alone. No picture is contained."
 )
+_VERDICTS = ("verdict_forged", "verdict_authentic")
+_ON_CARDS = (*_VERDICTS, "miss_at_1%", "cllr", "pointing", "pointing_chance", "iou", "region_agreement")
 MIN_QUALITY = 25.0
 MIN_FACE_PX = 32.0
 
@@ -261,6 +263,25 @@ def operating_points(
             )
         )
     return tuple(points)
+
+
+def card_metrics(metrics: Sequence[Metric]) -> list[Metric]:
+    """Those of an evaluation's numbers that stand on a card.
+
+    Of every family the AUC under all conditions; of the reals, under all conditions, what verdicts they get; the rest
+    of clean pictures alone, and of sources compared the pair farthest from one half. A hundred sources compared with
+    one another, and each number under six conditions, would make a card that nobody reads.
+    """
+    between = [metric for metric in metrics if metric.name == "auc_real_vs_real" and metric.condition == CLEAN]
+    farthest = max(between, key=lambda metric: abs(metric.value - 0.5), default=None)
+    return [
+        metric
+        for metric in metrics
+        if metric.name == "auc"
+        or metric is farthest
+        or (metric.condition == CLEAN and metric.name in _ON_CARDS)
+        or (metric.name in _VERDICTS and metric.dataset == "real")
+    ]
 
 
 def _before(configs: Sequence[DetectionTrainConfig]) -> set[str]:

@@ -20,6 +20,7 @@ from unmask.lab.detection.export import (
     calibrate,
     calibration_shortage,
     card_facts,
+    card_metrics,
     known_to,
     missed_by,
     operating_points,
@@ -34,6 +35,7 @@ from unmask.lab.detection.systems import EvaluatedSystem, pack_scorer, resolve_s
 from unmask.lab.metrics import auc, of_two_classes
 from unmask.lab.task import CardFacts, Evaluation, Measured, Measurement, Table, Task
 from unmask.packs import Pack
+from unmask.packs.card import Metric
 from unmask.progress import Progress
 
 _DRAWS = 400
@@ -235,6 +237,10 @@ class DetectionTask(Task):
         result = evaluate(faces, "test", scorer, size, margin, calibration, drawn, progress=progress)
         points = operating_points(faces, scorer, size, margin, known_to(runs))
         return Measured(result, tables(result), calibration=calibration, operating_points=points)
+
+    def card_metrics(self, result: Evaluation) -> list[Metric]:
+        """See `export.card_metrics`."""
+        return card_metrics(result.metrics)
 
 
 class _Exported(nn.Module):
