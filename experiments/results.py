@@ -210,7 +210,10 @@ INTERPOLATION = """## How far from the older weights
 Each specialist goes on from a member of the pack of version 0.1.0. Weights at shares of the way from the start (0) to
 the end of the run (1), on the validation split: AUC by family, mean over three conditions. Rule, written before the
 runs: of 0.5, 0.75 and 1 the share with the highest mean over its own families is taken
-(`experiments/plain/interpolate.py`).
+(`experiments/plain/interpolate.py`). Each record was put together of two runs of the script: families up to
+`stylegan3_edit` and `swap`, beside reals of their own sources, were measured with at most 100 reals a source, those
+below them, beside their partners' reals, with at most 80. The runs behind them are not kept, so that nobody can measure
+them anew.
 """
 
 
