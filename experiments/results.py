@@ -34,7 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SPECIALISTS = """## The two specialists and their fusion on the validation split
 
 AUC with 95 % intervals; last column: worst area between two sources of reals. `experiments/plain/run.sh` trains both,
-each without the other's forgeries, and measures them with `compare.py`.
+each without the other's forgeries, and measures them with `compare.py`; here the members of the embedded pack were
+measured, taken out of it by `from_pack.py`. Some sources have few faces, so that the last column says little.
 """
 INPUTS = """## What a specialist for {kind} looks at: a comparison on the validation split
 
