@@ -36,6 +36,7 @@ python benchmarks/edits.py --out benchmarks/results/edits.json
 python benchmarks/training.py --out benchmarks/results/training.json
 python benchmarks/detector_training.py --out benchmarks/results/detector_training.json
 python benchmarks/federated.py --out benchmarks/results/federated.json
+python benchmarks/scoring.py --out benchmarks/results/scoring.json
 python benchmarks/tracing.py --out benchmarks/results/tracing.json
 python benchmarks/table.py
 ```
@@ -209,6 +210,19 @@ def federated(results: dict[str, Any]) -> str:
     )
 
 
+def scoring(results: dict[str, Any]) -> str:
+    apart = results["apart at most"]
+    body = [
+        [
+            *(span(results[f"{name}, seconds a crop"]) for name in ("torch", "ONNX Runtime")),
+            span(results["times as fast"], 1),
+            *(f"{apart['logit']:.1g}", f"{apart['map']:.1g}", f"{results['seconds to export a network']:.1f}"),
+        ]
+    ]
+    head = ["torch, ms a crop", "ONNX Runtime, ms a crop", "times as fast", "logit apart", "map apart", "export, s"]
+    return rows(f"Scoring a split by {results['folds']} folds of {results['networks']} networks", head, body)
+
+
 def tracing(results: dict[str, Any]) -> str:
     body = []
     for size in results["sizes"]:
@@ -308,6 +322,7 @@ SECTIONS = {
     "training": training,
     "detector_training": detector_training,
     "federated": federated,
+    "scoring": scoring,
     "tracing": tracing,
 }
 

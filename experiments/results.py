@@ -27,13 +27,15 @@ from unmask.lab.edits.evaluate import tables as edit_tables
 from unmask.lab.evaluate import as_markdown
 from unmask.lab.task import Evaluation
 from unmask.packs import Card, embedded_packs, load_pack
+from unmask.packs.card import Metric
 from unmask.tables import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECIALISTS = """## The two specialists and their fusion on the validation split
 
 AUC with 95 % intervals; last column: worst area between two sources of reals. `experiments/plain/run.sh` trains both,
-each without the other's forgeries, and measures them with `compare.py`.
+each without the other's forgeries, and measures them with `compare.py`; here the members of the embedded pack were
+measured, taken out of it by `from_pack.py`. Some sources have few faces, so that the last column says little.
 """
 INPUTS = """## What a specialist for {kind} looks at: a comparison on the validation split
 
@@ -69,12 +71,19 @@ def title(card: Card) -> str:
     return f"## {card.name} {card.version}, test split\n\n{versions}; seeds and steps are on the card.\n"
 
 
+def evaluation_of(card: Card) -> Evaluation:
+    """Every number that a detector's export measured, of which its card has some."""
+    record = read_record(ROOT, f"{card.name}/evaluation")
+    assert record["detector"] == f"{card.name} {card.version}", "keep the evaluation.json of the embedded pack"
+    return Evaluation(record["split"], [Metric(**row) for row in record["metrics"]])
+
+
 def detector_part(card: Card) -> list[str]:
     """A detector's figures and its calibration."""
     calibration = card.calibration
     assert calibration is not None
     parts = [title(card)]
-    parts.append(as_markdown(detection_tables(Evaluation("test", metrics_of(card)))) + "\n")
+    parts.append(as_markdown(detection_tables(evaluation_of(card))) + "\n")
     parts.append(
         f"Calibration ({calibration.data}): Cllr {calibration.cllr:.3f}, minimum {calibration.cllr_min:.3f}; "
         f"a verdict is given from |log10 LR| {calibration.decision_log10_lr:.2f} on.\n"
@@ -202,7 +211,10 @@ INTERPOLATION = """## How far from the older weights
 Each specialist goes on from a member of the pack of version 0.1.0. Weights at shares of the way from the start (0) to
 the end of the run (1), on the validation split: AUC by family, mean over three conditions. Rule, written before the
 runs: of 0.5, 0.75 and 1 the share with the highest mean over its own families is taken
-(`experiments/plain/interpolate.py`).
+(`experiments/plain/interpolate.py`). Each record was put together of two runs of the script: families up to
+`stylegan3_edit` and `swap`, beside reals of their own sources, were measured with at most 100 reals a source, those
+below them, beside their partners' reals, with at most 80. The runs behind them are not kept, so that nobody can measure
+them anew.
 """
 
 

@@ -22,17 +22,17 @@ import cv2
 import numpy as np
 import torch
 from common import command, read_record, rounded, write_record
-from leaderboard.measure import DRAWS, METHODS, MOST, Entry, fused, in_torch, scores
+from leaderboard.measure import DRAWS, METHODS, MOST, Entry, fused, scores
 from leaderboard.page import FAMILIES, NAMES
 
 from unmask.cli.options import progress_bars
 from unmask.lab.detection.config import DetectionPaths
 from unmask.lab.detection.evaluate import families_of
 from unmask.lab.detection.held_out import CONDITIONS, make_eval_images, render, select_pairs
+from unmask.lab.detection.onnx_scoring import scorer_of_runs
 from unmask.lab.detection.prepare import held_out_reconstructions
 from unmask.lab.metrics import auc, cluster_bootstrap, resampled
 from unmask.lab.run import config_of, versions
-from unmask.lab.train import load_network
 from unmask.provenance import sha256_of
 from unmask.tables import markdown
 
@@ -59,7 +59,7 @@ def entry_of(folder: Path, family: str) -> Entry:
     config = config_of(folder)
     if family in {*config.before, *({*config.families} - {*config.without})}:
         raise SystemExit(f"{folder} has seen {family}")
-    return Entry(folder.name, family, sha256_of(weights), config.size, in_torch(load_network(folder)))
+    return Entry(folder.name, family, sha256_of(weights), config.size, scorer_of_runs([folder]))
 
 
 @dataclass(frozen=True)

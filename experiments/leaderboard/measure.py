@@ -45,6 +45,7 @@ from unmask.lab.detection.held_out import (
     render,
     select_pairs,
 )
+from unmask.lab.detection.onnx_scoring import scorer_of_runs
 from unmask.lab.detection.prepare import held_out_reconstructions
 from unmask.lab.detection.reconstructions import Reconstructions
 from unmask.lab.detection.scoring import Scorer, logits_of
@@ -108,7 +109,7 @@ def entries(board: Path, families: Sequence[str]) -> Iterator[Entry]:
             common.add((config.size, config.margin, config.pairs, config.steps, config.batch_pairs))
             if len(common) > 1 or config.without != ((without,) if without else ()):
                 raise SystemExit(f"{folder} is of another configuration than the runs before it")
-            yield Entry(method, without, sha256_of(weights), config.size, in_torch(load_network(folder)))
+            yield Entry(method, without, sha256_of(weights), config.size, scorer_of_runs([folder]))
 
 
 def longer(folder: Path, first: DetectionTrainConfig) -> Entry:
@@ -122,7 +123,7 @@ def longer(folder: Path, first: DetectionTrainConfig) -> Entry:
     if own != wanted:
         raise SystemExit(f"{folder} is of another configuration than the board's runs")
     weights = sha256_of(folder / "weights.safetensors")
-    return Entry(f"{own.method}, {own.steps:,} steps", "", weights, own.size, in_torch(load_network(folder)))
+    return Entry(f"{own.method}, {own.steps:,} steps", "", weights, own.size, scorer_of_runs([folder]))
 
 
 def in_torch(detector: Any) -> Scorer:

@@ -1,10 +1,11 @@
 """Measure systems on the kinds of forgery and the sources of reals that some of them never saw; writes the record.
 
     PYTHONPATH=experiments python experiments/leave_out/measure.py NAME SYSTEM... --data DATA --text WHAT \\
-      [--work DIR] [--synthetic DIR] [--taef2 DIR] [--split val]
+      [--work DIR] [--synthetic DIR] [--taef2 DIR] [--split val] [--only-kind KIND]... [--only-source SOURCE]...
 
 A system is a pack, a run folder, or several with commas between them, which are fused. Every kind and source is scored
-by the mean of those systems that never saw it. The record is `experiments/leave_out/NAME.json`: what every run lacked,
+by the mean of those systems that never saw it; systems that lack different ones are compared on what `--only-kind` and
+`--only-source` name. The record is `experiments/leave_out/NAME.json`: what every run lacked,
 what its training cost, and the numbers by kind and by source of all conditions together, by kind also those of each.
 """
 
@@ -20,7 +21,7 @@ from common import command, write_record
 
 from unmask.cli.options import progress_bars
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
-from unmask.lab.detection.leave_out import ALL, MEAN, WORST, leave_one_out, tables
+from unmask.lab.detection.leave_out import ALL, MEAN, WORST, LeftOutScore, leave_one_out, tables
 from unmask.lab.detection.left_out_scores import score_split
 from unmask.lab.detection.systems import EvaluatedSystem, resolve_system
 from unmask.lab.evaluate import as_markdown
@@ -67,6 +68,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--synthetic", type=Path)
     parser.add_argument("--taef2", type=Path)
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
+    parser.add_argument("--only-kind", action="append", default=[], help="measure no other kinds; repeatable")
+    parser.add_argument("--only-source", action="append", default=[], help="measure no other reals; repeatable")
+
+
+def among(score: LeftOutScore, kinds: Sequence[str], sources: Sequence[str]) -> bool:
+    """Whether a score is of the kinds and of the sources of reals that are measured; none named are all."""
+    if score.by == "source":
+        return not sources or score.group in sources
+    return (not kinds or score.group in kinds) and (score.label == 1 or not sources or score.source in sources)
 
 
 def measured(chosen: argparse.Namespace, systems: Sequence[EvaluatedSystem], runs: Mapping[str, Any]) -> None:
@@ -74,7 +84,8 @@ def measured(chosen: argparse.Namespace, systems: Sequence[EvaluatedSystem], run
     paths = DetectionPaths(data=chosen.data, work=chosen.work, synthetic=chosen.synthetic, taef2=chosen.taef2)
     began = time.monotonic()
     with progress_bars() as progress:
-        result = leave_one_out(score_split(systems, "kind", paths, chosen.split, progress), "kind")
+        scores = score_split(systems, "kind", paths, chosen.split, progress)
+        result = leave_one_out([one for one in scores if among(one, chosen.only_kind, chosen.only_source)], "kind")
     print(as_markdown(tables(result, "kind")), flush=True)
     record = {
         "command": command(),

@@ -18,10 +18,10 @@ from unmask.forgery.fusion import mean_ratio
 from unmask.lab.detection.config import DetectionPaths
 from unmask.lab.detection.evaluate import families_of
 from unmask.lab.detection.held_out import CONDITIONS, make_eval_images, render, select_pairs
-from unmask.lab.detection.scoring import family_aucs, logits_of
+from unmask.lab.detection.onnx_scoring import scorer_of_runs
+from unmask.lab.detection.scoring import family_aucs
 from unmask.lab.metrics import auc, interval
 from unmask.lab.run import config_of, versions
-from unmask.lab.train import load_network
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     for condition in CONDITIONS:
         held = render(pictures, condition, 224, 1.4)
         crops = np.stack([face.crop for face in held])
-        logits = {run.name: logits_of(load_network(run), crops, torch.device("cpu"))[0] for run in chosen.runs}
+        logits = {run.name: scorer_of_runs([run])(crops)[0] for run in chosen.runs}
         for one, other in combinations(list(logits), 2):
             pair = [torch.from_numpy(logits[name]) for name in (one, other)]
             logits[f"{one} + {other}"] = mean_ratio(pair).numpy()

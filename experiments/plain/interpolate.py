@@ -28,8 +28,9 @@ from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
 from unmask.lab.detection.evaluate import families_of
 from unmask.lab.detection.feed import batches
 from unmask.lab.detection.held_out import CONDITIONS, make_eval_images, render
+from unmask.lab.detection.onnx_scoring import OnnxDetector, onnx_scorer
 from unmask.lab.detection.pairs_pool import Pool
-from unmask.lab.detection.scoring import family_aucs, logits_of
+from unmask.lab.detection.scoring import family_aucs
 from unmask.lab.engine import save_weights
 from unmask.lab.run import config_of, versions
 from unmask.lab.train import load_network
@@ -90,12 +91,13 @@ def main() -> None:
     pictures = make_eval_images(faces, "val", own, most=80)
     networks = {share: between(chosen.run, chosen.start, share, pool, config) for share in SHARES}
     networks[0.0] = between(chosen.start, chosen.start, 1.0, pool, config)
+    scorers = {share: onnx_scorer([OnnxDetector(network)]) for share, network in sorted(networks.items())}
     results: dict[str, dict[str, dict[str, float]]] = {}
     for condition in CONDITIONS:
         held = render(pictures, condition, config.size, config.margin)
         crops = np.stack([face.crop for face in held])
-        for share, network in sorted(networks.items()):
-            aucs = family_aucs(held, logits_of(network, crops, torch.device("cpu"))[0])
+        for share, score in scorers.items():
+            aucs = family_aucs(held, score(crops)[0])
             results.setdefault(f"{share:g}", {})[condition] = {name: round(value, 4) for name, value in aucs.items()}
     means = {
         share: round(float(np.mean([v for by in rows.values() for n, v in by.items() if n.startswith("auc_")])), 4)

@@ -21,9 +21,11 @@ mapfile -t drawn_kinds < <(of_kinds re-synthesis synthesis text-to-image "talkin
 # The folds: two of either trade lack some kinds, and begin from the older member that never saw these; the first of
 # either lacks some sources of reals, the second the others.
 mapfile -t one < <(of_sources stylegan3 real_talking dfl_faceswap real_small)
-mapfile -t two < <(of_sources real_portraits real_frll real_amfd real_300w stylegan3_edit wav2lip gpen_inpaint)
+unseen_sources=(real_portraits real_frll real_amfd real_300w stylegan3_edit wav2lip gpen_inpaint)
+mapfile -t two < <(of_sources "${unseen_sources[@]}")
 mapfile -t drawn_one < <(of_kinds synthesis "talking head")
 mapfile -t drawn_two < <(of_kinds text-to-image "attribute edit" restoration inpainting)
+unseen_kinds=(text-to-image "attribute edit" restoration inpainting lip-sync)
 mapfile -t local_one < <(of_kinds swap composite)
 mapfile -t local_two < <(of_kinds lip-sync)
 go() { # RUN START STEPS OPTION...
@@ -56,14 +58,28 @@ folds=(runs/drawn-one-0.75,$local runs/drawn-two-0.75,$local $drawn,runs/local-o
 leave_out="$here/../leave_out/measure.py"
 python "$leave_out" before "$PACK" --split test --text "Before: the pack of version 0.1.0" "${measuring[@]}"
 python "$leave_out" after "${folds[@]}" --split test --text "After: the folds of the embedded pack" "${measuring[@]}"
-# Designs, on what two folds lack: the specialists of few steps, the older pack, a linear head on a frozen trunk.
-two=(--split train "${measuring[@]}")
-python "$leave_out" design-specialists runs/drawn-two,runs/local-two --text "two specialists" "${two[@]}"
+# Designs at equal cost, on what two folds lack: the specialists of few steps; one network for all kinds, also with the
+# hardest sources drawn more often; self-blends alone, as many as are wanted, from a pool of their own; a linear head on
+# a frozen trunk; the older pack, which lacks more and is measured on what the others lack.
+mapfile -t lacking < <(of_kinds "${unseen_kinds[@]}")
+mapfile -t all_but_blends < <(of_kinds "${unseen_kinds[@]}" re-synthesis synthesis "talking head" composite swap reenactment)
+go one-two blends 900 "${lacking[@]}" "${two[@]}"
+go reweighted-two blends 900 --reweight-sources "${lacking[@]}" "${two[@]}"
+mkdir -p runs/work-selfblend && ln -sfn ../work/store runs/work-selfblend/store
+go selfblend-two blends 900 --work runs/work-selfblend --pairs 20000 "${all_but_blends[@]}" "${two[@]}"
+only=(--split train "${measuring[@]}")
+for kind in "${unseen_kinds[@]}"; do only+=(--only-kind "$kind"); done
+for source in "${unseen_sources[@]}"; do only+=(--only-source "$source"); done
+python "$leave_out" design-one runs/one-two --text "one network for all kinds" "${only[@]}"
+python "$leave_out" design-reweighted runs/reweighted-two --text "the same, hardest sources drawn more often" "${only[@]}"
+python "$leave_out" design-selfblend runs/selfblend-two --text "one network, self-blends alone" "${only[@]}"
+python "$leave_out" design-specialists runs/drawn-two,runs/local-two --text "two specialists" "${only[@]}"
 python "$leave_out" design-interpolated runs/drawn-two-0.75,runs/local-two \
-  --text "two specialists, the drawn one 0.75 of the way from its start" "${two[@]}"
-python "$leave_out" design-older "$PACK" --text "the pack of version 0.1.0, without any of these data" "${two[@]}"
-python "$here/frozen.py" design-frozen runs/drawn-two runs/local-two --text "a frozen ImageNet trunk with a linear head" "${two[@]}"
+  --text "two specialists, the drawn one 0.75 of the way from its start" "${only[@]}"
+python "$leave_out" design-older "$PACK" --text "the pack of version 0.1.0, without any of these data" "${only[@]}"
+python "$here/frozen.py" design-frozen runs/one-two --text "a frozen ImageNet trunk with a linear head" "${only[@]}"
 python "$here/tracks.py" "$here/tracks.json" "${folds[@]}" --split train --data "$DATA" --synthetic synthetic
 python "$here/compare.py" "$here/specialists.json" "$drawn" "$local" "${measuring[@]}"
 unmask export "$drawn" "$local" --out plain --name plain --version 0.2.0 "${measuring[@]}" "${folds[@]/#/--unseen=}"
+cp plain/evaluation.json "$here/evaluation.json"
 python "$here/false_alarms.py" "$here/false_alarms.json" "$PACK" plain "${measuring[@]}"

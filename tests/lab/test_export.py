@@ -1,5 +1,6 @@
 """From runs to a pack: what stands in its folder when all goes well, and when something goes wrong on the way."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ def test_a_pack_carries_its_figures(run: Path, tmp_path: Path, difference: dict[
     card = made.pack.card
     assert made.parity is difference and card.metrics == tuple(made.measured.evaluation.metrics)
     assert [metric.value for metric in card.metrics] == [0.7]
+    record = json.loads((made.pack.folder / "evaluation.json").read_text())
+    assert record["detector"] == "fedforgery 2.0" and [metric["value"] for metric in record["metrics"]] == [0.7]
     assert [point.name for point in card.operating_points] == ["p"] and card.reading is None
     assert (card.name, card.version, card.task) == ("fedforgery", "2.0", "forgery_detection")
     assert (card.input_size, card.crop_margin, card.outputs) == ((64, 64), 1.3, ("logit", "map"))
@@ -64,7 +67,7 @@ def test_a_pack_carries_its_figures(run: Path, tmp_path: Path, difference: dict[
     assert card.protocol["versions"] == versions() and len(card.protocol["runs"]) == 1
     assert card.protocol["runs"][0]["method"] == "fedforgery" and card.protocol["runs"][0]["margin"] == 1.3
     assert set(card.protocol["runs"][0]) == set(asdict(SMALL))
-    assert {path.name for path in tmp_path.rglob("*")} == {"mine", "model.onnx", "card.json"}
+    assert {path.name for path in tmp_path.rglob("*")} == {"mine", "model.onnx", "card.json", "evaluation.json"}
 
 
 @pytest.mark.usefixtures("difference")
@@ -114,7 +117,13 @@ def test_a_newer_pack_takes_the_place_of_an_older_one(run: Path, tmp_path: Path)
     (tmp_path / "mine" / "notes.txt").write_text("kept")
     assert exported(run, tmp_path / "mine", version="3").pack.card.version == "3"
     assert load_pack(tmp_path / "mine").card.version == "3"
-    assert {path.name for path in tmp_path.rglob("*")} == {"mine", "model.onnx", "card.json", "notes.txt"}
+    assert {path.name for path in tmp_path.rglob("*")} == {
+        "mine",
+        "model.onnx",
+        "card.json",
+        "evaluation.json",
+        "notes.txt",
+    }
 
 
 @pytest.mark.usefixtures("difference")

@@ -300,7 +300,7 @@ def _export(
     task = tasks_of_systems([str(run) for run in runs])
     options = task.export_options(name=name, version=version, **chosen.get("export", {}))
     with progress_bars() as progress:
-        made = exported(runs, _paths(task, data, work, workers, chosen), folder, options, progress)
+        made = exported(runs, _paths(task, data, work, workers, chosen), folder, options, progress, command_line())
     print(as_markdown(made.measured.tables))
     parity = ", ".join(f"{value:.1e} ({key})" for key, value in made.parity.items())
     print(f"\n{made.pack.folder}: parity with torch {parity}")

@@ -27,23 +27,36 @@ class Fused(Detector):
 
     def __init__(self, members: Sequence[Detector]) -> None:
         super().__init__()
-        sizes = sorted({member.size for member in members})
-        if len(sizes) > 1:
-            raise DataError(f"detectors that see faces at {' and '.join(map(str, sizes))} pixels cannot be fused")
-        self.size = sizes[0]
+        self.size = common_size([member.size for member in members])
         self.members = nn.ModuleList(members)
 
     def forward(self, faces: Tensor) -> DetectorOutput:
         """Score faces, (B, 3, S, S) in [0, 1]."""
-        outputs = [member(faces) for member in self.members]
-        finest = max(out.map.shape[-1] for out in outputs)
-        maps = [
-            out.map
-            if out.map.shape[-1] == finest
-            else functional.interpolate(out.map, size=(finest, finest), mode="nearest")
-            for out in outputs
-        ]
-        return DetectorOutput(mean_ratio([out.logit for out in outputs]), mean_ratio(maps))
+        return fuse([member(faces) for member in self.members])
+
+
+def common_size(sizes: Sequence[int]) -> int:
+    """The side of the faces that detectors see, in pixels.
+
+    Raises:
+        DataError: they see faces at different sizes.
+    """
+    apart = sorted(set(sizes))
+    if len(apart) > 1:
+        raise DataError(f"detectors that see faces at {' and '.join(map(str, apart))} pixels cannot be fused")
+    return apart[0]
+
+
+def fuse(outputs: Sequence[DetectorOutput]) -> DetectorOutput:
+    """What several detectors say of the same faces, as one, see `Fused`."""
+    finest = max(out.map.shape[-1] for out in outputs)
+    maps = [
+        out.map
+        if out.map.shape[-1] == finest
+        else functional.interpolate(out.map, size=(finest, finest), mode="nearest")
+        for out in outputs
+    ]
+    return DetectorOutput(mean_ratio([out.logit for out in outputs]), mean_ratio(maps))
 
 
 def mean_ratio(logits: Sequence[Tensor]) -> Tensor:

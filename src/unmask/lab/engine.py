@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
@@ -77,6 +77,24 @@ class Feed(Protocol):
 
     def validation_batches(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
         """The validation split's faces once, in [0, 1], for what is fitted after the last step."""
+        ...
+
+
+@runtime_checkable
+class AdaptiveFeed(Feed, Protocol):
+    """A feed that draws by what the network finds hard; what it draws by is part of the checkpoint."""
+
+    def adapt(self, network: Any, device: torch.device) -> None:
+        """Look at the averaged network, in evaluation mode, and draw accordingly from now on."""
+        ...
+
+    def numbers(self) -> dict[str, float]:
+        """What it draws by, for the run's record."""
+        ...
+
+    @property
+    def state(self) -> Any:
+        """What it draws by: an object with `state_dict` and `load_state_dict`, of plain numbers."""
         ...
 
 
@@ -180,6 +198,8 @@ class Trainer(Generic[Learning]):
         if config.average:
             update = _moving_average(config.average)
             self._average = self._state["average"] = AveragedModel(self.network, multi_avg_fn=update, use_buffers=True)
+        if isinstance(feed, AdaptiveFeed):
+            self._state["feed"] = feed.state
         if checkpoint is not None and resumed:
             fabric.load(checkpoint, self._state)
         self._stream = feed.batches(fabric.device, self.step, fabric.global_rank, fabric.world_size)
@@ -246,6 +266,17 @@ class Trainer(Generic[Learning]):
         state = {name: value.clone() for name, value in self.network.state_dict().items()}
         return Advance(state, self.step, seen * self._feed.count, metrics)
 
+    def adapt(self) -> dict[str, float]:
+        """Let an adaptive feed look at the averaged network; gives what it draws by from now on, for the record."""
+        if not isinstance(self._feed, AdaptiveFeed):
+            return {}
+        with torch.no_grad():
+            if self._fabric.is_global_zero:
+                self._feed.adapt(self.average, self._fabric.device)
+            state = self._feed.state
+            state.load_state_dict(self._fabric.broadcast(state.state_dict()))
+        return self._feed.numbers()
+
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
         if self._checkpoint is not None:
@@ -274,8 +305,8 @@ def fit(
 ) -> Learning:
     """Train to the configuration's number of steps and return the averaged network.
 
-    A checkpoint is written every hundred steps; if the run folder holds one, training goes on from it. The averaged
-    weights end as `weights.safetensors` in the run folder.
+    A checkpoint is written every hundred steps, after an adaptive feed has looked at the averaged network; if the run
+    folder holds one, training goes on from it. The averaged weights end as `weights.safetensors` in the run folder.
 
     Args:
         fabric: launched.
@@ -293,8 +324,9 @@ def fit(
         rows.append(
             trainer.advance(min(due, (trainer.step // _SAVE_EVERY + 1) * _SAVE_EVERY) - trainer.step, None, progress)
         )
+        drawn_by = trainer.adapt() if trainer.step % _SAVE_EVERY == 0 or trainer.step == due else {}
         if trainer.step == due:
-            row = {"step": float(due), **_pooled(rows)}
+            row = {"step": float(due), **_pooled(rows), **drawn_by}
             if validate and fabric.is_global_zero:
                 row |= validate(trainer.average)
             if fabric.is_global_zero:

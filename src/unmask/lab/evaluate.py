@@ -20,6 +20,9 @@ from unmask.packs import load_pack
 from unmask.packs.card import Metric
 from unmask.tables import markdown
 
+EVALUATION = "evaluation.json"
+"""The file of a pack's folder with every number of its evaluation, of which the card has some. Nothing reads it."""
+
 
 @dataclass(frozen=True)
 class Compared:

@@ -10,6 +10,7 @@ import torch
 
 from unmask.errors import DataError, PackError
 from unmask.lab.config import ExportOptions, LabPaths
+from unmask.lab.evaluate import EVALUATION, write_evaluation
 from unmask.lab.onnx_export import write_onnx
 from unmask.lab.run import config_of, task_of, versions
 from unmask.lab.task import Measured, Task, task_named
@@ -30,9 +31,14 @@ class Exported:
 
 
 def export(
-    runs: Sequence[Path], paths: LabPaths, out: Path, options: ExportOptions, progress: Progress = SILENT
+    runs: Sequence[Path],
+    paths: LabPaths,
+    out: Path,
+    options: ExportOptions,
+    progress: Progress = SILENT,
+    command: str = "",
 ) -> Exported:
-    """Export, calibrate, evaluate on test, write the pack.
+    """Export, calibrate, evaluate on test, write the pack: `model.onnx`, `card.json` and `evaluation.json`.
 
     Until all figures are on its card the pack stands in `OUT.part`, so that no half-measured one passes for finished.
 
@@ -42,6 +48,7 @@ def export(
         out: folder of the pack.
         options: of the task's type.
         progress: of every stage.
+        command: the command line, for the evaluation's record.
 
     Raises:
         DataError: the runs or the data cannot make a pack; before any work.
@@ -96,15 +103,16 @@ def export(
     measured = task.measure(network, pack, runs, configs, paths, options, progress)
     card = replace(
         card,
-        metrics=tuple(measured.evaluation.metrics),
+        metrics=tuple(task.card_metrics(measured.evaluation)),
         calibration=measured.calibration,
         operating_points=measured.operating_points,
         reading=measured.reading,
     )
     card.check_complete()
     card.write(unfinished / "card.json")
+    write_evaluation(measured.evaluation, f"{card.name} {card.version}", command, unfinished / EVALUATION)
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("model.onnx", "card.json"):
+    for name in ("model.onnx", "card.json", EVALUATION):
         (unfinished / name).replace(out / name)
     unfinished.rmdir()
     return Exported(load_pack(out), measured, difference)

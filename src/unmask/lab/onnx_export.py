@@ -12,14 +12,13 @@ from torch import nn
 _SMALL = 64  # tensors with fewer numbers stay float32: halving them saves nothing
 
 
-def write_onnx(module: nn.Module, size: int, outputs: Sequence[str], path: Path) -> None:
-    """Export to ONNX with a free batch size, weights stored in half precision and computed with in float32.
+def onnx_model(module: nn.Module, size: int, outputs: Sequence[str]) -> onnx.ModelProto:
+    """A network as an ONNX model with a free batch size, in float32.
 
     Args:
         module: from float32 (B, 3, size, size) in [0, 1] to a tuple of tensors with B first.
         size: side of its input in pixels.
         outputs: names of what it gives, in order; the input is called "faces".
-        path: of the file.
     """
     program = torch.onnx.export(
         module.eval(),
@@ -32,7 +31,17 @@ def write_onnx(module: nn.Module, size: int, outputs: Sequence[str], path: Path)
         verbose=False,
     )
     assert program is not None  # dynamo=True always returns a program
-    model = program.model_proto
+    return program.model_proto
+
+
+def write_onnx(module: nn.Module, size: int, outputs: Sequence[str], path: Path) -> None:
+    """Write a network's ONNX file, its weights stored in half precision and computed with in float32.
+
+    Args:
+        module, size, outputs: see `onnx_model`.
+        path: of the file.
+    """
+    model = onnx_model(module, size, outputs)
     nodes, kept = [], []
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor)

@@ -25,7 +25,7 @@ _LIBRARIES = (
     "lir",
     "onnxruntime",
 )
-_LATER = {"normalisation"}
+_LATER = {"normalisation", "reweight_sources"}
 """Fields that came after version 0.1 and whose default is what was done before them."""
 
 

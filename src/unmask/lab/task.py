@@ -313,6 +313,10 @@ class Task(Protocol):
         """
         ...
 
+    def card_metrics(self, result: Evaluation) -> Sequence[Metric]:
+        """Those of an evaluation's numbers that stand on the card; all are in the pack's `evaluation.json`."""
+        return result.metrics
+
 
 def task_named(name: str) -> Task:
     """The task of a name: one of `TASKS`, an entry point's, or an object given as `module:Object`.

@@ -95,7 +95,7 @@ def test_a_detector_is_not_measured_on_a_spectrum_that_it_does_not_know(tmp_path
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever exports, or scores a face for a pack, has not refused what could have been refused before."""
     monkeypatch.setattr(exporting, "write_onnx", lambda *_: pytest.fail("a network is exported"))
-    monkeypatch.setattr(measuring, "logits_of", lambda *_: pytest.fail("faces are scored"))
+    monkeypatch.setattr(measuring, "scorer_of_runs", lambda *_: pytest.fail("faces are scored"))
     monkeypatch.setattr(detection, "evaluate", lambda *_, **__: pytest.fail("faces are scored"))
 
 

@@ -14,8 +14,9 @@ from unmask.datasets.manifest import manifest_sha256
 from unmask.errors import DataError
 from unmask.lab.detection import export as measuring
 from unmask.lab.detection.config import DetectionTrainConfig
-from unmask.lab.detection.export import calibrate, card_facts, known_to, missed_by, operating_points
-from unmask.lab.detection.held_out import CLEAN, CONDITIONS, HALF_RESOLUTION, JPEG50, eval_faces
+from unmask.lab.detection.export import calibrate, card_facts, card_metrics, known_to, missed_by, operating_points
+from unmask.lab.detection.held_out import ALL_CONDITIONS, CLEAN, CONDITIONS, HALF_RESOLUTION, JPEG50, eval_faces
+from unmask.lab.task import Evaluation
 
 pytestmark = pytest.mark.lab
 
@@ -63,7 +64,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     calls: list[Any] = []
     monkeypatch.setattr(measuring, "fit_calibration", lambda *given: calls.append(given))
     monkeypatch.setattr(
-        measuring, "logits_of", lambda detector, crops, _: (np.full(len(crops), len(detector.members)), None)
+        measuring, "scorer_of_runs", lambda folders: lambda crops: (np.full(len(crops), len(folders)), None)
     )
     return calls
 
@@ -189,3 +190,24 @@ def test_a_detector_with_nothing_new_to_score_is_passed_over(tmp_path: Path, fit
     ((scored, *_),) = fitted
     assert {face.logit for face in scored} == {1.0}
     progress.check_bars_end()
+
+
+def test_a_card_has_few_of_an_evaluations_numbers() -> None:
+    """In their order: AUC and what reals are called under every condition, the rest of clean pictures, one pair."""
+    result = Evaluation("test")
+    for condition in ALL_CONDITIONS:
+        for family in ("real", "swap"):
+            for name in ("auc", "auc_spectrum", "cllr", "cllr_min", "miss_at_1%", "miss_at_10%", "verdict_forged"):
+                result.add(family, name, condition, 0.6, 0.5, 0.7, np.array([0, 1]))
+        for pair, value in (("a vs b", 0.6), ("a vs c", 0.3), ("b vs c", 0.5)):
+            result.add(pair, "auc_real_vs_real", condition, value, 0.2, 0.7, np.array([0, 0]))
+    result.add("swap", "pointing", CLEAN, 0.6, 0.5, 0.7, np.array([1]))
+    kept = card_metrics(result.metrics)
+    assert kept == [metric for metric in result.metrics if metric in kept]
+    of_clean = {(m.dataset, m.name) for m in kept if m.condition == CLEAN}
+    both = {(family, name) for family in ("real", "swap") for name in ("auc", "cllr", "miss_at_1%", "verdict_forged")}
+    assert of_clean == both | {("a vs c", "auc_real_vs_real"), ("swap", "pointing")}
+    for condition in set(ALL_CONDITIONS) - {CLEAN}:
+        there = {(m.dataset, m.name) for m in kept if m.condition == condition}
+        assert there == {("real", "auc"), ("swap", "auc"), ("real", "verdict_forged")}
+    assert card_metrics([]) == []

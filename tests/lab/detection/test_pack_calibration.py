@@ -1,5 +1,6 @@
 """Calibrating a pack on a data set: on which rows, what the new card says, what is refused."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,8 @@ def test_a_bare_pack_becomes_a_complete_one(pack: Path, paths: StoredPaths, tmp_
     assert "scores of the pack itself" in calibration.method
     assert {metric.dataset for metric in card.metrics} == {"stylegan", "ciplab", "mobilestylegan", "pggan", "real"}
     assert {metric.name for metric in card.metrics} >= {"auc", "cllr", "miss_at_1%", "verdict_forged"}
+    record = json.loads((made.pack.folder / "evaluation.json").read_text())
+    assert len(record["metrics"]) == len(made.evaluation.metrics) > len(card.metrics)
     assert [point.name for point in card.operating_points] == ["false alarms 1%", "false alarms 10%"]
     assert card.protocol["calibrated"]["rows"] == "its cal split"
     assert card.limits[0].startswith("Calibrated on 24 authentic") and "Knows nothing of faces." in card.limits

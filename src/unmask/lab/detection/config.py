@@ -34,6 +34,9 @@ class DetectionTrainConfig(TrainConfig):
     batch_pairs: int = option(16, "Pairs in a step.", low=1)
     zoo_steps: int = option(300, "Steps for each network of the autoencoder bank.", low=1)
     twin_draws: int = option(2, "Reconstructions per real face.", low=1)
+    reweight_sources: bool = option(
+        False, "Draw pairs of those sources more often whose validation reals have the highest loss."
+    )
     before: tuple[str, ...] = ()
     before_sources: tuple[str, ...] = ()
     without: tuple[str, ...] = option((), "Leave a family out; repeatable.", metavar="FAMILY")

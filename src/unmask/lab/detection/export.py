@@ -6,26 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from unmask.datasets.face_store import StoredFace
 from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
-from unmask.forgery.fusion import Fused
 from unmask.forging.families import SOURCES, family, kind_of, to_make
 from unmask.lab.detection.calibration import FEWEST, QUALITY_EDGES, Scored, fit_calibration
 from unmask.lab.detection.config import DetectionPaths, DetectionTrainConfig
 from unmask.lab.detection.evaluate import condition_shown, quality_of
 from unmask.lab.detection.held_out import ALL_CONDITIONS, CLEAN, EvalImage, eval_faces, make_eval_images, render
+from unmask.lab.detection.onnx_scoring import scorer_of_runs
 from unmask.lab.detection.prepare import held_out_reconstructions
 from unmask.lab.detection.reconstructions import Reconstructions
-from unmask.lab.detection.scoring import Scorer, logits_of
-from unmask.lab.detection.systems import load_fused
+from unmask.lab.detection.scoring import Scorer
 from unmask.lab.methods import method_named
 from unmask.lab.metrics import threshold_at
 from unmask.lab.run import config_of
 from unmask.lab.task import CardFacts
-from unmask.packs.card import Calibration, OperatingPoint
+from unmask.packs.card import Calibration, Metric, OperatingPoint
 from unmask.progress import Progress
 
 _SCORED_ALIKE = 3  # conditions under which a face still counts as a still
@@ -35,6 +33,8 @@ _OWN_TERMS = (
     "CIPLAB: research; MobileStyleGAN: Apache-2.0, distilled from a non-commercial model; the wild collection: "
     "pictures published with papers and demos, for research alone. No picture is contained."
 )
+_VERDICTS = ("verdict_forged", "verdict_authentic")
+_ON_CARDS = (*_VERDICTS, "miss_at_1%", "cllr", "pointing", "pointing_chance", "iou", "region_agreement")
 MIN_QUALITY = 25.0
 MIN_FACE_PX = 32.0
 
@@ -141,7 +141,7 @@ def calibrate(
             if not rows:  # all that it could score is new to others and none of the families it missed is here
                 progress.update("scoring the cal split", done, everything, f"{condition}, {judge.name}")
                 continue
-            logits, _ = logits_of(judge.detector, np.stack([held[row].crop for row in rows]), torch.device("cpu"))
+            logits, _ = judge.scorer(np.stack([held[row].crop for row in rows]))
             for row, logit in zip(rows, logits, strict=True):
                 face = held[row]
                 scored.append(
@@ -180,7 +180,7 @@ class _Judge:
     """
 
     name: str
-    detector: Fused
+    scorer: Scorer
     families: tuple[str, ...]
     sources: tuple[str, ...]
 
@@ -192,7 +192,7 @@ class _Judge:
         present = {sample.source for sample in samples if not sample.label}
         sources = tuple(sorted(present - known)) if blind and known else ()
         families = missed_by(folders) if blind else known_to(folders)
-        return cls(" with ".join(map(str, folders)), load_fused(folders), families, sources)
+        return cls(" with ".join(map(str, folders)), scorer_of_runs(folders), families, sources)
 
 
 def _judges_of(picture: EvalImage, judges: Sequence[_Judge]) -> list[_Judge]:
@@ -263,6 +263,25 @@ def operating_points(
             )
         )
     return tuple(points)
+
+
+def card_metrics(metrics: Sequence[Metric]) -> list[Metric]:
+    """Those of an evaluation's numbers that stand on a card.
+
+    Of every family the AUC under all conditions; of the reals, under all conditions, what verdicts they get; the rest
+    of clean pictures alone, and of sources compared the pair farthest from one half. A hundred sources compared with
+    one another, and each number under six conditions, would make a card that nobody reads.
+    """
+    between = [metric for metric in metrics if metric.name == "auc_real_vs_real" and metric.condition == CLEAN]
+    farthest = max(between, key=lambda metric: abs(metric.value - 0.5), default=None)
+    return [
+        metric
+        for metric in metrics
+        if metric.name == "auc"
+        or metric is farthest
+        or (metric.condition == CLEAN and metric.name in _ON_CARDS)
+        or (metric.name in _VERDICTS and metric.dataset == "real")
+    ]
 
 
 def _before(configs: Sequence[DetectionTrainConfig]) -> set[str]:

@@ -1,6 +1,6 @@
 """What detectors are trained on: batches of pairs, a real face and a forgery made of it. Lab only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +50,12 @@ def batches(
     rank: int = 0,
     world: int = 1,
     generators: Sequence[str] = (),
+    source_weights: Callable[[], np.ndarray] | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Endless batches from step `first` on: shuffled epochs over the allowed pairs; a step depends on seed and number.
 
-    The pool is held on the device if it takes less than half of its free memory; else rows are read from disk.
+    The pool is held on the device if it takes less than half of its free memory; else rows are read from disk. With
+    `source_weights`, asked for at every step, the pairs of a source are drawn so many times as often: see `_redrawn`.
     """
     allowed = pool.without(config.without, config.without_sources)
     own = list(generators) or list(generators_of(pool, config))
@@ -68,7 +70,12 @@ def batches(
         epoch, place = divmod(step, per_epoch)
         if order[0] != epoch:
             order = (epoch, np.random.default_rng([config.seed, epoch]).permutation(allowed))
-        rows = np.sort(order[1][place * count : (place + 1) * count][rank::world])
+        rows = order[1][place * count : (place + 1) * count]
+        if source_weights is not None:
+            # Four numbers: no other stream of a step is drawn from as many.
+            rng = np.random.default_rng([config.seed, step, 0, 1])
+            rows = _redrawn(rows, allowed, source_weights()[pool.sources], rng)
+        rows = np.sort(rows[rank::world])
         faces = (
             pixels[torch.from_numpy(rows).to(device)] if isinstance(pixels, Tensor) else torch.from_numpy(pixels[rows])
         )
@@ -88,6 +95,23 @@ def batches(
             "progress": torch.tensor(min(1.0, step / config.steps), device=device),
         }
         step += 1
+
+
+def _redrawn(rows: np.ndarray, allowed: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows of an epoch, some of them replaced so that each is drawn in proportion to its weight.
+
+    A row stays with the probability of its weight over the greatest one, else another is drawn from all that are
+    allowed: at equal weights the epoch is as it was.
+
+    Args:
+        rows: int (B,), of the epoch.
+        allowed: int (A,), all that may be drawn.
+        weights: float (P,) of all pairs of the pool.
+        rng: of the step.
+    """
+    own = weights[allowed]
+    stays = rng.random(len(rows)) * own.max() < weights[rows]
+    return np.where(stays, rows, rng.choice(allowed, len(rows), p=own / own.sum()))
 
 
 def generators_of(pool: Pool, config: DetectionTrainConfig) -> tuple[str, ...]:

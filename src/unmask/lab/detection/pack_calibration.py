@@ -23,10 +23,11 @@ from unmask.forging.families import evaluation_order
 from unmask.lab.detection.calibration import QUALITY_EDGES, Scored, fit_calibration
 from unmask.lab.detection.config import DetectionPaths
 from unmask.lab.detection.evaluate import condition_shown, quality_of, tables
-from unmask.lab.detection.export import MIN_FACE_PX, MIN_QUALITY
+from unmask.lab.detection.export import MIN_FACE_PX, MIN_QUALITY, card_metrics
 from unmask.lab.detection.held_out import ALL_CONDITIONS, CLEAN, EvalFace, make_eval_images, render, select_pairs
 from unmask.lab.detection.scoring import Scorer
 from unmask.lab.detection.systems import pack_scorer
+from unmask.lab.evaluate import EVALUATION, write_evaluation
 from unmask.lab.metrics import auc, interval, log_lr_cost, log_lr_cost_min, mean_interval, miss_rate, threshold_at
 from unmask.lab.run import versions
 from unmask.lab.task import Evaluation, Table
@@ -136,7 +137,7 @@ def calibrate_pack(
     }
     card = replace(
         card,
-        metrics=tuple(result.metrics),
+        metrics=tuple(card_metrics(result.metrics)),
         calibration=calibration,
         operating_points=points,
         protocol={**card.protocol, "calibrated": record},
@@ -145,6 +146,7 @@ def calibrate_pack(
     with unfinished_folder(out) as part:
         shutil.copytree(pack.folder, part, dirs_exist_ok=True)
         card.write(part / "card.json")
+        write_evaluation(result, f"{card.name} {card.version}", command, part / EVALUATION)
     return Calibrated(load_pack(out, _TASK), rows, result, tables(result))
 
 

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from unmask.datasets.face_store import StoredFace
 from unmask.errors import DataError
-from unmask.forgery.detector import Detector
-from unmask.forgery.fusion import Fused
 from unmask.lab.detection.config import DetectionTrainConfig
-from unmask.lab.detection.scoring import Scorer, logits_of
+from unmask.lab.detection.onnx_scoring import scorer_of_runs
+from unmask.lab.detection.scoring import Scorer
 from unmask.lab.run import config_of, is_run
-from unmask.lab.train import load_network
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import Calibration
 
@@ -67,19 +64,6 @@ def pack_scorer(pack: Pack) -> Scorer:
     return score
 
 
-def load_fused(folders: Sequence[Path]) -> Fused:
-    """The averaged detectors of finished runs as one.
-
-    Raises:
-        DataError: a run is not finished, or of another task; or they see faces at different sizes.
-    """
-    networks = [load_network(folder) for folder in folders]
-    detectors = [network for network in networks if isinstance(network, Detector)]
-    if len(detectors) < len(networks):
-        raise DataError(f"{', '.join(map(str, folders))}: not all of them are runs of forgery detectors")
-    return Fused(detectors)
-
-
 def resolve_system(name: str) -> EvaluatedSystem:
     """A run folder, several to fuse with commas between them, or a pack by name or folder.
 
@@ -93,10 +77,9 @@ def resolve_system(name: str) -> EvaluatedSystem:
         if len(margins) > 1:
             raise DataError(f"{name}: these runs crop faces at different margins ({', '.join(map(str, margins))})")
         spectra = sorted(set.intersection(*(set(config.spectra) for config in configs)))
-        detector = load_fused(folders)
         return EvaluatedSystem(
             name,
-            lambda crops: logits_of(detector, crops, torch.device("cpu")),
+            scorer_of_runs(folders),
             configs[0].size,
             margins[0],
             None,

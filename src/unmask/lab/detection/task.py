@@ -20,6 +20,7 @@ from unmask.lab.detection.export import (
     calibrate,
     calibration_shortage,
     card_facts,
+    card_metrics,
     known_to,
     missed_by,
     operating_points,
@@ -28,11 +29,13 @@ from unmask.lab.detection.feed import Pairs
 from unmask.lab.detection.held_out import CLEAN, CONDITIONS, eval_faces, make_eval_images, render, select_pairs
 from unmask.lab.detection.left_out_scores import score_split
 from unmask.lab.detection.prepare import DetectionPlan, DetectionPrepared, held_out_reconstructions
+from unmask.lab.detection.reweighting import ReweightedPairs
 from unmask.lab.detection.scoring import family_aucs, logits_of
 from unmask.lab.detection.systems import EvaluatedSystem, pack_scorer, resolve_system
 from unmask.lab.metrics import auc, of_two_classes
 from unmask.lab.task import CardFacts, Evaluation, Measured, Measurement, Table, Task
 from unmask.packs import Pack
+from unmask.packs.card import Metric
 from unmask.progress import Progress
 
 _DRAWS = 400
@@ -71,8 +74,9 @@ class DetectionTask(Task):
         return preparing.prepare(plan, progress)
 
     def feed(self, prepared: DetectionPrepared) -> Pairs:
-        """Pairs of the pool."""
-        return Pairs(prepared.pool, prepared.config, prepared.held)
+        """Pairs of the pool, reweighted if the configuration says so."""
+        pairs = Pairs(prepared.pool, prepared.config, prepared.held)
+        return ReweightedPairs.of(pairs) if prepared.config.reweight_sources else pairs
 
     def validate(self, network: Detector, prepared: DetectionPrepared, device: torch.device) -> dict[str, float]:
         """AUC by family, and between sources of reals."""
@@ -233,6 +237,10 @@ class DetectionTask(Task):
         result = evaluate(faces, "test", scorer, size, margin, calibration, drawn, progress=progress)
         points = operating_points(faces, scorer, size, margin, known_to(runs))
         return Measured(result, tables(result), calibration=calibration, operating_points=points)
+
+    def card_metrics(self, result: Evaluation) -> list[Metric]:
+        """See `export.card_metrics`."""
+        return card_metrics(result.metrics)
 
 
 class _Exported(nn.Module):
