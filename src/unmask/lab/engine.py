@@ -169,7 +169,7 @@ class Trainer(Generic[Learning]):
                 warnings.simplefilter("ignore")  # that the optimiser has not stepped: others' has
                 self._schedule.step()
         self._wrapped, self._optimiser = fabric.setup(self.network, optimiser)
-        self._wrapped.mark_forward_method("training_losses")
+        self._wrapped.mark_forward_method("objective_losses")
         self._average = AveragedModel(self.network, multi_avg_fn=_moving_average(config.average), use_buffers=True)
         self._state: dict[str, Any] = {
             "model": self._wrapped,
@@ -178,6 +178,8 @@ class Trainer(Generic[Learning]):
             "average": self._average,
             "step": first,
         }
+        if network.objective is not None:
+            self._state["objective"] = network.objective
         if checkpoint is not None and resumed:
             fabric.load(checkpoint, self._state)
         self._stream = feed.batches(fabric.device, self.step, fabric.global_rank, fabric.world_size)
@@ -218,7 +220,7 @@ class Trainer(Generic[Learning]):
             # Dropout must repeat after a resume: its stream starts anew from seed and number at every step.
             torch.manual_seed((config.seed * 1_000_003 + self.step) & 0x7FFFFFFF)
             batch["faces"] = batch["faces"].contiguous(memory_format=torch.channels_last)
-            losses = wrapped.training_losses(batch)
+            losses = wrapped.objective_losses(batch)
             loss: Tensor = torch.stack(list(losses.values())).sum()
             self._optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)
