@@ -109,7 +109,7 @@ def method_among(arguments: list[str]) -> str | None:
 
 def train_command(method: str | None) -> typer.Typer:
     """`unmask train` for a method, or for none yet: then with the options that all have, and the list of methods."""
-    from unmask.cli.chosen import Added, build_command, choice_of
+    from unmask.cli.chosen import Added, added_by, build_command, choice_of
     from unmask.lab.methods import METHODS, TABLE, method_named, options_of
 
     if method is None:
@@ -131,7 +131,10 @@ def train_command(method: str | None) -> typer.Typer:
         )
         for name, option in options_of(method).items()
     ]
-    return build_command(_train, [*_task_options(task), *own])
+    from unmask.lab.robust.config import RobustOptions
+
+    robust = added_by(RobustOptions, "robust", "Robust training")
+    return build_command(_train, [*_task_options(task), *own, *robust])
 
 
 def _task_options(task: "Task") -> "list[Added]":
@@ -203,13 +206,15 @@ def _train(
 ) -> None:
     """Train a method: prepares what is missing, shows progress, resumes after a kill."""
     from unmask.lab.methods import input_size, method_named, read_options
+    from unmask.lab.robust.config import RobustOptions
     from unmask.lab.task import task_named
     from unmask.lab.train import train as fit
 
     task = task_named(method_named(method).task)
     options = {**read_options(method, settings or ()), **chosen.get("method", {})}
+    robust = RobustOptions(**chosen.get("robust", {})).settings()
     config = task.config(method=method, options=options, size=size or input_size(method, options), seed=seed)
-    config = replace(config, steps=steps, learning_rate=learning_rate, **chosen.get("config", {}))
+    config = replace(config, steps=steps, learning_rate=learning_rate, robust=robust, **chosen.get("config", {}))
     with progress_bars() as progress:
         fit(_paths(task, data, work, workers, chosen), run, config, start, progress, command_line())
     print(f"{run}: finished; next: unmask evaluate {run} --data {data} --work {work}")

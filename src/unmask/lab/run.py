@@ -25,8 +25,8 @@ _LIBRARIES = (
     "lir",
     "onnxruntime",
 )
-_LATER = {"normalisation"}
-"""Fields that came after version 0.1 and whose default is what was done before them."""
+_LATER: dict[str, Any] = {"normalisation": "batch", "robust": {}}
+"""Fields that came after version 0.1, with the value that says what was done before them."""
 
 
 def versions(*more: str) -> dict[str, str]:
@@ -54,7 +54,7 @@ def config_of(folder: Path) -> Any:
     saved: dict[str, Any] = _record(folder)["protocol"]
     kind = task_named(task_of(folder)).config
     known = {each.name for each in fields(kind)}
-    if not saved.keys() <= known or known - saved.keys() - _LATER:
+    if not saved.keys() <= known or known - saved.keys() - _LATER.keys():
         raise DataError(f"{folder}: a run of {saved['method']} by another version, with other settings; train it anew")
     lists = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
     return kind(**{**saved, **lists})
@@ -101,6 +101,7 @@ class Run(Generic[Config]):
         path = folder / "run.json"
         if path.is_file():
             old = _record(folder)
+            old["protocol"] = {name: _LATER[name] for name in _LATER if name in record["protocol"]} | old["protocol"]
             if any(old.get(key) != value for key, value in record.items()):
                 raise DataError(f"{folder} holds a run of another configuration or other data; name another folder")
         else:

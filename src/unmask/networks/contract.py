@@ -97,9 +97,11 @@ class Hardenable(Trainable, ABC):
 
     Attributes:
         reverse_attention: whether `heads` has auxiliary logits, see `unmask.networks.reverse_attention`.
+        auxiliary_heads: how many it has then.
     """
 
     reverse_attention: bool = False
+    auxiliary_heads: int = 1
 
     @abstractmethod
     def heads(self, faces: Tensor, classes: Tensor | None = None, soft: bool = False) -> tuple[Tensor, ...]:

@@ -135,12 +135,15 @@ def direction(gradient: Tensor, norm: Norm) -> Tensor:
 
 def project(moved: Tensor, faces: Tensor, epsilon: float, norm: Norm) -> Tensor:
     """The nearest pictures in [0, 1] within epsilon of others."""
-    if norm == "linf":
-        return torch.minimum(torch.maximum(moved, faces - epsilon), faces + epsilon).clamp(0, 1)
-    change = moved - faces
-    change = change * (epsilon / _length(change).clamp(min=_TINY)).clamp(max=1)
     # Pictures are in [0, 1], so that the clamp takes nothing further away from them.
-    return (faces + change).clamp(0, 1)
+    return (faces + within(moved - faces, epsilon, norm)).clamp(0, 1)
+
+
+def within(change: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """The nearest perturbations within epsilon of zero."""
+    if norm == "linf":
+        return change.clamp(-epsilon, epsilon)
+    return change * (epsilon / _length(change).clamp(min=_TINY)).clamp(max=1)
 
 
 def distance(one: Tensor, other: Tensor, norm: Norm) -> Tensor:
