@@ -34,6 +34,12 @@ LeaveOutOption = Annotated[
     Literal["kind", "family", "source"] | None,
     typer.Option(help="Measure every kind or family of forgery, or source of reals, by the systems that never saw it."),
 ]
+AttackedOption = Annotated[
+    bool,
+    typer.Option(
+        "--attacked", help="Attack a run in every way that fits it: accuracy under each, the worst case, and checks."
+    ),
+]
 SplitOption = Annotated[str, typer.Option(help="val or test.")]
 LeftOutSplitOption = Annotated[
     str, typer.Option(help="val or test; with --leave-out also train: what the systems were trained without.")
@@ -152,6 +158,10 @@ def system_command(function: Callable[..., None], task: "Task | None") -> typer.
         return build_command(function, [], "RUN or PACK decides which further options there are: name one with --help.")
     panel = f"Options of the task {task.name}"
     added = added_by(task.paths, "paths", panel)
+    if function is _evaluate:
+        from unmask.lab.robust.config import AttackedOptions
+
+        added += added_by(AttackedOptions, "attack", "With --attacked")
     if function is _export:
         added += added_by(task.export_options, "export", panel)
     return build_command(function, added)
@@ -226,6 +236,7 @@ def _evaluate(
     work: WorkOption = Path("runs/work"),
     split: LeftOutSplitOption = "test",
     leave_out: LeaveOutOption = None,
+    attacked: AttackedOption = False,
     workers: WorkersOption = 2,
     json: NumbersOption = None,
     *,
@@ -240,9 +251,16 @@ def _evaluate(
     _check_once(systems)
     check_result_file("--json", json, data)
     task = tasks_of_systems(systems)
+    paths = _paths(task, data, work, workers, chosen)
+    if attacked:
+        if leave_out is not None:
+            raise typer.BadParameter("--attacked and --leave-out are two evaluations; ask for one")
+        _evaluate_attacked(task, systems[0], paths, split, json, chosen.get("attack", {}))
+        return
+    if chosen.get("attack"):
+        raise typer.BadParameter(f"--{next(iter(chosen['attack'])).replace('_', '-')} goes with --attacked")
     with progress_bars() as progress:
         loaded = [task.system(name) for name in systems]
-        paths = _paths(task, data, work, workers, chosen)
         if leave_out is None:
             result, tables = task.evaluate(loaded[0], paths, split, progress)
         else:
@@ -250,6 +268,22 @@ def _evaluate(
     if json is not None:
         write_evaluation(result, " ".join(systems), command_line(), json, leave_out)
     print(as_markdown(tables))
+
+
+def _evaluate_attacked(
+    task: "Task", system: str, paths: "LabPaths", split: str, json: Path | None, given: dict[str, Any]
+) -> None:
+    from unmask.lab.robust.config import AttackedOptions
+    from unmask.lab.robust.evaluation import evaluate_attacked, report, write_report
+
+    options = AttackedOptions(**given)
+    systems = [system] if options.twin is None else [system, options.twin]
+    with progress_bars() as progress:
+        pictures = task.attacked(systems, paths, split, options.attack_pictures, options.attack_seed, progress)
+        result = evaluate_attacked(pictures, options, progress)
+    if json is not None:
+        write_report(result, system, split, command_line(), json)
+    print(report(result))
 
 
 def _compare(
