@@ -1,4 +1,17 @@
-"""What every classifier of small pictures is, and the ResNet of the robustness benchmarks. Lab only: torch."""
+"""What every classifier of small pictures is, and `resnet`, the network of the robustness benchmarks. Lab only: torch.
+
+ResNet-18 (He et al. 2016, arXiv 1512.03385) with the stem that is usual on CIFAR: a 3x3 convolution of stride 1 and no
+pooling before the first stage. It is the CIFAR network of ANCRA (arXiv 2310.03358), whose reverse attention stands
+behind both blocks of the last stage (`--ra`). It departs from ANCRA's reference code in this:
+
+- pictures are trained on by the lab's engine: AdamW with a one-cycle rate and averaged weights, not SGD for 120 epochs;
+- what is served with reverse attention are the logits behind the first of these blocks: they are as accurate, and the
+  final ones only repeat the class that they chose;
+- whether labels or predictions choose the masks is an argument, not the network's mode;
+- the weights of the last step are kept; the reference code takes the epoch that is best under attack on the test split.
+
+Robust training itself works on every detector as well: `unmask.lab.robust.training`.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

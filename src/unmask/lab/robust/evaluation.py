@@ -137,7 +137,8 @@ class _Subject:
     def _generator(self, start: int) -> torch.Generator:
         return torch.Generator().manual_seed(1_000_003 * self.options.attack_seed + start)
 
-    def _batches(self, rows: Tensor) -> list[tuple[int, Tensor]]:
+    def batches(self, rows: Tensor) -> list[tuple[int, Tensor]]:
+        """Rows in parts, each with its place."""
         return [(start, rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
 
     @property
@@ -157,7 +158,7 @@ class _Subject:
         """Pictures that maximise a loss of heads and row numbers; `one_step`: of the whole budget, without a start."""
         attacked = network or self.network
         moved = []
-        for start, some in self._batches(self.everything if rows is None else rows):
+        for start, some in self.batches(self.everything if rows is None else rows):
             moved.append(
                 pgd(
                     lambda x: attacked.heads(x, None, soft),
@@ -181,7 +182,7 @@ class _Subject:
         """Of every picture the try, among the likeliest wrong classes, that leaves the lowest margin."""
         with torch.no_grad():
             logits = torch.cat(
-                [self.served(self.network.heads(self.faces[some])) for _, some in self._batches(self.everything)]
+                [self.served(self.network.heads(self.faces[some])) for _, some in self.batches(self.everything)]
             )
         ranked = logits.scatter(1, self.labels[:, None], -torch.inf).argsort(1, descending=True)
         chosen, lowest = self.faces, torch.full((len(self.faces),), torch.inf)
@@ -202,7 +203,7 @@ class _Subject:
     def square(self) -> Tensor:
         """By outputs alone."""
         moved = []
-        for start, some in self._batches(self.everything):
+        for start, some in self.batches(self.everything):
 
             def margin_of(x: Tensor, rows: Tensor, some: Tensor = some) -> Tensor:
                 return margin(self.served(self.network.heads(x)), self.labels[some[rows]])
@@ -267,7 +268,7 @@ class _Subject:
             return None
         wrong = (self.labels + 1) % self.count
         said = [
-            self.network.heads(self.faces[some], wrong[some])[0].argmax(1) for _, some in self._batches(self.everything)
+            self.network.heads(self.faces[some], wrong[some])[0].argmax(1) for _, some in self.batches(self.everything)
         ]
         return float((torch.cat(said) == wrong).float().mean())
 
@@ -359,11 +360,12 @@ def _checks(subject: _Subject, outcomes: list[Outcome], outside: bool) -> list[s
 def _vanished(subject: _Subject) -> float:
     """Share of pictures for which the loss of the final logits has no gradient."""
     gone = 0
-    for start in range(0, len(subject.faces), _BATCH):
-        rows = torch.arange(start, min(start + _BATCH, len(subject.faces)))
-        gradient = loss_gradient(
-            subject.network.heads, subject.faces[rows], lambda heads, rows=rows: subject.entropy(heads[0], rows)
-        )[1]
+    for _, rows in subject.batches(subject.everything):
+
+        def loss_of(heads: Heads, rows: Tensor = rows) -> Tensor:
+            return subject.entropy(heads[0], rows)
+
+        gradient = loss_gradient(subject.network.heads, subject.faces[rows], loss_of)[1]
         gone += int((gradient.flatten(1).abs().amax(1) == 0).sum())
     return gone / len(subject.faces)
 
