@@ -51,7 +51,7 @@ class Learner(Detector, Hardenable):
             return super().heads(faces, classes, soft)
         features, weight, bias = self._last_features(faces)[1:]
         final, auxiliary = reversed_logits(features, weight, bias, classes, soft)
-        return final, auxiliary
+        return final.float(), auxiliary.float()
 
     def _last_features(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The logit (B,), what `head` is given (B, D), and the weights (2, D) and biases (2,) of both classes."""
