@@ -10,6 +10,7 @@ from unmask.errors import DataError
 from unmask.files import whole
 from unmask.lab.config import TrainConfig
 from unmask.lab.methods import method_named
+from unmask.lab.robust.config import description
 from unmask.lab.task import task_named
 from unmask.provenance import library_versions
 from unmask.tables import write_csv
@@ -106,6 +107,8 @@ class Run(Generic[Config]):
                 raise DataError(f"{folder} holds a run of another configuration or other data; name another folder")
         else:
             record |= {"task": task or method_named(config.method).task, "command": command, "versions": versions()}
+            if config.robust:
+                record["hardening"] = description(config.robust)
             with whole(path) as part:
                 part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

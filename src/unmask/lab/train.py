@@ -11,7 +11,7 @@ from unmask.errors import DataError
 from unmask.lab.config import LabPaths, TrainConfig
 from unmask.lab.engine import fit, make_fabric
 from unmask.lab.methods import build, method_named, options_of
-from unmask.lab.robust.config import RobustOptions
+from unmask.lab.robust.config import RobustOptions, below_a_grey_level
 from unmask.lab.robust.training import AdversarialTraining, Replayed
 from unmask.lab.run import Run, config_of, task_of
 from unmask.lab.task import Task, task_named
@@ -80,6 +80,10 @@ def train(
     feed = task.feed(prepared)
     if config.robust:
         robust = RobustOptions.of(config.robust)
+        if robust.ra:
+            progress.note("reverse attention masks gradients; quote the worst case of `unmask evaluate RUN --attacked`")
+        if below_a_grey_level(robust.epsilon, robust.attack_norm):
+            progress.note("the budget is less than one grey level: no 8-bit picture but the original is within it")
         network.objective = AdversarialTraining(robust)
         if robust.attack == "free":
             feed = Replayed(feed, robust.attack_replays, config.steps)

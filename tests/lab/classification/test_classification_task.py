@@ -139,7 +139,9 @@ def test_from_pictures_to_a_hardened_pack(
     assert record["task"] == "image_classification" and record["protocol"]["size"] == 16
     robust = record["protocol"]["robust"]
     assert (robust["robust"], robust["anc"], robust["ra"], robust["attack_epsilon"]) == ("trades", True, True, "0.1")
-    assert json.loads(Path("plain/run.json").read_text())["protocol"]["robust"] == {}
+    assert "masks gradients" in record["hardening"]
+    plain = json.loads(Path("plain/run.json").read_text())
+    assert plain["protocol"]["robust"] == {} and "hardening" not in plain
     header = Path("hard/metrics.csv").read_text().split("\n")[0].split(",")
     assert {"loss_verdict", "loss_final", "loss_auxiliary", "loss_divergence", "loss_contrast"} <= set(header)
     # The same folder, hardened in another way: another configuration.
