@@ -1,6 +1,7 @@
 """The conformance battery: what every detector must do, whatever its method (see `detectors.py`)."""
 
 import copy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from resuming import resumes_as_if_nothing_had_happened
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from unmask.errors import DataError
 from unmask.lab.detection.config import DetectionTrainConfig
 from unmask.lab.detection.feed import Pairs
 from unmask.lab.detection.pairs_pool import Pool, PoolPlan
 from unmask.lab.detection.task import DetectionTask
 from unmask.lab.engine import save_weights
 from unmask.lab.onnx_export import write_onnx
+from unmask.lab.robust.config import RobustOptions
+from unmask.lab.robust.training import AdversarialTraining
 
 pytestmark = pytest.mark.lab
 everyone = pytest.mark.parametrize("candidate", DETECTORS, ids=str)
@@ -225,6 +229,50 @@ def test_unknown_masks_teach_nothing(candidate: Candidate, settled: Any) -> None
     mixed = torch.stack(list(losses_of(candidate, settled, {**batch, "masks": half}).values())).sum()
     mixed.backward()
     assert mixed.isfinite() and all(p.grad.isfinite().all() for p in settled.parameters() if p.grad is not None)
+
+
+HARDENED = RobustOptions(robust="mart", anc=True, attack_steps=1, attack_epsilon="8/255")
+WITH_REVERSE_ATTENTION = ("plain", "acmf", "fedforgery", "gend")
+
+
+@learners
+def test_it_can_be_hardened(candidate: Candidate, settled: Any) -> None:
+    """Attacked within its budget, with every base's terms; the weights that classes depend on learn."""
+    detector, batch = settled.train(), batch_of(candidate, pairs=2)
+    modes = {name: module.training for name, module in detector.named_modules()}
+    for base in ("pgd-at", "trades", "mart"):
+        torch.manual_seed(3)
+        objective = AdversarialTraining(replace(HARDENED, robust=base, anc=base == "mart"))
+        losses = objective(detector, dict(batch))
+        own = set(losses_of(candidate, detector, batch))
+        assert set(losses) - own == {"pgd-at": set(), "trades": {"divergence"}}.get(
+            base, {"margin", "divergence", "contrast"}
+        )
+        assert all(loss.shape == () and loss.isfinite() for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad.isfinite().all() for p in detector.parameters() if p.grad is not None)
+    moved = objective.attack(detector, batch["faces"], batch["labels"].long())
+    change = (moved - batch["faces"]).abs()
+    assert 0 < change.max() <= 8 / 255 + 1e-6 and moved.min() >= 0 and moved.max() <= 1
+    assert {name: module.training for name, module in detector.named_modules()} == modes
+
+
+@learners
+def test_reverse_attention_is_for_those_whose_logit_is_linear(candidate: Candidate, settled: Any) -> None:
+    detector, batch = settled, batch_of(candidate, pairs=2)
+    if not candidate.name.startswith(WITH_REVERSE_ATTENTION):
+        with pytest.raises(DataError, match="reverse attention"):
+            detector.check_reverse_attention()
+        return
+    detector.check_reverse_attention()
+    detector.reverse_attention = True
+    objective = AdversarialTraining(replace(HARDENED, ra=True))
+    losses = objective(detector.train(), dict(batch))
+    assert "final" in losses and all(loss.isfinite() for loss in losses.values())
+    with torch.no_grad():
+        _, served = detector.eval().heads(batch["faces"])
+    # The statistics of training mode have moved; what is served is the detector's own logit all the same.
+    torch.testing.assert_close(served[:, 1] - served[:, 0], judge(detector, batch["faces"]).logit, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

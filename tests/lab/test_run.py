@@ -132,3 +132,18 @@ def test_the_first_row_decides_the_columns(tmp_path: Path) -> None:
         {"step": "1000", "loss": "1e-07", "auc": "0.75"},
         {"step": "1500", "loss": "", "auc": ""},
     ]
+
+
+def test_a_run_begun_before_a_setting_was_there_goes_on(tmp_path: Path) -> None:
+    """Where the setting is at what was done before it; else it is another configuration."""
+    Run(tmp_path, CONFIG, "abc")
+    path = tmp_path / "run.json"
+    record = json.loads(path.read_text())
+    for name in ("normalisation", "robust"):
+        del record["protocol"][name]
+    path.write_text(json.dumps(record))
+    Run(tmp_path, CONFIG, "abc")
+    assert config_of(tmp_path) == CONFIG
+    for changed in (replace(CONFIG, normalisation="group"), replace(CONFIG, robust={"robust": "trades"})):
+        with pytest.raises(DataError, match="another configuration"):
+            Run(tmp_path, changed, "abc")

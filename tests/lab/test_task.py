@@ -11,6 +11,7 @@ import pytest
 import torch
 import typer.main
 from edit_runs import write_run as write_edit_run
+from picture_runs import write_run as write_picture_run
 from stored_paths import write_run
 from torch import nn
 
@@ -20,14 +21,19 @@ from unmask.cli.chosen import added_by
 from unmask.errors import DataError
 from unmask.lab.config import ExportOptions, LabPaths, TrainConfig
 from unmask.lab.methods import METHODS, input_size, method_named, options_of
+from unmask.lab.robust.config import AttackedOptions, RobustOptions
 from unmask.lab.task import TASKS, Task, task_named
 from unmask.lab.train import load_network, new_network
-from unmask.networks.contract import Trainable
+from unmask.networks.contract import Hardenable, Trainable
 from unmask.packs.card import RULES, Card
 
 pytestmark = pytest.mark.lab
 
-RUNS: dict[str, Callable[[Path], Path]] = {"forgery_detection": write_run, "edit_reading": write_edit_run}
+RUNS: dict[str, Callable[[Path], Path]] = {
+    "forgery_detection": write_run,
+    "edit_reading": write_edit_run,
+    "image_classification": write_picture_run,
+}
 """Of every task, what writes a finished run of it."""
 every_task = pytest.mark.parametrize("name", TASKS.own)
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -81,11 +87,20 @@ def test_no_option_collides_with_another(method: str) -> None:
     task = task_named(METHODS[method].task)
     shared = set(typer_parameters(commands.train_command(None)))
     groups = [shared, set(own_options(task.config)), set(own_options(task.paths)), set(options_of(method))]
+    groups.append(set(own_options(RobustOptions)))
     names = [name for group in groups for name in group]
     assert sorted(names) == sorted(set(names))
     exporting = set(typer_parameters(commands.system_command(commands._export, None)))
     groups = [exporting, set(own_options(task.export_options)), set(own_options(task.paths))]
     names = [name for group in groups for name in group]
+    assert sorted(names) == sorted(set(names))
+
+
+@every_task
+def test_no_option_of_an_attacked_evaluation_collides(name: str) -> None:
+    evaluating = set(typer_parameters(commands.system_command(commands._evaluate, None)))
+    groups = [evaluating, set(own_options(task_named(name).paths)), set(own_options(AttackedOptions))]
+    names = [one for group in groups for one in group]
     assert sorted(names) == sorted(set(names))
 
 
@@ -148,8 +163,8 @@ def test_an_option_of_another_task_is_unknown(
     for stranger in strangers:
         code, error = say([*words, "--data", str(tmp_path), option(stranger), "1"])
         assert code == 2 and re.search(f"No such option:? '?{option(stranger)}", error)
-    # Detection's paths are more than edit reading's, and hold all of them.
-    assert bool(strangers) == (command in ("train", "export") or name == "edit_reading")
+    # Detection's paths are more than the others', and hold all of them.
+    assert bool(strangers) == (command in ("train", "export") or name != "forgery_detection")
     assert not (tmp_path / "new").exists()
 
 
@@ -197,12 +212,25 @@ def test_a_network_of_another_task_is_refused(name: str) -> None:
 
 
 @every_method
+def test_what_tells_no_classes_apart_is_not_hardened(method: str) -> None:
+    task = task_named(METHODS[method].task)
+    options = {"weights": "none"} if "weights" in options_of(method) else {}
+    settings = RobustOptions(robust="trades").settings()
+    config = task.config(method=method, options=options, size=input_size(method, options), robust=settings)
+    if issubclass(task.network, Hardenable):
+        assert isinstance(new_network(task, config, pretrained=False), Hardenable)
+    else:
+        with pytest.raises(DataError, match=f"{method}: networks of the task {task.name} cannot be hardened"):
+            new_network(task, config, pretrained=False)
+
+
+@every_method
 def test_a_methods_class_knows_its_task(method: str) -> None:
     assert method_named(method).load().task == METHODS[method].task
 
 
 def test_a_task_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(DataError, match=r"no task nothing; name one of forgery_detection, edit_reading"):
+    with pytest.raises(DataError, match=f"no task nothing; name one of {', '.join(TASKS.own)}"):
         task_named("nothing")
 
 

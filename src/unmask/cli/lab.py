@@ -34,6 +34,12 @@ LeaveOutOption = Annotated[
     Literal["kind", "family", "source"] | None,
     typer.Option(help="Measure every kind or family of forgery, or source of reals, by the systems that never saw it."),
 ]
+AttackedOption = Annotated[
+    bool,
+    typer.Option(
+        "--attacked", help="Attack a run in every way that fits it: accuracy under each, the worst case, and checks."
+    ),
+]
 SplitOption = Annotated[str, typer.Option(help="val or test.")]
 LeftOutSplitOption = Annotated[
     str, typer.Option(help="val or test; with --leave-out also train: what the systems were trained without.")
@@ -109,7 +115,7 @@ def method_among(arguments: list[str]) -> str | None:
 
 def train_command(method: str | None) -> typer.Typer:
     """`unmask train` for a method, or for none yet: then with the options that all have, and the list of methods."""
-    from unmask.cli.chosen import Added, build_command, choice_of
+    from unmask.cli.chosen import Added, added_by, build_command, choice_of
     from unmask.lab.methods import METHODS, TABLE, method_named, options_of
 
     if method is None:
@@ -131,7 +137,10 @@ def train_command(method: str | None) -> typer.Typer:
         )
         for name, option in options_of(method).items()
     ]
-    return build_command(_train, [*_task_options(task), *own])
+    from unmask.lab.robust.config import RobustOptions
+
+    robust = added_by(RobustOptions, "robust", "Robust training")
+    return build_command(_train, [*_task_options(task), *own, *robust])
 
 
 def _task_options(task: "Task") -> "list[Added]":
@@ -149,6 +158,10 @@ def system_command(function: Callable[..., None], task: "Task | None") -> typer.
         return build_command(function, [], "RUN or PACK decides which further options there are: name one with --help.")
     panel = f"Options of the task {task.name}"
     added = added_by(task.paths, "paths", panel)
+    if function is _evaluate:
+        from unmask.lab.robust.config import AttackedOptions
+
+        added += added_by(AttackedOptions, "attack", "With --attacked")
     if function is _export:
         added += added_by(task.export_options, "export", panel)
     return build_command(function, added)
@@ -203,13 +216,15 @@ def _train(
 ) -> None:
     """Train a method: prepares what is missing, shows progress, resumes after a kill."""
     from unmask.lab.methods import input_size, method_named, read_options
+    from unmask.lab.robust.config import RobustOptions
     from unmask.lab.task import task_named
     from unmask.lab.train import train as fit
 
     task = task_named(method_named(method).task)
     options = {**read_options(method, settings or ()), **chosen.get("method", {})}
+    robust = RobustOptions(**chosen.get("robust", {})).settings()
     config = task.config(method=method, options=options, size=size or input_size(method, options), seed=seed)
-    config = replace(config, steps=steps, learning_rate=learning_rate, **chosen.get("config", {}))
+    config = replace(config, steps=steps, learning_rate=learning_rate, robust=robust, **chosen.get("config", {}))
     with progress_bars() as progress:
         fit(_paths(task, data, work, workers, chosen), run, config, start, progress, command_line())
     print(f"{run}: finished; next: unmask evaluate {run} --data {data} --work {work}")
@@ -221,6 +236,7 @@ def _evaluate(
     work: WorkOption = Path("runs/work"),
     split: LeftOutSplitOption = "test",
     leave_out: LeaveOutOption = None,
+    attacked: AttackedOption = False,
     workers: WorkersOption = 2,
     json: NumbersOption = None,
     *,
@@ -235,9 +251,16 @@ def _evaluate(
     _check_once(systems)
     check_result_file("--json", json, data)
     task = tasks_of_systems(systems)
+    paths = _paths(task, data, work, workers, chosen)
+    if attacked:
+        if leave_out is not None:
+            raise typer.BadParameter("--attacked and --leave-out are two evaluations; ask for one")
+        _evaluate_attacked(task, systems[0], paths, split, json, chosen.get("attack", {}))
+        return
+    if chosen.get("attack"):
+        raise typer.BadParameter(f"--{next(iter(chosen['attack'])).replace('_', '-')} goes with --attacked")
     with progress_bars() as progress:
         loaded = [task.system(name) for name in systems]
-        paths = _paths(task, data, work, workers, chosen)
         if leave_out is None:
             result, tables = task.evaluate(loaded[0], paths, split, progress)
         else:
@@ -245,6 +268,22 @@ def _evaluate(
     if json is not None:
         write_evaluation(result, " ".join(systems), command_line(), json, leave_out)
     print(as_markdown(tables))
+
+
+def _evaluate_attacked(
+    task: "Task", system: str, paths: "LabPaths", split: str, json: Path | None, given: dict[str, Any]
+) -> None:
+    from unmask.lab.robust.config import AttackedOptions
+    from unmask.lab.robust.evaluation import evaluate_attacked, report, write_report
+
+    options = AttackedOptions(**given)
+    systems = [system] if options.twin is None else [system, options.twin]
+    with progress_bars() as progress:
+        pictures = task.attacked(systems, paths, split, options.attack_pictures, options.attack_seed, progress)
+        result = evaluate_attacked(pictures, options, progress)
+    if json is not None:
+        write_report(result, system, split, command_line(), json)
+    print(report(result))
 
 
 def _compare(

@@ -47,8 +47,9 @@ class TrainConfig:
     `method` names what is trained, `options` those of its settings that were chosen. `size` is the side of its input in
     pixels, `margin` that of the crop over the face box. `start` names the weights a run began from, by their sha256.
     `average` is the decay of the weights' moving average, 0 for none. `normalisation` is "batch", as the methods have
-    it, or "group" where group normalisations stand in place of batch normalisations. Fields without a line of help are
-    filled in by the task.
+    it, or "group" where group normalisations stand in place of batch normalisations. `robust` are the settings of
+    adversarial training (`unmask.lab.robust.config.RobustOptions`), empty for ordinary training. Fields without a line
+    of help are filled in by the task.
     """
 
     method: str = "plain"
@@ -61,6 +62,7 @@ class TrainConfig:
     average: float = 0.998
     start: str = "the method's own"
     normalisation: str = "batch"
+    robust: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     seed: int = 0
 
 

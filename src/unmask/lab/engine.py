@@ -187,7 +187,7 @@ class Trainer(Generic[Learning]):
                 warnings.simplefilter("ignore")  # that the optimiser has not stepped: others' has
                 self._schedule.step()
         self._wrapped, self._optimiser = fabric.setup(self.network, optimiser)
-        self._wrapped.mark_forward_method("training_losses")
+        self._wrapped.mark_forward_method("objective_losses")
         self._state: dict[str, Any] = {
             "model": self._wrapped,
             "optimiser": self._optimiser,
@@ -200,6 +200,8 @@ class Trainer(Generic[Learning]):
             self._average = self._state["average"] = AveragedModel(self.network, multi_avg_fn=update, use_buffers=True)
         if isinstance(feed, AdaptiveFeed):
             self._state["feed"] = feed.state
+        if network.objective is not None:
+            self._state["objective"] = network.objective
         if checkpoint is not None and resumed:
             fabric.load(checkpoint, self._state)
         self._stream = feed.batches(fabric.device, self.step, fabric.global_rank, fabric.world_size)
@@ -240,7 +242,7 @@ class Trainer(Generic[Learning]):
             # Dropout must repeat after a resume: its stream starts anew from seed and number at every step.
             torch.manual_seed((config.seed * 1_000_003 + self.step) & 0x7FFFFFFF)
             batch["faces"] = batch["faces"].contiguous(memory_format=torch.channels_last)
-            losses = wrapped.training_losses(batch)
+            losses = wrapped.objective_losses(batch)
             loss: Tensor = torch.stack(list(losses.values())).sum()
             self._optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)

@@ -12,6 +12,7 @@ from unmask.errors import DataError, PackError
 from unmask.lab.config import ExportOptions, LabPaths
 from unmask.lab.evaluate import EVALUATION, write_evaluation
 from unmask.lab.onnx_export import write_onnx
+from unmask.lab.robust.config import description as hardening
 from unmask.lab.run import config_of, task_of, versions
 from unmask.lab.task import Measured, Task, task_named
 from unmask.lab.train import load_network
@@ -19,6 +20,11 @@ from unmask.packs import Pack, load_pack
 from unmask.packs.card import Card
 from unmask.progress import SILENT, Progress
 from unmask.provenance import sha256_of
+
+_HARDENED = (
+    "Adversarial training makes some attacks harder, within its budget; it proves nothing against others. What attacks "
+    "stronger than those of training leave is measured with `unmask evaluate RUN --attacked`."
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ def export(
     task.check_export(runs, configs, paths, options)
     network = task.fused(networks).eval()
     facts = task.facts(runs, configs, paths, options, progress)
+    hardened = " ".join(dict.fromkeys(filter(None, (hardening(config.robust) for config in configs))))
     out = out.resolve()
     unfinished = out.with_name(f"{out.name}.part")
     unfinished.mkdir(parents=True, exist_ok=True)
@@ -74,7 +81,7 @@ def export(
         name=options.name or configs[0].method.rpartition(":")[2].lower(),
         version=options.version,
         task=task.name,
-        description=facts.description,
+        description=f"{facts.description} {hardened}".strip(),
         input_size=(network.size, network.size),
         colour_order="RGB",
         mean=(0.0, 0.0, 0.0),  # networks normalise what they see themselves
@@ -91,7 +98,7 @@ def export(
         metrics=(),
         calibration=None,
         operating_points=(),
-        limits=facts.limits,
+        limits=(*facts.limits, *((_HARDENED,) if hardened else ())),
         sha256=sha256_of(unfinished / "model.onnx"),
     )
     pack = Pack(unfinished, card)

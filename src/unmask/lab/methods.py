@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unmask.networks.contract import Trainable
 
 Value = str | int | float | bool
-_GIVEN = "generators"  # follows from the data, not from the user
+_GIVEN = ("generators", "classes")  # follow from the data, not from the user
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,13 @@ METHODS = {
             "sequence of edits from three scales and three readings; recovers the face",
             "edit_reading",
         ),
+        Method(
+            "resnet",
+            "unmask.lab.classification.network:ResNet",
+            "He et al. 2016, arXiv 1512.03385",
+            "ResNet-18 for small pictures of several classes; with --robust and --ra as in ANCRA",
+            "image_classification",
+        ),
     )
 }
 
@@ -164,7 +171,7 @@ def options_of(method: str) -> dict[str, Option]:
     hints, texts = typing.get_type_hints(constructor), _argument_texts(inspect.getdoc(made) or "")
     options = {}
     for name, parameter in inspect.signature(constructor).parameters.items():
-        if name in ("self", _GIVEN) or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if name in ("self", *_GIVEN) or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         hint: Any = hints.get(name)
         choices: tuple[Any, ...] = ()
@@ -222,7 +229,7 @@ def build(
     Args:
         method: its name.
         options: of the method, by name; the others are at their defaults.
-        generators: the forged families it is to learn, in the order of a batch's `families`.
+        generators: the forged families it is to learn, in the order of a batch's `families`, or the classes.
         size: side of its input; by default the method's own.
 
     Raises:
@@ -232,9 +239,8 @@ def build(
     unknown = sorted(set(options) - set(options_of(method)))
     if unknown:
         raise DataError(f"{method} has no option {', '.join(unknown)}; options are {', '.join(options_of(method))}")
-    given: dict[str, Any] = (
-        {_GIVEN: tuple(generators)} if _GIVEN in inspect.signature(made.__init__).parameters and generators else {}
-    )
+    taken = inspect.signature(made.__init__).parameters
+    given: dict[str, Any] = {name: tuple(generators) for name in _GIVEN if name in taken and generators}
     detector = made(**options, **given)
     if size is not None:
         if size % detector.step:

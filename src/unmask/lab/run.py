@@ -10,6 +10,7 @@ from unmask.errors import DataError
 from unmask.files import whole
 from unmask.lab.config import TrainConfig
 from unmask.lab.methods import method_named
+from unmask.lab.robust.config import description
 from unmask.lab.task import task_named
 from unmask.provenance import library_versions
 from unmask.tables import write_csv
@@ -25,8 +26,8 @@ _LIBRARIES = (
     "lir",
     "onnxruntime",
 )
-_LATER = {"normalisation", "reweight_sources"}
-"""Fields that came after version 0.1 and whose default is what was done before them."""
+_LATER: dict[str, Any] = {"normalisation": "batch", "reweight_sources": False, "robust": {}}
+"""Fields that came after version 0.1, with the value that says what was done before them."""
 
 
 def versions(*more: str) -> dict[str, str]:
@@ -54,7 +55,7 @@ def config_of(folder: Path) -> Any:
     saved: dict[str, Any] = _record(folder)["protocol"]
     kind = task_named(task_of(folder)).config
     known = {each.name for each in fields(kind)}
-    if not saved.keys() <= known or known - saved.keys() - _LATER:
+    if not saved.keys() <= known or known - saved.keys() - _LATER.keys():
         raise DataError(f"{folder}: a run of {saved['method']} by another version, with other settings; train it anew")
     lists = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
     return kind(**{**saved, **lists})
@@ -101,10 +102,13 @@ class Run(Generic[Config]):
         path = folder / "run.json"
         if path.is_file():
             old = _record(folder)
+            old["protocol"] = {name: _LATER[name] for name in _LATER if name in record["protocol"]} | old["protocol"]
             if any(old.get(key) != value for key, value in record.items()):
                 raise DataError(f"{folder} holds a run of another configuration or other data; name another folder")
         else:
             record |= {"task": task or method_named(config.method).task, "command": command, "versions": versions()}
+            if config.robust:
+                record["hardening"] = description(config.robust)
             with whole(path) as part:
                 part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unmask.lab.engine import Feed
+    from unmask.lab.robust.pictures import AttackedPictures
     from unmask.packs import Pack
 
 TASKS: "Names[Task | type[Task]]" = Names(
@@ -33,6 +34,11 @@ TASKS: "Names[Task | type[Task]]" = Names(
     (
         Entry("forgery_detection", "unmask.lab.detection.task:DetectionTask", "was the face forged, and where"),
         Entry("edit_reading", "unmask.lab.edits.task:EditTask", "which parts were edited, in which order"),
+        Entry(
+            "image_classification",
+            "unmask.lab.classification.task:ClassificationTask",
+            "of which class a small picture is",
+        ),
     ),
 )
 """Every task by the name that cards have for it."""
@@ -211,7 +217,7 @@ class Task(Protocol):
         ...
 
     def generators(self, config: Any) -> tuple[str, ...]:
-        """The forged families that a network learns, in the order of a batch's `families`; () where it learns none."""
+        """The names of what a network tells apart: forged families in the order of `families`, or classes; else ()."""
         return ()
 
     def system(self, name: str) -> Any:
@@ -229,6 +235,22 @@ class Task(Protocol):
             DataError: the data are not there, or not for it.
         """
         ...
+
+    def attacked(
+        self, systems: Sequence[Any], paths: Any, split: str, most: int, seed: int, progress: Progress
+    ) -> "AttackedPictures":
+        """What an evaluation under attack needs.
+
+        Args:
+            systems: names, as given to `system`: a run, and one trained alike without reverse attention if there is.
+            paths, split, progress: as of `evaluate`.
+            most: pictures at most, drawn evenly over the classes.
+            seed: of the draw.
+
+        Raises:
+            DataError: networks of the task have no classes to attack, a system is no run, or as of `evaluate`.
+        """
+        raise DataError(f"the task {self.name} has no evaluation under attack; leave --attacked out")
 
     def evaluate_left_out(
         self, systems: Sequence[Any], by: str, paths: Any, split: str, progress: Progress

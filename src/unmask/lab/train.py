@@ -11,9 +11,11 @@ from unmask.errors import DataError
 from unmask.lab.config import LabPaths, TrainConfig
 from unmask.lab.engine import fit, make_fabric
 from unmask.lab.methods import build, method_named, options_of
+from unmask.lab.robust.config import RobustOptions, below_a_grey_level
+from unmask.lab.robust.training import AdversarialTraining, Replayed
 from unmask.lab.run import Run, config_of, task_of
 from unmask.lab.task import Task, task_named
-from unmask.networks.contract import Trainable
+from unmask.networks.contract import Hardenable, Trainable
 from unmask.networks.normalisation import with_group_norm
 from unmask.progress import SILENT, Progress
 from unmask.provenance import sha256_of
@@ -75,14 +77,25 @@ def train(
     def advanced(step: int, loss: float) -> None:
         progress.update("training", step, config.steps, f"loss {loss:.3f}")
 
-    return fit(fabric, network, task.feed(prepared), run, validate, every, advanced)
+    feed = task.feed(prepared)
+    if config.robust:
+        robust = RobustOptions.of(config.robust)
+        if robust.ra:
+            progress.note("reverse attention masks gradients; quote the worst case of `unmask evaluate RUN --attacked`")
+        if below_a_grey_level(robust.epsilon, robust.attack_norm):
+            progress.note("the budget is less than one grey level: no 8-bit picture but the original is within it")
+        network.objective = AdversarialTraining(robust)
+        if robust.attack == "free":
+            feed = Replayed(feed, robust.attack_replays, config.steps)
+    return fit(fabric, network, feed, run, validate, every, advanced)
 
 
 def new_network(task: Task, config: TrainConfig, pretrained: bool) -> Trainable:
     """The untrained network of a configuration; without `pretrained` its own first weights are random.
 
     Raises:
-        DataError: no such method or option, a size that it cannot take, or a method of another task.
+        DataError: no such method or option, a size that it cannot take, a method of another task, or one that cannot be
+            hardened as asked for.
     """
     options = dict(config.options)
     if not pretrained and "weights" in options_of(config.method):
@@ -93,6 +106,12 @@ def new_network(task: Task, config: TrainConfig, pretrained: bool) -> Trainable:
         raise DataError(f"{config.method} is no method of the task {task.name}: it is not derived from {kind}")
     if config.normalisation == "group":
         with_group_norm(network)
+    if config.robust:
+        if not isinstance(network, Hardenable):
+            raise DataError(f"{config.method}: networks of the task {task.name} cannot be hardened; leave --robust out")
+        if RobustOptions.of(config.robust).ra:
+            network.check_reverse_attention()
+            network.reverse_attention = True
     return network
 
 

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from unmask.errors import DataError
 
 Batch = Mapping[str, Tensor]
 """What a detector learns from.
@@ -35,14 +37,32 @@ class Network(nn.Module):
         return (faces - mean) / std
 
 
+class Objective(Protocol):
+    """What training minimises in place of a network's own loss; its state is saved with a run's checkpoint."""
+
+    def __call__(self, network: Any, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss, scalars; their sum is minimised."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is carried from step to step."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        ...
+
+
 class Trainable(Network, ABC):
     """A network that the engine can train.
 
     Attributes:
         task: the name of the task that it is for, as on a card; or `module:Object` of a task outside the package.
+        objective: what is minimised in place of `training_losses`, such as in adversarial training; None for these.
     """
 
     task: ClassVar[str]
+    objective: Objective | None = None
 
     @abstractmethod
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -55,6 +75,10 @@ class Trainable(Network, ABC):
         rows by it. By default of none.
         """
         return {}
+
+    def objective_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """What a step of training minimises: the terms of `objective`, or of `training_losses` if there is none."""
+        return self.training_losses(batch) if self.objective is None else self.objective(self, batch)
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Learn what must be known of the training data before the first step; by default nothing.
@@ -72,3 +96,38 @@ class Trainable(Network, ABC):
             training: finitely many batches of the training split.
             validation: the validation split's faces once; `masks` are all unknown.
         """
+
+
+class Hardenable(Trainable, ABC):
+    """A network that tells classes apart, so that it can be attacked and hardened by adversarial training.
+
+    A batch's `labels` (B,) are its classes.
+
+    Attributes:
+        reverse_attention: whether `heads` has auxiliary logits, see `unmask.networks.reverse_attention`.
+        auxiliary_heads: how many it has then.
+    """
+
+    reverse_attention: bool = False
+    auxiliary_heads: int = 1
+
+    @abstractmethod
+    def heads(self, faces: Tensor, classes: Tensor | None = None, soft: bool = False) -> tuple[Tensor, ...]:
+        """Class logits, float32 (B, C) each, differentiable.
+
+        Args:
+            faces: (B, 3, S, S) in [0, 1].
+            classes: (B,) long, that choose the masks of reverse attention; the network's own predictions if None.
+            soft: mix the masks of all classes by their probabilities in place of choosing one.
+
+        Returns:
+            The final logits. With reverse attention the auxiliary ones follow, the first of them those that are served.
+        """
+
+    def check_reverse_attention(self) -> None:
+        """Refuse reverse attention where it cannot be.
+
+        Raises:
+            DataError: the network's last features meet no linear layer.
+        """
+        raise DataError(f"{type(self).__name__}: reverse attention (--ra) is not defined for this network; go without")

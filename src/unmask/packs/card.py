@@ -258,6 +258,7 @@ FACE_DETECTION = CardRules(("outputs", "limits"))
 _TRAINED = (*FACE_DETECTION.required, "metrics", "training_data_sha256", "crop_margin", "protocol")
 FORGERY_DETECTION = CardRules((*_TRAINED, "calibration", "operating_points"))
 EDIT_READING = CardRules((*_TRAINED, "reading"))
+IMAGE_CLASSIFICATION = CardRules(_TRAINED)
 
 RULES: Table[CardRules] = Table(
     "task of a model card",
@@ -266,6 +267,7 @@ RULES: Table[CardRules] = Table(
         Entry("face_detection", "unmask.packs.card:FACE_DETECTION"),
         Entry("forgery_detection", "unmask.packs.card:FORGERY_DETECTION"),
         Entry("edit_reading", "unmask.packs.card:EDIT_READING"),
+        Entry("image_classification", "unmask.packs.card:IMAGE_CLASSIFICATION"),
     ),
 )
 """The rules of every task; another package adds one for a task of its own by an entry point."""

@@ -31,8 +31,10 @@ from unmask.lab.detection.left_out_scores import score_split
 from unmask.lab.detection.prepare import DetectionPlan, DetectionPrepared, held_out_reconstructions
 from unmask.lab.detection.reweighting import ReweightedPairs
 from unmask.lab.detection.scoring import family_aucs, logits_of
-from unmask.lab.detection.systems import EvaluatedSystem, pack_scorer, resolve_system
+from unmask.lab.detection.systems import EvaluatedSystem, load_fused, pack_scorer, resolve_system
 from unmask.lab.metrics import auc, of_two_classes
+from unmask.lab.robust.pictures import AttackedPictures, alike, as_pictures, even_rows
+from unmask.lab.run import is_run
 from unmask.lab.task import CardFacts, Evaluation, Measured, Measurement, Table, Task
 from unmask.packs import Pack
 from unmask.packs.card import Metric
@@ -108,6 +110,35 @@ class DetectionTask(Task):
             progress=progress,
         )
         return result, tables(result)
+
+    def attacked(
+        self, systems: Sequence[str], paths: DetectionPaths, split: str, most: int, seed: int, progress: Progress
+    ) -> AttackedPictures:
+        """Real and forged crops of a split, clean, of every family that can be tested."""
+        for name in systems:
+            if not all(is_run(Path(part)) for part in name.split(",")):
+                raise DataError(f"{name}: attacks need gradients, which a pack has not; name a run's folder")
+        resolved = [resolve_system(name) for name in systems]
+        networks = [load_fused([Path(part) for part in name.split(",")]) for name in systems]
+        # A fused network has one logit; of a single run the network itself is attacked, with all its heads.
+        attacked = [one.members[0] if len(one.members) == 1 else one for one in networks]
+        alike(attacked, systems)
+        system, faces = resolved[0], paths.faces(progress)
+        system.check(faces, split)
+        drawn = held_out_reconstructions(paths, faces, split, progress)
+        families = families_of(faces, split)
+        held = eval_faces(faces, split, families, CLEAN, system.size, system.margin, drawn, most=most)
+        held = [face for face in held if face.label or "@" not in face.source]
+        labels = np.array([face.label for face in held], np.int64)
+        rows = even_rows(labels, most, seed)
+        return AttackedPictures(
+            *(attacked[0], as_pictures(np.stack([held[row].crop for row in rows]))),  # type: ignore[arg-type]
+            torch.from_numpy(labels[rows]),
+            ("real", "forged"),
+            system.runs[0].get("robust", {}),
+            attacked[1] if len(attacked) > 1 else None,  # type: ignore[arg-type]
+            f"{len(rows)} faces of the {split} split",
+        )
 
     def evaluate_left_out(
         self, systems: Sequence[EvaluatedSystem], by: str, paths: DetectionPaths, split: str, progress: Progress

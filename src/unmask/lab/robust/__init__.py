@@ -1,0 +1,1 @@
+"""Robust training (ANCRA and its bases) and its adaptive evaluation."""
