@@ -140,7 +140,7 @@ class DetectorVictim(Victim):
 
     def bind(self, inputs: Inputs) -> Model:
         """Logits for real and forged; their difference is the detector's less the threshold."""
-        return lambda x, _: two_sided(self.network(x).logit - self.threshold)
+        return lambda x, _: two_sided(self.network(resized(x, self.network.size)).logit - self.threshold)
 
 
 class PackVictim(Victim):
@@ -162,7 +162,8 @@ class PackVictim(Victim):
         """As of `DetectorVictim`, without gradients."""
 
         def model(x: Tensor, _: Tensor) -> Tensor:
-            logit = self.pack.run(x.detach().numpy())[0].reshape(-1)
+            shown = resized(x.detach(), self.pack.card.input_size[0]).numpy()
+            logit = self.pack.run(shown)[0].reshape(-1)
             return two_sided(torch.from_numpy(np.array(logit, np.float32)) - self.threshold)
 
         return model
@@ -205,6 +206,13 @@ class RecogniserVictim(Victim):
     def cosines(self, logits: Tensor) -> Tensor:
         """The cosines (B,) behind logits of `bind`'s model."""
         return logits[:, SAME] - logits[:, OTHER] + self.threshold
+
+
+def resized(x: Tensor, side: int) -> Tensor:
+    """Pictures (b, 3, S, S) at another side, with gradients; untouched where they have it, or where it is 0 (any)."""
+    if side in (0, x.shape[-1]):
+        return x
+    return torch.nn.functional.interpolate(x, side, mode="bilinear", antialias=True)
 
 
 def two_sided(difference: Tensor) -> Tensor:
