@@ -36,7 +36,7 @@ def plan() -> Plan:
     facts = {"thresholds": {"mine": 0.5, "other": 0.5}, "skipped": [["x.png", "no face was found"]]}
     return Plan(
         *("recogniser", "mine", victims, (goal_of("impersonate", inputs),), ("pgd", "square", "patch"), (4.0, 12.0)),
-        *((0.05,), 4, 10, "mi-fgsm", 0, 2, facts),
+        *((0.05,), 4, 10, "mi-fgsm", 0, 2, facts, (victim.network, victim.threshold)),
     )
 
 

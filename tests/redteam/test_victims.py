@@ -59,7 +59,7 @@ def test_a_recogniser_says_how_far_the_cosine_is_above_the_threshold() -> None:
 
 def test_gradients_pass_through_the_alignment() -> None:
     recogniser = SmallRecogniser().double()
-    victim, inputs = recognised("impersonate", 1)
+    _, inputs = recognised("impersonate", 1)
     assert inputs.matrices is not None
     x = (inputs.pictures.double() / 255).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: recogniser(x[:, :, 6:18, 6:18], inputs.matrices), (x,), atol=1e-4)

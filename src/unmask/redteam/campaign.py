@@ -21,13 +21,14 @@ from unmask.files import whole
 from unmask.forgery.scoring import ForgeryScorer
 from unmask.interruption import Interruption
 from unmask.media.synthetic_mark import FORGED, mark, with_band, without_band
+from unmask.networks.victims.recognisers import Recogniser
 from unmask.packs import load_pack
 from unmask.progress import SILENT, Progress
 from unmask.records import RecordFile, record_file
 from unmask.redteam.attacks import ATTACKS
 from unmask.redteam.attacks.contract import Attack, AttackResult, Budget, margin
 from unmask.redteam.measures import psnr, structural_similarity
-from unmask.redteam.victims import Inputs, RecogniserVictim, Victim, pixels
+from unmask.redteam.victims import Inputs, Victim, pixels
 
 SETTINGS, RECORDS, PICTURES = "settings.json", "records.jsonl", "pictures"
 CLEAN = "clean"
@@ -90,6 +91,7 @@ class Plan:
         seed: of everything random.
         batch: pictures at a time.
         facts: what else the report is to say, ready for JSON.
+        identity: who says whether a face is still the same person: a recogniser and the cosine from which it is.
     """
 
     kind: str
@@ -105,6 +107,7 @@ class Plan:
     seed: int = 0
     batch: int = 8
     facts: Mapping[str, Any] = field(default_factory=dict)
+    identity: tuple[Recogniser, float] | None = None
 
     def jobs(self) -> list[Job]:
         """All attacks on the target, then the transfer attack on the others, each at its strengths.
@@ -263,7 +266,7 @@ def _attacked(
     read = torch.stack([decode(data) for data in files])
     attacked = replace(clean, pictures=read)
     answers, scores = _answers(plan, attacked)
-    noticed, identity = _noticed(scorer, read), _identity(plan.victims[plan.target], clean, read)
+    noticed, identity = _noticed(scorer, read), _identity(plan, clean, read)
     noise, likeness = psnr(clean.pictures, read), structural_similarity(clean.pictures, read)
     place = Path(PICTURES, job.victim.replace("/", "_"), f"{job.attack}-{job.epsilon:.4f}", job.goal)
     records, pictures = [], []
@@ -317,12 +320,12 @@ def _noticed(scorer: ForgeryScorer, pictures: Tensor) -> list[float]:
     return [score.logit for score in scorer.score(crops)]
 
 
-def _identity(victim: Victim, clean: Inputs, pictures: Tensor) -> Tensor | None:
-    """Cosine of each attacked face with what it was, as the recogniser sees it; None where the target is none."""
-    if not isinstance(victim, RecogniserVictim) or clean.matrices is None:
+def _identity(plan: Plan, clean: Inputs, pictures: Tensor) -> Tensor | None:
+    """Cosine of each attacked face with what it was; None where nobody can say."""
+    if plan.identity is None or clean.matrices is None:
         return None
     with torch.no_grad():
-        before, after = (victim.embed(pixels(some), clean.matrices) for some in (clean.pictures, pictures))
+        before, after = (plan.identity[0](pixels(some), clean.matrices) for some in (clean.pictures, pictures))
     return (before * after).sum(1)
 
 
@@ -356,13 +359,22 @@ def _begin(plan: Plan, folder: Path) -> None:
             old = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise DataError(f"{path}: not readable; name another folder") from error
-        if old != settings:
+        if _rounded(old) != _rounded(settings):
             raise DataError(f"{folder} holds a campaign with other settings or data; name another folder")
         return
     if any(folder.iterdir()):
         raise DataError(f"{folder} is not empty and holds no campaign; name another folder")
     with whole(path) as part:
         part.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    """Settings without what the order of additions may change in a measured threshold."""
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _read(file: RecordFile) -> list[Record]:

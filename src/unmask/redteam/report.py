@@ -147,11 +147,12 @@ def _charts(curves: Sequence[Mapping[str, Any]], axis: str) -> list[dict[str, An
         lines = [_line(curve, axis, top, number * 360 // max(len(some), 1)) for number, curve in enumerate(some)]
         shown = [(v, str(v) if axis == "queries" else strength("l0" if region else "linf", v)) for v in places]
         ticks = [(round(value / top * _WIDTH, 1), text) for value, text in shown]
-        kept: list[tuple[float, str]] = []
+        kept = [(0.0, "0")]
         for tick in ticks:
-            if not kept or tick[0] - kept[-1][0] > 40:
+            if tick[0] - kept[-1][0] > 40:
                 kept.append(tick)
-        charts.append({"title": _GOALS[goal].capitalize(), "lines": [x for x in lines if x], "ticks": kept})
+        title = _GOALS[goal].capitalize() + (", a part of the picture changed" if region else "")
+        charts.append({"title": title, "lines": [x for x in lines if x], "ticks": kept})
     return charts
 
 
@@ -166,6 +167,8 @@ def _line(curve: Mapping[str, Any], axis: str, top: float, hue: int) -> dict[str
     def joined(points: Sequence[tuple[float, float]]) -> str:
         return " ".join(f"{x},{y}" for x, y in points)
 
+    nothing = {axis: 0, "rate": 0.0, "low": 0.0, "high": 0.0}  # what counts was not fooled without an attack
+    known = [nothing, *known]
     dots = [place(point, "rate") for point in known]
     bounded = [point for point in known if point["low"] is not None]
     band = [place(point, "low") for point in bounded] + [place(point, "high") for point in reversed(bounded)]

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from unmask.errors import DataError
+from unmask.faces.identity import SAME_PERSON
 from unmask.lab.detection.config import DetectionTrainConfig
 from unmask.lab.detection.systems import load_fused
 from unmask.lab.run import config_of, is_run
-from unmask.networks.victims.recognisers import RECOGNISERS, Recogniser
+from unmask.networks.victims.recognisers import RECOGNISERS, Recogniser, SFace
 from unmask.packs import load_pack
+from unmask.packs.assets import AssetUnavailable
 from unmask.progress import SILENT, Progress
 from unmask.redteam.attacks import ATTACKS
 from unmask.redteam.campaign import DETECTOR, Goal, Plan
@@ -73,6 +75,7 @@ class Effort:
         victims: Mapping[str, Victim],
         goals: Sequence[Goal],
         facts: Mapping[str, Any],
+        identity: tuple[Recogniser, float] | None,
     ) -> Plan:
         """The plan of this effort."""
         usual = WHITE_BOX if victims[target].differentiable else BLACK_BOX
@@ -90,6 +93,7 @@ class Effort:
             self.seed,
             self.batch,
             facts,
+            identity,
         )
 
     def check(self) -> None:
@@ -156,7 +160,8 @@ def plan_recogniser(
         "skipped": [list(one) for one in skipped],
     }
     _note_skipped(skipped, progress)
-    return effort.plan("recogniser", target, victims, made, facts)
+    judge = (networks[target], thresholds[target].value)
+    return effort.plan("recogniser", target, victims, made, facts, judge)
 
 
 def plan_detector(
@@ -210,7 +215,16 @@ def plan_detector(
         "skipped": [list(one) for one in skipped],
     }
     _note_skipped(skipped, progress)
-    return effort.plan(kind, target, victims, goals, facts)
+    return effort.plan(kind, target, victims, goals, facts, _sface(progress))
+
+
+def _sface(progress: Progress) -> tuple[Recogniser, float] | None:
+    """Who says whether an attacked face is still the same person, if its file can be had."""
+    try:
+        return SFace().eval(), SAME_PERSON
+    except AssetUnavailable as error:
+        progress.note(f"whether identities are kept is not measured: {error}")
+        return None
 
 
 def _recogniser(name: str) -> Recogniser:

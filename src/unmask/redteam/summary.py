@@ -221,8 +221,8 @@ def _noticed(tried: Sequence[Record], clean: dict[tuple[str, str], Record]) -> l
 
 
 def _identity(plan: Plan, tried: Sequence[Record]) -> list[Summary]:
-    """Cosine with what the face was before, as the target sees it: is it still the same person?"""
-    threshold = getattr(plan.victims[plan.target], "threshold", 0.0)
+    """Cosine with what the face was before: is it still the same person?"""
+    threshold = 0.0 if plan.identity is None else plan.identity[1]
     out = []
     for goal, attack, epsilon in dict.fromkeys((r["goal"], r["attack"], r["epsilon"]) for r in tried):
         values = [r["identity"] for r in _of(tried, goal=goal, attack=attack, epsilon=epsilon)]

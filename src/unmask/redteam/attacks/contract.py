@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
+from weakref import WeakSet
 
 import cv2
 import numpy as np
@@ -22,6 +23,8 @@ from unmask.redteam.victims import Inputs, Model, Victim, pixels
 
 Norm = Literal["linf", "l2", "l0"]
 LEVEL = 1 / 255
+_DEPENDENT: "WeakSet[Victim]" = WeakSet()
+"""Victims that were seen to look at what they are shown."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +198,9 @@ class Attack(ABC):
         if not len(inputs):
             raise DataError("no pictures to attack")
         before = victim.logits(inputs)
-        if budget.epsilon:
+        if budget.epsilon and victim not in _DEPENDENT:
             _check_dependence(victim, inputs)
+            _DEPENDENT.add(victim)
         parts = [self._part(victim, inputs.rows(rows), budget, seed) for rows in torch.arange(len(inputs)).split(batch)]
         pictures = torch.cat([part[0] for part in parts])
         queries = torch.cat([part[1].queries for part in parts])
