@@ -4,6 +4,7 @@ All questions come down to classes, so that every attack knows one kind of victi
 forged (1), a recogniser's are "another person" (0) and "the same person" (1) as the reference.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -180,6 +181,7 @@ class RecogniserVictim(Victim):
 
     def __init__(self, network: Recogniser, name: str, threshold: float) -> None:
         self.network, self.name, self.threshold = network.eval(), name, threshold
+        self._known: dict[bytes, Tensor] = {}  # vectors of references by their content: few pictures, asked often
 
     def embed(self, pictures: Tensor, matrices: np.ndarray) -> Tensor:
         """Unit vectors (B, D) of faces in pictures (B, 3, H, W) in [0, 1]."""
@@ -190,18 +192,22 @@ class RecogniserVictim(Victim):
         if inputs.matrices is None or inputs.references is None or inputs.reference_matrices is None:
             raise DataError(f"{self.name}: a recogniser needs the alignment of every face, and references to compare")
         matrices = inputs.matrices
-        with torch.no_grad():
-            parts = [
-                self.embed(pixels(inputs.references[part]), inputs.reference_matrices[part.numpy()])
-                for part in torch.arange(len(inputs)).split(16)
-            ]
-        wanted = torch.cat(parts)
+        pairs = zip(inputs.references, inputs.reference_matrices, strict=True)
+        wanted = torch.stack([self._reference(picture, matrix) for picture, matrix in pairs])
 
         def model(x: Tensor, rows: Tensor) -> Tensor:
             cosine = (self.embed(x, matrices[rows.numpy()]) * wanted[rows]).sum(1)
             return two_sided(cosine - self.threshold)
 
         return model
+
+    def _reference(self, picture: Tensor, matrix: np.ndarray) -> Tensor:
+        """The vector (D,) of one reference."""
+        key = hashlib.sha256(picture.numpy().tobytes() + np.ascontiguousarray(matrix).tobytes()).digest()
+        if key not in self._known:
+            with torch.no_grad():
+                self._known[key] = self.embed(pixels(picture[None]), matrix[None])[0]
+        return self._known[key]
 
     def cosines(self, logits: Tensor) -> Tensor:
         """The cosines (B,) behind logits of `bind`'s model."""
