@@ -10,8 +10,9 @@ from small_victims import BlackBox, classified, pictures, recognised
 
 from unmask.errors import DataError
 from unmask.redteam.attacks import ATTACKS
-from unmask.redteam.attacks.contract import Attack, AttackResult, Budget, margin, read_back, to_8_bits
-from unmask.redteam.victims import Inputs, Victim
+from unmask.redteam.attacks.contract import Attack, AttackResult, Budget, Problem, margin, read_back, to_8_bits
+from unmask.redteam.attacks.pgd import APGD, PGD, resized_at_random
+from unmask.redteam.victims import Inputs, Victim, pixels
 
 pytestmark = pytest.mark.lab
 NAMES = ATTACKS.names()
@@ -61,6 +62,26 @@ def test_the_budget_holds_and_success_is_recomputed(name: str, case: str) -> Non
     torch.testing.assert_close(missed, result.margin, atol=1e-4, rtol=1e-4)
     assert not result.before.any() and (result.queries > 0).all()
     assert (result.queries <= max(budget.queries, budget.steps + 3)).all()
+
+
+@pytest.mark.parametrize("made", [PGD, APGD])
+@pytest.mark.parametrize("case", CASES)
+def test_euclidean_budgets(made: type[PGD] | type[APGD], case: str) -> None:
+    victim, inputs = CASES[case]()
+    results = [made(norm="l2").run(victim, inputs, Budget(size, steps=10)) for size in (0.5, 2.0)]
+    for result, size in zip(results, (0.5, 2.0), strict=True):
+        assert (result.l2 <= size + 1e-6).all() and (result.l2 > 0.5 * size).all()
+    assert (results[1].margin <= results[0].margin + 1e-3).all()
+
+
+def test_inputs_resized_at_random_are_the_same_where_chance_has_it() -> None:
+    victim, inputs = classified(2)
+    generators = [torch.Generator().manual_seed(n) for n in range(len(inputs))]
+    problem = Problem(pixels(inputs.pictures), inputs, victim, generators)
+    torch.testing.assert_close(resized_at_random(problem.x, problem, chance=0.0), problem.x, atol=1e-5, rtol=0)
+    smaller = resized_at_random(problem.x, problem, least=0.5, chance=1.0)
+    black = (smaller == 0).all(1).flatten(1).float().mean(1)
+    assert (black > 0).all() and (black < 0.75).all() and black.unique().numel() > 1
 
 
 @pytest.mark.parametrize("name", NAMES)
