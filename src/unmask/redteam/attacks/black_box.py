@@ -1,0 +1,176 @@
+"""Attacks by answers alone. They ask with pictures of 8 bits, as anybody outside would have to."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from unmask.redteam.attacks.contract import Attack, Budget, Problem
+
+_SCHEDULE = ((10, 1), (50, 2), (200, 4), (500, 8), (1000, 16), (2000, 32), (4000, 64), (6000, 128), (8000, 256))
+_SMALLEST = 512  # by what the size of squares is divided behind the schedule's end
+_AHEAD = 32  # questions that are put at once
+
+
+class Square(Attack):
+    """Square Attack in the maximum norm (Andriushchenko et al. 2020): random squares that stay where they help.
+
+    It needs the scores. A picture that has the wanted answer is left at that.
+
+    Args:
+        share: of the picture that the first square covers.
+    """
+
+    name = "square"
+    gradients = False
+
+    def __init__(self, share: float = 0.8) -> None:
+        self._share = share
+
+    def perturb(self, problem: Problem, budget: Budget) -> Tensor:
+        """As of `Attack`."""
+        x, (high, wide) = problem.x, problem.x.shape[2:]
+        size = math.floor(budget.epsilon * 255 + 1e-6) / 255
+        everybody = torch.arange(len(x))
+        with torch.no_grad():
+            margins = problem.margins(problem.logits(x))
+            best = x.clone()
+            for asked in range(1, budget.queries):
+                active = everybody[margins >= 0]
+                if not len(active):
+                    break
+                generators = [problem.generators[row] for row in active]
+                if asked == 1:
+                    stripes = torch.stack([_signs((3, 1, wide), one) for one in generators])
+                    proposed = x[active] + size * stripes
+                else:
+                    side = self._side(asked, budget.queries, high, wide)
+                    changes = [_square(size, side, high, wide, one) for one in generators]
+                    moved = best[active] + torch.stack(changes)
+                    proposed = torch.minimum(torch.maximum(moved, x[active] - size), x[active] + size)
+                proposed = (proposed.clamp(0, 1) * 255).round() / 255
+                asked_margins = problem.margins(problem.logits(proposed, active), active)
+                better = (asked_margins < margins[active]) | (asked == 1)
+                best[active[better]] = proposed[better]
+                margins[active[better]] = asked_margins[better]
+                problem.trace.append(margins.clone())
+        return best
+
+    def _side(self, asked: int, queries: int, high: int, wide: int) -> int:
+        place = asked / queries * 10_000  # the schedule is made for that many
+        divisor = next((part for until, part in _SCHEDULE if place <= until), _SMALLEST)
+        side = round(math.sqrt(self._share / divisor * high * wide))
+        return max(1, min(side, high - 1, wide - 1))
+
+
+def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
+
+
+def _square(size: float, side: int, high: int, wide: int, generator: torch.Generator) -> Tensor:
+    """A change (3, H, W): a square at a random place, all the way to one end or the other in each colour."""
+    top, left = (int(torch.randint(0, length - side + 1, (1,), generator=generator)) for length in (high, wide))
+    change = torch.zeros(3, high, wide)
+    change[:, top : top + side, left : left + side] = 2 * size * _signs((3, 1, 1), generator)
+    return change
+
+
+class HopSkipJump(Attack):
+    """HopSkipJump (Chen et al. 2020) in the maximum norm: by decisions alone, along the border between two answers.
+
+    It begins at `Inputs.starts` where there are any, else at noise that has the wanted answer, and comes nearer until
+    it is in the budget. Directions are tried by changes of two grey levels or more, since less is lost in 8 bits.
+
+    Args:
+        directions: tried in the first round; more in later ones.
+    """
+
+    name = "hopskipjump"
+    gradients = False
+
+    def __init__(self, directions: int = 50) -> None:
+        self._directions = directions
+
+    def perturb(self, problem: Problem, budget: Budget) -> Tensor:
+        """As of `Attack`."""
+        found = [self._one(problem, budget, row) for row in range(len(problem.x))]
+        return torch.stack(found)
+
+    def _one(self, problem: Problem, budget: Budget, row: int) -> Tensor:
+        x, generator = problem.x[row], problem.generators[row]
+        limit = math.floor(budget.epsilon * 255 + 1e-6) / 255
+
+        def left() -> int:
+            return budget.queries - int(problem.queries[row])
+
+        def decided(pictures: Tensor) -> Tensor:
+            """Whether each of (n, 3, H, W) has the wanted answer; asks no more than is left."""
+            rows = torch.full((len(pictures),), row)
+            with torch.no_grad():
+                parts = zip(pictures.split(_AHEAD), rows.split(_AHEAD), strict=True)
+                return torch.cat([problem.margins(problem.logits(some, of), of) < 0 for some, of in parts])
+
+        if bool(decided(x[None])):
+            return x
+        start = self._start(problem, row, decided, left)
+        if start is None:
+            return x
+        at = self._to_border(x, start, decided, left)
+        number = 0
+        while (at - x).abs().max() > limit + 1e-6 and left() > 2:
+            number += 1
+            distance = float((at - x).abs().max())
+            count = min(int(self._directions * math.sqrt(number)), left() - 1)
+            probe = max(2 / 255, distance / 10)
+            signs = _signs((count, *x.shape), generator)
+            asked = _levels(at + probe * signs)
+            answers = decided(asked).float() * 2 - 1
+            alike = abs(float(answers.sum())) == count  # then their mean is the direction
+            weights = answers if alike else answers - answers.mean()
+            direction = (weights.view(-1, 1, 1, 1) * (asked - at)).mean(0).sign()
+            step = distance / math.sqrt(number)
+            while left() > 1 and step > 1 / 510:
+                ahead = _levels(at + step * direction)
+                if bool(decided(ahead[None])):
+                    nearer = self._to_border(x, ahead, decided, left)
+                    if (nearer - x).abs().max() < (at - x).abs().max():
+                        at = nearer
+                    break
+                step /= 2
+        # Of a picture that is still too far away, what the budget leaves.
+        return torch.minimum(torch.maximum(at, x - limit), x + limit)
+
+    def _start(
+        self, problem: Problem, row: int, decided: Callable[[Tensor], Tensor], left: Callable[[], int]
+    ) -> Tensor | None:
+        starts = problem.inputs.starts
+        if starts is not None:
+            picture = starts[row].float() / 255
+            if bool(decided(picture[None])):
+                return picture
+        for share in (1.0, 0.75, 0.5):
+            if left() < 2:
+                return None
+            noise = torch.rand(problem.x[row].shape, generator=problem.generators[row])
+            picture = _levels((1 - share) * problem.x[row] + share * noise)
+            if bool(decided(picture[None])):
+                return picture
+        return None
+
+    def _to_border(self, x: Tensor, at: Tensor, decided: Callable[[Tensor], Tensor], left: Callable[[], int]) -> Tensor:
+        """The picture nearest to `x` between the two that still has the wanted answer, to one grey level."""
+        low, high = 0.0, float((at - x).abs().max())
+        best = at
+        while high - low > 1 / 255 and left() > 0:
+            middle = (low + high) / 2
+            between = _levels(torch.minimum(torch.maximum(at, x - middle), x + middle))
+            if bool(decided(between[None])):
+                best, high = between, middle
+            else:
+                low = middle
+        return best
+
+
+def _levels(x: Tensor) -> Tensor:
+    return (x.clamp(0, 1) * 255).round() / 255
