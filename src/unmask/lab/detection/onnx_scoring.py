@@ -103,16 +103,26 @@ def onnx_scorer(detectors: Sequence[OnnxDetector]) -> Scorer:
     return score
 
 
+def detectors_of(folders: Sequence[Path]) -> list[Detector]:
+    """The averaged detectors of finished runs.
+
+    Raises:
+        DataError: a run is not finished, or of another task.
+    """
+    networks = [load_network(folder) for folder in folders]
+    detectors = [network for network in networks if isinstance(network, Detector)]
+    if len(detectors) < len(networks):
+        raise DataError(f"{', '.join(map(str, folders))}: not all of them are runs of forgery detectors")
+    return detectors
+
+
 def scorer_of_runs(folders: Sequence[Path]) -> Scorer:
     """A scorer over the averaged detectors of finished runs, fused. A run is exported once, whoever names it.
 
     Raises:
         DataError: a run is not finished, or of another task; or they see faces at different sizes.
     """
-    networks = [load_network(folder) for folder in folders]
-    detectors = [network for network in networks if isinstance(network, Detector)]
-    if len(detectors) < len(networks):
-        raise DataError(f"{', '.join(map(str, folders))}: not all of them are runs of forgery detectors")
+    detectors = detectors_of(folders)
     keys = [(sha256_of(folder / "weights.safetensors"), repr(config_of(folder))) for folder in folders]
     return onnx_scorer([_OF_RUNS.setdefault(key, OnnxDetector(one)) for key, one in zip(keys, detectors, strict=True)])
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from unmask.datasets.face_store import StoredFace
 from unmask.errors import DataError
+from unmask.forgery.fusion import Fused
 from unmask.lab.detection.config import DetectionTrainConfig
-from unmask.lab.detection.onnx_scoring import scorer_of_runs
+from unmask.lab.detection.onnx_scoring import detectors_of, scorer_of_runs
 from unmask.lab.detection.scoring import Scorer
 from unmask.lab.run import config_of, is_run
 from unmask.packs import Pack, load_pack
@@ -62,6 +63,15 @@ def pack_scorer(pack: Pack) -> Scorer:
         return np.concatenate(logits), np.concatenate(maps)
 
     return score
+
+
+def load_fused(folders: Sequence[Path]) -> Fused:
+    """The averaged detectors of finished runs as one network, for whoever needs its gradients.
+
+    Raises:
+        DataError: a run is not finished, or of another task; or they see faces at different sizes.
+    """
+    return Fused(detectors_of(folders))
 
 
 def resolve_system(name: str) -> EvaluatedSystem:
