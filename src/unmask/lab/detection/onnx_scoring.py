@@ -110,7 +110,7 @@ def detectors_of(folders: Sequence[Path]) -> list[Detector]:
         DataError: a run is not finished, or of another task.
     """
     networks = [load_network(folder) for folder in folders]
-    detectors = [network for network in networks if isinstance(network, Detector)]
+    detectors: list[Detector] = [network for network in networks if isinstance(network, Detector)]
     if len(detectors) < len(networks):
         raise DataError(f"{', '.join(map(str, folders))}: not all of them are runs of forgery detectors")
     return detectors
