@@ -12,7 +12,7 @@ import claims
 from acmf import adaptation, consistency, masking
 from common import metrics_of, read_record
 from deepfidelity import mirror, targets
-from fedforgery import residual
+from fedforgery import codebook, private_secure, residual
 from hfc import imbalance, near_infrared
 from hfc import parts as hfc_parts
 from leaderboard import default, page
@@ -311,8 +311,8 @@ PAGES = (
     Page(
         "fedforgery",
         "FedForgery: claims",
-        "Does classifying an autoencoder's residual help?",
-        (residual.section,),
+        "Does classifying an autoencoder's residual help, and where do privacy and secure aggregation break a network?",
+        (residual.section, private_secure.section, codebook.section),
     ),
     Page(
         "mmnet",
