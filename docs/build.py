@@ -1,4 +1,4 @@
-"""Write everything in the documentation that is generated: `python docs/build.py`. Needs the lab extra.
+"""Write everything in the documentation that is generated: `python docs/build.py`. Needs the extra federated.
 
 Whole pages: results, methods, model packs, families. Paragraphs inside hand-written pages: whatever stands between the
 markers `<!-- begin: NAME -->` and `<!-- end: NAME -->`. All of it comes from the cards of the embedded packs, the

@@ -12,7 +12,7 @@ import claims
 from acmf import adaptation, consistency, masking
 from common import metrics_of, read_record
 from deepfidelity import mirror, targets
-from fedforgery import bad_clients, federated, residual
+from fedforgery import bad_clients, codebook, federated, private_secure, residual
 from hfc import imbalance, near_infrared
 from hfc import parts as hfc_parts
 from leaderboard import default, page
@@ -329,8 +329,8 @@ PAGES = (
     Page(
         "federated",
         "Federated training",
-        "What do clients gain from averaging, what do noise and bad clients cost?",
-        (federated.section, bad_clients.section),
+        "What do clients gain from averaging, and what do noise, secure aggregation and bad clients cost?",
+        (federated.section, private_secure.section, codebook.section, bad_clients.section),
     ),
     Page(
         "mmnet",

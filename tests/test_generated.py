@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="module")
 def build() -> ModuleType:
     pytest.importorskip("torch")
+    pytest.importorskip("flwr")  # the records of federated experiments are read beside their scripts
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(ROOT / "docs"), *sys.path])
         return importlib.import_module("build")
