@@ -82,3 +82,33 @@ def test_square_of_pyautoattack(case: tuple[Victim, Inputs]) -> None:
         rates.append(float(fooled(victim, inputs, x).float().mean()))
     print(f"ours {float(ours.float().mean()):.3f}, theirs {rates}")
     assert 0.1 < ours.float().mean() < 0.8 and abs(float(ours.float().mean()) - sum(rates) / 4) <= 0.12
+
+
+def test_hopskipjump_of_foolbox(case: tuple[Victim, Inputs]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        foolbox: Any = pytest.importorskip("foolbox")
+    victim, inputs = case[0], case[1].rows(torch.arange(16))
+    asked = 0
+    network = victim.network  # type: ignore[attr-defined]
+    plain = network.forward
+
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        nonlocal asked
+        asked += len(x)
+        return plain(x)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "forward", counted)
+        torch.manual_seed(0)
+        options = {"initial_gradient_eval_steps": 50, "max_gradient_eval_steps": 1000, "constraint": "linf"}
+        attack = foolbox.attacks.HopSkipJumpAttack(steps=6, **options)
+        model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+        _, x, _ = attack(model, pixels(inputs.pictures), inputs.labels, epsilons=None)
+    within = (x - pixels(inputs.pictures)).abs().flatten(1).amax(1)
+    for level in (24, 32, 40):
+        budget = Budget(level / 255, queries=asked // len(inputs))
+        ours = float(ATTACKS.load("hopskipjump")().run(victim, inputs, budget).success.float().mean())
+        theirs = float(((within <= level / 255) & fooled(victim, inputs, x)).float().mean())
+        print(f"{level}/255 ours {ours:.3f}, theirs {theirs:.3f}, {budget.queries} questions")
+        assert ours >= theirs - 0.2

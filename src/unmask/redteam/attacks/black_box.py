@@ -11,6 +11,7 @@ from unmask.redteam.attacks.contract import Attack, Budget, Problem
 _SCHEDULE = ((10, 1), (50, 2), (200, 4), (500, 8), (1000, 16), (2000, 32), (4000, 64), (6000, 128), (8000, 256))
 _SMALLEST = 512  # by what the size of squares is divided behind the schedule's end
 _AHEAD = 32  # questions that are put at once
+_STARTS = 100  # random pictures that HopSkipJump tries to begin with
 
 
 class Square(Attack):
@@ -149,11 +150,14 @@ class HopSkipJump(Attack):
             picture = starts[row].float() / 255
             if bool(decided(picture[None])):
                 return picture
-        for share in (1.0, 0.75, 0.5):
+        shape, generator = problem.x[row].shape, problem.generators[row]
+        for number in range(_STARTS):
             if left() < 2:
                 return None
-            noise = torch.rand(problem.x[row].shape, generator=problem.generators[row])
-            picture = _levels((1 - share) * problem.x[row] + share * noise)
+            # Fine noise has one answer on many a network; patches and plain colours have others.
+            grain = min((shape[1], 8, 4, 2, 1)[number % 5], *shape[1:])
+            noise = torch.rand(1, 3, grain, grain, generator=generator)
+            picture = _levels(torch.nn.functional.interpolate(noise, shape[1:], mode="nearest")[0])
             if bool(decided(picture[None])):
                 return picture
         return None

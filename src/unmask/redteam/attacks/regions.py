@@ -42,7 +42,8 @@ class _Region(Attack):
             problem.trace.append(-best_loss.clone())
 
         def observe(colours: Tensor, losses: Tensor, gradient: Tensor) -> None:
-            problem.note_gradient(torch.where(mask > 0, gradient, 1.0))
+            # Where no pixel may change, a gradient of nothing is no sign of anything.
+            problem.note_gradient(torch.where(mask.flatten(1).any(1).view(-1, 1, 1, 1), gradient, 1.0))
             consider(colours, losses)
 
         def direction(gradient: Tensor) -> Tensor:
