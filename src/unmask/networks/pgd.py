@@ -1,18 +1,20 @@
 """Projected gradient ascent on pictures: the core of the attacks and of adversarial training. Lab only: torch."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from unmask.errors import DataError
 
 Norm = Literal["linf", "l2"]
 
 
 def pgd(
-    model: Callable[[Tensor], Tensor],
+    model: Callable[[Tensor], Any],
     x: Tensor,
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[[Any], Tensor],
     epsilon: float,
     step: float,
     steps: int,
@@ -44,6 +46,9 @@ def pgd(
 
     Returns:
         The last iterate, detached, in the ball and in [0, 1].
+
+    Raises:
+        DataError: the losses do not depend on the pictures.
     """
     x = x.detach()
     if start is None:
@@ -58,16 +63,22 @@ def pgd(
 
 
 def ascent(
-    model: Callable[[Tensor], Tensor],
+    model: Callable[[Tensor], Any],
     x: Tensor,
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[[Any], Tensor],
     observe: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> Tensor:
-    """The gradient of every picture's loss with respect to that picture, (B, 3, H, W)."""
+    """The gradient of every picture's loss with respect to that picture, (B, 3, H, W).
+
+    Raises:
+        DataError: the losses do not depend on the pictures.
+    """
     with torch.enable_grad():
         variable = x.detach().requires_grad_()
         losses = loss(model(variable))
-        (gradient,) = torch.autograd.grad(losses.sum(), variable)
+        gradient = torch.autograd.grad(losses.sum(), variable, allow_unused=True)[0] if losses.requires_grad else None
+    if gradient is None:
+        raise DataError("the attacked outputs do not depend on the pictures; attack a differentiable network")
     if observe is not None:
         observe(x.detach(), losses.detach(), gradient)
     return gradient
@@ -75,13 +86,16 @@ def ascent(
 
 def projected(x: Tensor, centre: Tensor, epsilon: float, norm: Norm) -> Tensor:
     """The pictures nearest to `x` in the ball about `centre`, then cut to [0, 1]; detached."""
-    change = (x - centre).detach()
+    # Pictures are in [0, 1], so that the clamp takes nothing further away from the centre.
+    return (centre + within((x - centre).detach(), epsilon, norm)).clamp(0, 1)
+
+
+def within(change: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """The nearest changes (B, 3, H, W) within epsilon of zero."""
     if norm == "linf":
-        change = change.clamp(-epsilon, epsilon)
-    else:
-        length = change.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        change = change * (epsilon / length.clamp(min=1e-12)).clamp(max=1)
-    return (centre + change).clamp(0, 1)
+        return change.clamp(-epsilon, epsilon)
+    length = change.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    return change * (epsilon / length.clamp(min=1e-12)).clamp(max=1)
 
 
 def unit(gradient: Tensor, norm: Norm) -> Tensor:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from unmask.errors import DataError
-from unmask.lab.robust.pgd import Norm, Start, direction, distance, evaluating, pgd, start_of, within
+from unmask.lab.robust.pgd import Start, distance, evaluating, pgd, start_of
+from unmask.networks.pgd import Norm, unit, within
 
 pytestmark = pytest.mark.lab
 
@@ -120,7 +121,7 @@ def test_within_is_the_nearest_point_of_the_ball() -> None:
     change = torch.tensor([[3.0, 4.0], [0.3, 0.4]]).view(2, 1, 1, 2)
     assert torch.equal(within(change, 1.0, "linf"), change.clamp(-1, 1))
     torch.testing.assert_close(within(change, 1.0, "l2").view(2, 2), torch.tensor([[0.6, 0.8], [0.3, 0.4]]))
-    assert torch.equal(direction(torch.zeros(1, 1, 1, 2), "l2"), torch.zeros(1, 1, 1, 2))
+    assert torch.equal(unit(torch.zeros(1, 1, 1, 2), "l2"), torch.zeros(1, 1, 1, 2))
 
 
 def test_a_network_that_does_not_look_is_refused() -> None:

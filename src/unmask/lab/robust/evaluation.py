@@ -365,7 +365,7 @@ def _vanished(subject: _Subject) -> float:
         def loss_of(heads: Heads, rows: Tensor = rows) -> Tensor:
             return subject.entropy(heads[0], rows)
 
-        gradient = loss_gradient(subject.network.heads, subject.faces[rows], loss_of)[1]
+        gradient = loss_gradient(subject.network.heads, subject.faces[rows], loss_of)
         gone += int((gradient.flatten(1).abs().amax(1) == 0).sum())
     return gone / len(subject.faces)
 

@@ -34,8 +34,9 @@ from unmask.lab.robust.losses import (
     random_negatives,
     weighted_divergence,
 )
-from unmask.lab.robust.pgd import direction, evaluating, pgd, project, start_of, within
+from unmask.lab.robust.pgd import evaluating, pgd, start_of
 from unmask.networks.contract import Batch, Hardenable
+from unmask.networks.pgd import projected, unit, within
 
 Heads = tuple[Tensor, ...]
 
@@ -141,7 +142,7 @@ class AdversarialTraining:
         if self._change is None or self._change.shape != faces.shape:
             self._change = start_of(faces, self.options.epsilon, self.options.attack_norm, "uniform", None)
         self._change = self._change.to(faces.device)
-        moved = project(faces + self._change, faces, self.options.epsilon, self.options.attack_norm)
+        moved = projected(faces + self._change, faces, self.options.epsilon, self.options.attack_norm)
         self._leaf = moved.detach().requires_grad_()
         return self._leaf
 
@@ -149,7 +150,7 @@ class AdversarialTraining:
         """Move by the gradient that the last step left."""
         leaf, change = self._leaf, self._change
         if leaf is not None and change is not None and leaf.grad is not None:
-            far = change + self.options.step * direction(leaf.grad, self.options.attack_norm)
+            far = change + self.options.step * unit(leaf.grad, self.options.attack_norm)
             self._change = within(far, self.options.epsilon, self.options.attack_norm)
         self._leaf = None
 
