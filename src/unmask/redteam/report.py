@@ -12,7 +12,7 @@ from unmask import __version__
 from unmask.evidence.terminal import safe_text
 from unmask.files import whole
 from unmask.provenance import library_versions
-from unmask.redteam.summary import Summary
+from unmask.redteam.summary import WORST, Summary
 
 _WIDTH, _HEIGHT = 640.0, 190.0  # of a chart
 _GOALS = {
@@ -170,7 +170,9 @@ def _line(curve: Mapping[str, Any], axis: str, top: float, hue: int) -> dict[str
     nothing = {axis: 0, "rate": 0.0, "low": 0.0, "high": 0.0}  # what counts was not fooled without an attack
     known = [nothing, *known]
     dots = [place(point, "rate") for point in known]
-    bounded = [point for point in known if point["low"] is not None]
+    # One band over the other hides both: of several attacks only the worst of all has one; the table has the others'.
+    drawn = axis == "queries" or curve["attack"] == WORST or curve.get("norm") == "l0"
+    bounded = [point for point in known if drawn and point["low"] is not None]
     band = [place(point, "low") for point in bounded] + [place(point, "high") for point in reversed(bounded)]
     return {"name": curve["attack"], "points": joined(dots), "dots": dots, "band": joined(band), "hue": hue}
 

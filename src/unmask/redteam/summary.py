@@ -13,7 +13,8 @@ from unmask.redteam.campaign import CLEAN, Plan, Record, decode
 from unmask.redteam.measures import LPIPS_MISSING, FeatureNetwork, kernel_distance
 
 _DRAWS = 500
-_WORST = "worst of all"
+WORST = "worst of all"
+"""What the curve over all attacks is called."""
 Summary = dict[str, Any]
 
 
@@ -90,7 +91,7 @@ def _curves(plan: Plan, tried: Sequence[Record], clean: dict[tuple[str, str], Re
             norm = next((r["norm"] for r in mine if r["attack"] == attack), "linf")
             curves.append({"goal": goal.name, "attack": attack, "norm": norm, "points": points})
         curves.append(
-            {"goal": goal.name, "attack": _WORST, "norm": "linf", "points": _worst(plan, _of(mine, norm="linf"))}
+            {"goal": goal.name, "attack": WORST, "norm": "linf", "points": _worst(plan, _of(mine, norm="linf"))}
         )
     return curves
 
@@ -145,7 +146,7 @@ def _aucs(plan: Plan, tried: Sequence[Record], clean: dict[tuple[str, str], Reco
             sign = 1 if r["label"] else -1
             if r["epsilon"] <= epsilon and (key not in worst or sign * r["score"] < sign * worst[key]["score"]):
                 worst[key] = r
-        out.append({"attack": _WORST, "epsilon": epsilon, **_auc(list(worst.values()))})
+        out.append({"attack": WORST, "epsilon": epsilon, **_auc(list(worst.values()))})
     return out
 
 
