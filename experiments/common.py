@@ -242,9 +242,14 @@ class Record:
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a record whole."""
+    """Write a record whole, a line for each of its rows."""
+    rows = content.get("rows")
+    text = json.dumps({**content, "rows": []} if rows else content, indent=1)
+    if rows:
+        lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+        text = text.replace('"rows": []', f'"rows": [\n{lines}\n ]', 1)
     with whole(path) as part:
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def rounded(numbers: Sequence[float | None]) -> list[float | None]:

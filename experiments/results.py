@@ -18,6 +18,7 @@ from hfc import parts as hfc_parts
 from leaderboard import default, page
 from leave_out import page as leave_out
 from mmnet import page as mmnet
+from plain.keep_evaluation import restored
 from titf import page as titf
 
 from unmask.lab.detection.evaluate import tables as detection_tables
@@ -27,7 +28,6 @@ from unmask.lab.edits.evaluate import tables as edit_tables
 from unmask.lab.evaluate import as_markdown
 from unmask.lab.task import Evaluation
 from unmask.packs import Card, embedded_packs, load_pack
-from unmask.packs.card import Metric
 from unmask.tables import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +75,7 @@ def evaluation_of(card: Card) -> Evaluation:
     """Every number that a detector's export measured, of which its card has some."""
     record = read_record(ROOT, f"{card.name}/evaluation")
     assert record["detector"] == f"{card.name} {card.version}", "keep the evaluation.json of the embedded pack"
-    return Evaluation(record["split"], [Metric(**row) for row in record["metrics"]])
+    return Evaluation(record["split"], restored(record["metrics"]))
 
 
 def detector_part(card: Card) -> list[str]:

@@ -81,5 +81,5 @@ python "$here/frozen.py" design-frozen runs/one-two --text "a frozen ImageNet tr
 python "$here/tracks.py" "$here/tracks.json" "${folds[@]}" --split train --data "$DATA" --synthetic synthetic
 python "$here/compare.py" "$here/specialists.json" "$drawn" "$local" "${measuring[@]}"
 unmask export "$drawn" "$local" --out plain --name plain --version 0.2.0 "${measuring[@]}" "${folds[@]/#/--unseen=}"
-cp plain/evaluation.json "$here/evaluation.json"
+python "$here/keep_evaluation.py" plain/evaluation.json "$here/evaluation.json"
 python "$here/false_alarms.py" "$here/false_alarms.json" "$PACK" plain "${measuring[@]}"
