@@ -161,7 +161,7 @@ Five types of forgeries ({", ".join(FAMILIES)}) over {CLIENTS} clients, {setting
 faces of {settings["size"]} px, {settings["backbone"]} from random weights, auto-encoders of width 16 with 64 codes.
 All arms see as many pairs. A client that trains alone is asked about all types, and the mean over clients is shown.
 AUC is the mean over types, of each against the reals beside it; accuracy is at logit 0 and counts reals and forged
-faces for a half each. In brackets the difference from the first line, seed by seed, with its 95 % interval.
+faces for a half each. In brackets the difference from the line without brackets, seed by seed, with its 95 % interval.
 
 For comparison, the stand-in of the method's fact sheet (32 px, networks of three layers, five drawn types, one a
 client, three seeds): accuracy pooled .92-.95 (plain) and .94-.96 (residual), federated .62-.68 and .61-.64, alone
