@@ -64,6 +64,6 @@ def test_a_detector_is_hardened_and_attacked(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(result.outcomes[0].margins), signed, rtol=1e-3, atol=1e-4)
 
     fused = DetectionTask().attacked([f"{twin},{twin}"], paths, "val", 6, 0, SILENT)
-    assert len(fused.faces) == 6 and len(evaluate_attacked(fused, QUICK).outcomes) == 6
+    assert len(fused.faces) == 6 and len(evaluate_attacked(fused, QUICK).outcomes) == 7
     with pytest.raises(DataError, match="attacks need gradients"):
         DetectionTask().attacked(["plain"], paths, "val", 6, 0, SILENT)
