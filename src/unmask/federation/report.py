@@ -106,7 +106,7 @@ def _facts(about: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> li
 def _holdings(clients: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[HeatRow]]:
     """Clients by families: how many pictures each holds, or with what weight it makes them."""
     families = sorted({name for one in clients for name in (*one["families"], *one.get("counts", ()))} - {"real"})
-    columns = ["real", *families]
+    columns = [*(["real"] if any(one.get("counts") for one in clients) else []), *families]
     most = max((count for one in clients for count in one.get("counts", {}).values()), default=1)
     rows = []
     for one in clients:
