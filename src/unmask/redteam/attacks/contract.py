@@ -242,7 +242,8 @@ def to_8_bits(x: Tensor, originals: Tensor, epsilon: float, norm: Norm) -> Tenso
     Args:
         x: float (b, 3, H, W) in [0, 1].
         originals: uint8 (b, 3, H, W).
-        epsilon, norm: the budget.
+        epsilon: of the budget.
+        norm: of the budget.
 
     Returns:
         uint8 (b, 3, H, W): the nearest, moved back towards the originals as far as needed; for l2 the values first that
