@@ -77,10 +77,10 @@ def server_certificate(folder: Path, hosts: Sequence[str]) -> None:
 
 
 def _check_certificate(folder: Path, hosts: Sequence[str]) -> None:
-    found = x509.load_pem_x509_certificate((folder / CERTIFICATE).read_bytes())
-    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    certificate = x509.load_pem_x509_certificate((folder / CERTIFICATE).read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     remedy = f"remove {folder}, and give the clients the new {CA}"
-    if found.not_valid_after_utc < datetime.now(UTC):
+    if certificate.not_valid_after_utc < datetime.now(UTC):
         raise DataError(f"{folder / CERTIFICATE} has expired; {remedy}")
     absent = [host for host in hosts if _general_name(host) not in names]
     if absent:
@@ -111,12 +111,12 @@ def client_key(folder: Path) -> ec.EllipticCurvePrivateKey:
         (folder / "client.pub").write_bytes(public_bytes(key.public_key()))
         _write_private(path, key)
     try:
-        found = serialization.load_pem_private_key(path.read_bytes(), None)
+        loaded = serialization.load_pem_private_key(path.read_bytes(), None)
     except ValueError as error:
         raise DataError(f"{path}: not a private key; restore it, or remove it to join as a new client") from error
-    if not isinstance(found, ec.EllipticCurvePrivateKey):
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
         raise DataError(f"{path}: not a key on an elliptic curve; remove it to join as a new client")
-    return found
+    return loaded
 
 
 def admitted_keys(folder: Path) -> dict[bytes, str]:
@@ -128,12 +128,12 @@ def admitted_keys(folder: Path) -> dict[bytes, str]:
     keys = {}
     for path in sorted(folder.glob("*.pub")):
         try:
-            found = serialization.load_pem_public_key(path.read_bytes())
+            public = serialization.load_pem_public_key(path.read_bytes())
         except ValueError as error:
             raise DataError(f"{path}: not a public key as `unmask federate client` writes it (client.pub)") from error
-        if not isinstance(found, ec.EllipticCurvePublicKey):
+        if not isinstance(public, ec.EllipticCurvePublicKey):
             raise DataError(f"{path}: not a public key as `unmask federate client` writes it (client.pub)")
-        keys[public_bytes(found)] = path.stem
+        keys[public_bytes(public)] = path.stem
     if not keys:
         raise DataError(f"{folder}: no key of a client there; put every client's client.pub there, as NAME.pub")
     return keys

@@ -74,27 +74,27 @@ def contributions(setting: Setting, folder: Path, network: Trainable, progress: 
         DataError: a round has too few updates.
     """
     together = _logits(network, setting.held)
-    found = []
+    gains = []
     for number, member in enumerate(setting.members):
         name = member.share.name
         progress.update("leaving clients out", number, len(setting.members), name)
         others = replace(setting, members=tuple(one for one in setting.members if one is not member))
         alone, _ = trained_network(others, folder / "without" / name, progress)
-        found.append(_compared(name, setting.held, together, _logits(alone, setting.held)))
+        gains.append(_compared(name, setting.held, together, _logits(alone, setting.held)))
     progress.update("leaving clients out", len(setting.members), len(setting.members))
-    return found
+    return gains
 
 
-def write_contributions(found: list[Contribution], path: Path) -> None:
+def write_contributions(gains: list[Contribution], path: Path) -> None:
     """Write a line a client: its gain with the interval, and the gain of every family."""
-    families = list(found[0].families)
+    families = list(gains[0].families)
 
     def cell(value: float | None) -> str:
         return "" if value is None else f"{value:.4f}"
 
     rows = [
         [one.client, cell(one.gain), cell(one.low), cell(one.high), *(cell(one.families[name]) for name in families)]
-        for one in found
+        for one in gains
     ]
     write_csv(path, ["client", "gain", "low", "high", *(f"gain_{name}" for name in families)], rows)
 

@@ -187,13 +187,13 @@ def _collected(
 ) -> dict[str, State]:
     """The arrays that clients answer a question with, once they are seen to be the network's."""
     more = RecordDict({ARRAYS: record_of(state)}) if kind == AFTER else None
-    reference, found = averaged(state), {}
+    reference, answers = averaged(state), {}
     for name, reply in members.ask(kind, sorted(members.nodes), more, timeout):
         try:
-            found[name] = _arrays(reply, reference, name)
+            answers[name] = _arrays(reply, reference, name)
         except UpdateError as error:
             progress.note(str(error))
-    return found
+    return answers
 
 
 def _arrays(reply: Message, reference: State, name: str) -> State:
@@ -211,8 +211,8 @@ def _auc(reply: Message) -> float:
     """The AUC in a client's last answer, NaN if it has none."""
     if reply.has_error() or gone(reply):
         return math.nan
-    told = reply.content.metric_records.get(METRICS)
-    value = None if told is None else told.get(AUC)
+    metrics = reply.content.metric_records.get(METRICS)
+    value = None if metrics is None else metrics.get(AUC)
     return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else math.nan
 
 

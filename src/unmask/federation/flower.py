@@ -31,8 +31,8 @@ def client_app(make: Callable[[int], Client]) -> ClientApp:
 
     @app.query()
     def number(message: Message, context: Context) -> Message:
-        told = ConfigRecord({_NUMBER: int(context.node_config[_PARTITION])})
-        return Message(RecordDict({_NUMBER: told}), reply_to=message)
+        partition = ConfigRecord({_NUMBER: int(context.node_config[_PARTITION])})
+        return Message(RecordDict({_NUMBER: partition}), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:

@@ -198,10 +198,10 @@ class _Visit:
     def once(self) -> bool:
         """Fetch a message, if there is one, and answer it; whether there was one."""
         try:
-            found = self._client.PullMessages(PullMessagesRequest(node=self._node))
-            if not found.messages_list:
+            pulled = self._client.PullMessages(PullMessagesRequest(node=self._node))
+            if not pulled.messages_list:
                 return False
-            message = self._inflated(found.messages_list[0].metadata.run_id, found.message_object_trees[0])
+            message = self._inflated(pulled.messages_list[0].metadata.run_id, pulled.message_object_trees[0])
             number = message.metadata.message_id
             if self._last is None or self._last[0] != number:
                 self._last = number, self._answer(message)

@@ -115,8 +115,8 @@ class Participant:
         setting, ready = self._for(message)
         auc = ready.end(weights_of(message))
         self.over = True
-        told = {} if auc is None or setting.privacy is not None else {AUC: auc}
-        return Message(RecordDict({METRICS: MetricRecord(dict(told))}), reply_to=message)
+        metrics = {} if auc is None or setting.privacy is not None else {AUC: auc}
+        return Message(RecordDict({METRICS: MetricRecord(dict(metrics))}), reply_to=message)
 
     def _refused(self, message: Message) -> Message:
         self.failed = DataError(f"the server does not take this client: {words_of(message, Reason, _SERVER).why[:500]}")

@@ -147,19 +147,19 @@ def _gains(path: Path) -> list[tuple[str, str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    found = []
+    gains = []
     for row in sorted(rows, key=lambda row: -float(row["gain"])):
         families = sorted((float(v), name.removeprefix("gain_")) for name, v in row.items() if name.startswith("gain_"))
         extremes = [families[-1], families[0]] if len(families) > 1 else families
         limits = f" [{float(row['low']):+.3f}, {float(row['high']):+.3f}]" if row["low"] else ""
-        found.append(
+        gains.append(
             (
                 row["client"],
                 f"{float(row['gain']):+.3f}{limits}",
                 ", ".join(f"{name} {value:+.3f}" for value, name in extremes),
             )
         )
-    return found
+    return gains
 
 
 def _client_curve(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
