@@ -135,10 +135,10 @@ def find_faces(
         try:
             media = take_in(Source(row.name, row.path))
             pixels = decode_image(media).pixels
-            found = finder.find(pixels)
-            if found:
-                crop, (left, top, side, _) = context_crop(pixels, found[0].box, margin, size)
-                points = (found[0].landmarks - (left, top)) * (size / side)
+            seen = finder.find(pixels)
+            if seen:
+                crop, (left, top, side, _) = context_crop(pixels, seen[0].box, margin, size)
+                points = (seen[0].landmarks - (left, top)) * (size / side)
                 faces.append(
                     Face(
                         row.name,

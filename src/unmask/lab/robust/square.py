@@ -58,9 +58,9 @@ def square(
             top, left = places[row]
             window = (slice(None), slice(top, top + wide), slice(left, left + wide))
             tried[place][window] = (faces[row][window] + epsilon * signs[row]).clamp(0, 1)
-        found = margin_of(tried, rows)
-        better = found < margins[rows]
-        best[rows[better]], margins[rows[better]] = tried[better], found[better]
+        tried_margins = margin_of(tried, rows)
+        better = tried_margins < margins[rows]
+        best[rows[better]], margins[rows[better]] = tried[better], tried_margins[better]
     return best
 
 

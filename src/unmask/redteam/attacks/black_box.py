@@ -95,8 +95,8 @@ class HopSkipJump(Attack):
 
     def perturb(self, problem: Problem, budget: Budget) -> Tensor:
         """As of `Attack`."""
-        found = [self._one(problem, budget, row) for row in range(len(problem.x))]
-        return torch.stack(found)
+        pictures = [self._one(problem, budget, row) for row in range(len(problem.x))]
+        return torch.stack(pictures)
 
     def _one(self, problem: Problem, budget: Budget, row: int) -> Tensor:
         x, generator = problem.x[row], problem.generators[row]
