@@ -1,6 +1,8 @@
 """The face store: pictures with their face and its mesh, packed into a few files so that preparing happens once.
 
-Pictures are kept as the bytes they came in: nothing is re-encoded. Lab only (the mesh needs the "lab" extra to build).
+Pictures are kept as the bytes they came in: nothing is re-encoded. The band above a picture that this project marked
+(`media.synthetic_mark`) is no part of any window, so that nothing can be learnt from its text. Lab only (the mesh needs
+the "lab" extra to build).
 """
 
 import json
@@ -15,6 +17,7 @@ from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
 from unmask.faces.alignment import context_region
 from unmask.files import whole
+from unmask.media.synthetic_mark import rows_of_band
 from unmask.progress import SILENT, Progress
 
 _PART_BYTES = 24 * 2**20
@@ -101,6 +104,8 @@ def build_store(samples: Sequence[Sample], folder: Path, progress: Progress = SI
             if picture is None:
                 raise DataError(f"{sample.path}: not a picture OpenCV can read; drop it from the manifest")
             rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            band = rows_of_band(rgb)
+            rgb = rgb[band:]
             faces = finder.find(rgb)
             if faces:
                 face = faces[0]
@@ -109,7 +114,7 @@ def build_store(samples: Sequence[Sample], folder: Path, progress: Progress = SI
                 left, top, side = context_region(rgb.shape, face.box, _WINDOW)
                 corner = np.array([left, top], np.float32)
                 x, y, w, h = face.box
-                windows.append((left, top, side))
+                windows.append((left, top + band, side))
                 boxes.append((x - left, y - top, w, h))
                 points.append(face.landmarks - corner)
                 meshes.append(mesh_net.find(rgb, face.landmarks) - corner)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-import onnxruntime
 from scipy.sparse.csgraph import connected_components
 
 from unmask.faces.alignment import align
+from unmask.offline import onnx_runtime
 from unmask.packs.assets import SFACE, fetch
 
 SAME_PERSON = 0.45
@@ -23,10 +23,11 @@ class FaceEmbedder:
         # The file names its weights as inputs too, which neither ONNX Runtime nor OpenCV runs.
         picture = model.graph.input[0]
         del model.graph.input[1:]
-        options = onnxruntime.SessionOptions()
+        runtime = onnx_runtime()
+        options = runtime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        self._net = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        self._net = runtime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
         self._input = picture.name
 
     def embed(self, pixels: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

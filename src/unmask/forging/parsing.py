@@ -86,3 +86,30 @@ def part_masks(labels: np.ndarray) -> dict[str, np.ndarray]:
     """
     masks = {name: np.isin(labels, [CLASSES.index(kind) for kind in kinds]) for name, kinds in PARTS.items()}
     return {name: mask for name, mask in masks.items() if mask.mean() >= _LEAST}
+
+
+KEPT = (
+    "skin",
+    "nose",
+    "glasses",
+    "left_eye",
+    "right_eye",
+    "left_brow",
+    "right_brow",
+    "mouth",
+    "upper_lip",
+    "lower_lip",
+)
+"""The classes that say whose face it is (Adv-Diffusion, arXiv 2312.11285, [repo]); ears, hair, neck are not of them."""
+
+
+def surroundings(labels: np.ndarray) -> np.ndarray:
+    """What of a picture may be painted anew without touching the face itself.
+
+    Args:
+        labels: uint8 (H, W), as `FaceParser` gives them.
+
+    Returns:
+        bool (H, W), False at the classes of `KEPT`.
+    """
+    return ~np.isin(labels, [CLASSES.index(kind) for kind in KEPT])

@@ -61,7 +61,7 @@ def refuse_another(out: Path, specification: Any) -> None:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{out} is no folder with a readable set.json ({error}); {remedy}") from error
-    if asked["pictures"] is None:
+    if asked.get("pictures", "") is None:
         differing.remove("pictures")
     elif "pictures" in differing:
         raise DataError(f"{out} holds a set made from other pictures; {remedy}")

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -59,9 +60,13 @@ class Trainable(Network, ABC):
     Attributes:
         task: the name of the task that it is for, as on a card; or `module:Object` of a task outside the package.
         objective: what is minimised in place of `training_losses`, such as in adversarial training; None for these.
+        longest_gradient: the norm that a step's gradient is shortened to if it is longer.
+        rate_shares: for parameters whose names begin so, the share of the learning rate that they are trained at.
     """
 
     task: ClassVar[str]
+    longest_gradient: ClassVar[float] = 2.0
+    rate_shares: ClassVar[Mapping[str, float]] = MappingProxyType({})
     objective: Objective | None = None
 
     @abstractmethod

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unmask.offline import onnx_runtime
 from unmask.packs.assets import SFACE, fetch
 
 SIDE = 112
@@ -101,9 +101,10 @@ def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
         model.graph.initializer,
     )
     unpacking = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    options = onnxruntime.SessionOptions()
+    runtime = onnx_runtime()
+    options = runtime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(unpacking.SerializeToString(), options, ["CPUExecutionProvider"])
+    session = runtime.InferenceSession(unpacking.SerializeToString(), options, ["CPUExecutionProvider"])
     return constants | dict(zip(outputs, session.run(outputs, {}), strict=True))
 
 

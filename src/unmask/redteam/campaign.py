@@ -16,7 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unmask.datasets.layouts.attacked import RECORDS, SETTINGS
 from unmask.errors import DataError
+from unmask.faces.alignment import resize
+from unmask.faces.finding import FaceFinder
 from unmask.files import whole
 from unmask.forgery.scoring import ForgeryScorer
 from unmask.interruption import Interruption
@@ -26,11 +29,11 @@ from unmask.packs import load_pack
 from unmask.progress import SILENT, Progress
 from unmask.records import RecordFile, record_file
 from unmask.redteam.attacks import ATTACKS
-from unmask.redteam.attacks.contract import Attack, AttackResult, Budget, margin
+from unmask.redteam.attacks.contract import Attack, AttackResult, Budget, margin, strength
 from unmask.redteam.measures import psnr, structural_similarity
-from unmask.redteam.victims import Inputs, Victim, pixels
+from unmask.redteam.victims import Inputs, Victim, operating_logit, pixels
 
-SETTINGS, RECORDS, PICTURES = "settings.json", "records.jsonl", "pictures"
+PICTURES = "pictures"
 CLEAN = "clean"
 DETECTOR = "plain"
 """The embedded pack that is asked whether it notices."""
@@ -70,8 +73,8 @@ class Job:
 
     @property
     def strength(self) -> str:
-        """Its epsilon for people: grey levels, or a share of the picture."""
-        return f"{self.epsilon:.0%}" if self.norm == "l0" else f"{self.epsilon * 255:g}/255"
+        """Its epsilon for people."""
+        return strength(self.norm, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Plan:
         attacks: names in `ATTACKS`.
         levels: strengths of attacks that may change every pixel, in grey levels.
         shares: strengths of attacks on a region, in shares of the picture.
+        guidance: strengths of attacks that guide a generator.
+        prepared: attacks that need more than a name, ready to be tried.
         steps, queries: of every attack.
         transfer: the attack that is tried on every differentiable victim, for the transfer matrix.
         seed: of everything random.
@@ -108,6 +113,8 @@ class Plan:
     batch: int = 8
     facts: Mapping[str, Any] = field(default_factory=dict)
     identity: tuple[Recogniser, float] | None = None
+    guidance: tuple[float, ...] = ()
+    prepared: Mapping[str, Attack] = field(default_factory=dict)
 
     def jobs(self) -> list[Job]:
         """All attacks on the target, then the transfer attack on the others, each at its strengths.
@@ -122,27 +129,32 @@ class Plan:
                 raise DataError(
                     f"{name} needs gradients, and {self.target} has none; take square, hopskipjump or corruptions"
                 )
+            attack.check(self.victims[self.target])
             jobs += self._strengths(self.target, name, attack)
         transfer = self.attack(self.transfer)
         for victim in self.victims:
             if self.victims[victim].differentiable:
+                transfer.check(self.victims[victim])
                 strongest = self._strengths(victim, self.transfer, transfer)[-len(self.goals) :]
                 jobs += [job for job in strongest if job not in jobs]
         return jobs
 
     def _strengths(self, victim: str, name: str, attack: Attack) -> list[Job]:
-        strengths = sorted(self.shares) if attack.norm == "l0" else [level / 255 for level in sorted(self.levels)]
-        for strength in strengths:
-            Budget(strength, self.steps, self.queries).check(name, attack.norm)
+        strengths = {"l0": sorted(self.shares), "guidance": sorted(self.guidance), "none": [1.0]}.get(
+            attack.norm, [level / 255 for level in sorted(self.levels)]
+        )
+        for value in strengths:
+            Budget(value, self.steps, self.queries).check(name, attack.norm)
         return [Job(victim, name, attack.norm, value, goal.name) for value in strengths for goal in self.goals]
 
-    @staticmethod
-    def attack(name: str) -> Attack:
+    def attack(self, name: str) -> Attack:
         """An attack by name.
 
         Raises:
             DataError: there is none.
         """
+        if name in self.prepared:
+            return self.prepared[name]
         made = ATTACKS.load(name)
         if not (isinstance(made, type) and issubclass(made, Attack)):
             raise DataError(f"{name}: not a class derived from unmask.redteam.attacks.contract.Attack")
@@ -158,6 +170,7 @@ class Plan:
             "attacks": list(self.attacks),
             "levels": list(self.levels),
             "shares": list(self.shares),
+            "guidance": list(self.guidance),
             "steps": self.steps,
             "queries": self.queries,
             "transfer": self.transfer,
@@ -182,7 +195,7 @@ def run(plan: Plan, folder: Path, progress: Progress = SILENT) -> list[Record]:
     """
     jobs = plan.jobs()
     _begin(plan, folder)
-    scorer = ForgeryScorer(load_pack(DETECTOR))
+    judge = Judge()
     goals = {goal.name: goal for goal in plan.goals}
     total = sum(len(goals[job.goal].names) for job in jobs) + sum(len(goal.names) for goal in plan.goals)
     with (
@@ -193,7 +206,7 @@ def run(plan: Plan, folder: Path, progress: Progress = SILENT) -> list[Record]:
         done = {(record["job"], record["name"]) for record in records}
         count = len(done)
         progress.update("attacking", count, total)
-        for made in _work(plan, jobs, folder, done, scorer, progress):
+        for made in _work(plan, jobs, folder, done, judge, progress):
             with interruption.held_back():
                 for picture, data in made[1]:
                     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -214,12 +227,12 @@ def _work(
     jobs: Sequence[Job],
     folder: Path,
     done: set[tuple[str, str]],
-    scorer: ForgeryScorer,
+    judge: "Judge",
     progress: Progress,
 ) -> Iterator[Made]:
     for goal in plan.goals:
         for rows in _batches(plan, goal, f"{CLEAN}|{goal.name}", done):
-            yield _clean(plan, goal, rows, scorer), [], CLEAN
+            yield _clean(plan, goal, rows, judge), [], CLEAN
     goals = {goal.name: goal for goal in plan.goals}
     for job in jobs:
         goal, attack = goals[job.goal], plan.attack(job.attack)
@@ -229,7 +242,7 @@ def _work(
             result = attack.run(plan.victims[job.victim], inputs, budget, plan.seed, plan.batch)
             for warning in result.warnings:
                 progress.note(f"{job.strength}, {job.goal}: {warning}")
-            yield *_attacked(plan, job, goal, rows, result, folder, scorer), f"{job.attack} {job.strength}"
+            yield *_attacked(plan, job, goal, rows, result, folder, judge), f"{job.attack} {job.strength}"
 
 
 def _batches(plan: Plan, goal: Goal, key: str, done: set[tuple[str, str]]) -> Iterator[Tensor]:
@@ -238,10 +251,10 @@ def _batches(plan: Plan, goal: Goal, key: str, done: set[tuple[str, str]]) -> It
         yield torch.tensor(left[start : start + plan.batch])
 
 
-def _clean(plan: Plan, goal: Goal, rows: Tensor, scorer: ForgeryScorer) -> list[Record]:
+def _clean(plan: Plan, goal: Goal, rows: Tensor, judge: "Judge") -> list[Record]:
     inputs = goal.inputs.rows(rows)
     answers, scores = _answers(plan, inputs)
-    noticed = _noticed(scorer, inputs.pictures)
+    seen = judge(inputs.pictures)
     return [
         {
             "job": f"{CLEAN}|{goal.name}",
@@ -252,21 +265,21 @@ def _clean(plan: Plan, goal: Goal, rows: Tensor, scorer: ForgeryScorer) -> list[
             "label": int(inputs.labels[number]),
             "answers": {name: bool(value[number]) for name, value in answers.items()},
             "score": round(float(scores[number]), 5),
-            "noticed": round(noticed[number], 4),
+            **seen[number],
         }
         for number, row in enumerate(rows.tolist())
     ]
 
 
 def _attacked(
-    plan: Plan, job: Job, goal: Goal, rows: Tensor, result: AttackResult, folder: Path, scorer: ForgeryScorer
+    plan: Plan, job: Job, goal: Goal, rows: Tensor, result: AttackResult, folder: Path, judge: "Judge"
 ) -> tuple[list[Record], list[tuple[Path, bytes]]]:
     clean = goal.inputs.rows(rows)
     files = [encode(picture) for picture in result.pictures]
     read = torch.stack([decode(data) for data in files])
     attacked = replace(clean, pictures=read)
     answers, scores = _answers(plan, attacked)
-    noticed, identity = _noticed(scorer, read), _identity(plan, clean, read)
+    seen, identity = judge(read), _identity(plan, clean, read)
     noise, likeness = psnr(clean.pictures, read), structural_similarity(clean.pictures, read)
     place = Path(PICTURES, job.victim.replace("/", "_"), f"{job.attack}-{job.epsilon:.4f}", job.goal)
     records, pictures = [], []
@@ -292,7 +305,7 @@ def _attacked(
                 "queries": int(result.queries[number]),
                 "psnr": _finite(float(noise[number])),
                 "ssim": round(float(likeness[number]), 5),
-                "noticed": round(noticed[number], 4),
+                **seen[number],
                 "identity": None if identity is None else round(float(identity[number]), 4),
                 "picture": path.as_posix(),
             }
@@ -311,13 +324,26 @@ def _answers(plan: Plan, inputs: Inputs) -> tuple[dict[str, Tensor], Tensor]:
     return answers, scores
 
 
-def _noticed(scorer: ForgeryScorer, pictures: Tensor) -> list[float]:
-    """Logits of the embedded detector, higher = more likely forged."""
-    crops = []
-    for picture in pictures:
-        pixel = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
-        crops.append(pixel if pixel.shape[0] == scorer.size else cv2.resize(pixel, (scorer.size, scorer.size)))
-    return [score.logit for score in scorer.score(crops)]
+class Judge:
+    """What the embedded networks see: the detector's logit, whether it says forged, whether there is a face at all."""
+
+    def __init__(self) -> None:
+        pack = load_pack(DETECTOR)
+        self._scorer, self._finder = ForgeryScorer(pack), FaceFinder()
+        self._limit = operating_logit(pack)
+
+    def __call__(self, pictures: Tensor) -> list[Record]:
+        """Of pictures uint8 (B, 3, H, W)."""
+        crops = [np.ascontiguousarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
+        scores = self._scorer.score([resize(crop, self._scorer.size) for crop in crops])
+        return [
+            {
+                "noticed": round(score.logit, 4),
+                "forged": score.logit > self._limit,
+                "face": bool(self._finder.find(crop)),
+            }
+            for score, crop in zip(scores, crops, strict=True)
+        ]
 
 
 def _identity(plan: Plan, clean: Inputs, pictures: Tensor) -> Tensor | None:

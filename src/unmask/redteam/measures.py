@@ -1,16 +1,27 @@
-"""How visible an attack is: PSNR and SSIM of each picture, KID of all on a fixed feature network."""
+"""How visible an attack is: PSNR, SSIM and LPIPS of each picture."""
 
-import numpy as np
+import os
+from pathlib import Path
+
 import torch
 from kornia.metrics import ssim
 from torch import Tensor
 
-from unmask.networks.backbones import PACKAGED, trunk
+from unmask.errors import DataError
 
+LPIPS_FOLDER = "UNMASK_LPIPS"
+"""The environment variable that names the folder of `Lpips.at_hand`."""
 LPIPS_MISSING = (
     "LPIPS is not measured: its published heads need an AlexNet, VGG or SqueezeNet trained on ImageNet, and none is at "
-    "hand."
+    f"hand; put a head (squeeze.pth) and its network (squeezenet1_1-….pth) into a folder and name it in {LPIPS_FOLDER}."
 )
+_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of pictures in [-1, 1]
+_BACKBONES = {
+    "alex": ("alexnet", (1, 4, 7, 9, 11)),
+    "squeeze": ("squeezenet1_1", (1, 4, 7, 9, 10, 11, 12)),
+    "vgg": ("vgg16", (3, 8, 15, 22, 29)),
+}
+"""Networks of torchvision by head, and the layers of their `features` behind which is compared."""
 
 
 def psnr(first: Tensor, second: Tensor) -> Tensor:
@@ -24,37 +35,71 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
     return ssim(first.float() / 255, second.float() / 255, 11).flatten(1).mean(1)
 
 
-class FeatureNetwork:
-    """Pooled features of EfficientNet-Lite0 on ImageNet: fixed, the same for every report.
-
-    Raises:
-        DataError: its weights cannot be fetched.
-    """
-
-    def __init__(self) -> None:
-        self._network = trunk(PACKAGED, weights="imagenet")[0].eval()
-
-    def __call__(self, pictures: Tensor) -> np.ndarray:
-        """Features float64 (B, D) of pictures uint8 (B, 3, H, W), resized to 224 pixels."""
-        parts = []
-        with torch.no_grad():
-            for part in pictures.split(16):
-                x = torch.nn.functional.interpolate(part.float(), 224, mode="bilinear", antialias=True)
-                parts.append(self._network((x - 127) / 128).mean((2, 3)))
-        return torch.cat(parts).double().numpy()
-
-
-def kernel_distance(first: np.ndarray, second: np.ndarray) -> float | None:
-    """KID (Binkowski et al. 2018): the unbiased squared MMD with the kernel (x.y / D + 1)^3.
+class Lpips:
+    """LPIPS 0.1 (Zhang et al. 2018): weighted distances of unit features of a network trained on ImageNet.
 
     Args:
-        first, second: features (N, D) and (M, D).
+        name: "alex", "squeeze" or "vgg".
+        head: file of the published weights of the layers' channels.
+        backbone: file of torchvision's weights of the network.
 
-    Returns:
-        About 0 for two samples of one distribution, below it too; None for fewer than two pictures a side.
+    Raises:
+        DataError: a file is not what it should be.
     """
-    if min(len(first), len(second)) < 2:
+
+    def __init__(self, name: str, head: Path, backbone: Path) -> None:
+        from torchvision import models
+
+        network, places = _BACKBONES[name]
+        layers = _read_weights(backbone)
+        self._layers = getattr(models, network)(weights=None).features.eval()
+        try:
+            own = {key.removeprefix("features."): value for key, value in layers.items() if key.startswith("features.")}
+            self._layers.load_state_dict(own)
+        except RuntimeError as error:
+            raise DataError(f"{backbone}: not torchvision's weights of {network}; name another file") from error
+        heads = _read_weights(head)
+        try:
+            self._heads = [heads[f"lin{number}.model.1.weight"] for number in range(len(places))]
+        except KeyError as error:
+            raise DataError(f"{head}: not the published LPIPS head {name!r}; name another file") from error
+        self.name, self._places = name, places
+
+    @classmethod
+    def at_hand(cls) -> "Lpips | None":
+        """The first of the three whose two files lie in the folder that `LPIPS_FOLDER` names; None if none does.
+
+        Heads are called as published (`alex.pth`), networks as torchvision calls them (`alexnet-owt-7be5be79.pth`).
+        """
+        folder = os.environ.get(LPIPS_FOLDER)
+        for name, (network, _) in _BACKBONES.items():
+            head = Path(folder or "", f"{name}.pth")
+            files = sorted(Path(folder).glob(f"{network}-*.pth")) if folder else []
+            if files and head.is_file():
+                return cls(name, head, files[0])
         return None
-    kernels = [(a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((first, first), (second, second), (first, second))]
-    own = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in kernels[:2]]
-    return float(own[0] + own[1] - 2 * kernels[2].mean())
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        """Distances (B,) of pictures uint8 (B, 3, H, W), 64 pixels wide or more; 0 for equal ones."""
+        shift, scale = (torch.tensor(values).view(1, 3, 1, 1) for values in (_SHIFT, _SCALE))
+        x = (torch.cat([first, second]).float() / 127.5 - 1 - shift) / scale
+        total = torch.zeros(len(first))
+        with torch.no_grad():
+            for number, layer in enumerate(self._layers):
+                x = layer(x)
+                if number in self._places:
+                    unit = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
+                    one, other = unit.chunk(2)
+                    head = self._heads[self._places.index(number)]
+                    total += ((one - other).square() * head).sum(1).mean((1, 2))
+        return total
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever unpickling random bytes raises
+        raise DataError(f"{path}: not a readable file of weights ({type(error).__name__})") from error
+    if not isinstance(weights, dict):
+        raise DataError(f"{path}: not a readable file of weights (no dictionary)")
+    return weights

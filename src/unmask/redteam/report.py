@@ -11,9 +11,12 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from unmask import __version__
 from unmask.evidence.terminal import safe_text
 from unmask.files import whole
+from unmask.packs.strength import WORST
 from unmask.provenance import library_versions
-from unmask.redteam.summary import WORST, Summary
+from unmask.redteam.attacks.contract import strength
+from unmask.redteam.summary import Summary
 
+REPORT = "report.json"
 _WIDTH, _HEIGHT = 640.0, 190.0  # of a chart
 _GOALS = {
     "impersonate": "taken for somebody else",
@@ -21,6 +24,7 @@ _GOALS = {
     "hide": "forged, taken for real",
     "accuse": "real, taken for forged",
 }
+_CHARTS = {"l0": ", a part of the picture changed", "guidance": ", surroundings painted anew"}
 _SETTINGS = ("seed", "steps", "queries")
 
 
@@ -36,7 +40,7 @@ def write_report(summary: Summary, folder: Path, command: str = "") -> None:
         DataError: they cannot be written there.
     """
     versions = library_versions(("torch", "numpy", "onnxruntime", "opencv-python-headless"), unmask=True)
-    with whole(folder / "report.json") as part:
+    with whole(folder / REPORT) as part:
         text = json.dumps({**summary, "versions": versions, "command": command}, indent=1, ensure_ascii=False)
         part.write_text(text + "\n", encoding="utf-8")
     jinja = Environment(
@@ -60,19 +64,23 @@ def write_report(summary: Summary, folder: Path, command: str = "") -> None:
         auc_heads=("attack", "strength", "AUC", "95 % interval"),
         auc_rows=_auc_rows(summary),
         transfer=_transfer(summary["transfer"]),
-        stealth_heads=("attack", "strength", "PSNR, dB", "SSIM", "KID", "noticed, AUC", "still the same person"),
+        stealth_heads=(
+            "attack",
+            "strength",
+            "PSNR, dB",
+            "SSIM",
+            "LPIPS",
+            "KID",
+            "noticed, AUC",
+            "called forged",
+            "face found",
+            "still the same person",
+        ),
         stealth_rows=_stealth_rows(summary),
         remarks=summary["remarks"],
     )
     with whole(folder / "report.html") as part:
         part.write_text(html, encoding="utf-8")
-
-
-def strength(norm: str, epsilon: float) -> str:
-    """An epsilon for people: grey levels, a length, or a share of the picture."""
-    if norm == "l0":
-        return f"{epsilon:.0%}"
-    return f"{epsilon * 255:g}/255"
 
 
 def curve_rows(summary: Summary) -> list[tuple[str, ...]]:
@@ -118,6 +126,8 @@ def _facts(summary: Summary, command: str) -> list[tuple[str, str]]:
         facts.append(("Impostor set", str(settings["impostors"])))
     if settings["skipped"]:
         facts.append(("Passed over", "; ".join(f"{name}: {why}" for name, why in settings["skipped"][:20])))
+    if "painting" in settings:
+        facts.append(("Painted by", ", ".join(f"{name} {value}" for name, value in settings["painting"].items())))
     facts.append(("Effort", ", ".join(f"{name} {settings[name]}" for name in _SETTINGS)))
     if command:
         facts.append(("Repeat with", command))
@@ -137,23 +147,31 @@ def _threshold(value: Any) -> str:
 
 def _charts(curves: Sequence[Mapping[str, Any]], axis: str) -> list[dict[str, Any]]:
     charts = []
-    keys = dict.fromkeys((curve["goal"], curve.get("norm", "linf") == "l0") for curve in curves)
-    for goal, region in keys:
-        some = [c for c in curves if c["goal"] == goal and (c.get("norm", "linf") == "l0") == region and c["points"]]
+    keys = dict.fromkeys((curve["goal"], _axis(curve)) for curve in curves)
+    for goal, norm in keys:
+        if norm == "none":
+            continue  # one number is no curve; the table has it
+        some = [c for c in curves if (c["goal"], _axis(c)) == (goal, norm) and c["points"]]
         places = sorted({point[axis] for curve in some for point in curve["points"]})
         if not places:
             continue
         top = max(places)
         lines = [_line(curve, axis, top, number * 360 // max(len(some), 1)) for number, curve in enumerate(some)]
-        shown = [(v, str(v) if axis == "queries" else strength("l0" if region else "linf", v)) for v in places]
+        shown = [(v, f"{v:g}" if axis == "queries" or norm == "guidance" else strength(norm, v)) for v in places]
         ticks = [(round(value / top * _WIDTH, 1), text) for value, text in shown]
         kept = [(0.0, "0")]
         for tick in ticks:
             if tick[0] - kept[-1][0] > 40:
                 kept.append(tick)
-        title = _GOALS[goal].capitalize() + (", a part of the picture changed" if region else "")
+        title = _GOALS[goal].capitalize() + _CHARTS.get(norm, "")
         charts.append({"title": title, "lines": [x for x in lines if x], "ticks": kept})
     return charts
+
+
+def _axis(curve: Mapping[str, Any]) -> str:
+    """What a curve's strengths are; curves of one axis share a chart."""
+    norm: str = curve.get("norm", "linf")
+    return norm if norm in ("l0", "guidance", "none") else "linf"
 
 
 def _line(curve: Mapping[str, Any], axis: str, top: float, hue: int) -> dict[str, Any] | None:
@@ -171,7 +189,7 @@ def _line(curve: Mapping[str, Any], axis: str, top: float, hue: int) -> dict[str
     known = [nothing, *known]
     dots = [place(point, "rate") for point in known]
     # One band over the other hides both: of several attacks only the worst of all has one; the table has the others'.
-    drawn = axis == "queries" or curve["attack"] == WORST or curve.get("norm") == "l0"
+    drawn = axis == "queries" or curve["attack"] == WORST or _axis(curve) != "linf"
     bounded = [point for point in known if drawn and point["low"] is not None]
     band = [place(point, "low") for point in bounded] + [place(point, "high") for point in reversed(bounded)]
     return {"name": curve["attack"], "points": joined(dots), "dots": dots, "band": joined(band), "hue": hue}
@@ -206,10 +224,10 @@ def _transfer(transfer: Mapping[str, Any]) -> dict[str, Any]:
         }
         for row in transfer["rows"]
     ]
-    caption = (
-        f"{transfer['attack']} at {strength('linf', transfer['epsilon'])}, made on the victim at the left, shown to "
-        "the one above. The diagonal is the white box."
-    )
+    shown = f"{transfer['attack']} at {strength(transfer['norm'], transfer['epsilon'])}"
+    caption = f"{shown}, made on the victim at the left, shown to the one above. The diagonal is the white box."
+    if transfer["norm"] in ("guidance", "none"):
+        caption = f"{shown}, made without the victim at the left, shown to the one above. The diagonal is held out."
     return {"columns": columns, "rows": rows, "caption": caption}
 
 
@@ -227,8 +245,11 @@ def _stealth_rows(summary: Summary) -> list[tuple[str, ...]]:
                 strength(row["norm"], row["epsilon"]),
                 _number(1)(row["psnr"]),
                 _number(3)(row["ssim"]),
+                _number(3)(row["lpips"]),
                 _number(4)(row["kid"]),
                 area,
+                percent(row["forged"]),
+                percent(row["face"]),
                 kept,
             )
         )

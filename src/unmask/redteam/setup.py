@@ -1,9 +1,8 @@
 """From a target's name and a manifest to a plan: who is attacked, with which pictures, at which thresholds."""
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,16 @@ from unmask.faces.identity import SAME_PERSON
 from unmask.lab.detection.config import DetectionTrainConfig
 from unmask.lab.detection.systems import load_fused
 from unmask.lab.run import config_of, is_run
+from unmask.networks.victims.onnx_graph import OnnxGraph
 from unmask.networks.victims.recognisers import RECOGNISERS, Recogniser, SFace
 from unmask.packs import load_pack
 from unmask.packs.assets import AssetUnavailable
 from unmask.progress import SILENT, Progress
 from unmask.redteam.attacks import ATTACKS
+from unmask.redteam.attacks.adv_diffusion import AdvDiffusion, Inpainting
+from unmask.redteam.attacks.contract import Attack
 from unmask.redteam.campaign import DETECTOR, Goal, Plan
+from unmask.redteam.generators import GENERATOR, make_painter
 from unmask.redteam.sources import Face, find_faces, is_remote, pair_for_dodging, pair_for_impersonation, read_sources
 from unmask.redteam.thresholds import Threshold, check_convention, pair_scores, threshold_at_rate
 from unmask.redteam.victims import (
@@ -35,12 +38,63 @@ from unmask.redteam.victims import (
     PackVictim,
     RecogniserVictim,
     Victim,
+    operating_logit,
     pixels,
 )
 
 WHITE_BOX = ("corruptions", "fgsm", "pgd", "mi-fgsm", "apgd", "square")
 BLACK_BOX = ("corruptions", "square")
+PAINTED = ("adv-diffusion", "inpainting")
+"""The attacks that need a generator."""
 Goals = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Painting:
+    """With what adv-diffusion paints, and how.
+
+    Attributes:
+        generator: a pack of the task "face_inpainting" by name or folder, or a folder of Stable Diffusion inpainting.
+        taef2: folder of the TAEF2 autoencoder, for packs.
+        weights: folder of the face parser.
+        surrogates: who is asked for gradients, of the victims; empty for all that have some, the attacked one aside.
+        adaptive, composited, white_box: as of `attacks.adv_diffusion.AdvDiffusion`.
+    """
+
+    generator: str = GENERATOR
+    taef2: Path | None = None
+    weights: Path | None = None
+    surrogates: tuple[str, ...] = ()
+    adaptive: bool = True
+    composited: bool = False
+    white_box: bool = False
+
+    def attacks(self, victims: Mapping[str, Victim]) -> dict[str, Attack]:
+        """The attacks that paint, ready to be tried on victims.
+
+        Raises:
+            DataError, PackError: a surrogate that is no victim or has no gradients, or a file that cannot be had.
+        """
+        chosen = self.surrogates or tuple(name for name, victim in victims.items() if victim.differentiable)
+        for name in chosen:
+            if name not in victims:
+                raise DataError(f"--surrogate {name}: no victim of this campaign; name it with --victim too")
+            if not victims[name].differentiable:
+                raise DataError(f"--surrogate {name}: it has no gradients; name a run or a recogniser")
+        painter = make_painter(self.generator, self.taef2, self.weights)
+        asked = [victims[name] for name in chosen]
+        guided = AdvDiffusion(painter, asked, self.adaptive, self.composited, self.white_box)
+        return {"adv-diffusion": guided, "inpainting": Inpainting(painter, composited=self.composited)}
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the results, ready for JSON."""
+        return {
+            "generator": self.generator,
+            "surrogates": list(self.surrogates) or "all other victims with gradients",
+            "strength": "adaptive" if self.adaptive else "constant",
+            "composited": self.composited,
+            "white box": self.white_box,
+        }
 
 
 @dataclass(frozen=True)
@@ -56,6 +110,8 @@ class Effort:
         most: pictures for each goal at most; 0 for all.
         seed: of everything random.
         batch: pictures at a time.
+        guidance: strengths of adv-diffusion.
+        painting: with what it paints.
     """
 
     attacks: tuple[str, ...] = ()
@@ -67,6 +123,8 @@ class Effort:
     most: int = 0
     seed: int = 0
     batch: int = 8
+    guidance: tuple[float, ...] = (75.0, 150.0, 300.0)
+    painting: Painting = field(default_factory=Painting)
 
     def plan(
         self,
@@ -78,13 +136,17 @@ class Effort:
         identity: tuple[Recogniser, float] | None,
     ) -> Plan:
         """The plan of this effort."""
-        usual = WHITE_BOX if victims[target].differentiable else BLACK_BOX
+        attacks = self.attacks or (WHITE_BOX if victims[target].differentiable else BLACK_BOX)
+        prepared: dict[str, Attack] = {}
+        if {*attacks, self.transfer} & {*PAINTED}:
+            prepared = self.painting.attacks(victims)
+            facts = {**facts, "painting": self.painting.facts()}
         return Plan(
             kind,
             target,
             victims,
             tuple(goals),
-            self.attacks or usual,
+            attacks,
             self.levels,
             self.shares,
             self.steps,
@@ -94,6 +156,8 @@ class Effort:
             self.batch,
             facts,
             identity,
+            self.guidance,
+            prepared,
         )
 
     def check(self) -> None:
@@ -172,6 +236,7 @@ def plan_detector(
     others: Sequence[str] = (),
     threshold: float | None = None,
     progress: Progress = SILENT,
+    white_box: bool = False,
 ) -> Plan:
     """Plan a campaign against a forgery detector.
 
@@ -184,6 +249,7 @@ def plan_detector(
         threshold: logit of the target above which a face counts as forged; None for 0 (a run) or for the first
             operating point on the card (a pack).
         progress: of the finding of faces.
+        white_box: whether a pack that is the target is attacked with the gradients of its graph too.
 
     Raises:
         DataError, PackError: a victim or the data that cannot be had, or pictures of one class only.
@@ -199,7 +265,8 @@ def plan_detector(
     size = 0
     for name in dict.fromkeys((target, *others)):
         wanted = kind if name == target else None
-        victims[name], margins[name], side = _detector(name, wanted, threshold if name == target else None)
+        own = name == target
+        victims[name], margins[name], side = _detector(name, wanted, threshold if own else None, white_box and own)
         size = size or side
     if len(set(margins.values())) > 1:
         crops = ", ".join(f"{name} {value:g}" for name, value in margins.items())
@@ -209,11 +276,15 @@ def plan_detector(
         if isinstance(victim, PackVictim):
             check_convention(name, _labels_scored(victim, faces))
     goals = [_detector_goal(name, label, faces, effort.most) for name, label in (("hide", FORGED), ("accuse", REAL))]
-    facts = {
+    facts: dict[str, Any] = {
         "data": _digest(faces),
         "thresholds": {name: getattr(victim, "threshold", 0.0) for name, victim in victims.items()},
         "skipped": [list(one) for one in skipped],
     }
+    attacked = victims[target]
+    if isinstance(attacked, PackVictim):
+        facts["pack_sha256"] = attacked.pack.card.sha256
+        facts["white_box"] = white_box
     _note_skipped(skipped, progress)
     return effort.plan(kind, target, victims, goals, facts, _sface(progress))
 
@@ -234,7 +305,9 @@ def _recogniser(name: str) -> Recogniser:
     return made().eval()
 
 
-def _detector(name: str, kind: str | None, threshold: float | None) -> tuple[Victim, float, int]:
+def _detector(
+    name: str, kind: str | None, threshold: float | None, white_box: bool = False
+) -> tuple[Victim, float, int]:
     """A victim, the margin of its crops and their side."""
     if is_remote(name):
         raise DataError(f"{name}: only models on this machine are attacked")
@@ -252,9 +325,8 @@ def _detector(name: str, kind: str | None, threshold: float | None) -> tuple[Vic
     margin = pack.card.crop_margin
     assert margin is not None  # a forgery detector's card is not complete without
     if threshold is None:
-        point = min(max(pack.card.operating_points[0].threshold, 1e-6), 1 - 1e-6)
-        threshold = math.log(point / (1 - point))
-    return PackVictim(pack, threshold), margin, pack.card.input_size[0]
+        threshold = operating_logit(pack)
+    return PackVictim(pack, threshold, OnnxGraph(pack) if white_box else None), margin, pack.card.input_size[0]
 
 
 def _vectors(

@@ -8,18 +8,24 @@ import numpy as np
 import torch
 
 from unmask.lab.metrics import auc, interval, mean_interval
+from unmask.lab.realism import FeatureNetwork, kernel_distance
+from unmask.packs.strength import WORST
 from unmask.redteam.attacks import ATTACKS
 from unmask.redteam.campaign import CLEAN, Plan, Record, decode
-from unmask.redteam.measures import LPIPS_MISSING, FeatureNetwork, kernel_distance
+from unmask.redteam.measures import LPIPS_MISSING, Lpips
 
 _DRAWS = 500
-WORST = "worst of all"
-"""What the curve over all attacks is called."""
+WORST_BLACK_BOX = "worst without gradients"
+"""What the curve over attacks without gradients is called, where others were tried too; that over all is `WORST`."""
 Summary = dict[str, Any]
 
 
 def summarise(
-    plan: Plan, records: Sequence[Record], folder: Path, features: Callable[[torch.Tensor], np.ndarray] | None = None
+    plan: Plan,
+    records: Sequence[Record],
+    folder: Path,
+    features: Callable[[torch.Tensor], np.ndarray] | None = None,
+    lpips: Lpips | None = None,
 ) -> Summary:
     """The numbers of a campaign, ready for JSON.
 
@@ -28,6 +34,7 @@ def summarise(
         records: of `campaign.run`, complete.
         folder: of the campaign, where the pictures are read from again.
         features: for KID; None leaves it out, for want of the network's weights.
+        lpips: None leaves it out likewise.
     """
     clean = {(r["goal"], r["name"]): r for r in records if r["attack"] == CLEAN}
     attacked = [r for r in records if r["attack"] != CLEAN]
@@ -35,15 +42,16 @@ def summarise(
     return {
         "kind": plan.kind,
         "target": plan.target,
+        "people": len({r["subject"] for r in clean.values()}),
         "clean": [_clean_row(plan, goal.name, clean) for goal in plan.goals],
         "curves": _curves(plan, tried, clean),
         "queries": _query_curves(plan, tried, clean),
         "auc": _aucs(plan, tried, clean),
         "transfer": _transfer(plan, attacked, clean),
-        "stealth": _stealth(plan, tried, folder, features),
+        "stealth": _stealth(plan, tried, folder, features, lpips),
         "noticed": _noticed(tried, clean),
         "identity": _identity(plan, tried),
-        "remarks": _remarks(plan, features),
+        "remarks": _remarks(plan, features, lpips),
         "settings": plan.settings(),
     }
 
@@ -90,10 +98,18 @@ def _curves(plan: Plan, tried: Sequence[Record], clean: dict[tuple[str, str], Re
             ]
             norm = next((r["norm"] for r in mine if r["attack"] == attack), "linf")
             curves.append({"goal": goal.name, "attack": attack, "norm": norm, "points": points})
-        curves.append(
-            {"goal": goal.name, "attack": WORST, "norm": "linf", "points": _worst(plan, _of(mine, norm="linf"))}
-        )
+        for name, attacks in _together(plan).items():
+            some = [r for r in _of(mine, norm="linf") if r["attack"] in attacks]
+            curves.append({"goal": goal.name, "attack": name, "norm": "linf", "points": _worst(plan, some)})
     return curves
+
+
+def _together(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """The curves over several attacks: their names, and the attacks in each."""
+    blind = tuple(name for name in plan.attacks if not ATTACKS.load(name).gradients)
+    return (
+        {WORST: plan.attacks} if len(blind) in (0, len(plan.attacks)) else {WORST_BLACK_BOX: blind, WORST: plan.attacks}
+    )
 
 
 def _worst(plan: Plan, mine: Sequence[Record]) -> list[Summary]:
@@ -117,8 +133,8 @@ def _query_curves(plan: Plan, tried: Sequence[Record], clean: dict[tuple[str, st
     for goal in plan.goals:
         for name in plan.attacks:
             some = _of(tried, goal=goal.name, attack=name)
-            if ATTACKS.load(name).gradients or not some:
-                continue
+            if ATTACKS.load(name).gradients or not any(r["queries"] for r in some):
+                continue  # it needs gradients, or asks the victim nothing
             largest = max(r["epsilon"] for r in some)
             some = _open(_of(some, epsilon=largest), clean, plan.target)
             people = [r["subject"] for r in some]
@@ -139,14 +155,16 @@ def _aucs(plan: Plan, tried: Sequence[Record], clean: dict[tuple[str, str], Reco
     for attack in plan.attacks:
         for epsilon in sorted({r["epsilon"] for r in _of(tried, attack=attack)}):
             out.append({"attack": attack, "epsilon": epsilon, **_auc(_of(tried, attack=attack, epsilon=epsilon))})
-    for epsilon in sorted({r["epsilon"] for r in _of(tried, norm="linf")}):
-        worst: dict[tuple[str, str], Record] = {}
-        for r in _of(tried, norm="linf"):
-            key = (r["goal"], r["name"])
-            sign = 1 if r["label"] else -1
-            if r["epsilon"] <= epsilon and (key not in worst or sign * r["score"] < sign * worst[key]["score"]):
-                worst[key] = r
-        out.append({"attack": WORST, "epsilon": epsilon, **_auc(list(worst.values()))})
+    for name, attacks in _together(plan).items():
+        some = [r for r in _of(tried, norm="linf") if r["attack"] in attacks]
+        for epsilon in sorted({r["epsilon"] for r in some}):
+            worst: dict[tuple[str, str], Record] = {}
+            for r in some:
+                key = (r["goal"], r["name"])
+                sign = 1 if r["label"] else -1
+                if r["epsilon"] <= epsilon and (key not in worst or sign * r["score"] < sign * worst[key]["score"]):
+                    worst[key] = r
+            out.append({"attack": name, "epsilon": epsilon, **_auc(list(worst.values()))})
     return out
 
 
@@ -178,7 +196,8 @@ def _transfer(plan: Plan, attacked: Sequence[Record], clean: dict[tuple[str, str
                 still = _open(mine, clean, victim)
                 cells[victim] = _rate([r["answers"][victim] for r in still], [r["subject"] for r in still])
             rows.append({"goal": goal.name, "source": source, "cells": cells})
-    return {"attack": plan.transfer, "epsilon": largest, "rows": rows}
+    norm = plan.attack(plan.transfer).norm
+    return {"attack": plan.transfer, "epsilon": largest, "norm": norm, "rows": rows}
 
 
 def _stealth(
@@ -186,16 +205,23 @@ def _stealth(
     tried: Sequence[Record],
     folder: Path,
     features: Callable[[torch.Tensor], np.ndarray] | None,
+    lpips: Lpips | None,
 ) -> list[Summary]:
     before = None if features is None else features(torch.cat([goal.inputs.pictures for goal in plan.goals]))
+    originals = {(g.name, name): one for g in plan.goals for name, one in zip(g.names, g.inputs.pictures, strict=True)}
     out = []
     for attack in plan.attacks:
         for epsilon in sorted({r["epsilon"] for r in _of(tried, attack=attack)}):
             some = _of(tried, attack=attack, epsilon=epsilon)
-            distance = None
-            if features is not None and before is not None:
+            distance = apart = None
+            if features is not None or lpips is not None:
                 read = torch.stack([decode((folder / r["picture"]).read_bytes()) for r in some])
+            if features is not None and before is not None:
                 distance = kernel_distance(before, features(read))
+            if lpips is not None:
+                clean = torch.stack([originals[r["goal"], r["name"]] for r in some])
+                parts = zip(clean.split(8), read.split(8), strict=True)
+                apart = _mean(torch.cat([lpips(*part) for part in parts]).tolist())
             out.append(
                 {
                     "attack": attack,
@@ -203,7 +229,10 @@ def _stealth(
                     "norm": some[0]["norm"],
                     "psnr": _mean([r["psnr"] for r in some if r["psnr"] is not None]),
                     "ssim": _mean([r["ssim"] for r in some]),
+                    "lpips": apart,
                     "kid": None if distance is None else round(distance, 6),
+                    "face": _mean([r["face"] for r in some]),
+                    "forged": _mean([r["forged"] for r in some]),
                 }
             )
     return out
@@ -233,9 +262,9 @@ def _identity(plan: Plan, tried: Sequence[Record]) -> list[Summary]:
     return out
 
 
-def _remarks(plan: Plan, features: Callable[[torch.Tensor], np.ndarray] | None) -> list[str]:
+def _remarks(plan: Plan, features: Callable[[torch.Tensor], np.ndarray] | None, lpips: Lpips | None) -> list[str]:
     remarks = [
-        LPIPS_MISSING,
+        LPIPS_MISSING if lpips is None else f"LPIPS 0.1, {lpips.name}, with the network that was given.",
         "Success is the share of the pictures to which the victim did not give the wanted answer before; it is "
         "computed from the files read back.",
         "Intervals are 95 %, people resampled.",
@@ -244,9 +273,16 @@ def _remarks(plan: Plan, features: Callable[[torch.Tensor], np.ndarray] | None) 
         remarks.append("KID is not measured: the feature network's weights are not at hand.")
     else:
         remarks.append("KID is unbiased but varies much with few pictures; below 50 it ranks at most.")
-    if plan.kind == "pack":
-        remarks.append("A pack is attacked as a black box. Whoever trained it has gradients and can do more.")
-    if not any(ATTACKS.load(name).gradients for name in plan.attacks):
+    if "adv-diffusion" in plan.attacks:
+        remarks.append(
+            "Adv-diffusion asks other models for gradients, not the one attacked, unless it is a white box. What "
+            "inpainting has without any guidance is its floor."
+        )
+    if plan.kind == "pack" and plan.victims[plan.target].differentiable:
+        remarks.append("Gradients are those of the pack's graph in torch; what fooled it is what ONNX Runtime said.")
+    elif plan.kind == "pack":
+        remarks.append("A pack is attacked as a black box. Whoever has its file has gradients and can do more.")
+    if not any(plan.attack(name).gradients for name in plan.attacks):
         remarks.append("No attack with gradients was tried: these rates are lower limits.")
     return remarks
 

@@ -5,6 +5,7 @@ forged (1), a recogniser's are "another person" (0) and "the same person" (1) as
 """
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -145,29 +146,39 @@ class DetectorVictim(Victim):
 
 
 class PackVictim(Victim):
-    """A forgery detection pack: a black box in ONNX Runtime.
+    """A forgery detection pack: a black box in ONNX Runtime, or with the gradients of its graph.
 
     Args:
         pack: of task "forgery_detection".
         threshold: logit above which a face counts as forged.
+        graph: the same model in torch, for attacks with gradients; what the pack says is asked of ONNX Runtime all
+            the same.
     """
 
-    differentiable = False
-
-    def __init__(self, pack: Pack, threshold: float = 0.0) -> None:
+    def __init__(self, pack: Pack, threshold: float = 0.0, graph: nn.Module | None = None) -> None:
         if pack.card.task != "forgery_detection" or pack.card.outputs[0] != "logit":
             raise DataError(f"pack {pack.card.name}: only forgery detectors are attacked")
-        self.pack, self.name, self.threshold = pack, pack.card.name, threshold
+        self.pack, self.name, self.threshold, self._graph = pack, pack.card.name, threshold, graph
+        self.differentiable = graph is not None
 
     def bind(self, inputs: Inputs) -> Model:
-        """As of `DetectorVictim`, without gradients."""
+        """As of `DetectorVictim`."""
 
         def model(x: Tensor, _: Tensor) -> Tensor:
-            shown = resized(x.detach(), self.pack.card.input_size[0]).numpy()
-            logit = self.pack.run(shown)[0].reshape(-1)
-            return two_sided(torch.from_numpy(np.array(logit, np.float32)) - self.threshold)
+            shown = resized(x, self.pack.card.input_size[0])
+            if self._graph is not None and shown.requires_grad:
+                logit = self._graph(shown).reshape(-1)
+            else:
+                logit = torch.from_numpy(np.array(self.pack.run(shown.detach().numpy())[0], np.float32)).reshape(-1)
+            return two_sided(logit - self.threshold)
 
         return model
+
+
+def operating_logit(pack: Pack) -> float:
+    """The logit above which a forgery detector says forged: the first operating point on its card."""
+    point = min(max(pack.card.operating_points[0].threshold, 1e-6), 1 - 1e-6)
+    return math.log(point / (1 - point))
 
 
 class RecogniserVictim(Victim):

@@ -23,6 +23,15 @@ from unmask.lab.robust.training import AdversarialTraining, Replayed
 from unmask.networks.contract import Hardenable
 
 pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(autouse=True)
+def _without_onednn() -> Iterator[None]:
+    """oneDNN's AVX2 kernels in torch 2.14 write out of bounds where one backward pass goes to weights and pictures."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield
+
+
 OPTIONS = RobustOptions(attack_epsilon="0.1", attack_steps=2)
 
 

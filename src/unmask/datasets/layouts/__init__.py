@@ -58,6 +58,7 @@ LAYOUTS: Table[type[Loader]] = Table(
         Entry("forgerynir", f"{_HERE}.forgerynir:ForgeryNIR", "ForgeryNIR (ForgeryNIR-std/ and the like)"),
         Entry("index", f"{_HERE}.index_table:IndexTable", "an index table (index.csv with families, kinds, groups)"),
         Entry("collection", f"{_HERE}.collection:Collection", "the known collections (forensics/, faces/)"),
+        Entry("attacked", f"{_HERE}.attacked:Attacked", "attacked faces (a folder of unmask redteam detector or pack)"),
         Entry(
             "folders",
             f"{_HERE}.plain_folders:PlainFolders",

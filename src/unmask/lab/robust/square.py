@@ -1,7 +1,6 @@
-"""Square: a black-box attack by random search over squares, in the L-infinity norm. Lab only: torch.
+"""Square as the evaluation under attack runs it: exact values, one source of randomness. The core is `networks.square`.
 
-Andriushchenko et al. 2020 (arXiv 1912.00049), algorithms 1 and 2, with their schedule of the squares' size for 10,000
-queries stretched to the number that is asked for. It sees outputs alone, so that masked gradients do not stop it.
+It sees outputs alone, so that masked gradients do not stop it.
 """
 
 from collections.abc import Callable
@@ -9,8 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_INITIAL = 0.8  # share of the pixels in the first squares
-_HALVED_AT = (10, 50, 200, 500, 1_000, 2_000, 4_000, 6_000, 8_000)  # of 10,000 queries
+from unmask.networks.square import random_squares, side_of, signs
 
 
 @torch.no_grad()
@@ -39,33 +37,17 @@ def square(
     best = faces.clone()
     if epsilon == 0 or queries < 1 or not count:
         return best
-    stripes = torch.randint(0, 2, (count, channels, 1, side), generator=generator).to(faces) * 2 - 1
+    stripes = signs((count, channels, 1, side), generator).to(faces)
     started = (faces + epsilon * stripes).clamp(0, 1)
     everything = torch.arange(count)
     margins, first = margin_of(faces, everything), margin_of(started, everything)
     better = first < margins
     best[better], margins[better] = started[better], first[better]
-    for query in range(1, queries):
-        wide = _side_of(query, queries, side)
+
+    def draw(rows: Tensor, wide: int) -> tuple[Tensor, Tensor]:
         # Drawn for all pictures, so that one's squares do not depend on which others still stand.
-        places = torch.randint(0, side - wide + 1, (count, 2), generator=generator).tolist()
-        signs = torch.randint(0, 2, (count, channels, 1, 1), generator=generator).to(faces) * 2 - 1
-        rows = (margins >= 0).nonzero()[:, 0]
-        if not len(rows):
-            break
-        tried = best[rows]
-        for place, row in enumerate(rows.tolist()):
-            top, left = places[row]
-            window = (slice(None), slice(top, top + wide), slice(left, left + wide))
-            tried[place][window] = (faces[row][window] + epsilon * signs[row]).clamp(0, 1)
-        tried_margins = margin_of(tried, rows)
-        better = tried_margins < margins[rows]
-        best[rows[better]], margins[rows[better]] = tried[better], tried_margins[better]
-    return best
+        corners = torch.randint(0, side - wide + 1, (count, 2), generator=generator)
+        return corners[rows], signs((count, channels, 1, 1), generator).to(faces)[rows]
 
-
-def _side_of(query: int, queries: int, side: int) -> int:
-    """Side of the squares at a query."""
-    at = query / queries * 10_000
-    share = _INITIAL / 2 ** sum(at > one for one in _HALVED_AT)
-    return max(1, min(side, round((share * side * side) ** 0.5)))
+    sides = (side_of(query, queries, side, side) for query in range(1, queries))
+    return random_squares(margin_of, faces, best, margins, epsilon=epsilon, sides=sides, draw=draw)[0]

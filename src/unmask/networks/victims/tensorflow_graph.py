@@ -74,6 +74,16 @@ class TensorFlowGraph(nn.Module):
                 values[node.name] = _OPERATIONS[node.operation](node.attributes, *given)
         return values[self._output]
 
+    def layers(self) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
+        """Kernels with biases of the convolutions, and the constant factors of products, each in the graph's order."""
+        own = {name: getattr(self, place) for name, place in self._places.items()}
+        convolutions = [node for node in self._nodes if node.operation in ("Conv2D", "DepthwiseConv2dNative")]
+        products = [node for node in self._nodes if node.operation == "Mul"]
+        return (
+            [(own[node.inputs[1]], own[node.inputs[2]]) for node in convolutions],
+            [own[name] for node in products for name in node.inputs if name in own],
+        )
+
 
 def read_graph(path: Path, output: str, weights: Path | None = None) -> TensorFlowGraph:
     """A graph from its file.

@@ -24,6 +24,12 @@ ATTACKS: "Table[type[Attack]]" = Table(
         Entry("square", f"{_HERE}.black_box:Square", "random squares, by scores; black box"),
         Entry("hopskipjump", f"{_HERE}.black_box:HopSkipJump", "along the border, by decisions; black box"),
         Entry("patch", f"{_HERE}.regions:Patch", "a patch; epsilon is its share of the picture"),
+        Entry(
+            "adv-diffusion",
+            f"{_HERE}.adv_diffusion:AdvDiffusion",
+            "surroundings painted anew, guided by other models; epsilon is the guidance",
+        ),
+        Entry("inpainting", f"{_HERE}.adv_diffusion:Inpainting", "the same without guidance: its floor"),
         Entry("eyeglasses", f"{_HERE}.regions:Eyeglasses", "a frame about the eyes; epsilon is its share"),
     ),
 )

@@ -6,10 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from unmask.networks.square import SHARE, random_squares, side_of, signs
 from unmask.redteam.attacks.contract import Attack, Budget, Problem
 
-_SCHEDULE = ((10, 1), (50, 2), (200, 4), (500, 8), (1000, 16), (2000, 32), (4000, 64), (6000, 128), (8000, 256))
-_SMALLEST = 512  # by what the size of squares is divided behind the schedule's end
 _AHEAD = 32  # questions that are put at once
 _STARTS = 100  # random pictures that HopSkipJump tries to begin with
 
@@ -26,55 +25,47 @@ class Square(Attack):
     name = "square"
     gradients = False
 
-    def __init__(self, share: float = 0.8) -> None:
+    def __init__(self, share: float = SHARE) -> None:
         self._share = share
 
     def perturb(self, problem: Problem, budget: Budget) -> Tensor:
         """As of `Attack`."""
         x, (high, wide) = problem.x, problem.x.shape[2:]
         size = math.floor(budget.epsilon * 255 + 1e-6) / 255
-        everybody = torch.arange(len(x))
+
+        def margin_of(pictures: Tensor, rows: Tensor) -> Tensor:
+            return problem.margins(problem.logits(pictures, rows), rows)
+
+        def draw(rows: Tensor, side: int) -> tuple[Tensor, Tensor]:
+            corners, colours = [], []
+            for generator in (problem.generators[row] for row in rows):
+                corners.append([int(torch.randint(0, n - side + 1, (1,), generator=generator)) for n in (high, wide)])
+                colours.append(signs((3, 1, 1), generator))
+            return torch.tensor(corners), torch.stack(colours)
+
+        def observe(margins: Tensor) -> None:
+            problem.trace.append(margins.clone())
+
         with torch.no_grad():
-            margins = problem.margins(problem.logits(x))
-            best = x.clone()
-            for asked in range(1, budget.queries):
-                active = everybody[margins >= 0]
-                if not len(active):
-                    break
-                generators = [problem.generators[row] for row in active]
-                if asked == 1:
-                    stripes = torch.stack([_signs((3, 1, wide), one) for one in generators])
-                    proposed = x[active] + size * stripes
-                else:
-                    side = self._side(asked, budget.queries, high, wide)
-                    changes = [_square(size, side, high, wide, one) for one in generators]
-                    moved = best[active] + torch.stack(changes)
-                    proposed = torch.minimum(torch.maximum(moved, x[active] - size), x[active] + size)
-                proposed = (proposed.clamp(0, 1) * 255).round() / 255
-                asked_margins = problem.margins(problem.logits(proposed, active), active)
-                better = (asked_margins < margins[active]) | (asked == 1)
-                best[active[better]] = proposed[better]
-                margins[active[better]] = asked_margins[better]
-                problem.trace.append(margins.clone())
-        return best
-
-    def _side(self, asked: int, queries: int, high: int, wide: int) -> int:
-        place = asked / queries * 10_000  # the schedule is made for that many
-        divisor = next((part for until, part in _SCHEDULE if place <= until), _SMALLEST)
-        side = round(math.sqrt(self._share / divisor * high * wide))
-        return max(1, min(side, high - 1, wide - 1))
-
-
-def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
-
-
-def _square(size: float, side: int, high: int, wide: int, generator: torch.Generator) -> Tensor:
-    """A change (3, H, W): a square at a random place, all the way to one end or the other in each colour."""
-    top, left = (int(torch.randint(0, length - side + 1, (1,), generator=generator)) for length in (high, wide))
-    change = torch.zeros(3, high, wide)
-    change[:, top : top + side, left : left + side] = 2 * size * _signs((3, 1, 1), generator)
-    return change
+            best, margins = x.clone(), margin_of(x, torch.arange(len(x)))
+            rows = (margins >= 0).nonzero()[:, 0]
+            if budget.queries > 1 and len(rows):
+                stripes = torch.stack([signs((3, 1, wide), problem.generators[row]) for row in rows])
+                best[rows] = _levels(x[rows] + size * stripes)
+                margins[rows] = margin_of(best[rows], rows)
+                observe(margins)
+            sides = (side_of(asked, budget.queries, high, wide, self._share) for asked in range(2, budget.queries))
+            return random_squares(
+                margin_of,
+                x,
+                best,
+                margins,
+                epsilon=size,
+                sides=sides,
+                draw=draw,
+                finish=_levels,
+                observe=observe,
+            )[0]
 
 
 class HopSkipJump(Attack):
@@ -124,8 +115,7 @@ class HopSkipJump(Attack):
             distance = float((at - x).abs().max())
             count = min(int(self._directions * math.sqrt(number)), left() - 1)
             probe = max(2 / 255, distance / 10)
-            signs = _signs((count, *x.shape), generator)
-            asked = _levels(at + probe * signs)
+            asked = _levels(at + probe * signs((count, *x.shape), generator))
             answers = decided(asked).float() * 2 - 1
             alike = abs(float(answers.sum())) == count  # then their mean is the direction
             weights = answers if alike else answers - answers.mean()

@@ -21,7 +21,7 @@ from torch import Tensor
 from unmask.errors import DataError
 from unmask.redteam.victims import Inputs, Model, Victim, pixels
 
-Norm = Literal["linf", "l2", "l0"]
+Norm = Literal["linf", "l2", "l0", "guidance", "none"]
 LEVEL = 1 / 255
 _DEPENDENT: "WeakSet[Victim]" = WeakSet()
 """Victims that were seen to look at what they are shown."""
@@ -33,7 +33,8 @@ class Budget:
 
     Attributes:
         epsilon: how far it may move it: the largest change of a value (linf) or its Euclidean length (l2), of values in
-            [0, 1]; or the share of pixels that may change at all (l0). Which of them is the attack's.
+            [0, 1]; or the share of pixels that may change at all (l0); or how strongly a generator is guided, which
+            bounds nothing (guidance). Which of them is the attack's; one without a strength takes any above 0 (none).
         steps: gradients that it may take.
         queries: answers that an attack without gradients may ask for.
     """
@@ -48,9 +49,11 @@ class Budget:
         Raises:
             DataError: a negative or unheard-of size, or one that 8 bits cannot hold.
         """
-        if not (math.isfinite(self.epsilon) and self.epsilon >= 0) or (norm != "l2" and self.epsilon > 1):
-            raise DataError(f"{attack}: epsilon {self.epsilon:g}; give a number from 0 to 1")
-        if norm != "l0" and 0 < self.epsilon < LEVEL * (1 - 1e-6):
+        unbounded = norm in ("l2", "guidance", "none")
+        if not (math.isfinite(self.epsilon) and self.epsilon >= 0) or (not unbounded and self.epsilon > 1):
+            limits = "above 0" if unbounded else "from 0 to 1"
+            raise DataError(f"{attack}: epsilon {self.epsilon:g}; give a number {limits}")
+        if norm in ("linf", "l2") and 0 < self.epsilon < LEVEL * (1 - 1e-6):
             raise DataError(
                 f"{attack}: epsilon {self.epsilon:g} is below one grey level (1/255 = {LEVEL:.4f}), and pictures have "
                 "8 bits; give 0 or at least one level"
@@ -167,11 +170,23 @@ class Attack(ABC):
 
     name: ClassVar[str]
     norm: Norm = "linf"
-    gradients: ClassVar[bool] = True
+    gradients: bool = True
 
     @abstractmethod
     def perturb(self, problem: Problem, budget: Budget) -> Tensor:
         """Pictures float (b, 3, H, W) in [0, 1] in the budget; epsilon is above 0."""
+
+    def check(self, victim: Victim) -> None:
+        """Refuse a victim that it cannot be tried on, before any work.
+
+        Raises:
+            DataError: it has no gradients where they are needed, or something else is missing.
+        """
+        if self.gradients and not victim.differentiable:
+            raise DataError(
+                f"{self.name} needs gradients, and {victim.name} has none; take square, hopskipjump or corruptions, or "
+                "attack another victim and look at the transfer"
+            )
 
     def run(self, victim: Victim, inputs: Inputs, budget: Budget, seed: int = 0, batch: int = 8) -> AttackResult:
         """Attack pictures and say what came of it.
@@ -188,11 +203,7 @@ class Attack(ABC):
                 answers or gradients that are not finite, or answers the same whatever the picture.
         """
         budget.check(self.name, self.norm)
-        if self.gradients and not victim.differentiable:
-            raise DataError(
-                f"{self.name} needs gradients, and {victim.name} has none; take square, hopskipjump or corruptions, or "
-                "attack another victim and look at the transfer"
-            )
+        self.check(victim)
         if victim.classes < 2:
             raise DataError(f"{victim.name} knows one class only: there is no other answer to be had")
         if not len(inputs):
@@ -236,6 +247,15 @@ class Attack(ABC):
         )
 
 
+def strength(norm: str, epsilon: float) -> str:
+    """An epsilon for people: grey levels, a share of the picture, or a guidance."""
+    if norm == "l0":
+        return f"{epsilon:.0%}"
+    if norm == "guidance":
+        return f"guidance {epsilon:g}"
+    return "–" if norm == "none" else f"{epsilon * 255:g}/255"
+
+
 def to_8_bits(x: Tensor, originals: Tensor, epsilon: float, norm: Norm) -> Tensor:
     """Pictures brought to 8 bits without leaving the budget.
 
@@ -247,7 +267,7 @@ def to_8_bits(x: Tensor, originals: Tensor, epsilon: float, norm: Norm) -> Tenso
 
     Returns:
         uint8 (b, 3, H, W): the nearest, moved back towards the originals as far as needed; for l2 the values first that
-        rounding had moved away most.
+        rounding had moved away most. Guidance bounds no change.
     """
     exact = x.detach().double() * 255 - originals.double()
     moved = exact.round()
