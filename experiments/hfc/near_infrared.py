@@ -200,8 +200,8 @@ stand in for generators; what is scored here says nothing about a near-infrared 
 cosine branches at {settings["size"]} px, {settings["steps"]} steps of {settings["batch_pairs"]} pairs for every
 training subset. std is clean, rand perturbed once, mix two to four times. Tested on other subjects, four forged
 pictures, one of each generator, for every real one, as in ForgeryNIR; balanced accuracy counts both for a half. The
-generator is named by the image branch alone, as published. In brackets: the difference from training and testing on
-std, seed by seed, with its 95 % interval.
+generator is named by the image branch alone (`second=no-dct`), so that the cosines have no say in it. In brackets: the
+difference from training and testing on std, seed by seed, with its 95 % interval.
 
 Forgeries of a single epoch, trained on one subset to be tested on another:
 

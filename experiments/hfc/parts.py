@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from common import (
     Record,
     config_for,
@@ -125,6 +126,7 @@ def section(root: Path) -> str:
     def some(*arms: str) -> list[dict[str, Any]]:
         return [row for row in rows if row["arm"] in (WHOLE, *arms)]
 
+    named = np.mean([row["generator accuracy"] for row in rows if row["arm"] == "cosines"])
     shares = [f"share of {name}" for name in ("image", "dct", "descriptors")]
     return f"""## HFC-MFFD: branches, patches and fusion
 
@@ -132,7 +134,8 @@ The small trunk on faces of {settings["size"]} px, {settings["steps"]} steps of 
 families stand in for generators: a transposed convolution's checkerboard and over-sharpening over the whole picture, a
 low-pass over one feature of the face, and swapped faces. Test subjects appear in no training picture. "rand" and "mix"
 perturb the test pictures once, or two to four times; "std" and all training pictures are clean. Beside other branches
-the cosines have no say in naming the generator, as published. In brackets: the
+the cosines have no say in naming the generator (`second=no-dct`), as in the reference code's script with fitted
+weights; alone they name it, and are right in {named:.3f} of the forged pictures. In brackets: the
 difference from a table's first arm, seed by seed, with its 95 % interval. The runs are short: what is compared is what
 is learnt in that time.
 

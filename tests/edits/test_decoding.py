@@ -160,6 +160,10 @@ def test_a_repeated_edit_keeps_what_it_is_given() -> None:
     assert scores[place_of([1, 3, 0, 0, 0])] == pytest.approx(3 * math.log(1 / 6), abs=1e-4)
 
 
+def decoder_of(reader: Any) -> Any:
+    return reader.transformer if isinstance(reader, SeqFakeFormer) else reader.decoder
+
+
 @cache
 def _lively(name: str) -> Any:
     """A reader whose weights are moved away from where they start, so that what it says depends on what it is shown."""
@@ -167,7 +171,7 @@ def _lively(name: str) -> Any:
     whole: Any = {"readers": name, "presence": name != "regions"}
     reader: Any = SeqFakeFormer() if name == "seqfakeformer" else MMNet(**whole)
     reader.eval()
-    moved = (reader.presence_head, reader.order_head) if name == "regions" else (reader.decoder, reader.head)
+    moved = (reader.presence_head, reader.order_head) if name == "regions" else (decoder_of(reader), reader.head)
     with torch.no_grad():
         for part in moved:
             for parameter in part.parameters():
@@ -197,9 +201,9 @@ def listening(part: nn.Module) -> Iterator[list[tuple[Any, ...]]]:
 
 def remembered(reader: Any, face: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What the decoder reads a face from: memory (1, N, C), its positions (N, C), its cells' centres (n, 2)."""
-    with listening(reader.decoder) as calls:
+    with listening(decoder_of(reader)) as calls:
         reader.greedy(face)
-    memory, positions, cells = calls[0][2:5]
+    memory, positions, cells = calls[0][3:6] if isinstance(reader, SeqFakeFormer) else calls[0][2:5]
     return memory, positions, cells
 
 
@@ -207,10 +211,12 @@ def decoded(
     reader: Any, memory: tuple[Tensor, Tensor, Tensor], tokens: Tensor, places: Tensor, mask: Tensor, direction: int = 0
 ) -> Tensor:
     """Logits (1, t, 8) after tokens (1, t); `direction` is that of MMNet's readers, 0 forward, 1 backward."""
-    state = reader.decoder.embed(tokens)
-    if isinstance(reader, MMNet):
-        state = state + reader.direction.weight[direction]
-    logits: Tensor = reader.head(reader.decoder(state, reader.decoder.places(places), *memory, mask)[-1])
+    if isinstance(reader, SeqFakeFormer):
+        state = reader.transformer(tokens, places, mask, *memory)
+    else:
+        state = reader.decoder.embed(tokens) + reader.direction.weight[direction]
+        state = reader.decoder(state, reader.decoder.places(places), *memory, mask)[-1]
+    logits: Tensor = reader.head(state)
     return logits
 
 
@@ -339,12 +345,17 @@ def test_reading_greedily_takes_the_likeliest_token_at_every_step(lively: Callab
     patches = torch.rand((6, 3, 4, 4), generator=torch.Generator().manual_seed(4))
     shown = torch.nn.functional.interpolate(patches, size=64)
     read: list[list[int]] = []
-    hook = reader.decoder.register_forward_hook(lambda *_: None)
+    hook = decoder_of(reader).register_forward_hook(lambda *_: None)
     while len({tuple(edits) for edits in read}) <= 2 or all(edits == edits[::-1] for edits in read):
         lean = torch.randn((6, 128), generator=torch.Generator().manual_seed(next(seeds)))
-        lent = lambda _, __, states, lean=lean: [state + lean[: state.shape[1]] for state in states]  # noqa: E731
+
+        def lent(_: Any, __: Any, states: Any, lean: Tensor = lean) -> Any:
+            many = isinstance(states, list)
+            leaning = [state + lean[: state.shape[1]] for state in (states if many else [states])]
+            return leaning if many else leaning[0]
+
         hook.remove()
-        hook = reader.decoder.register_forward_hook(lent)
+        hook = decoder_of(reader).register_forward_hook(lent)
         read = [[edit for edit in row if edit] for row in reader.greedy(shown).tolist()]
     for face, edits in zip(shown, read, strict=True):
         tokens, memory = [START], remembered(reader, face[None])

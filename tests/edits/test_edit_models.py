@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from driven_heads import compare_extremes
 from edit_models import LARGE, READERS, Candidate
 from edited_faces import edited_faces
 from resuming import resumes_as_if_nothing_had_happened
@@ -15,16 +16,20 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from unmask.edits.labels import place_of
+from unmask.edits.labels import all_sequences, place_of
 from unmask.edits.model import BATCH, EditSequenceOutput
 from unmask.lab.edits.config import EditTrainConfig
 from unmask.lab.edits.edited_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION
 from unmask.lab.edits.feed import EditFeed
+from unmask.lab.edits.task import EditTask
 from unmask.lab.engine import save_weights
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 everyone = pytest.mark.parametrize("candidate", READERS, ids=str)
 those_that_say_where = pytest.mark.parametrize("candidate", [one for one in READERS if one.says_where], ids=str)
+those_that_make_packs = pytest.mark.parametrize(
+    "candidate", [one for one in READERS if one.says_where and one.recovers], ids=str
+)
 those_that_recover = pytest.mark.parametrize("candidate", [one for one in READERS if one.recovers], ids=str)
 
 SIZE, HALF, MASK_CELLS = 64, 32, 32
@@ -246,6 +251,12 @@ def test_unusual_faces_get_a_finite_answer(candidate: Candidate, made: Any, kind
             torch.testing.assert_close(value, value[:1].expand_as(value), rtol=1e-5, atol=1e-4)
 
 
+@those_that_make_packs
+def test_the_pack_says_what_torch_says_where_heads_are_extreme(candidate: Candidate, made: Any) -> None:
+    """Every head at 30 and beyond, above and below zero."""
+    assert "restorer.out" in compare_extremes(EditTask(), made, SIZE, {"faces": pictures(5)})
+
+
 @those_that_recover
 @pytest.mark.parametrize("kind", ["black", "white", "usual"])
 def test_a_recovered_face_is_a_picture(candidate: Candidate, made: Any, kind: str) -> None:
@@ -342,6 +353,26 @@ def test_the_original_of_a_paired_edited_face_matters(candidate: Candidate, made
     batch = some_of(batch_of(), slice(1, 5))
     noise = torch.rand(batch["originals"].shape, generator=torch.Generator().manual_seed(8))
     assert losses_of(made, batch)["recovery"] != losses_of(made, {**batch, "originals": noise})["recovery"]
+
+
+@those_that_recover
+def test_recovery_is_conditioned_in_training_as_in_use(candidate: Candidate, made: Any) -> None:
+    """On the posterior of all sequences: for each step, the shares of none and of every edit, (30,)."""
+    given: list[Tensor] = []
+    hook = made.restorer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[4]))
+    losses_of(made.eval(), batch_of())
+    output = read(made, batch_of()["faces"])
+    hook.remove()
+    taught, used = given
+    assert taught.shape == (4, 30) and used.shape == (8, 30) and not taught.requires_grad
+    posterior, table = output.scores.softmax(1), all_sequences()
+    for step in range(5):
+        for edit in range(6):
+            share = posterior[:, np.flatnonzero(table[:, step] == edit)].sum(1)
+            torch.testing.assert_close(used[:, 6 * step + edit], share, rtol=1e-4, atol=1e-5)
+    # A step shows recovery half of the faces, in an order of its own.
+    apart = (taught[:, None] - used).abs().amax(2)
+    assert (apart.amin(1) < 1e-5).all() and len(set(apart.argmin(1).tolist())) == 4
 
 
 @those_that_recover

@@ -244,7 +244,7 @@ def test_fidelity_rises_with_quality_inside_disjoint_bands(
 def local_block(mirror: bool = True) -> LocalBlock:
     """With layer scales of a trained block: at 1e-6 nothing would show."""
     torch.manual_seed(0)
-    block = LocalBlock(8, 0.0, mirror).eval()
+    block = LocalBlock(8, 0.0, mirror, layer_scale=True).eval()
     with torch.no_grad():
         block.gamma_1.fill_(0.7)
         block.gamma_2.fill_(0.4)
@@ -297,7 +297,7 @@ def test_a_local_block_computes_its_formula() -> None:
 @torch.no_grad()
 def test_a_global_block_attends_as_the_formula_says() -> None:
     torch.manual_seed(0)
-    block = GlobalBlock(8, head=4, drop_path=0.0)
+    block = GlobalBlock(8, head=4, drop_path=0.0, layer_scale=True)
     block.gamma_1.fill_(0.7)
     block.gamma_2.zero_()
     x = torch.randn(1, 8, 2, 3)
@@ -343,15 +343,38 @@ def test_any_multiple_of_32_is_a_size(side: int) -> None:
     assert out.extras["features"].shape == (1, 192) and out.extras["fidelity"].shape == (1,)
 
 
-# As `state_dict()` of the public UniFormer code (Sense-X/UniFormer, with layer scale) names a local and a global block.
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["local", "global"])
+def test_a_block_without_layer_scale_adds_its_branches_as_they_are(kind: str) -> None:
+    """As one whose layer scale is one."""
+    blocks: list[Any] = []
+    for scaled in (False, True):
+        torch.manual_seed(0)
+        made: Any = LocalBlock(8, 0.0, True, scaled) if kind == "local" else GlobalBlock(8, 4, 0.0, scaled)
+        blocks.append(made.eval())
+    plain, scaled_block = blocks
+    assert plain.gamma_1 is None and plain.gamma_2 is None
+    scaled_block.gamma_1.fill_(1)
+    scaled_block.gamma_2.fill_(1)
+    x = torch.randn(2, 8, 4, 4)
+    assert torch.equal(plain(x), scaled_block(x))
+
+
+@pytest.mark.parametrize("scale", ["cpu", "small", "base", "large"])
+def test_layer_scale_has_the_large_scale_alone(scale: Any) -> None:
+    """As the reference code's `uniformer_large_ls`; its others have none."""
+    with torch.device("meta"):
+        names = [name for name, _ in DeepFidelity(scale).named_parameters() if "gamma" in name]
+    assert len(names) == (2 * 46 if scale == "large" else 0)
+
+
+# As `state_dict()` of the public UniFormer code (Sense-X/UniFormer, no layer scale) names a local and a global block.
 BLOCK = {
     *(
         f"{part}.{kind}"
         for part in ("pos_embed", "norm1", "norm2", "mlp.fc1", "mlp.fc2")
         for kind in ("weight", "bias")
     ),
-    "gamma_1",
-    "gamma_2",
 }
 STATISTICS = {f"norm{n}.{kind}" for n in (1, 2) for kind in ("running_mean", "running_var", "num_batches_tracked")}
 LOCAL = BLOCK | STATISTICS | {f"{part}.{kind}" for part in ("conv1", "conv2", "attn") for kind in ("weight", "bias")}
@@ -370,19 +393,16 @@ def test_the_trunk_is_named_as_uniformers_checkpoints_are() -> None:
     assert set(SSAAFormer("cpu", mirror=True).state_dict()) == expected | {"blocks1.0.mirror_weights"}
 
 
-@pytest.mark.parametrize("scaled", [True, False])
-def test_a_uniformer_checkpoint_loads_without_its_heads(tmp_path: Path, scaled: bool) -> None:
+def test_a_uniformer_checkpoint_loads_without_its_heads(tmp_path: Path) -> None:
     torch.manual_seed(1)
     state = {
         name: torch.rand_like(value.float()) for name, value in SSAAFormer("cpu", mirror=False).state_dict().items()
     }
-    if not scaled:  # as UniFormer's small and base
-        state = {name: value for name, value in state.items() if "gamma" not in name}
     heads = {f"{head}.{kind}": torch.rand(1000) for head in ("head", "aux_head") for kind in ("weight", "bias")}
     torch.save({"model": {f"module.{name}": value for name, value in (state | heads).items()}}, tmp_path / "u.pth")
     trunk = DeepFidelity(weights=str(tmp_path / "u.pth")).trunk.state_dict()
     for name, value in trunk.items():
-        expected = state.get(name, torch.ones_like(value))
+        expected = state.get(name, torch.ones_like(value))  # mirroring begins at one
         torch.testing.assert_close(value, expected.to(value.dtype), msg=name)
 
 
@@ -392,6 +412,10 @@ def test_weights_that_are_not_there_or_do_not_fit_are_named(tmp_path: Path) -> N
     torch.save(state, tmp_path / "u.pth")
     with pytest.raises(DataError, match=r"blocks3\.1\.attn\.qkv\.weight"):
         DeepFidelity(weights=str(tmp_path / "u.pth"))
+    scaled = SSAAFormer("cpu", mirror=False).state_dict() | {"blocks1.0.gamma_1": torch.ones(1, 32, 1, 1)}
+    torch.save(scaled, tmp_path / "scaled.pth")
+    with pytest.raises(DataError, match=r"blocks1\.0\.gamma_1 is a layer scale, which this network has only"):
+        DeepFidelity(weights=str(tmp_path / "scaled.pth"))
     with pytest.raises(DataError, match="no imagenet weights"):
         DeepFidelity(weights="imagenet")
     with pytest.raises(DataError, match="no weight file"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from detectors import DETECTORS, GENERATORS, Candidate
+from driven_heads import compare_extremes
 from onnxruntime import InferenceSession
 from resuming import resumes_as_if_nothing_had_happened
 from safetensors.torch import load_file
@@ -338,6 +339,14 @@ def test_the_pack_says_what_torch_says(candidate: Candidate, tmp_path: Path) -> 
         # Weights are kept in half precision, normalisation folded in; the arithmetic is float32 in both.
         np.testing.assert_allclose(logit, expected.logit[: len(some)].numpy(), rtol=2e-2, atol=5e-2)
         np.testing.assert_allclose(heat, expected.map[: len(some)].sigmoid().numpy(), atol=2e-2)
+
+
+@pytest.mark.slow
+@everyone
+def test_the_pack_says_what_torch_says_where_heads_are_extreme(candidate: Candidate) -> None:
+    """Every head at 30 and beyond, above and below zero."""
+    detector = copy.deepcopy(_settled(candidate))
+    assert compare_extremes(DetectionTask(), detector, candidate.size, {"faces": pictures(candidate, 5)})
 
 
 @pytest.mark.slow

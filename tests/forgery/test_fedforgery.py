@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -6,9 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnxruntime import InferenceSession
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unmask.forgery.fedforgery import AutoEncoder, FedForgery, boost, looked_up, magnitude, nearest
+from unmask.lab.engine import save_weights
+from unmask.lab.onnx_export import write_onnx
 
 pytestmark = pytest.mark.lab
 
@@ -324,3 +329,34 @@ def test_it_counts_how_often_training_took_each_code() -> None:
     assert detector.uses()["autoencoder.codebook"].sum() == uses.sum()
     # A count is of a training, not of the network: it is in no file.
     assert "code_uses" not in detector.state_dict() and not small(residual=False).uses()
+
+
+@pytest.mark.slow
+def test_a_packs_codes_are_those_of_the_trained_network(tmp_path: Path) -> None:
+    """Rounded to half precision, the encoder chooses other codes, and the logit is off by tenths."""
+    detector, shown = small().train(), faces(16, seed=5)
+    coder: Any = detector.autoencoder
+    with torch.no_grad():
+        for module in detector.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None
+                module.weight.uniform_(0.5, 1.5)  # so that folding it in leaves no weight in half precision
+        detector(faces(16, seed=4))
+        encoded = coder.encoder.eval()(detector.normalised(faces(16, seed=6))).permute(0, 2, 3, 1).flatten(0, 2)
+        # As trained codes do, these lie among what is encoded: many sites are about as near to two of them.
+        coder.codebook.copy_(encoded[torch.randperm(len(encoded))[: len(coder.codebook)]])
+    save_weights(detector, tmp_path / "weights.safetensors")
+    detector.eval().load_state_dict(load_file(tmp_path / "weights.safetensors"), strict=False)
+
+    class WithCodes(nn.Module):
+        def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+            out = detector(pictures)
+            return out.logit, out.extras["codes"].float()
+
+    write_onnx(WithCodes().eval(), 64, ("logit", "codes"), tmp_path / "model.onnx")
+    session = InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    logit, codes = session.run(None, {"faces": shown.numpy()})
+    with torch.no_grad():
+        expected, chosen = WithCodes()(shown)
+    assert len(chosen.unique()) > 8 and np.array_equal(codes, chosen.numpy())
+    assert np.abs(logit - expected.numpy()).max() < 0.05

@@ -379,15 +379,31 @@ def test_the_logit_of_several_generators_is_that_of_any_of_them() -> None:
     torch.testing.assert_close(forged_over_real(scores), torch.log(torch.tensor([0.6 / 0.4])))
 
 
-def test_the_cosine_branch_has_no_say_about_generators_unless_alone() -> None:
-    def named(branches: Any) -> tuple[str, ...]:
-        level = HFC(branches=branches, generators=FOUR).second
+def test_which_branches_name_the_generator() -> None:
+    """The cosines unless others do, or with the others."""
+
+    def named(branches: Any, **second: Any) -> tuple[str, ...]:
+        level = HFC(branches=branches, generators=FOUR, **second).second
         assert level is not None
         return level.names
 
-    assert named("all") == ("image", "descriptors")
+    assert named("all") == named("all", second="no-dct") == ("image", "descriptors")
     assert named("both") == named("image") == ("image",)
-    assert named("dct") == ("dct",)
+    assert named("dct") == named("dct", second="all") == ("dct",)
+    assert named("all", second="all") == ("image", "dct", "descriptors")
+    assert named("both", second="all", shared=False) == ("image", "dct")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_generator_is_named_by_every_branch_alike(shared: bool) -> None:
+    """The reference's sum of the three branches' scores, before weights are fitted."""
+    detector = made(generators=FOUR, second="all", shared=shared)
+    with torch.no_grad(), listening(detector.second) as at_second:
+        classes = detector(pictures(6)).extras["classes"]
+    answers = at_second[0][1]
+    total = sum(answers[name].whole for name in ("image", "dct", "descriptors"))
+    given = classes[:, 1:] / classes[:, 1:].sum(1, keepdim=True)
+    torch.testing.assert_close(given, (total / 3).softmax(1), rtol=1e-4, atol=1e-5)
 
 
 def test_one_generator_needs_no_second_level() -> None:

@@ -1,5 +1,6 @@
 """The engine: step by step from any weights, resumed as if nothing had happened, recorded as it went."""
 
+import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from tiny_pool import CONFIG, SIDE, Noise, Tiny, make_pool
 from torch import Tensor, nn
 
+from unmask.errors import DataError
 from unmask.forgery.plain import Plain
 from unmask.lab import engine
 from unmask.lab.config import TrainConfig
@@ -133,6 +135,20 @@ def test_a_resumed_trainer_goes_on(tmp_path: Path) -> None:
     assert last.steps == 8 and last.metrics["rate"] == expected.metrics["rate"]
     assert resumed.network.losses == whole.network.losses[3:]
     assert [path.name for path in tmp_path.iterdir()] == ["state.ckpt"]
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    trainer = trainer_of(checkpoint=tmp_path / "checkpoint.ckpt")
+    trainer.advance(2)
+    trainer.save()
+
+    class Changed(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.more = nn.Parameter(torch.zeros(3, 3))
+
+    with pytest.raises(DataError, match=r"not a checkpoint of plain as it is in this version; train anew in another"):
+        Trainer(FABRIC, Changed(), Noise(), TINY, tmp_path / "checkpoint.ckpt")
 
 
 def test_without_an_average_the_weights_are_those_of_the_last_step(tmp_path: Path) -> None:
@@ -297,6 +313,22 @@ def test_progress_and_validation_are_reported(pool: Pool, tmp_path: Path) -> Non
 
     train(tmp_path, pool, validate=validate, progress=lambda step, _: steps.append(step))
     assert training == [False, False] and steps[-1] == CONFIG.steps
+
+
+def test_a_term_may_begin_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    """As that of a second phase does; before, it is 0."""
+
+    class Phased(Tiny):
+        def training_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            losses = super().training_losses(batch)
+            late = {"late": losses["size"] * 0 + 1.0} if len(self.losses) > 110 else {}
+            return {**losses, **late}
+
+    fit(FABRIC, Phased(), Noise(), Run(tmp_path, TrainConfig(steps=130, learning_rate=0.05), "0"), every=120)
+    with (tmp_path / "metrics.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    # Ten of the first 120 steps have it, and all of the last ten; a checkpoint lies in between.
+    assert [float(row["loss_late"]) for row in rows] == [pytest.approx(10 / 120, rel=1e-3), 1.0]
 
 
 def test_a_row_of_the_record_is_of_all_steps_since_the_last(tmp_path: Path) -> None:

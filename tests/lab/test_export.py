@@ -37,7 +37,7 @@ def difference(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     for name, answer in {"measure": measured, "facts": facts, "samples": None, "check_export": None}.items():
         monkeypatch.setattr(DetectionTask, name, lambda *_, answer=answer: answer)
     monkeypatch.setattr(exporting, "parity", lambda *_: parity)
-    monkeypatch.setattr(exporting, "write_onnx", lambda *given: given[-1].write_bytes(b"a network"))
+    monkeypatch.setattr(exporting, "write_onnx", lambda *given: given[3].write_bytes(b"a network"))
     return parity
 
 

@@ -120,7 +120,7 @@ def test_a_step_logged_again_after_a_kill_counts_once(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.csv").read_text().splitlines() == ["step,loss", "500,3", "1000,2.5", "1500,1"]
 
 
-def test_the_first_row_decides_the_columns(tmp_path: Path) -> None:
+def test_every_name_has_a_column(tmp_path: Path) -> None:
     run = Run(tmp_path, CONFIG, "abc")
     run.log({"step": 500.0, "loss": 0.1234567891, "auc": 0.5})
     Run(tmp_path, CONFIG, "abc").log({"auc": 0.75, "loss": 1e-7, "step": 1000.0, "later": 1.0})
@@ -128,9 +128,9 @@ def test_the_first_row_decides_the_columns(tmp_path: Path) -> None:
     with (tmp_path / "metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert rows == [
-        {"step": "500", "loss": "0.123457", "auc": "0.5"},
-        {"step": "1000", "loss": "1e-07", "auc": "0.75"},
-        {"step": "1500", "loss": "", "auc": ""},
+        {"step": "500", "loss": "0.123457", "auc": "0.5", "later": ""},
+        {"step": "1000", "loss": "1e-07", "auc": "0.75", "later": "1"},
+        {"step": "1500", "loss": "", "auc": "", "later": ""},
     ]
 
 

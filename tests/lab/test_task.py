@@ -11,7 +11,10 @@ import pytest
 import torch
 import typer.main
 from edit_runs import write_run as write_edit_run
+from naming_runs import write_run as write_naming_run
+from painting_runs import write_run as write_painting_run
 from picture_runs import write_run as write_picture_run
+from search_runs import write_run as write_search_run
 from stored_paths import write_run
 from torch import nn
 
@@ -33,6 +36,9 @@ RUNS: dict[str, Callable[[Path], Path]] = {
     "forgery_detection": write_run,
     "edit_reading": write_edit_run,
     "image_classification": write_picture_run,
+    "face_inpainting": write_painting_run,
+    "sketch_search": write_search_run,
+    "vision_language": write_naming_run,
 }
 """Of every task, what writes a finished run of it."""
 every_task = pytest.mark.parametrize("name", TASKS.own)
@@ -64,7 +70,7 @@ def test_a_task_says_what_it_is(name: str) -> None:
     assert set(RULES.load(name).required) <= {field.name for field in fields(Card)}
     for member in ("plan", "prepare", "feed", "validate", "generators", "system", "evaluate", "measurements"):
         assert callable(getattr(task, member))
-    for member in ("check_export", "fused", "exported", "facts", "samples", "parity", "measure"):
+    for member in ("check_export", "fused", "exported", "example", "facts", "samples", "parity", "measure"):
         assert callable(getattr(task, member))
 
 
@@ -163,8 +169,7 @@ def test_an_option_of_another_task_is_unknown(
     for stranger in strangers:
         code, error = say([*words, "--data", str(tmp_path), option(stranger), "1"])
         assert code == 2 and re.search(f"No such option:? '?{option(stranger)}", error)
-    # Detection's paths are more than the others', and hold all of them.
-    assert bool(strangers) == (command in ("train", "export") or name != "forgery_detection")
+    assert strangers
     assert not (tmp_path / "new").exists()
 
 
@@ -192,8 +197,9 @@ def test_what_is_exported_has_the_tasks_outputs(name: str, tmp_path: Path) -> No
     network = task.fused([load_network(run)]).eval()
     module = task.exported(network).eval()
     assert isinstance(module, nn.Module)
+    example = task.example(network) or {"faces": torch.rand(2, 3, network.size, network.size)}
     with torch.no_grad():
-        outputs = [output.numpy() for output in module(torch.rand(2, 3, network.size, network.size))]
+        outputs = [output.numpy() for output in module(*example.values())]
     assert len(outputs) == len(task.outputs) and all(len(output) == 2 for output in outputs)
     parity = task.parity(outputs, outputs)
     assert len(parity) == len(outputs) and set(parity.values()) == {0.0}

@@ -1,7 +1,9 @@
-"""The decoder that reads a sequence from a feature map, and the exact score of every sequence. Lab only: torch.
+"""The decoder that reads a sequence from feature maps, and the exact score of every sequence. Lab only: torch.
 
 After SeqFakeFormer (Shao et al., ECCV 2022; rshaojimmy/SeqDeepFake): a causal transformer decoder whose cross-attention
-is drawn to a place that each token chooses. Tokens are 0 start, 1..5 the edits, 6 end, 7 padding; 0 and 7 are never
+is drawn to a place that each token chooses. `SequenceDecoder` is MMNet's, over maps of several sizes: places are shares
+of the face, measured in cells of a 16 x 16 grid whatever the maps' own; the published one, over one map, stands with
+SeqFakeFormer. Tokens are 0 start, 1..5 the edits, 6 end, 7 padding; 0 and 7 are never
 predicted.
 """
 
@@ -149,7 +151,8 @@ class Attention(nn.Module):
         return self.out(attended.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2))
 
 
-def _feed_forward(channels: int, hidden: int, dropout: float) -> nn.Sequential:
+def feed_forward(channels: int, hidden: int, dropout: float) -> nn.Sequential:
+    """A transformer layer's two linear layers, with ReLU between them; (..., channels) to the same."""
     return nn.Sequential(
         nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, channels), nn.Dropout(dropout)
     )
@@ -165,7 +168,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
         self.attention = Attention(channels, heads, blind)
-        self.feed = _feed_forward(channels, hidden, dropout)
+        self.feed = feed_forward(channels, hidden, dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, memory: Tensor, positions: Tensor) -> Tensor:
@@ -191,7 +194,7 @@ class DecoderLayer(nn.Module):
         self.offset, self.scale = nn.Linear(channels, 2 * heads), nn.Linear(channels, 2 * heads)
         nn.init.zeros_(self.scale.weight)
         nn.init.ones_(self.scale.bias)
-        self.feed = _feed_forward(channels, hidden, dropout)
+        self.feed = feed_forward(channels, hidden, dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(

@@ -13,6 +13,8 @@ the layers here are this project's design to that abstract.
   log p_forward + log p_backward + 0.5 log p_slots + log p_regions.
 - Supervision beyond the tokens: which parts, how many, where, the recovered face, and the first layers' tokens.
 - Recovery: a U-shaped decoder conditioned on the soft sequence by FiLM (Perez et al. 2018) gives a mask and a residual.
+  The soft sequence is the posterior of all sequences, in training as in use; no gradient goes through it. The embedded
+  pack was trained with the slots' marginals in its place, and uses the posterior.
 
 Lab only: torch, timm.
 """
@@ -300,11 +302,8 @@ class MMNet(EditSequenceModel):
                 seen.positions,
                 seen.cells,
             )
-            if self.readers in ("joint", "tokens"):
-                # The slots' marginals stand in for those of all sequences, whose scores cost as much as the rest.
-                soft = slots[-1][some].softmax(-1).flatten(1).detach()
-            else:
-                soft = self._posterior(part) @ _MARGINALS.to(sequences.device)
+            # What it is given at inference: other readings would teach it to trust what it then never sees.
+            soft = self._posterior(part) @ _MARGINALS.to(sequences.device)
             shown = half["faces"]
             union, recovered = self.restorer(part.maps, part.pyramid, part.areas, shown, soft)
             if self.masks:

@@ -6,6 +6,7 @@ These models share the training engine, the run folder, the export and one confo
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -36,11 +37,25 @@ class EditSequenceOutput:
     recovered: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class ColourJitter:
+    """Ranges of the factors by which training faces get another brightness, contrast and saturation."""
+
+    brightness: tuple[float, float]
+    contrast: tuple[float, float]
+    saturation: tuple[float, float]
+
+
 class EditSequenceModel(Trainable):
-    """A model that predicts sequences of edits; the engine trains it as it trains detectors."""
+    """A model that predicts sequences of edits; the engine trains it as it trains detectors.
+
+    Attributes:
+        colour_jitter: how the colours of training faces are varied; None for a small gain and shift of all alike.
+    """
 
     task = "edit_reading"
     size = 128
+    colour_jitter: ClassVar[ColourJitter | None] = None
 
     @abstractmethod
     def forward(self, faces: Tensor) -> EditSequenceOutput:

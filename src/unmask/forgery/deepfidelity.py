@@ -280,14 +280,16 @@ class Sizes:
     widths: tuple[int, int, int, int]
     head: int  # channels of an attention head
     drop_path: float  # of the last block; grows linearly from 0
+    layer_scale: bool = False
 
 
-# The drop path of "large" is the paper's reference code's; those of "small" and "base" are UniFormer's own.
+# The drop path of "large" is the paper's reference code's; those of "small" and "base" are UniFormer's own. Layer scale
+# has "large" alone, there as here: at 1e-6 a branch says nothing until training has enlarged it.
 SIZES: dict[str, Sizes] = {
     "cpu": Sizes((1, 2, 3, 1), (32, 64, 128, 192), 32, 0.05),
     "small": Sizes((3, 4, 8, 3), (64, 128, 320, 512), 32, 0.1),
     "base": Sizes((5, 8, 20, 7), (64, 128, 320, 512), 32, 0.3),
-    "large": Sizes((5, 10, 24, 7), (128, 192, 448, 640), 64, 0.4),
+    "large": Sizes((5, 10, 24, 7), (128, 192, 448, 640), 64, 0.4, layer_scale=True),
 }
 _LAYER_SCALE = 1e-6
 
@@ -317,20 +319,33 @@ class _Mlp(nn.Module):
         return self.fc2(functional.gelu(self.fc1(x)))
 
 
+def _layer_scales(shape: tuple[int, ...], learned: bool) -> tuple[nn.Parameter | None, nn.Parameter | None]:
+    """The layer scales of a block's two branches, if it has any (Touvron et al. 2021, arXiv 2103.17239)."""
+    if not learned:
+        return None, None
+    return nn.Parameter(torch.full(shape, _LAYER_SCALE)), nn.Parameter(torch.full(shape, _LAYER_SCALE))
+
+
+def _scaled(branch: Tensor, scale: Tensor | None) -> Tensor:
+    return branch if scale is None else scale * branch
+
+
 class LocalBlock(nn.Module):
     """UniFormer's block of local attention, with `mirror` the paper's symmetric spatial attention augmentation.
 
     x' = x + DW3x3(x); z = DW5x5(Conv1x1(BN(x'))); z_hat = a z + b flip(z) with (a, b) = softmax(w), w learned from
-    (1, 1) on; x'' = x' + g1 Conv1x1(z_hat); the output is x'' + g2 MLP(BN(x'')). The reference code's weighted sum is
-    built, where the paper's figure draws a plain one. Maps (B, C, h, w) in and out.
+    (1, 1) on; x'' = x' + g1 Conv1x1(z_hat); the output is x'' + g2 MLP(BN(x'')), g1 and g2 the layer scale of each
+    channel. The reference code's weighted sum is built, where the paper's figure draws a plain one. Maps (B, C, h, w)
+    in and out.
 
     Args:
         width: C.
         drop_path: probability that a picture skips a branch in training.
         mirror: mix every attention map with its left-right mirror; two parameters more.
+        layer_scale: learn g1 and g2, from 1e-6 on; else they are 1.
     """
 
-    def __init__(self, width: int, drop_path: float, mirror: bool) -> None:
+    def __init__(self, width: int, drop_path: float, mirror: bool, layer_scale: bool) -> None:
         super().__init__()
         self.pos_embed = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.norm1 = nn.BatchNorm2d(width)
@@ -340,8 +355,7 @@ class LocalBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.BatchNorm2d(width)
         self.mlp = _Mlp(width, conv=True)
-        self.gamma_1 = nn.Parameter(torch.full((1, width, 1, 1), _LAYER_SCALE))
-        self.gamma_2 = nn.Parameter(torch.full((1, width, 1, 1), _LAYER_SCALE))
+        self.gamma_1, self.gamma_2 = _layer_scales((1, width, 1, 1), layer_scale)
         self.mirror_weights = nn.Parameter(torch.ones(2)) if mirror else None
 
     def fuse(self, z: Tensor) -> Tensor:
@@ -358,8 +372,8 @@ class LocalBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         x = x + self.pos_embed(x)
-        x = x + self.drop_path(self.gamma_1 * self.attend(x))
-        return x + self.drop_path(self.gamma_2 * self.mlp(self.norm2(x)))
+        x = x + self.drop_path(_scaled(self.attend(x), self.gamma_1))
+        return x + self.drop_path(_scaled(self.mlp(self.norm2(x)), self.gamma_2))
 
 
 class _Attention(nn.Module):
@@ -379,9 +393,15 @@ class _Attention(nn.Module):
 
 
 class GlobalBlock(nn.Module):
-    """UniFormer's block of self-attention over all places: position by DW3x3, attention, MLP; maps in and out."""
+    """UniFormer's block of self-attention over all places: position by DW3x3, attention, MLP; maps in and out.
 
-    def __init__(self, width: int, head: int, drop_path: float) -> None:
+    Args:
+        width: of its tokens.
+        head: of an attention head.
+        drop_path, layer_scale: as of `LocalBlock`.
+    """
+
+    def __init__(self, width: int, head: int, drop_path: float, layer_scale: bool) -> None:
         super().__init__()
         self.pos_embed = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
@@ -389,15 +409,14 @@ class GlobalBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = _Mlp(width, conv=False)
-        self.gamma_1 = nn.Parameter(torch.full((width,), _LAYER_SCALE))
-        self.gamma_2 = nn.Parameter(torch.full((width,), _LAYER_SCALE))
+        self.gamma_1, self.gamma_2 = _layer_scales((width,), layer_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         x = x + self.pos_embed(x)
         tokens = x.flatten(2).transpose(1, 2)
-        tokens = tokens + self.drop_path(self.gamma_1 * self.attn(self.norm1(tokens)))
-        tokens = tokens + self.drop_path(self.gamma_2 * self.mlp(self.norm2(tokens)))
+        tokens = tokens + self.drop_path(_scaled(self.attn(self.norm1(tokens)), self.gamma_1))
+        tokens = tokens + self.drop_path(_scaled(self.mlp(self.norm2(tokens)), self.gamma_2))
         return tokens.transpose(1, 2).reshape(x.shape)
 
 
@@ -426,10 +445,11 @@ class SSAAFormer(nn.Module):
             [(width, next(rates)) for _ in range(depth)]
             for width, depth in zip(sizes.widths, sizes.depths, strict=True)
         )
-        self.blocks1 = nn.ModuleList(LocalBlock(width, rate, mirror) for width, rate in one)
-        self.blocks2 = nn.ModuleList(LocalBlock(width, rate, mirror=False) for width, rate in two)
-        self.blocks3 = nn.ModuleList(GlobalBlock(width, sizes.head, rate) for width, rate in three)
-        self.blocks4 = nn.ModuleList(GlobalBlock(width, sizes.head, rate) for width, rate in four)
+        scaled = sizes.layer_scale
+        self.blocks1 = nn.ModuleList(LocalBlock(width, rate, mirror, scaled) for width, rate in one)
+        self.blocks2 = nn.ModuleList(LocalBlock(width, rate, False, scaled) for width, rate in two)
+        self.blocks3 = nn.ModuleList(GlobalBlock(width, sizes.head, rate, scaled) for width, rate in three)
+        self.blocks4 = nn.ModuleList(GlobalBlock(width, sizes.head, rate, scaled) for width, rate in four)
         self.norm = nn.BatchNorm2d(self.width)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -453,18 +473,20 @@ class SSAAFormer(nn.Module):
         """Start from a UniFormer checkpoint of the same scale; its heads are passed over, mirroring starts at (1, 1).
 
         UniFormer's checkpoints trained with token labelling are meant: those have this network's attention heads. The
-        others of "small" and "base" fit by their shapes, but were trained with heads of 64 channels. A checkpoint
-        without layer scale, as those of "small" and "base" are, is one whose layer scale is 1.
+        others of "small" and "base" fit by their shapes, but were trained with heads of 64 channels.
 
         Raises:
-            DataError: no such file, not a checkpoint, or a tensor of the trunk is missing or of another shape.
+            DataError: no such file, not a checkpoint, a tensor of the trunk is missing or of another shape, or the
+                checkpoint has a layer scale and this scale none.
         """
         state = read_state(path)
-        for name, own in self.state_dict().items():
+        own_state = self.state_dict()
+        for name, own in own_state.items():
             if name.endswith("mirror_weights"):
                 state.setdefault(name, own)
-            elif name.endswith(("gamma_1", "gamma_2")):
-                state.setdefault(name, torch.ones_like(own))
+        scales = [name for name in state if name.endswith(("gamma_1", "gamma_2")) and name not in own_state]
+        if scales:
+            raise DataError(f"weights {path}: {scales[0]} is a layer scale, which this network has only at scale=large")
         load_matching(self, state, str(path))
 
 

@@ -40,6 +40,7 @@ from unmask.networks.contract import Batch
 Branches = Literal["all", "image", "dct", "both"]
 View = Literal["patches", "global"]
 Hierarchy = Literal["two-level", "flat"]
+Second = Literal["no-dct", "all"]
 Rule = Literal["two-level", "argmax"]
 
 _BRANCHES = {
@@ -448,6 +449,9 @@ class HFC(Learner):
             "flat": one softmax over real and all generators.
         shared: the second level uses the first one's trunks; else it has its own, as published. Unused with one
             generator or flat.
+        second: which branches name the generator, of those that there are: "no-dct", all but the cosines, as the
+            reference code's script with fitted weights, unless they are alone; "all" of them, as its hierarchical
+            script without weights evaluates.
         balance: weigh classes inversely to their frequency in the training data.
         generators: names of the forged families; with one there is no second level.
 
@@ -476,6 +480,7 @@ class HFC(Learner):
         patch_weight: float = 0.6,
         hierarchy: Hierarchy = "two-level",
         shared: bool = True,
+        second: Second = "no-dct",
         balance: bool = False,
         generators: tuple[str, ...] = ("forged",),
     ) -> None:
@@ -516,8 +521,7 @@ class HFC(Learner):
         self.first = make_level(self.names, width, 1 + len(generators) if self.flat else 2)
         self.second, self.own_trunks = None, None
         if several and not self.flat:
-            # As published the cosine branch has no say here, unless it is alone.
-            names = [name for name in self.names if name != "dct"] or list(self.names)
+            names = [name for name in self.names if name != "dct" or second == "all"] or list(self.names)
             if not shared:
                 self.own_trunks, width = make_trunks(names)
             self.second = make_level(names, width, len(generators))

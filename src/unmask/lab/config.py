@@ -48,7 +48,8 @@ class TrainConfig:
     pixels, `margin` that of the crop over the face box. `start` names the weights a run began from, by their sha256.
     `average` is the decay of the weights' moving average, 0 for none. `normalisation` is "batch", as the methods have
     it, or "group" where group normalisations stand in place of batch normalisations. `robust` are the settings of
-    adversarial training (`unmask.lab.robust.config.RobustOptions`), empty for ordinary training. Fields without a line
+    adversarial training (`unmask.lab.robust.config.RobustOptions`), empty for ordinary training; `optimiser` those of a
+    sharpness-aware optimiser (`unmask.lab.optimisers.config.OptimiserOptions`), empty for AdamW. Fields without a line
     of help are filled in by the task.
     """
 
@@ -63,6 +64,7 @@ class TrainConfig:
     start: str = "the method's own"
     normalisation: str = "batch"
     robust: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    optimiser: Mapping[str, str | float | bool] = field(default_factory=dict)
     seed: int = 0
 
 

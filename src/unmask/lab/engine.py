@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
@@ -20,9 +21,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from unmask.errors import DataError
 from unmask.files import whole
 from unmask.forging.autoencoders import has_cpu_bfloat16
 from unmask.lab.config import TrainConfig
+from unmask.lab.optimisers.sharpness import SharpnessAware, with_settings
 from unmask.lab.run import Run
 from unmask.networks.contract import Trainable
 
@@ -112,12 +115,27 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
-    plain = [p for p in module.parameters() if p.ndim <= 1]
+def _groups(network: Trainable, rate: float, decay: float) -> list[dict[str, Any]]:
+    """Parameters by their rate, the full one first, and by whether they decay: vectors and numbers do not."""
+    shares = {
+        name: next((share for start, share in network.rate_shares.items() if name.startswith(start)), 1.0)
+        for name, _ in network.named_parameters()
+    }
     return [
-        {"params": [p for p in module.parameters() if p.ndim > 1], "weight_decay": decay},
-        {"params": plain, "weight_decay": 0.0},
+        {
+            "params": [p for name, p in network.named_parameters() if shares[name] == share and (p.ndim > 1) == decays],
+            "lr": share * rate,
+            "weight_decay": decay if decays else 0.0,
+        }
+        for share in sorted({1.0, *shares.values()}, reverse=True)
+        for decays in (True, False)
     ]
+
+
+def _optimiser(module: Trainable, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW, or what the configuration puts around it."""
+    groups = _groups(module, config.learning_rate, config.weight_decay)
+    return with_settings(groups, partial(torch.optim.AdamW, lr=config.learning_rate), config.optimiser)
 
 
 @dataclass(frozen=True)
@@ -128,8 +146,10 @@ class Advance:
         weights: the network's state after them, on its device.
         steps: taken in all, counted from the run's start.
         units: pairs or faces seen in these steps, over all processes.
-        metrics: the mean loss ("loss"), of each of its terms ("loss_NAME"), the learning rate after the last step
-            ("rate") and the speed ("pairs_per_second" or "faces_per_second").
+        metrics: the mean loss ("loss"), of each of its terms ("loss_NAME"; one that a step lacked is 0 there), the
+            learning rate after the last step ("rate") and the speed ("pairs_per_second" or "faces_per_second"); of a
+            sharpness-aware optimiser the means of `StepStatistics.metrics` ("cosine", "relative_rho", for gcsam
+            "branch_NAME").
     """
 
     weights: dict[str, Tensor]
@@ -142,7 +162,8 @@ class Trainer(Generic[Learning]):
     """Trains a network step by step, from any weights, and keeps the moving average of its weights.
 
     What a step does depends on the weights, the configuration's seed and the step's number alone, so that training goes
-    on after a stop as if nothing had happened.
+    on after a stop as if nothing had happened. A sharpness-aware optimiser looks twice at a step's batch, with the same
+    random numbers; what the network keeps of a batch, such as normalisation statistics, is of the first look.
 
     Attributes:
         network: in training.
@@ -153,12 +174,15 @@ class Trainer(Generic[Learning]):
         fabric: launched.
         network: to train.
         feed: what to train on.
-        config: learning rate, weight decay, steps in all (which the learning rate's schedule spans), seed.
+        config: learning rate, weight decay, optimiser, steps in all (which the learning rate's schedule spans), seed.
         checkpoint: file to resume from if it is there, and to save to.
         first: steps that were taken before, by others from whom the network's weights come: batches and learning rate
             go on from there, with an optimiser that knows nothing of them.
         proximal: weight of half the squared distance from the weights that `advance` begins from (FedProx; Li et al.,
             MLSys 2020).
+
+    Raises:
+        DataError: the checkpoint is of another network.
     """
 
     def __init__(
@@ -177,9 +201,16 @@ class Trainer(Generic[Learning]):
         resumed = checkpoint is not None and checkpoint.exists()
         if not resumed and not first:
             self.network.fit_statistics(islice(feed.batches(fabric.device, 0), _LOOKED_AT))
-        optimiser = torch.optim.AdamW(_groups(self.network, config.weight_decay), lr=config.learning_rate)
+        optimiser = _optimiser(self.network, config)
+        self._sharp = optimiser if isinstance(optimiser, SharpnessAware) else None
+        if self._sharp is not None:
+            self._sharp.base.register_step_pre_hook(lambda *_: self._shorten())
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, config.learning_rate, config.steps, pct_start=0.08, final_div_factor=100
+            optimiser,
+            [group["lr"] for group in optimiser.param_groups],
+            config.steps,
+            pct_start=0.08,
+            final_div_factor=100,
         )
         if first:
             self._schedule.last_epoch = first - 1
@@ -203,7 +234,13 @@ class Trainer(Generic[Learning]):
         if network.objective is not None:
             self._state["objective"] = network.objective
         if checkpoint is not None and resumed:
-            fabric.load(checkpoint, self._state)
+            try:
+                fabric.load(checkpoint, self._state)
+            except (RuntimeError, ValueError) as error:  # other tensors, other groups of parameters
+                raise DataError(
+                    f"{checkpoint}: not a checkpoint of {config.method} as it is in this version; train anew in "
+                    "another folder"
+                ) from error
         self._stream = feed.batches(fabric.device, self.step, fabric.global_rank, fabric.world_size)
 
     @property
@@ -230,32 +267,31 @@ class Trainer(Generic[Learning]):
                 Optimiser and schedule go on from their own state.
             progress: called with (step, mean loss so far) every twentieth step and after the last.
         """
-        config, fabric, wrapped = self._config, self._fabric, self._wrapped
+        config = self._config
         if weights is not None:
             self.network.load_state_dict(dict(weights))
-        began, seen, terms = time.monotonic(), 0, dict[str, Tensor]()
+        began, seen, terms, sharpness = time.monotonic(), 0, dict[str, Tensor](), dict[str, list[float]]()
         last = min(config.steps, self.step + steps)
-        wrapped.train()
+        self._wrapped.train()
         anchors = [weight.detach().clone() for weight in self.network.parameters()] if self._proximal else []
         while self.step < last:
             batch = next(self._stream)
-            # Dropout must repeat after a resume: its stream starts anew from seed and number at every step.
-            torch.manual_seed((config.seed * 1_000_003 + self.step) & 0x7FFFFFFF)
             batch["faces"] = batch["faces"].contiguous(memory_format=torch.channels_last)
-            losses = wrapped.objective_losses(batch)
-            loss: Tensor = torch.stack(list(losses.values())).sum()
-            self._optimiser.zero_grad(set_to_none=True)
-            fabric.backward(loss)
-            for weight, anchor in zip(self.network.parameters(), anchors, strict=bool(anchors)):
-                if weight.grad is not None:
-                    weight.grad.add_(weight.detach() - anchor, alpha=self._proximal)
-            nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
-            self._optimiser.step()
+            if self._sharp is None:
+                losses = self._evaluated(batch, anchors)
+                self._shorten()
+                self._optimiser.step()
+            else:
+                losses = self._sharp_step(batch, anchors)
+                assert self._sharp.statistics is not None
+                for name, value in self._sharp.statistics.metrics().items():
+                    sharpness.setdefault(name, []).append(value)
             self._schedule.step()
             if self._average is not None:
                 self._average.update_parameters(self.network)
             self._state["step"] += 1
-            terms = {name: terms.get(name, 0) + value.detach().float() for name, value in losses.items()}
+            for name, term in losses.items():
+                terms[name] = terms.get(name, 0) + term.detach().float()
             seen += 1
             if progress and (self.step % 20 == 0 or self.step == last):
                 progress(self.step, sum(map(float, terms.values())) / seen)
@@ -263,10 +299,53 @@ class Trainer(Generic[Learning]):
         if seen:
             means = {f"loss_{name}": float(value) / seen for name, value in terms.items()}
             speed = {f"{self._feed.unit}_per_second": seen * self._feed.count / (time.monotonic() - began)}
-            metrics = {"loss": sum(means.values()), **means, **metrics, **speed}
+            gradients = {name: sum(values) / seen for name, values in sharpness.items()}
+            metrics = {"loss": sum(means.values()), **means, **metrics, **gradients, **speed}
         # Copies: the network's own tensors go on changing.
         state = {name: value.clone() for name, value in self.network.state_dict().items()}
         return Advance(state, self.step, seen * self._feed.count, metrics)
+
+    def _evaluated(self, batch: dict[str, Tensor], anchors: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The terms of the loss of a step's batch; leaves their gradients, FedProx's included, at the weights."""
+        # Dropout must repeat after a resume: its stream starts anew from seed and number at every step.
+        torch.manual_seed((self._config.seed * 1_000_003 + self.step) & 0x7FFFFFFF)
+        losses: dict[str, Tensor] = self._wrapped.objective_losses(batch)
+        loss: Tensor = torch.stack(list(losses.values())).sum()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._fabric.backward(loss)
+        for weight, anchor in zip(self.network.parameters(), anchors, strict=bool(anchors)):
+            if weight.grad is not None:
+                weight.grad.add_(weight.detach() - anchor, alpha=self._proximal)
+        return losses
+
+    def _sharp_step(self, batch: dict[str, Tensor], anchors: Sequence[Tensor]) -> dict[str, Tensor]:
+        """A step of two looks at a batch; gives the terms of the loss of the first.
+
+        Buffers, such as normalisation statistics, are before the second look what they were before the first, so that
+        both are of one function, and after it what the first left.
+        """
+        looks: list[dict[str, Tensor]] = []
+        before, after = self._buffers(), list[Tensor]()
+
+        def look() -> None:
+            looks.append(self._evaluated(batch, anchors))
+            if len(looks) == 1:
+                after.extend(self._buffers())
+                self._set_buffers(before)
+
+        self._optimiser.step(look)
+        self._set_buffers(after)
+        return looks[0]
+
+    def _buffers(self) -> list[Tensor]:
+        return [buffer.clone() for buffer in self.network.buffers()]
+
+    def _set_buffers(self, values: Sequence[Tensor]) -> None:
+        for buffer, value in zip(self.network.buffers(), values, strict=True):
+            buffer.copy_(value)
+
+    def _shorten(self) -> None:
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.network.longest_gradient)
 
     def adapt(self) -> dict[str, float]:
         """Let an adaptive feed look at the averaged network; gives what it draws by from now on, for the record."""
@@ -345,13 +424,15 @@ def _pooled(advances: Sequence[Advance]) -> dict[str, float]:
     """The metrics of several advances as of one: means by the units seen, the last learning rate."""
     units = sum(one.units for one in advances)
     last = advances[-1].metrics
-    return {name: last[name] if name == "rate" else _mean(name, advances, units) for name in last}
+    names = dict.fromkeys(name for one in advances for name in one.metrics)
+    return {name: last[name] if name == "rate" else _mean(name, advances, units) for name in names}
 
 
 def _mean(name: str, advances: Sequence[Advance], units: int) -> float:
     if name.endswith("_per_second"):  # units over the sum of the times
         return units / sum(one.units / one.metrics[name] for one in advances)
-    return sum(one.units * one.metrics[name] for one in advances) / units
+    # A term that a method has in some phase alone counts as 0 in the others.
+    return sum(one.units * one.metrics.get(name, 0.0) for one in advances) / units
 
 
 def save_weights(module: nn.Module, path: Path) -> None:

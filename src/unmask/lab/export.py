@@ -76,7 +76,8 @@ def export(
     unfinished = out.with_name(f"{out.name}.part")
     unfinished.mkdir(parents=True, exist_ok=True)
     progress.note("exporting to ONNX")
-    write_onnx(task.exported(network), network.size, task.outputs, unfinished / "model.onnx")
+    example = task.example(network)
+    write_onnx(task.exported(network), network.size, task.outputs, unfinished / "model.onnx", example, task.stored)
     card = Card(
         name=options.name or configs[0].method.rpartition(":")[2].lower(),
         version=options.version,
@@ -86,7 +87,7 @@ def export(
         colour_order="RGB",
         mean=(0.0, 0.0, 0.0),  # networks normalise what they see themselves
         std=(1.0, 1.0, 1.0),
-        crop_margin=configs[0].margin,
+        crop_margin=configs[0].margin or None,  # 0 stands for whole pictures
         spectra=facts.spectra,
         outputs=task.outputs,
         licence="Apache-2.0 (weights of this project; see the terms of the training data)",
@@ -94,7 +95,7 @@ def export(
         training_data=facts.training_data,
         training_data_terms=facts.training_data_terms,
         training_data_sha256=facts.training_data_sha256,
-        protocol={"runs": [asdict(config) for config in configs], "versions": versions()},
+        protocol={"runs": [asdict(config) for config in configs], "versions": versions(), **facts.protocol},
         metrics=(),
         calibration=None,
         operating_points=(),
@@ -103,7 +104,7 @@ def export(
     )
     pack = Pack(unfinished, card)
     difference = parity(task, network, pack, task.samples(configs, paths, progress))
-    if not all(value <= task.parity_limit for value in difference.values()):  # not a number is no parity
+    if not task.at_parity(difference):
         shutil.rmtree(unfinished)
         listed = ", ".join(f"{value:.2g} ({name})" for name, value in difference.items())
         raise PackError(f"{out}: the exported network differs from the trained one: {listed}")
@@ -127,7 +128,12 @@ def export(
 
 @torch.no_grad()
 def parity(task: Task, network: torch.nn.Module, pack: Pack, crops: np.ndarray) -> dict[str, float]:
-    """How far a pack's outputs are from those of the trained network on crops uint8 (N, S, S, 3)."""
+    """How far a pack's outputs are from those of the trained network on crops uint8 (N, S, S, 3), or on its example."""
+    example = task.example(network)
+    if example is not None:
+        named = {name: tensor.numpy() for name, tensor in example.items()}
+        trained = task.exported(network).eval()(*example.values())
+        return task.parity([tensor.numpy() for tensor in trained], pack.session.run(list(pack.card.outputs), named))
     pixels = np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(np.float32) / 255
     expected = task.exported(network).eval()(torch.from_numpy(pixels))
     return task.parity([tensor.float().numpy() for tensor in expected], pack.run(pixels))

@@ -108,6 +108,41 @@ METHODS = {
             "ResNet-18 for small pictures of several classes; with --robust and --ra as in ANCRA",
             "image_classification",
         ),
+        Method(
+            "inpainting",
+            "unmask.lab.inpainting.network:LatentInpainting",
+            "this project, after Rombach et al. 2022, arXiv 2112.10752",
+            "latent diffusion that paints the surroundings of a face anew; the generator of adv-diffusion",
+            "face_inpainting",
+        ),
+        Method(
+            "sbka",
+            "unmask.lab.search.sbka:SBKA",
+            "Liu et al. 2023, arXiv 2312.10320",
+            "student and teacher that learn from each other, one network for sketches and photos",
+            "sketch_search",
+        ),
+        Method(
+            "sketch-triplet",
+            "unmask.lab.search.sketch_triplet:SketchTriplet",
+            "Sain et al. 2023, arXiv 2303.13440",
+            "triplets of a sketch, a photo of its class and one of another, for comparison",
+            "sketch_search",
+        ),
+        Method(
+            "sketch-face",
+            "unmask.lab.search.sketch_face:SketchFace",
+            "Chen et al. 2018, arXiv 1804.07573",
+            "MobileFaceNet brought to sketches of faces by a contrastive loss",
+            "sketch_search",
+        ),
+        Method(
+            "dual-encoder",
+            "unmask.lab.prompting.dual_encoder:DualEncoder",
+            "this project, after Zhai et al. 2022, arXiv 2111.07991",
+            "an image tower brought into a sentence encoder's space; a small vision-language model",
+            "vision_language",
+        ),
     )
 }
 
@@ -251,11 +286,11 @@ def build(
 
 def input_size(method: str, options: Mapping[str, Value]) -> int:
     """Side in pixels of the faces that a method sees with some options."""
-    return _offline(method, options).size
+    return untrained(method, options).size
 
 
-def _offline(method: str, options: Mapping[str, Value] = types.MappingProxyType({})) -> "Trainable":
-    """A detector with random weights: nothing is fetched."""
+def untrained(method: str, options: Mapping[str, Value] = types.MappingProxyType({})) -> "Trainable":
+    """A network with random weights: nothing is fetched."""
     return build(method, {**options, **({"weights": "none"} if "weights" in options_of(method) else {})})
 
 
@@ -263,7 +298,7 @@ def describe(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """All methods, or some: name, summary, source, input size, trainable parameters and options, ready for JSON."""
     methods = []
     for name in names or METHODS:
-        method, detector = method_named(name), _offline(name)
+        method, detector = method_named(name), untrained(name)
         options = [
             {
                 "name": option.name,

@@ -26,7 +26,7 @@ _LIBRARIES = (
     "lir",
     "onnxruntime",
 )
-_LATER: dict[str, Any] = {"normalisation": "batch", "reweight_sources": False, "robust": {}}
+_LATER: dict[str, Any] = {"normalisation": "batch", "reweight_sources": False, "robust": {}, "optimiser": {}}
 """Fields that came after version 0.1, with the value that says what was done before them."""
 
 
@@ -113,12 +113,12 @@ class Run(Generic[Config]):
                 part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
     def log(self, row: dict[str, float]) -> None:
-        """Add a row to metrics.csv; the first row decides the columns. A step logged again counts once."""
+        """Add a row to metrics.csv, with a column for every name that any row has. A step logged again counts once."""
         path = self.folder / "metrics.csv"
         rows: list[dict[str, str]] = []
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as stream:
                 rows = [old for old in csv.DictReader(stream) if float(old["step"]) < row["step"]]
         rows.append({key: f"{value:.6g}" for key, value in row.items()})
-        columns = list(rows[0])
+        columns = list(dict.fromkeys(name for one in rows for name in one))
         write_csv(path, columns, [[one.get(column, "") for column in columns] for one in rows])

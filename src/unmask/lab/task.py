@@ -6,10 +6,11 @@ rest. A task is one folder and one line in `TASKS`; one from outside is named as
 distribution has an entry point of the group `unmask.tasks`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -39,6 +40,13 @@ TASKS: "Names[Task | type[Task]]" = Names(
             "unmask.lab.classification.task:ClassificationTask",
             "of which class a small picture is",
         ),
+        Entry(
+            "face_inpainting",
+            "unmask.lab.inpainting.task:InpaintingTask",
+            "what could stand in a masked part of a face",
+        ),
+        Entry("sketch_search", "unmask.lab.search.task:SearchTask", "which photos a sketch shows"),
+        Entry("vision_language", "unmask.lab.prompting.task:VisionLanguageTask", "which words fit a picture"),
     ),
 )
 """Every task by the name that cards have for it."""
@@ -151,6 +159,7 @@ class CardFacts:
     training_data_sha256: str
     limits: tuple[str, ...]
     spectra: tuple[str, ...] = ("visible",)
+    protocol: Mapping[str, Any] = field(default_factory=dict)  # what its use needs beside the runs' configurations
 
 
 @dataclass(frozen=True)
@@ -176,11 +185,15 @@ class Task(Protocol):
         export_options: what can be asked of a pack.
         outputs: names of a pack's ONNX outputs, in order.
         parity_limit: how far an exported network may differ from the trained one, by any number of `parity`.
+        parity_limits: the same for those of the numbers that have a limit of their own, by name.
         half_on_cpu: whether it trains in bfloat16 on CPUs that have it.
+        stored: what a pack's weights are stored in, see `onnx_export.write_onnx`.
     """
 
     parity_limit: float = 0.05
+    parity_limits: Mapping[str, float] = MappingProxyType({})
     half_on_cpu: bool = False
+    stored: Literal["half", "int8"] = "half"
 
     name: str
     summary: str
@@ -299,6 +312,10 @@ class Task(Protocol):
         """What the ONNX file holds: from faces in [0, 1] to a tuple of `outputs`."""
         ...
 
+    def example(self, network: Any) -> "dict[str, torch.Tensor] | None":
+        """Inputs of `exported` by name, two of each, where they are no faces; also what parity is measured on."""
+        return None
+
     def facts(
         self, runs: Sequence[Path], configs: Sequence[Any], paths: Any, options: Any, progress: Progress
     ) -> CardFacts:
@@ -310,9 +327,16 @@ class Task(Protocol):
         ...
 
     def parity(self, expected: Sequence[np.ndarray], exported: Sequence[np.ndarray]) -> dict[str, float]:
-        """How far outputs are from those of the trained network, by name of what is compared."""
+        """How far outputs are from those of the trained network, by name of what is compared.
+
+        Where one of the two is no finite number, so is the difference.
+        """
         pairs = zip(self.outputs, exported, expected, strict=True)
         return {name: float(np.abs(one - other).max()) for name, one, other in pairs}
+
+    def at_parity(self, differences: Mapping[str, float]) -> bool:
+        """Whether all differences of `parity` are within their limits; what is not a number is within none."""
+        return all(value <= self.parity_limits.get(name, self.parity_limit) for name, value in differences.items())
 
     def measure(
         self,

@@ -1,6 +1,7 @@
 """Training of any task: plan, build the network, prepare what is missing, train or resume. All stages resume."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,11 @@ def train(
     task = task_named(method_named(config.method).task)
     if not 0 < config.learning_rate < math.inf:
         raise DataError(f"a learning rate of {config.learning_rate:g}: give a number above 0, such as 0.001")
+    if config.optimiser and config.robust and RobustOptions.of(config.robust).attack == "free":
+        raise DataError(
+            f"--optimiser {config.optimiser['optimiser']} passes every batch twice, and with --attack free each pass "
+            "moves the pictures; take --attack fast or pgd, or --optimiser adamw"
+        )
     before = None
     if start is not None:
         weights = _weights_of(start, "no weights.safetensors to start from; finish that run first")
@@ -78,6 +84,7 @@ def train(
         progress.update("training", step, config.steps, f"loss {loss:.3f}")
 
     feed = task.feed(prepared)
+    kernels: AbstractContextManager[None] = nullcontext()
     if config.robust:
         robust = RobustOptions.of(config.robust)
         if robust.ra:
@@ -87,7 +94,12 @@ def train(
         network.objective = AdversarialTraining(robust)
         if robust.attack == "free":
             feed = Replayed(feed, robust.attack_replays, config.steps)
-    return fit(fabric, network, feed, run, validate, every, advanced)
+            if fabric.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
+                # oneDNN's AVX2 kernels (torch 2.14) write out of bounds where one backward pass goes to weights and
+                # pictures.
+                kernels = torch.backends.mkldnn.flags(enabled=False)
+    with kernels:
+        return fit(fabric, network, feed, run, validate, every, advanced)
 
 
 def new_network(task: Task, config: TrainConfig, pretrained: bool) -> Trainable:
@@ -119,12 +131,18 @@ def load_network(folder: Path) -> Trainable:
     """The averaged network of a finished run, in evaluation mode.
 
     Raises:
-        DataError: no such run, or it is not finished.
+        DataError: no such run, it is not finished, or it is of a version whose network was another.
     """
     config = config_of(folder)
     weights = _weights_of(folder, "the run is not finished; start the same command again to resume it")
     network = new_network(task_named(task_of(folder)), config, pretrained=False)
-    network.load_state_dict(load_file(weights))
+    try:
+        network.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise DataError(
+            f"{folder}: its weights are not those of {config.method} as it is in this version; train it again, or use "
+            "the version that it was trained with (in its run.json)"
+        ) from error
     return network.eval()
 
 

@@ -17,6 +17,8 @@ from unmask.lab.classification.data import Pictures, PictureSet
 from unmask.lab.classification.network import ResNet
 from unmask.lab.classification.task import ClassificationTask, PictureFeed, PicturePlan, varied
 from unmask.lab.config import LabPaths
+from unmask.lab.robust.config import RobustOptions
+from unmask.lab.train import train
 from unmask.progress import SILENT
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "robust"))
@@ -123,6 +125,23 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return printed.out
 
     return call
+
+
+@pytest.mark.parametrize(("kernels", "attack", "used"), [("AVX2", "free", False), ("AVX2", "fast", True),
+                                                         ("AVX512", "free", True)])  # fmt: skip
+def test_free_replays_run_without_the_kernels_that_corrupt_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: str, attack: str, used: bool
+) -> None:
+    write_digits(tmp_path / "digits", 40, 20)
+    robust = RobustOptions(robust="pgd-at", attack=attack, attack_epsilon="0.1")  # type: ignore[arg-type]
+    config = ClassificationTrainConfig(
+        method="resnet", options={"width": 4}, steps=1, batch=8, augment="none", robust=robust.settings()
+    )
+    seen = []
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: kernels)
+    monkeypatch.setattr("unmask.lab.train.fit", lambda *_: seen.append(torch.backends.mkldnn.enabled))
+    train(LabPaths(data=tmp_path / "digits", work=tmp_path), tmp_path / "run", config)
+    assert seen == [used] and torch.backends.mkldnn.enabled
 
 
 @pytest.mark.slow

@@ -207,3 +207,17 @@ def test_parity_is_the_largest_difference_of_each_output() -> None:
     assert DetectionTask().parity(expected, exported) == {"logit": pytest.approx(0.5), "map": pytest.approx(0.1)}
     apart = DetectionTask().parity(expected, [np.array([np.nan, 2.0]), expected[1]])
     assert not apart["logit"] <= DetectionTask.parity_limit
+
+
+@pytest.mark.parametrize(
+    ("differences", "right"),
+    [
+        ({"logit": 0.09, "map": 0.04}, True),
+        ({"logit": 0.11, "map": 0.0}, False),
+        ({"logit": 0.0, "map": 0.06}, False),  # a probability has a limit of its own
+        ({"logit": 0.0, "map": np.nan}, False),
+        ({"logit": np.inf, "map": 0.0}, False),
+    ],
+)
+def test_logit_and_map_are_bounded_each_by_its_own_limit(differences: dict[str, float], right: bool) -> None:
+    assert DetectionTask().at_parity(differences) == right

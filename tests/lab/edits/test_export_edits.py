@@ -354,7 +354,7 @@ Export = Callable[..., Exported]
 def again(made: Made, monkeypatch: pytest.MonkeyPatch) -> Export:
     """Exports the run again, but for the ONNX file, which is slow: that of its first pack is taken."""
 
-    def copy(_module: torch.nn.Module, size: int, outputs: Sequence[str], path: Path) -> None:
+    def copy(_module: torch.nn.Module, size: int, outputs: Sequence[str], path: Path, *_: Any) -> None:
         assert (size, tuple(outputs)) == (SMALL.size, OUTPUTS)
         shutil.copy(made.pack.model_path, path)
 

@@ -10,15 +10,17 @@ import pytest
 import torch
 from edited_faces import edited_faces, scores
 from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
 
 from unmask.edits.labels import all_sequences, place_of
 from unmask.edits.mmnet import MMNet
-from unmask.edits.model import BATCH, EditSequenceModel
+from unmask.edits.model import BATCH, ColourJitter, EditSequenceModel
 from unmask.edits.seqfakeformer import SeqFakeFormer
 from unmask.lab.edits import feed as feed_module
 from unmask.lab.edits.config import EditTrainConfig
 from unmask.lab.edits.edited_faces import CELLS, NOT_KNOWN, PER_EDIT, UNION, EditedFaces
 from unmask.lab.edits.feed import EditFeed, decoded, faces_between, predict
+from unmask.lab.edits.task import EditPrepared, EditTask
 from unmask.progress import SILENT
 
 pytestmark = pytest.mark.lab
@@ -164,6 +166,41 @@ def test_no_face_between_the_steps_shows_a_sequence_that_was_held_out(
     between = faces_between(stepped, tmp_path, replace(CONFIG, known=known), 1, SILENT)
     assert asked == ["nose", "nose-eye"]
     assert between is not None and between.sequences.tolist() == [[1, 0, 0, 0, 0]]
+
+
+def test_colours_are_jittered_as_torchvision_does() -> None:
+    """Brightness, contrast and saturation one after the other, in an order and by factors of each face's own."""
+    ranges = ColourJitter(brightness=(0.5, 1.3), contrast=(0.8, 1.5), saturation=(0.2, 1.5))
+    made = edited_faces(
+        np.random.default_rng(0).integers(90, 150, (COUNT, SIDE, SIDE, 3)).astype(np.uint8), sequences()
+    )
+    feed = EditFeed(made, CONFIG, jitter=ranges)
+    batches = list(islice(feed.batches(CPU, 0), 12))
+    assert all(
+        torch.equal(one["faces"], other["faces"])
+        for one, other in zip(batches, islice(feed.batches(CPU, 0), 12), strict=True)
+    )
+    means, spreads, colours = [], [], []
+    for batch in batches:
+        for row, face in zip(rows_of(batch, made), batch["faces"], strict=True):
+            raw = torch.from_numpy(made.take(np.array([row])).faces[0]).permute(2, 0, 1) / 255
+            assert face.min() >= 0 and face.max() <= 1
+            grey, own_grey = (transforms.rgb_to_grayscale(one) for one in (raw, face))
+            means.append(float(own_grey.mean() / grey.mean()))
+            spreads.append(float(own_grey.std() / grey.std()) / means[-1])
+            # Brightness and contrast scale what is not grey as they scale the grey's spread; saturation it alone.
+            colours.append(float((face - own_grey).std() / (raw - grey).std() / (own_grey.std() / grey.std())))
+    for values, low, high in ((means, 0.5, 1.3), (spreads, 0.8, 1.5), (colours, 0.2, 1.5)):
+        assert low - 0.02 <= min(values) < low + 0.25 * (high - low)
+        assert high - 0.25 * (high - low) < max(values) <= high + 0.02
+
+
+@pytest.mark.parametrize("kind", [SeqFakeFormer, MMNet])
+def test_a_methods_task_varies_colours_as_the_method_does(kind: type[EditSequenceModel]) -> None:
+    made = edited_faces(smooth(), sequences())
+    config = replace(CONFIG, method="seqfakeformer" if kind is SeqFakeFormer else "mmnet")
+    feed = EditTask().feed(EditPrepared(config, made, None, made))
+    assert feed.jitter == kind.colour_jitter and (feed.jitter is None) == (kind is MMNet)
 
 
 def test_a_face_and_its_original_are_varied_alike() -> None:

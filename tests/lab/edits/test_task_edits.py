@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from edit_runs import SMALL, write_run
@@ -65,6 +66,19 @@ def test_what_reads_no_edits_is_refused(change: dict[str, Any], message: str) ->
         new_network(TASK, replace(CONFIG, **change), pretrained=False)
 
 
+# Parity
+
+
+@pytest.mark.parametrize("score", [-np.inf, np.nan])
+def test_scores_that_are_no_numbers_are_not_at_parity(score: float) -> None:
+    """Even where the posterior would hide them: a score of minus a thousand is a posterior of nothing too."""
+    right = [np.zeros((2, 326), np.float32), np.zeros((2, 5, 4, 4), np.float32), np.zeros((2, 3, 8, 8), np.float32)]
+    right[0][:, 5] = -1000
+    wrong = [right[0].copy(), *right[1:]]
+    wrong[0][1, 5] = score
+    assert TASK.at_parity(TASK.parity(right, right)) and not TASK.at_parity(TASK.parity(right, wrong))
+
+
 # Runs
 
 
@@ -81,6 +95,21 @@ def test_the_network_of_a_finished_run_comes_back(tmp_path: Path) -> None:
     assert all(torch.equal(value, saved.state_dict()[name].half()) for name, value in network.state_dict().items())
     assert config_of(tmp_path) == config and task_of(tmp_path) == TASK.name
     assert TASK.system(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize("method", ["seqfakeformer", "mmnet"])
+def test_a_run_of_a_version_whose_network_was_another_is_refused(method: str, tmp_path: Path) -> None:
+    """By loading, as what to measure and as what to export: no weight is left out, and none is made up."""
+    config = replace(CONFIG, method=method, options={"weights": "none"})
+    Run(tmp_path, config, "0")
+    other = new_network(TASK, config, pretrained=True)
+    other.register_parameter("decoder_of_before", torch.nn.Parameter(torch.zeros(3)))
+    save_weights(other, tmp_path / "weights.safetensors")
+    for load in (load_network, lambda folder: TASK.system(str(folder))):
+        with pytest.raises(
+            DataError, match=f"its weights are not those of {method} as it is in this version; train it"
+        ):
+            load(tmp_path)
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ OWN_LIMITS = (
     "faces in other settings, at other sizes and from other cameras are less well known to it.",
     "Of diffusion models, talking heads, lip-sync and video swaps, some hundred pictures of a few makers each were "
     "at hand: what the likelihood ratio is worth on other makers' shows in the leave-one-out results alone.",
-    "UTKFace, CelebA and FFHQ do not represent all people; error rates per group have not been established.",
+    "UTKFace, CelebA and FFHQ do not represent all people.",
 )
 _BLIND = (
     "Calibrated on families the scoring network had not been trained on; on a family it knows it is cautious, "

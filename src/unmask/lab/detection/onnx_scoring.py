@@ -23,6 +23,7 @@ from unmask.lab.detection.scoring import Scorer
 from unmask.lab.onnx_export import onnx_model
 from unmask.lab.run import config_of
 from unmask.lab.train import load_network
+from unmask.offline import onnx_runtime
 from unmask.provenance import sha256_of
 
 _BATCH = 8  # larger ones are slower: they leave the processor's cache
@@ -61,13 +62,11 @@ class OnnxDetector:
 
     @cached_property
     def _session(self) -> Any:
-        import onnxruntime
-
-        model = onnx_model(_Logits(self._detector), self.size, ("logit", "map"))
-        options = onnxruntime.SessionOptions()
+        runtime, model = onnx_runtime(), onnx_model(_Logits(self._detector), self.size, ("logit", "map"))
+        options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 class _Logits(nn.Module):

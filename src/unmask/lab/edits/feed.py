@@ -1,17 +1,18 @@
 """What networks that read edits are trained on, and what they predict of faces. Lab only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
 
 from unmask.datasets.layouts import read_layout
 from unmask.datasets.manifest import Sample
 from unmask.edits.labels import all_sequences, place_of
-from unmask.edits.model import EditSequenceModel
+from unmask.edits.model import ColourJitter, EditSequenceModel
 from unmask.forging.degradation import jpeg
 from unmask.lab.edits.config import EditTrainConfig
 from unmask.lab.edits.edited_faces import PER_EDIT, UNION, Crops, EditedFaces, between_steps, crop_edited_faces
@@ -23,12 +24,14 @@ class EditFeed:
     """A feed of the engine: the training split under a config.
 
     `between` are faces between the steps of a sequence. One of them may stand in for a face with as many edits: all
-    that have so many are shown equally often, and every length as often as without them.
+    that have so many are shown equally often, and every length as often as without them. `jitter` says how colours are
+    varied; without it by a small gain and shift of all three alike.
     """
 
     faces: EditedFaces
     config: EditTrainConfig
     between: EditedFaces | None = None
+    jitter: ColourJitter | None = None
     unit: str = "faces"
 
     @property
@@ -39,7 +42,7 @@ class EditFeed:
     def batches(self, device: torch.device, first: int, rank: int = 0, world: int = 1) -> Iterator[dict[str, Tensor]]:
         """Endless batches of `edits.model.BATCH` from step `first` on, in shuffled epochs.
 
-        A face and its original get the same gain, shift and mirroring.
+        A face and its original get the same colours and mirroring.
         """
         count, total = self.config.batch, len(self.faces)
         per_epoch = max(1, total // count)
@@ -65,14 +68,11 @@ class EditFeed:
                 [jpeg(one, int(q)) if hit else one for one, q, hit in zip(pixels, qualities, chosen, strict=True)]
             )
         turned = rng.random(len(rows)) < 0.5
-        gain, shift = (
-            torch.from_numpy(rng.uniform(*range_, (len(rows), 1, 1, 1)).astype(np.float32)).to(device)
-            for range_ in ((0.85, 1.15), (-0.08, 0.08))
-        )
+        colours = _jittered(self.jitter, rng, len(rows)) if self.jitter else _gain_and_shift(rng, len(rows))
 
         def varied(stack: np.ndarray) -> Tensor:
             x = torch.from_numpy(_mirrored(stack, turned, 2)).to(device).permute(0, 3, 1, 2).float() / 255
-            return ((x - 0.5) * gain + 0.5 + shift).clamp(0, 1)
+            return colours(x).clamp(0, 1)
 
         masks = torch.from_numpy(_mirrored(crops.masks, turned, 3)).to(device).float() / 255
         states = torch.from_numpy(facts["states"]).to(device)[:, None, None, None]
@@ -111,6 +111,36 @@ class EditFeed:
     def validation_batches(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
         """Nothing: these networks fit nothing after the last step."""
         yield from ()
+
+
+def _gain_and_shift(rng: np.random.Generator, count: int) -> Callable[[Tensor], Tensor]:
+    gain, shift = (
+        torch.from_numpy(rng.uniform(*range_, (count, 1, 1, 1)).astype(np.float32))
+        for range_ in ((0.85, 1.15), (-0.08, 0.08))
+    )
+    return lambda x: (x - 0.5) * gain.to(x.device) + 0.5 + shift.to(x.device)
+
+
+def _jittered(jitter: ColourJitter, rng: np.random.Generator, count: int) -> Callable[[Tensor], Tensor]:
+    """Of each face other factors, in another order, as torchvision's ColorJitter draws them."""
+    changes = (
+        (transforms.adjust_brightness, jitter.brightness),
+        (transforms.adjust_contrast, jitter.contrast),
+        (transforms.adjust_saturation, jitter.saturation),
+    )
+    drawn = [
+        [(changes[place][0], rng.uniform(*changes[place][1])) for place in rng.permutation(3)] for _ in range(count)
+    ]
+
+    def vary(x: Tensor) -> Tensor:
+        faces = []
+        for face, own in zip(x, drawn, strict=True):
+            for change, factor in own:
+                face = change(face, factor)
+            faces.append(face)
+        return torch.stack(faces)
+
+    return vary
 
 
 def _mirrored(stack: np.ndarray, turned: np.ndarray, axis: int) -> np.ndarray:

@@ -99,8 +99,9 @@ class EditTask(Task):
         return EditPrepared(plan.config, plan.training, between, plan.watched)
 
     def feed(self, prepared: EditPrepared) -> EditFeed:
-        """Faces of the training split."""
-        return EditFeed(prepared.training, prepared.config, prepared.between)
+        """Faces of the training split, with the colours that the method varies."""
+        made: type[EditSequenceModel] = method_named(prepared.config.method).load()  # type: ignore[assignment]
+        return EditFeed(prepared.training, prepared.config, prepared.between, made.colour_jitter)
 
     def validate(self, network: EditSequenceModel, prepared: EditPrepared, device: torch.device) -> dict[str, float]:
         """Complete matching and the two accuracies of the joint decoding."""
@@ -195,7 +196,7 @@ class EditTask(Task):
         return tested.take(np.arange(min(16, len(tested)))).faces
 
     def parity(self, expected: Sequence[np.ndarray], exported: Sequence[np.ndarray]) -> dict[str, float]:
-        """Largest differences of posteriors, areas and pixels."""
+        """Largest differences of posteriors, areas and pixels; scores that are not finite have no posterior."""
         pairs = [(_softmax(expected[0]), _softmax(exported[0])), *zip(expected[1:], exported[1:], strict=True)]
         names = ("posterior", "areas", "recovered")
         return {name: float(np.abs(one - other).max()) for name, (one, other) in zip(names, pairs, strict=True)}
@@ -234,7 +235,9 @@ def _refuse_lacking(samples: Sequence[Any], splits: Sequence[str], data: Path) -
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
     weights = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+    # An infinite score is a posterior of 0, which a small one is as well: that would hide it.
+    finite = np.isfinite(scores).all(axis=1, keepdims=True)
+    return np.where(finite, weights / weights.sum(axis=1, keepdims=True), np.nan)
 
 
 class _Exported(nn.Module):

@@ -181,7 +181,7 @@ def import_detector(
         card = replace(card, origin=origin or card.origin, licence=licence or card.licence)
         pack = Pack(part, card)
         difference = parity(task, network, pack, _crops(network.size))
-        if not all(value <= task.parity_limit for value in difference.values()):
+        if not task.at_parity(difference):
             listed = ", ".join(f"{value:.2g} ({name})" for name, value in difference.items())
             raise PackError(f"{out}: the exported network differs from the one in {file}: {listed}")
         logits = None if portrait is None else _compare(about, network, portrait)
