@@ -16,6 +16,7 @@ from trace_cli import refusal, run, write_people
 from typer.testing import Result
 
 from unmask.errors import UnmaskError
+from unmask.installation import install_line
 from unmask.tracing.attributes.dictionary import Attribute, Dictionary, dictionary_text, read_dictionary
 from unmask.tracing.registers.memory import read_register
 from unmask.tracing.registers.tables import read_table
@@ -393,7 +394,7 @@ def test_a_missing_library_is_one_line_that_names_the_extra(
     assert result.returncode == 2
     lines = [line for line in result.stderr.splitlines() if line.startswith("unmask:")]
     assert len(lines) == 1
-    assert f'needs the "{extra}" extra: pip install "unmask[{extra}]"' in lines[0]
+    assert f'needs the "{extra}" extra: {install_line(extra)}' in lines[0]
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -540,3 +541,69 @@ def test_texts_of_a_register_reach_the_terminal_harmless(tmp_path: Path, monkeyp
         shown = result.stderr if words[0] == "profile" else result.output
         assert not set(shown) & set("\x1b\x07\u202e")
         assert ("p\\x1b[31m[red]7" if "--person" in words else "[link]") in shown
+
+
+def test_answers_from_a_file_are_those_of_the_command_line(known: tuple[object, ...], tmp_path: Path) -> None:
+    lines = ["a02_3=v01", "a06_20=?", "a05_12~v01:0.7,v02:0.2"]
+    file = tmp_path / "answers.txt"
+    file.write_text("\ufeff# what the witness said\n\n" + "\n".join(f"  {line} " for line in lines[:2]) + "\n", "utf-8")
+    typed = report_of(*known, *(word for line in lines for word in ("--answer", line)))
+    read = report_of(*known, "--answers", file, "--answer", lines[2])
+    assert [step.attribute for step in read.steps] == [line.partition("=")[0].partition("~")[0] for line in lines]
+    assert (read.entropy, read.candidates) == (typed.entropy, typed.candidates)
+
+
+def test_a_file_without_answers_is_refused(known: tuple[object, ...], tmp_path: Path) -> None:
+    file = tmp_path / "answers.txt"
+    assert "give a text file with an answer a line" in refusal("find", *known, "--answers", file)
+    file.write_text("# nothing\n\n")
+    assert "holds no answer; write one a line" in refusal("find", *known, "--answers", file)
+    file.write_bytes(b"a02_3=\xff\n")
+    assert "not UTF-8" in refusal("find", *known, "--answers", file)
+
+
+def test_columns_are_shown_beside_each_candidate(register: Path, known: tuple[object, ...], tmp_path: Path) -> None:
+    words = (*known, "--answer", "a02_3=v01", "--show", "a03_5, a01_2")
+    rows = {row["id"]: row for row in read_table(str(register)).to_pylist()}
+    report = report_of(*words)
+    assert report.candidates and report.schema_version == "1.1"
+    for one in report.candidates:
+        assert one.shown == {name: rows[one.id][name] for name in ("a03_5", "a01_2")}
+    page = tmp_path / "case.html"
+    shown = run("find", *words, "--html", page)
+    assert "a03_5" in shown.output and "<th>a03_5</th>" in page.read_text()
+    assert all(not one.shown for one in report_of(*known, "--answer", "a02_3=v01").candidates)
+
+
+def test_a_column_that_is_none_is_not_shown(known: tuple[object, ...]) -> None:
+    assert "--show: no column 'nonsense'; the register has id, a01_2" in refusal("find", *known, "--show", "nonsense")
+
+
+@pytest.mark.parametrize("engine", ["memory", "duckdb"])
+def test_all_records_that_are_tied_are_written(
+    engine: str, register: Path, known: tuple[object, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "candidates.csv"
+    words = (*known, "--engine", engine, "--answer", "a01_2=v01", "--show", "a01_2", "--csv", out)
+    report = report_of(*words)
+    rows = read_table(str(out)).to_pylist()
+    people = {row["id"]: row["a01_2"] for row in read_table(str(register)).to_pylist()}
+    alike = [one for one, value in people.items() if value == "v01"]
+    assert len(alike) > 50 > len(report.candidates)
+    assert [row["id"] for row in rows[: len(alike)]] == sorted(alike)
+    assert {row["a01_2"] for row in rows[: len(alike)]} == {"v01"}
+    assert {row["probability"] for row in rows[: len(alike)]} == {f"{report.candidates[0].probability:.6g}"}
+    assert run("find", *words).exit_code in (0, 1)  # written anew
+    out.write_text("somebody else's\n")
+    assert "--csv" in refusal("find", *words)
+
+
+def test_a_case_keeps_its_purpose(known: tuple[object, ...], tmp_path: Path) -> None:
+    case = tmp_path / "a.case"
+    words = ("find", *known, "--case", case, "--purpose")
+    assert run(*words, "a missing person", "--answer", "a02_3=v01").exit_code in (0, 1)
+    before = case.read_bytes()
+    assert "was begun for 'a missing person', and that stays" in refusal(*words, "curiosity")
+    assert case.read_bytes() == before
+    assert run(*words, "a missing person").exit_code in (0, 1)
+    assert run("find", *known, "--case", case).exit_code in (0, 1)

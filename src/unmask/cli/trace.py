@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Who is it? Traces a person in a lawful register by attributes.")
 
 RegisterArgument = Annotated[
-    str, typer.Argument(metavar="REGISTER", help="CSV or other text, Parquet, Arrow or DuckDB (FILE.duckdb:TABLE).")
+    str,
+    typer.Argument(
+        metavar="REGISTER", help="CSV or other text, a spreadsheet, Parquet, Arrow, DuckDB or SQLite (FILE:TABLE)."
+    ),
 ]
 DictionaryOption = Annotated[
     Path | None,
@@ -41,6 +44,9 @@ def find(
             metavar="NAME=VALUE", help="What is known; NAME=? not to be had, NAME~A:0.7,B:0.3 uncertain; repeatable."
         ),
     ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Answers, one a line, as --answer has them; before those.")
+    ] = None,
     dictionary: DictionaryOption = None,
     case: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Case file: begun, or gone on with if it is there.")
@@ -53,8 +59,15 @@ def find(
             help="The answer about NAME is from the picture of this `unmask inspect --json` report; repeatable.",
         ),
     ] = None,
+    show: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME...", help="Columns of the register to show of each record that it may be."),
+    ] = None,
     json: JsonOption = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML page.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the records that it may be, all that are tied; CSV.")
+    ] = None,
     policy: Annotated[PolicyName, typer.Option(help="How the next question is chosen.")] = "info_gain",
     ask: Annotated[
         str | None, typer.Option(metavar="NAME,NAME...", help="The questions of --policy fixed, in this order.")
@@ -75,12 +88,14 @@ def find(
 ) -> None:
     """Who is it? Asks for the most useful fact next, says in bits why, and when it is settled, or cannot be.
 
-    On a terminal and without --answer it asks; otherwise it answers once. Exit code 0: settled (identified, a set of
+    On a terminal and without an answer it asks; otherwise it answers once. Exit code 0: settled (identified, a set of
     candidates, not in the register); 1: not settled; 2: wrong usage or data; 130: interrupted.
     """
     with extra("trace", "unmask trace"):
         from unmask.interruption import Interruption
         from unmask.tracing.attributes.dictionary import dictionary_digest
+        from unmask.tracing.case.answers import read_answers
+        from unmask.tracing.case.candidates import is_candidates, with_columns, write_candidates
         from unmask.tracing.case.case_file import Opened, case_file, now
         from unmask.tracing.case.conversation import apply_answers, check_text, converse, recorder, refuse_unused
         from unmask.tracing.case.investigation import Investigation
@@ -91,13 +106,16 @@ def find(
 
         if (ask is None) == (policy == "fixed"):
             raise typer.BadParameter("--ask and --policy fixed go together")
+        given = [*(read_answers(answers) if answers is not None else ()), *(answer or ())]
         _check_outputs(
-            (register, dictionary, *_files_in(answer, picture)),
+            (register, dictionary, answers, *_files_in(given, picture)),
             _output("--html", html, is_page),
             _output("--json", json, is_report),
+            _output("--csv", csv, is_candidates),
             _output("--case", case, lambda _: True),  # whether it is one of this register is looked at on opening
         )
-        check_text(purpose, *(answer or []))
+        check_text(purpose, *given)
+        shown = _columns(register, show)
         console = _console(json == "-", quiet)
         with console.status("reading the register") if console.is_terminal else nullcontext():
             searched = _register(register, dictionary, absent, engine, console)
@@ -116,13 +134,11 @@ def find(
                             inquiry.apply(event)
                         if kept.mended:
                             console.print("note: the last line of the case was cut short and is dropped", style="dim")
-                        if purpose and purpose != kept.opened.purpose:
-                            console.print(f"note: the case keeps its purpose: {kept.opened.purpose!a}", style="dim")
                     apply = recorder(inquiry, kept, interruption.held_back)
-                    apply_answers(inquiry, answer or [], pictures, apply)
-                    if answer or not _at_a_terminal():
+                    apply_answers(inquiry, given, pictures, apply)
+                    if given or not _at_a_terminal():
                         refuse_unused(inquiry, pictures)
-                    if not answer and _at_a_terminal() and json != "-" and not quiet:
+                    if not given and _at_a_terminal() and json != "-" and not quiet:
                         shown_on = console if console.is_terminal else _console(stderr=True)
                         converse(inquiry, pictures, apply, ConsoleDialogue(shown_on))
             except KeyboardInterrupt:
@@ -132,12 +148,15 @@ def find(
             purpose = kept.opened.purpose if kept is not None else purpose
         with console.status("looking for what it rests on") if console.is_terminal else nullcontext():
             report = inquiry.report(register, mark, command_line(), purpose)
+            report = with_columns(report, register, searched.dictionary.id, shown)
         if html is not None:
             from unmask.tracing.report.page import write_page
 
             write_page(report, html)
         if json is not None:
             _write_json(report.model_dump_json(indent=1), json)
+        if csv is not None:
+            write_candidates(inquiry, report, register, shown, csv)
         if json != "-":
             print_report(console, report)
             if report.status == "open":
@@ -401,6 +420,20 @@ def _register(register: str, dictionary: Path | None, absent: float | None, engi
     return open_sql(register, _dictionary(register, dictionary, absent, None, console), engine)
 
 
+def _columns(register: str, show: str | None) -> list[str]:
+    """The columns to show; each must be one of the register's."""
+    if show is None:
+        return []
+    from unmask.tracing.registers.tables import column_names
+
+    wanted = list(dict.fromkeys(filter(None, (name.strip() for name in show.split(",")))))
+    there = column_names(register)
+    absent = [name for name in wanted if name not in there]
+    if absent or not wanted:
+        raise DataError(f"--show: no column {', '.join(map(repr, absent))}; the register has {', '.join(there)}")
+    return wanted
+
+
 def _print_notes(notes: Sequence[str], console: "Console") -> None:
     """What people should know of a register, where no report says it."""
     from rich.text import Text
@@ -459,7 +492,7 @@ def _files_in(answers: Sequence[str] | None, pictures: Sequence[str] | None) -> 
 
 def _check_outputs(inputs: Sequence[Path | str | None], *outputs: Output | None) -> None:
     """Refuse outputs that would overwrite an input (the first is the register), one another, or what is not ours."""
-    from unmask.tracing.registers.tables import split_table
+    from unmask.tracing.registers.databases import split_table
 
     read = [split_table(str(path))[0] if place == 0 else path for place, path in enumerate(inputs) if path is not None]
     check_outputs([output for output in outputs if output is not None], read)

@@ -87,7 +87,7 @@ OLD = b"""\
 def test_a_case_of_an_earlier_release_goes_on_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "old.case"
     path.write_bytes(OLD)
-    with case_file(path, OPENED) as case:
+    with case_file(path, Opened("people.csv", "register", "dictionary", "", "")) as case:
         assert [event.value for event in case.events] == ["brown", {"red": 0.7}, None]
         assert case.events[0].shown == (("hair", 1.5),) and case.events[0].overrode
         assert case.events[1] == Event("answer", "t2", "hair", {"red": 0.7}, 0.4, (), "a")
@@ -102,6 +102,7 @@ def test_a_case_of_an_earlier_release_goes_on_as_it_was(tmp_path: Path) -> None:
     [
         (Opened("b.csv", "another", "dictionary", "", ""), "another register"),
         (Opened("people.csv", "register", "another", "", ""), "another data dictionary"),
+        (Opened("people.csv", "register", "dictionary", "curiosity", ""), "begun for 'a missing person'"),
     ],
 )
 def test_a_case_of_another_register_is_refused_and_left_as_it_is(tmp_path: Path, other: Opened, why: str) -> None:

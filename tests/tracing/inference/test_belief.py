@@ -111,6 +111,33 @@ def test_expected_bits_are_the_expected_fall_of_the_entropy(columns, absent, dat
         assert expected_bits(belief, [name])[name] == pytest.approx(fall, abs=1e-5)
 
 
+@pytest.mark.parametrize(("absentees", "off"), [("independent", 1e-6), ("tree", 0.01)])
+def test_expected_bits_are_exact_with_independent_absentees_and_nearly_with_the_tree(
+    absentees: str, off: float
+) -> None:
+    """Against the entropies after each answer that may come, the one that no record has among them."""
+    rng, apart = np.random.default_rng(0), []
+    for size in (6, 40, 120):
+        latent = rng.integers(0, 3, size)
+        columns = {
+            f"x{place}": ["abcd"[one] for one in np.where(rng.random(size) < 0.7, latent, rng.integers(0, 4, size))]
+            for place in range(4)
+        }
+        attributes = {name: {"kind": "categorical", "error": 0.05, "open": True} for name in columns}
+        register = coded(table_of(columns), dictionary_of(attributes, 0.2, absentees=absentees), "open")
+        belief = begin(register)
+        for place in range(3):
+            name, model = f"x{place + 1}", register.models[f"x{place + 1}"]
+            masses = (1 - belief.absent) * belief.weights.tally((name,))[name]
+            chances = model.channel.answers(masses) + belief.absent * belief.absent_predictive.answers(name)
+            after = [belief.update(Answer(name, value)).entropy for value in (*model.values, "never seen")]
+            assert len(after) == len(chances)
+            apart.append(abs(belief.entropy - chances @ np.array(after) - expected_bits(belief, [name])[name]))
+            belief = belief.update(Answer(f"x{place}", str(rng.choice(register.models[f"x{place}"].values))))
+    assert max(apart) < off
+    assert absentees == "independent" or max(apart) > 1e-4  # what is called approximate
+
+
 def test_expected_bits_of_exact_answers_are_the_entropy_of_the_counts() -> None:
     values = ["a"] * 4 + ["b"] * 3 + ["c"]
     belief = begin(register_of({"x": values, "y": ["u", "v"] * 4}, error=1e-9))

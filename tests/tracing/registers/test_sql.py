@@ -2,10 +2,9 @@
 
 import gc
 import importlib
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -348,32 +347,12 @@ def test_leaves_without_a_word(tmp_path: Path) -> None:
 def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(table_of(12, 3), tmp_path / "register.parquet")
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
-    with pytest.raises(MissingExtraError, match=r"unmask\[spark\]"):
+    with pytest.raises(MissingExtraError, match=r"\[spark\]"):
         open_sql(str(tmp_path / "register.parquet"), dictionary_of(), "spark")
     monkeypatch.setitem(sys.modules, "ibis", None)
     monkeypatch.delitem(sys.modules, "unmask.tracing.registers.sql")
-    with pytest.raises(MissingExtraError, match=r"unmask\[trace\]"):
+    with pytest.raises(MissingExtraError, match=r"\[trace\]"):
         importlib.import_module("unmask.tracing.registers.sql")
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[Any]:
-    pytest.importorskip("pyspark", reason="the spark extra is not installed")
-    if shutil.which("java") is None:
-        pytest.skip("Spark needs Java, and there is no java on the path")
-    from pyspark.sql import SparkSession
-
-    builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-    for name, value in {
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.sql.session.timeZone": "UTC",
-    }.items():
-        builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    yield session
-    session.stop()
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # PySpark beside pandas 3

@@ -262,6 +262,14 @@ def test_an_entropy_curve_without_entropy_is_flat() -> None:
     assert "Down to zero" in page_of(report)
 
 
+@pytest.mark.parametrize(("answer", "down"), [("a", True), ("b", False)])
+def test_a_page_says_down_to_zero_only_where_nothing_is_open(answer: str, down: bool) -> None:
+    report = case(register_of({"x": ["a", "b", "b"]}, 0.0, error=1e-9), {"x": answer})
+    assert report.entropy == pytest.approx(0.0 if down else 1.0, abs=1e-3)
+    assert ("Down to zero bits" in page_of(report)) == down
+    assert ("Bits that are open" in page_of(report)) != down
+
+
 def grouped(absentees: str = "independent") -> MemoryRegister:
     """Two answers from one photograph, and attributes that depend on one another."""
     columns = {"x": [f"x{row % 4}" for row in range(80)], "y": [f"y{row % 4}" for row in range(80)]}

@@ -12,6 +12,7 @@ from progress_log import ProgressLog
 from unmask.errors import DataError
 from unmask.tracing.attributes.dictionary import Attribute, Dictionary
 from unmask.tracing.registers.memory import MemoryRegister, coded
+from unmask.tracing.tools import audit as auditing
 from unmask.tracing.tools.audit import audit, exact_core, greedy_core, indispensable, register_core
 
 VALUES = "abcd"
@@ -106,16 +107,33 @@ def test_cores_are_valid_and_minimal(codes: list[list[int]], row: int) -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(codes=tables(0))
-def test_the_registers_core_tells_apart_all_that_can_be(codes: list[list[int]]) -> None:
+@given(codes=st.one_of(tables(0), tables(1)))
+def test_the_registers_core_rules_out_for_everybody_whom_all_attributes_do(codes: list[list[int]]) -> None:
+    """And none of it can go. "Not recorded" rules nobody out, as everywhere in the audit."""
     chosen = positions(register_core(make_register(codes)))
-    every = range(len(codes[0]))
 
-    def classes(columns: tuple[int, ...] | range) -> int:
-        return len({tuple(record[j] for j in columns) for record in codes})
+    def left(columns: tuple[int, ...]) -> list[int]:
+        return [rivals(codes, row, columns) for row in range(len(codes))]
 
-    assert classes(chosen) == classes(every)
-    assert all(classes(tuple(one for one in chosen if one != j)) < classes(every) for j in chosen)
+    everything = left(tuple(range(len(codes[0]))))
+    assert left(chosen) == everything
+    assert all(left(tuple(one for one in chosen if one != j)) != everything for j in chosen)
+
+
+def test_an_attribute_that_is_recorded_of_some_only_is_no_value_of_its_own() -> None:
+    """Whether f1 is recorded tells the first two apart; what is recorded there rules nobody out."""
+    register = make_register([[1, 0], [1, 1], [2, 1], [3, 0]])
+    assert register_core(register) == ("f0",) == audit(register).core
+
+
+def test_what_rules_out_through_gaps_is_met_in_blocks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pair by pair, where there are too many pairs for that."""
+    rng = np.random.default_rng(0)
+    tables = [rng.integers(0, 4, (6, 4)).tolist() for _ in range(20)]
+    cores = [register_core(make_register(codes)) for codes in tables]
+    monkeypatch.setattr(auditing, "_PAIRS", 0)
+    assert [register_core(make_register(codes)) for codes in tables] == cores
+    assert len(set(map(len, cores))) > 1
 
 
 def test_eight_people_and_three_bits() -> None:

@@ -259,3 +259,22 @@ def test_answers_that_cannot_be_are_named(register: MemoryRegister) -> None:
     refuse("observed row 1: eyes: no record has this", person_id=["p0000"], eyes=["purple"])
     refuse("weight: observed row 2 has what is not a number", person_id=["p0000", "p0001"], weight=[None, "heavy"])
     refuse("born: observed row 1 has what is not a date", person_id=["p0000"], born=["31.2.1990"])
+
+
+def test_what_all_but_names_a_person_is_seldom_to_be_had() -> None:
+    randomness = np.random.default_rng(0)
+    days = np.datetime64("1950-01-01") + randomness.integers(0, 20_000, 40_000)
+    people = pa.table(
+        {
+            "id": [f"p{number}" for number in range(40_000)],
+            "born": days.astype(str),
+            "name": [f"Name{number}" for number in randomness.integers(0, 25_000, 40_000)],
+            "street": [f"Street{number}" for number in randomness.integers(0, 80, 40_000)],
+            "seen": (np.datetime64("2026-01-01") + randomness.integers(0, 100, 40_000)).astype(str),
+        }
+    )
+    guessed = profile(people, "people")
+    had = {name: attribute.availability for name, attribute in guessed.dictionary.attributes.items()}
+    assert had == {"born": 0.1, "name": 0.1, "street": 1.0, "seen": 1.0}
+    assert {attribute.use for attribute in guessed.dictionary.attributes.values()} == {"ask"}
+    assert [note.partition(":")[0] for note in guessed.notes if "all but names the person" in note] == ["born", "name"]

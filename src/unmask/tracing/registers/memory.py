@@ -224,6 +224,10 @@ class MemoryWeights:
         """The records in the bins before."""
         return np.flatnonzero(self._logs > -_BIN * first)
 
+    def tied_ids(self, most: int) -> list[str]:
+        """Identifiers of records as heavy as the heaviest."""
+        return self._register.ids(np.flatnonzero(self._logs >= -_TIE)[:most])
+
     def tally(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Share of the mass at each code, (V + 1,), by attribute."""
         return self._summed(names, 1)

@@ -22,7 +22,8 @@ from unmask.errors import DataError, MissingExtraError
 from unmask.tracing.attributes.dictionary import Attribute, Dictionary
 from unmask.tracing.attributes.models import Model, Score
 from unmask.tracing.registers.columns import check_columns, code_values, grid, notes_on, texts_of, together
-from unmask.tracing.registers.tables import DUCKDB_SETTINGS, duckdb_cause, duckdb_table, fingerprint, split_table
+from unmask.tracing.registers.databases import DUCKDB, DUCKDB_SETTINGS, duckdb_cause, duckdb_table, split_table
+from unmask.tracing.registers.tables import fingerprint
 from unmask.tracing.registers.weighing import LikelihoodPatterns, Likelihoods, RecordWeights
 
 try:
@@ -228,6 +229,12 @@ class SqlWeights:
         self.entropy = max(float((np.log(total) - weighted / total) / np.log(2.0)), 0.0)
         self.log_shares = logs - self._top - np.log(total)
 
+    def tied_ids(self, most: int) -> list[str]:
+        """Identifiers of records as heavy as the heaviest."""
+        heaviest = self._records.filter(self._records[_WEIGHT] >= _number(self._top - _TIE))
+        ids = heaviest.order_by(_ID).limit(most).select(_ID).to_pyarrow()[_ID]
+        return [str(one) for one in ids.to_pylist()]
+
     def tally(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         """Share of the mass at each code, (V + 1,), by attribute."""
         self._sum_over(names)
@@ -357,7 +364,7 @@ def open_sql(register: str, dictionary: Dictionary, engine: Literal["duckdb", "s
     path, _ = split_table(register)
     if engine == "spark":
         return on_spark(path, dictionary)
-    return over_duckdb(register, dictionary) if path.suffix.lower() == ".duckdb" else over_parquet(path, dictionary)
+    return over_duckdb(register, dictionary) if path.suffix.lower() in DUCKDB else over_parquet(path, dictionary)
 
 
 def _parquet_files(path: Path) -> list[Path]:

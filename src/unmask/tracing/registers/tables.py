@@ -1,49 +1,31 @@
-"""Registers on disk: delimited text, Parquet, Arrow and DuckDB, read into columns of text or numbers."""
+"""Registers on disk: text, spreadsheets, Parquet, Arrow and databases, read into columns of text or numbers."""
 
 import csv
 import hashlib
 import io
 import math
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.dataset
 import pyarrow.ipc
 import pyarrow.parquet
 
 from unmask import delimited
 from unmask.errors import DataError
 from unmask.tracing.attributes.values import read_days, read_numbers
+from unmask.tracing.registers.databases import DUCKDB, SQLITE, first_line, from_duckdb, from_sqlite, split_table
+from unmask.tracing.registers.spreadsheets import SPREADSHEETS, sheet_layout, sheet_table
 
-if TYPE_CHECKING:
-    import duckdb
-    from duckdb import DuckDBPyConnection
-
-SUFFIXES = (*delimited.SUFFIXES, ".parquet", ".arrow", ".arrows", ".feather", ".duckdb")
-DUCKDB_SETTINGS: dict[str, Any] = {
-    # What does not fit into memory goes where temporary files go, not beside the register or into the folder one is in.
-    "temp_directory": str(Path(tempfile.gettempdir()) / "unmask-duckdb"),
-    # Or a query that could use an extension would have DuckDB download it.
-    "autoinstall_known_extensions": "false",
-}
-"""Settings of every DuckDB connection."""
+SUFFIXES = (*delimited.SUFFIXES, ".parquet", ".arrow", ".arrows", ".feather", *DUCKDB, *SQLITE, *SPREADSHEETS)
 _CODED = pa.dictionary(pa.int32(), pa.string())
 _NOTES = b"unmask.notes"  # the key of a table's metadata under which it is kept how its file was read
 _SOME = 0.5  # of the first records: what most values in a column are
-
-
-def split_table(register: str) -> tuple[Path, str | None]:
-    """ "people.duckdb:residents" -> (people.duckdb, residents)."""
-    place, _, table = register.rpartition(":")
-    if place.lower().endswith(".duckdb") and table:
-        return Path(place), table
-    return Path(register), None
 
 
 def read_table(register: str) -> pa.Table:
@@ -59,7 +41,7 @@ def read_table(register: str) -> pa.Table:
     try:
         read = _read(path, table)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise DataError(f"{path}: cannot be read: {_first_line(error)}") from error
+        raise DataError(f"{path}: cannot be read: {first_line(error)}") from error
     twice = sorted(name for name, often in Counter(read.column_names).items() if often > 1)
     if twice:
         raise DataError(f"{path}: two columns are named {twice[0]!r}: rename one")
@@ -68,14 +50,73 @@ def read_table(register: str) -> pa.Table:
     return read
 
 
+def column_names(register: str) -> list[str]:
+    """Names of a register's columns.
+
+    Raises:
+        DataError: as `read_table`, or a folder without Parquet.
+    """
+    path, _ = split_table(register)
+    if path.is_dir() or path.suffix.lower() == ".parquet":
+        return list(_parquet(path).schema.names)
+    return list(read_table(register).column_names)
+
+
+def values_of(
+    register: str, identifier: str, ids: Sequence[str], columns: Sequence[str]
+) -> dict[str, dict[str, str | None]]:
+    """What a register, or a folder of Parquet, has in some columns for some records: texts by identifier and column.
+
+    Args:
+        register: as `read_table` reads it.
+        identifier: column of the identifiers.
+        ids: of the records.
+        columns: that are read.
+
+    Raises:
+        DataError: as `read_table`.
+    """
+    path, _ = split_table(register)
+    names = list(dict.fromkeys((identifier, *columns)))
+    batches: Iterable[pa.Table]
+    if path.is_dir() or path.suffix.lower() == ".parquet":
+        batches = (pa.table(batch) for batch in _parquet(path).to_batches(columns=names))
+    else:
+        batches = [read_table(register).select(names)]
+    values: dict[str, dict[str, str | None]] = {}
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        index, texts = as_text(batch[identifier])
+        places = pc.index_in(texts, pa.array(list(ids), pa.string()))
+        chosen = pc.is_valid(pc.take(places, index))
+        rows = batch.filter(chosen)
+        if rows.num_rows:
+            read = {name: _texts(rows[name]) for name in names}
+            for number, one in enumerate(read[identifier]):
+                values[str(one)] = {name: read[name][number] for name in columns}
+    return values
+
+
+def _texts(column: pa.ChunkedArray) -> list[str | None]:
+    index, texts = as_text(column)
+    return list(pc.take(texts, index).to_pylist())
+
+
+def _parquet(path: Path) -> pa.dataset.Dataset:
+    try:
+        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        if not files:
+            raise DataError(f"{path}: no such register: there is no .parquet file in this folder")
+        return pa.dataset.dataset([str(file) for file in files], format="parquet")
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: cannot be read: {first_line(error)}") from error
+
+
 def reading_notes(table: pa.Table) -> tuple[str, ...]:
     """What people should know of how the file of a register was read."""
     notes = (table.schema.metadata or {}).get(_NOTES, b"").decode()
     return tuple(notes.splitlines())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _read(path: Path, table: str | None) -> pa.Table:
@@ -87,8 +128,14 @@ def _read(path: Path, table: str | None) -> pa.Table:
             read = file.read()
     elif suffix in (".arrow", ".arrows", ".feather"):
         read = _from_arrow(path)
-    elif suffix == ".duckdb":
-        read = _from_duckdb(path, table)
+    elif suffix in DUCKDB:
+        read = from_duckdb(path, table)
+    elif suffix in SQLITE:
+        read = from_sqlite(path, table)
+    elif suffix in SPREADSHEETS:
+        layout = sheet_layout(path, table)
+        _refuse_record_for_names(path, layout)
+        read = _with_notes(path, layout, sheet_table(layout))
     else:
         raise DataError(f"{path}: a register is one of {', '.join(SUFFIXES)}")
     return read
@@ -131,6 +178,11 @@ def _from_text(path: Path) -> pa.Table:
         content = text.getvalue().encode()
         read = _parsed(pa.BufferReader(content), layout, len(content))
     _refuse_open_quote(path, read)
+    return _with_notes(path, layout, read)
+
+
+def _with_notes(path: Path, layout: delimited.Layout, read: pa.Table) -> pa.Table:
+    """The records that are some, and how they were read."""
     read, notes = _tidied(path, read, layout)
     return read.replace_schema_metadata({_NOTES: "\n".join((*layout.notes(path), *notes)).encode()})
 
@@ -265,42 +317,6 @@ def _is_code(text: str) -> bool:
 def _pattern(text: str) -> str:
     """A text with its digits alike: "p007" -> "p000"."""
     return "".join("0" if sign.isdecimal() else sign for sign in text)
-
-
-def _from_duckdb(path: Path, table: str | None) -> pa.Table:
-    import duckdb  # other kinds of register do without
-
-    try:
-        with duckdb.connect(str(path), read_only=True, config=DUCKDB_SETTINGS) as connection:
-            parts = duckdb_table(connection, path, table)
-            named = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
-            connection.execute("set TimeZone = 'UTC'")  # not that of the machine
-            return connection.sql(f"from {named}").to_arrow_table()
-    except duckdb.Error as error:
-        raise DataError(f"{path}: cannot be read: {duckdb_cause(error)}") from error
-
-
-def duckdb_cause(error: "duckdb.Error") -> str:
-    """Why DuckDB failed, in one line: in its words where they are of files and tables, not of what these hold."""
-    import duckdb
-
-    named = isinstance(error, duckdb.IOException | duckdb.CatalogException | duckdb.SerializationException)
-    return _first_line(error) if named else f"DuckDB says {type(error).__name__}"
-
-
-def duckdb_table(connection: "DuckDBPyConnection", path: Path, table: str | None) -> tuple[str, str]:
-    """Schema and name of the table meant in a DuckDB file: the one named, or the only one there."""
-    named = connection.execute(
-        "select table_name, schema_name from duckdb_tables() union all "
-        "select view_name, schema_name from duckdb_views() where not internal"
-    ).fetchall()
-    tables = [name for name, _ in named]
-    if table is None and len(tables) == 1:
-        table = str(tables[0])
-    if table not in tables:
-        raise DataError(f"{path}: name the table, {path.name}:TABLE; it has {', '.join(tables) or 'none'}")
-    schema = next(schema for name, schema in named if name == table)
-    return str(schema), str(table)
 
 
 def as_text(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:

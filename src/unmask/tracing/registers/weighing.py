@@ -78,6 +78,9 @@ class RecordWeights(Protocol):
     tied: int
     neglected: float
 
+    def tied_ids(self, most: int) -> list[str]:
+        """Identifiers of records as heavy as the heaviest, `most` of them, in the order of `rows`."""
+
     def tally(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         """Share of the mass at each code, (V + 1,), by attribute."""
 

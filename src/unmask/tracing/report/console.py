@@ -119,13 +119,22 @@ def print_report(console: Console, report: TraceReport) -> None:
 
 
 def _print_candidates(console: Console, report: TraceReport) -> None:
-    heads = ("record", "probability", "log10 LR")
+    columns = tuple(report.candidates[0].shown)
+    heads = ("record", "probability", "log10 LR", *map(safe_text, columns))
     most = 20 if report.status == "candidate_set" else 5
-    rows = [(safe_text(one.id), percent(one.probability), f"{one.log10_lr:+.2f}") for one in report.candidates[:most]]
-    rows.append(("not in the register", percent(report.absent), ""))
-    console.print(terminal(heads, rows, "Who it may be", right=heads[1:]))
+    rows = [
+        (
+            safe_text(one.id),
+            percent(one.probability),
+            f"{one.log10_lr:+.2f}",
+            *(safe_text(one.shown[name] or "") for name in columns),
+        )
+        for one in report.candidates[:most]
+    ]
+    rows.append(("not in the register", percent(report.absent), "", *("" for _ in columns)))
+    console.print(terminal(heads, rows, "Who it may be", right=heads[1:3]))
     if report.candidate_count > most:
-        console.print(f"{report.candidate_count - most:,} more records are as likely; --json has the first 50.")
+        console.print(f"{report.candidate_count - most:,} more records are as likely; --csv FILE lists them all.")
 
 
 def _likely(count: int) -> str:

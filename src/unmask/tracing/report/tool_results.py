@@ -111,7 +111,9 @@ def print_audit(console: Console, audit: "Audit") -> None:
     people = ", ".join(f"{count:,} with {kappa}" for kappa, count in audit.people.items())
     console.print(f"People by the fewest facts that single them out: {people or 'none'}")
     kept, every = safe_text(", ".join(audit.core)), len(audit.attributes)
-    console.print(Text(f"As much as all {every} attributes tell {len(audit.core)} of them: {kept or 'none'}"))
+    console.print(
+        Text(f"The same records as all {every} attributes rule out {len(audit.core)} of them: {kept or 'none'}")
+    )
     for name, share in audit.verifying.items():
         console.print(Text(f"{safe_text(name)} (verification only): {share:.1%} have a value of their own"))
 

@@ -11,12 +11,14 @@ from pydantic import BaseModel, ConfigDict
 
 from unmask.files import begins_with
 
-TRACE_SCHEMA_VERSION: Literal["1.0"] = "1.0"
+TRACE_SCHEMA_VERSION: Literal["1.1"] = "1.1"
 
 LIMITS = (
     "A probability here rests on the register, on the prior that the person is in it, and on the stated errors. "
     "If these are wrong, so is it.",
     "Errors of different answers are taken to be independent, except within a group.",
+    "Expected bits are approximate, to about a hundredth, once answers are in and an absent person's answers are taken "
+    "to depend on one another (absentees = tree); they are exact with absentees = independent and without groups.",
     "Records are taken as true: a stale or mistaken value counts against the right person.",
     "A person who is in no register can look like one who is: check the conclusion by other means before acting on it.",
 )
@@ -38,11 +40,16 @@ class RegisterUse(_ReportPart):
 
 
 class CandidateFinding(_ReportPart):
-    """A record that it may be. `log10_lr`: of the answers, if it is this person against anybody not in the register."""
+    """A record that it may be.
+
+    `log10_lr`: of the answers, if it is this person against anybody not in the register. `shown`: what the register has
+    in the columns that were asked to be shown, null where nothing is recorded; since 1.1.
+    """
 
     id: str
     probability: float
     log10_lr: float
+    shown: dict[str, str | None] = {}
 
 
 class Asked(_ReportPart):
@@ -132,7 +139,7 @@ class TraceReport(_ReportPart):
     conclusion names; `candidates` lists the likeliest ones, whether or not it names them.
     """
 
-    schema_version: Literal["1.0"] = TRACE_SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1"] = TRACE_SCHEMA_VERSION
     tool: TraceTool
     searched: RegisterUse
     purpose: str

@@ -59,7 +59,7 @@ class Audit:
             k-anonymity); 1: can be singled out.
         sampled: of those who can be singled out, but not by depth attributes: how many of a random sample have each
             kappa, exactly.
-        core: attributes that tell apart as much as all of them do; see `register_core`.
+        core: attributes that rule out the same records as all of them do; see `register_core`.
         verifying: of verification-only attributes: share of records with a value that no other record has.
     """
 
@@ -487,13 +487,44 @@ def indispensable(register: MemoryRegister, row: int) -> tuple[str, ...]:
     return tuple(name for column, name in enumerate(columns.names) if columns.differing(row, column, rivals).any())
 
 
-def register_core(register: MemoryRegister) -> tuple[str, ...]:
-    """A set of attributes that tells apart as much as all of them, H(I | A_S) = H(I | A_all), and none of which can go.
+def _overlooks(columns: _Columns, chosen: Sequence[int], column: int) -> bool:
+    """Whether a column rules out for somebody a record that none of the chosen does; ends at the first it meets."""
+    every, recorded = np.arange(columns.size), columns.codes[column]
+    stack = [(every, every, 0)]
+    while stack:
+        ours, theirs, start = stack.pop()
+        one, other = recorded[ours], recorded[theirs]
+        values = np.union1d(one[one > 0], other[other > 0])
+        if len(values) < 2 or not one.any() or not other.any():
+            continue  # here it rules nobody out
+        if start == len(chosen):
+            return True
+        codes = columns.codes[chosen[start]]
+        if len(ours) * len(theirs) <= _PAIRS:
+            apart = (one[:, None] != other) & (one[:, None] > 0) & (other > 0)
+            for each in (columns.codes[place] for place in chosen[start:]):
+                mine, yours = each[ours][:, None], each[theirs]
+                apart &= (mine == yours) | (mine == 0) | (yours == 0)
+            if apart.any():
+                return True
+            continue
+        ours, theirs = (part[np.argsort(codes[part], kind="stable")] for part in (ours, theirs))
+        parts, starts = np.unique(codes[ours], return_index=True)
+        unrecorded = theirs[: np.searchsorted(codes[theirs], 0, "right")]
+        for value, part in zip(parts, np.split(ours, starts[1:]), strict=True):
+            low, high = (np.searchsorted(codes[theirs], value, side) for side in ("left", "right"))
+            stack.append((part, np.concatenate([unrecorded, theirs[low:high]]) if value else theirs, start + 1))
+    return False
 
-    Greedy by entropy, then reverse deletion. Of the table, not of people: here "not recorded" is a value of its own.
-    In the order chosen.
+
+def register_core(register: MemoryRegister) -> tuple[str, ...]:
+    """A set of attributes that rules out for everybody the records that all of them do, and none of which can go.
+
+    Where all is recorded, H(I | A_S) = H(I | A_all). "Not recorded" rules nobody out, as in the rest of the audit.
+    Greedy by entropy, then reverse deletion. In the order chosen.
     """
     columns, tables = _Columns.of(register), _Tables()
+    gaps = any((codes == 0).any() for codes in columns.codes)
 
     def split(labels: np.ndarray, number: int, column: int) -> tuple[np.ndarray, int]:
         first = tables.representatives(*_joined(labels, number, columns.codes[column], columns.radices[column]))
@@ -511,14 +542,17 @@ def register_core(register: MemoryRegister) -> tuple[str, ...]:
         return float(counts @ np.log2(counts))
 
     every = range(len(columns.names))
-    whole, chosen = classes(every)[1], []
+    whole, chosen = classes(every)[1], list[int]()
     labels, number = classes(())
-    while number < whole:  # a coarser partition with as many classes is the same partition
+    # By classes in which "not recorded" is one more value; a coarser partition with as many classes is the same one.
+    while number < whole:
         chosen.append(min(every, key=lambda column: left(split(labels, number, column)[0])))
         labels, number = split(labels, number, chosen[-1])
+    if gaps:  # records of one class may differ from those of another only where these are not recorded
+        chosen += [column for column in every if column not in chosen and _overlooks(columns, chosen, column)]
     for column in chosen[::-1]:
         fewer = [one for one in chosen if one != column]
-        if classes(fewer)[1] == whole:
+        if not (_overlooks(columns, fewer, column) if gaps else classes(fewer)[1] < whole):
             chosen = fewer
     return tuple(columns.names[column] for column in chosen)
 

@@ -27,7 +27,8 @@ from unmask.tracing.attributes.dictionary import Attribute, Dictionary
 from unmask.tracing.attributes.models import NEAR, SIMILAR, normal
 from unmask.tracing.attributes.values import not_recorded
 from unmask.tracing.registers.columns import read_column
-from unmask.tracing.registers.tables import DUCKDB_SETTINGS, as_text, reading_notes
+from unmask.tracing.registers.databases import DUCKDB_SETTINGS
+from unmask.tracing.registers.tables import as_text, reading_notes
 
 _LEAST = 20  # records from which anything can be learned
 _RECALL = 0.7  # guessed share of duplicates that agree in all columns of a strict rule

@@ -42,6 +42,9 @@ _BINS = 16  # quantiles of a numeric column
 _DEPENDENT = 0.75  # of the smaller entropy, beyond chance: two columns that tell nearly the same
 # Suggested shares of wrong answers: names are misheard more often than the rest.
 _ERRORS: dict[Kind, float] = {"categorical": 0.05, "numeric": 0.05, "string": 0.1, "date": 0.05}
+# Of the bits that single one record out: from there on a text or a date all but names the person, which those who know
+# anything of a stranger seldom know; and the availability suggested for it.
+_NAMES_PERSON, _RARE = 0.8, 0.1
 _SPREAD = 0.02  # suggested standard deviation of an honest answer, of the range from the 5th to the 95th percentile
 
 _ID = re.compile(r"(^|_)id$")
@@ -147,7 +150,8 @@ def profile(table: pa.Table, register_name: str) -> Profile:
     """Guess what the columns of a register are.
 
     Near-unique columns and those named like a document, a telephone or an address are for verification only: each would
-    identify at once. The spread suggested for a number is 2 % of the range from the 5th to the 95th
+    identify at once. Texts and dates that come near to that (names, days of birth) are seldom to be had: ours, as the
+    number is. The spread suggested for a number is 2 % of the range from the 5th to the 95th
     percentile, at least 1 for whole numbers: ours, to be corrected.
 
     Raises:
@@ -163,14 +167,18 @@ def profile(table: pa.Table, register_name: str) -> Profile:
         if column is not identifier:
             use = _use(column, notes)
             spread = _suggested_spread(column) if kind == "numeric" else None
+            rare = use == "ask" and kind in ("string", "date") and _names_person(column)
+            if rare:
+                notes.append(f"{column.name}: all but names the person; taken to be had in {_RARE:.0%} of the cases")
             attributes[column.name] = Attribute.model_validate(
                 {"kind": kind, "error": _ERRORS[kind], "use": use, "spread": spread}
+                | ({"availability": _RARE} if rare else {})
                 | column.reading[""]
                 | column.reading.get(kind, {})
             )
         order = np.argsort(-column.counts, kind="stable")[:_FREQUENT]
         frequent = tuple((column.texts[place], int(column.counts[place])) for place in order)
-        bits = abs(float(entropy(column.counts / max(column.recorded, 1))))  # -0 is 0
+        bits = _bits(column)
         share = column.recorded / len(column.places)
         written = _written(column.reading.get(kind, {}))
         columns.append(ColumnProfile(column.name, kind, use, len(column.texts), share, bits, frequent, written))
@@ -346,6 +354,16 @@ def _use(column: _Read, notes: list[str]) -> Use:
         notes.append(f"{column.name}: nearly each record has a value of its own; for verification, never asked for")
         return "verify"
     return "ask"
+
+
+def _bits(column: _Read) -> float:
+    """Entropy of the values recorded."""
+    return abs(float(entropy(column.counts / max(column.recorded, 1))))  # -0 is 0
+
+
+def _names_person(column: _Read) -> bool:
+    """Whether a value tells nearly as much as who it is."""
+    return len(column.texts) > _FEW and _bits(column) >= _NAMES_PERSON * np.log2(len(column.places))
 
 
 def _suggested_spread(column: _Read) -> float:
