@@ -103,7 +103,7 @@ def layout_of(path: Path, encoding: str | None = None) -> Layout:
         raise DataError(f"{path}: cannot be read: it is empty; its first line should name the columns")
     separator = _separator(lines) if stated is None else stated[1]
     records = list(_records(lines, separator, begin))
-    place = _header(records)
+    place = header_of([row for _, row in records])
     number, names = records[place]
     after = records[place + 1][0] if place + 1 < len(records) else len(lines)
     return Layout(
@@ -293,9 +293,8 @@ def _width(row: Sequence[str]) -> int:
     return max((place for place, cell in enumerate(row, 1) if cell.strip()), default=0)
 
 
-def _header(records: Sequence[tuple[int, list[str]]]) -> int:
-    """Which record names the columns: the first that is no title, no remark and not empty."""
-    rows = [row for _, row in records]
+def header_of(rows: Sequence[Sequence[str]]) -> int:
+    """Which of the first rows names the columns: the first that is no title, no remark and not empty."""
     width = Counter(_width(row) for row in rows[1:] or rows).most_common(1)[0][0]
     for place, row in enumerate(rows[:_MOST_BEFORE]):
         if _filled(row) > max(1, width // 2) or width < 2:

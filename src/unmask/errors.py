@@ -47,7 +47,9 @@ class MissingExtraError(UnmaskError):
     """A command needs an extra that is not installed."""
 
     def __init__(self, extra: str, needed_for: str) -> None:
-        super().__init__(f'{needed_for} needs the "{extra}" extra: pip install "unmask[{extra}]"')
+        from unmask.installation import install_line  # only here: nothing else of this module needs it
+
+        super().__init__(f'{needed_for} needs the "{extra}" extra: {install_line(extra)}')
 
 
 class DataError(UnmaskError):

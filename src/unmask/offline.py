@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 SWITCHES = {
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime
@@ -33,6 +34,14 @@ def contact_nobody() -> None:
     os.environ.update(SWITCHES)
     for name in REPORTERS:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None: an import of it fails
+
+
+def onnx_runtime() -> Any:
+    """The module onnxruntime, reporting nothing; also in a program that had imported it before `unmask`."""
+    import onnxruntime  # not above: `import unmask` must stay cheap
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 @contextmanager

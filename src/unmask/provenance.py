@@ -6,8 +6,11 @@ import shlex
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import BinaryIO
 
 from unmask._version import __version__
+
+_BLOCK = 1024**2  # bytes
 
 
 def shell_line(words: Iterable[str]) -> str:
@@ -42,4 +45,12 @@ def library_versions(names: Iterable[str], *, unmask: bool = False) -> dict[str,
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, hexadecimal, read in blocks."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of_stream(stream)
+
+
+def sha256_of_stream(stream: BinaryIO) -> str:
+    """SHA-256 of what is left of an open file, hexadecimal, read in blocks."""
+    digest = hashlib.sha256()
+    while block := stream.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()

@@ -3,7 +3,15 @@
 from typing import Any
 
 from unmask.errors import RefusalCode
-from unmask.evidence.likelihood import PROPOSITIONS, conclude, decide, likelihood_ratio, support
+from unmask.evidence.likelihood import (
+    PROPOSITIONS,
+    conclude,
+    decide,
+    decision_for,
+    likelihood_ratio,
+    support,
+    why_inconclusive,
+)
 from unmask.evidence.report import (
     EditSequence,
     EditStep,
@@ -19,7 +27,7 @@ from unmask.evidence.report import (
     Tool,
     TrackPoint,
 )
-from unmask.packs.card import Calibration, CalibrationBin, Card, Metric, OperatingPoint
+from unmask.packs.card import Calibration, CalibrationBin, Card, ConditionLimit, Metric, OperatingPoint
 
 CALIBRATION = Calibration(
     method="logistic regression",
@@ -51,6 +59,20 @@ CALIBRATION = Calibration(
     decision_log10_lr=0.5,
     min_quality=20.0,
     min_face_px=40.0,
+)
+
+STILL_LIMIT = ConditionLimit(
+    condition="still",
+    decision_log10_lr=0.5,
+    authentic_log10_lr=0.6,
+    reason="",
+    false_alarms=0.004,
+    worst_false_alarms=0.021,
+    worst_source="a press archive",
+    authentic=0.3,
+    misses=0.01,
+    n_real=1000,
+    n_forged=1200,
 )
 
 CARD = Card(
@@ -95,7 +117,12 @@ CARD = Card(
 def make_face(index: int = 0, logit: float = 3.0, quality: float = 80.0, **changes: Any) -> FaceFinding:
     """A judged face as the inspection makes it from a logit."""
     log10_lr = likelihood_ratio(CALIBRATION, logit, quality)
+    limits, verdict = decision_for(CALIBRATION), decide(log10_lr, CALIBRATION)
+    undecided = limits is not None and verdict == "inconclusive"
+    why = why_inconclusive(log10_lr, CALIBRATION, quality, "", limits) if undecided else None
     values: dict[str, Any] = {
+        "decision": limits,
+        "inconclusive": why,
         "index": index,
         "box": (10.0, 20.0, 100.0, 120.0),
         "landmarks": [(30.0, 50.0), (80.0, 50.0), (55.0, 80.0), (38.0, 110.0), (74.0, 110.0)],
@@ -103,7 +130,7 @@ def make_face(index: int = 0, logit: float = 3.0, quality: float = 80.0, **chang
         "quality": Quality(
             unified=quality, components={"sharpness": 71.0, "exposure": 90.0, "size": 55.0, "pose": 83.0}
         ),
-        "verdict": decide(log10_lr, CALIBRATION),
+        "verdict": verdict,
         "refusal": None,
         "score": 1 / (1 + 10**-log10_lr),
         "log10_lr": log10_lr,
@@ -180,6 +207,8 @@ def refused_face(index: int = 0, code: RefusalCode = RefusalCode.TOO_SMALL, mess
         log10_lr=None,
         support=None,
         map=None,
+        decision=None,
+        inconclusive=None,
     )
 
 
@@ -218,6 +247,8 @@ def make_report(path: str = "photo.jpg", faces: list[FaceFinding] | None = None,
             libraries={"numpy": "2.0", "onnxruntime": "1.20"},
             command="unmask inspect photo.jpg",
         ),
+        "speaker": conclusion.speaker,
+        "inconclusive": conclusion.inconclusive,
         "timings": {"decode": 0.01, "faces": 0.02, "forgery": 0.012},
     }
     return Report(**(values | changes))

@@ -2,6 +2,7 @@ import base64
 import dataclasses
 import re
 import resource
+from collections import Counter
 from html.parser import HTMLParser
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 from evidence_samples import (
     CALIBRATION,
     CARD,
+    STILL_LIMIT,
     make_face,
     make_opinions,
     make_report,
@@ -19,13 +21,16 @@ from evidence_samples import (
     refused_face,
     refused_report,
 )
+from strength_sample import CURVE
 
 from unmask.errors import DataError
 from unmask.evidence import html
-from unmask.evidence.charts import lr_scale, timeline
+from unmask.evidence.charts import histogram, histogram_bin, lr_scale, timeline
 from unmask.evidence.html import HtmlReport
+from unmask.evidence.likelihood import decision_for
 from unmask.evidence.pictures import legend_colours, overlay
-from unmask.evidence.report import ForgeryMap, PackUse, Quality
+from unmask.evidence.report import FileFinding, ForgeryMap, PackUse, Quality
+from unmask.packs.strength import in_words
 
 _VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -103,7 +108,8 @@ def test_page_is_well_formed_and_says_what_the_reports_say(tmp_path, crop):
         "4 files, 5 faces found, 4 judged",
         "0f" * 32,
         "about 50 times more probable if the face was forged",
-        "moderate support for a forged face",
+        "Moderate support for a forged face, LR 50",
+        "Why there is no verdict. Face 2: The findings do not reach LR 3.1",
         "H1. The face was forged",
         "cd" * 32,
         "Generators newer than the training data may be missed.",
@@ -142,10 +148,10 @@ def test_second_opinions_are_shown_beside_the_first_and_not_combined(tmp_path, c
     tool = make_report().tool.model_copy(update={"options": {"pack": ["plain", "other"], "fps": 5.0}})
     _, page = write(tmp_path, (make_report(faces=[face], tool=tool), [crop]))
     assert (
-        "Pack Verdict log10 LR In words Score "
-        f"plain Forged +1.70 moderate support for a forged face {face.score:.3f} "
-        "other Authentic -1.30 moderate support for an unaltered photograph 0.250 "
-        "third Refused too small or too poor for this pack" in page.text
+        "Pack In words LR Verdict "
+        "plain moderate support for a forged face 50 Forged "
+        "other moderate support for an unaltered photograph 1/19 Authentic "
+        "third too small or too poor for this pack Refused" in page.text
     )
     assert "not independent" in page.text
     assert "pack = plain, other, fps = 5.0" in page.text
@@ -262,9 +268,9 @@ def test_that_nothing_can_be_told_is_said_with_the_reason(tmp_path, crop):
     undecided = make_face(sequence=no_edits("cannot_tell", 0.5))
     turned = make_face(1, sequence=no_edits("cannot_tell", None, reason="The face is turned."))
     _, page = write(tmp_path, (make_report(faces=[undecided, turned]), [crop, crop], [(), ()]))
-    assert "Cannot tell. The reader is undecided. It gives 50 % to any edit. Likeliest: no edit 96 %" in page.text
-    assert "Cannot tell. The face is turned. Picture quality" in page.text
-    assert page.text.count("to any edit") == page.text.count("Likeliest") == 1
+    assert "Cannot tell. The reader is undecided. Detector" in page.text
+    assert "Cannot tell. The face is turned. Detector" in page.text
+    assert "to any edit" not in page.text and "Likeliest" not in page.text
 
 
 def test_faces_without_a_reading_say_nothing_of_edits(tmp_path, crop):
@@ -284,7 +290,7 @@ def test_names_of_edits_and_reasons_are_escaped_also_under_pictures(tmp_path, cr
     assert any(
         "<script>alert(1)</script>" in value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")
     )
-    assert page.text.count("<script>alert(1)</script>") >= 6 and "{{ 7*7 }}" in page.text
+    assert page.text.count("<script>alert(1)</script>") >= 5 and "{{ 7*7 }}" in page.text
     assert not {"\u202e", "\x00"} & set(text)
 
 
@@ -294,8 +300,8 @@ def test_a_page_of_many_files_leaves_out_the_strips_with_the_pictures(tmp_path, 
     reports = [make_report(f"{number}.jpg", [face]) for number, face in enumerate(faces)]
     assert [report.verdict.value for report in reports] == ["inconclusive", "inconclusive", "forged"]
     text, page = write(tmp_path, *((report, [crop], [way]) for report in reports))
-    files = text.split('<section class="card file"')[1:]
-    assert [len(Figures(section).figures) for section in files] == [5, 0, 5]
+    files = text.split('<section class="card file ')[1:]
+    assert [len(Figures(section).figures) for section in files] == [5, 5, 0]  # forged first
     assert page.text.count("nose → eye") == 3
 
 
@@ -308,6 +314,54 @@ def test_packs_of_one_model_are_told_apart_by_version(tmp_path):
         page.add(make_report(packs=uses))
     text = Page(path.read_text(encoding="utf-8")).text
     assert text.count("Not for drawings or masks.") == text.count("Calibrated anew.") == 1
+
+
+def test_limits_say_how_easily_a_detector_is_fooled(tmp_path):
+    path = tmp_path / "report.html"
+    cards = [
+        CARD,
+        dataclasses.replace(CARD, version="2.0.0", strength=CURVE),
+        dataclasses.replace(CARD, version="3.0.0", task="edit_reading"),
+    ]
+    with HtmlReport(path, cards) as page:
+        page.add(
+            make_report(packs=[PackUse(name=card.name, version=card.version, sha256=card.sha256) for card in cards])
+        )
+    _, first, second, third = path.read_text(encoding="utf-8").split('<div class="pack">')
+    assert Page(f"<div>{first}").text.count("Under attack: not measured") == 1
+    assert all(f"Under attack: {line}" in second for line in in_words(CURVE)) and "Under attack" not in third
+
+
+def test_the_limits_of_the_verdict_are_stated_with_their_false_alarms(tmp_path, crop):
+    limits = decision_for(dataclasses.replace(CALIBRATION, conditions=(STILL_LIMIT,)), "still")
+    report = make_report(faces=[make_face(decision=limits, condition="still")])
+    _, page = write(tmp_path, (report, [crop]))
+    assert "from LR 3.1" in page.text and "2.1 % of the worst source (a press archive)" in page.text
+    assert page.text.index("Moderate support for a forged face, LR 50") < page.text.index("2.1 %")
+
+
+def test_findings_beside_the_pixels_are_stated_with_their_meaning(tmp_path, crop):
+    seen = FileFinding(
+        check="exif",
+        outcome="notable",
+        statement="It <b>names</b> X.",
+        meaning="It may be.",
+        details={"software": HOSTILE},
+    )
+    text, page = write(tmp_path, (make_report(findings=[seen]), [crop]))
+    assert "Beside the pixels Check Seen Meaning EXIF It <b>names</b> X. software:" in page.text
+    assert "It may be." in page.text and "take no part in the likelihood ratio" in page.text
+    assert "<b>names</b>" not in text and "script" not in page.tags
+    _, page = write(tmp_path, (make_report(), [crop]))
+    assert "Beside the pixels" not in page.text
+
+
+def test_evaluative_wording_leaves_the_verdict_out(tmp_path, crop):
+    _, page = write(tmp_path, *everything(crop), wording="evaluative")
+    for word in ("Forged", "Authentic", "Inconclusive", "Refused"):
+        assert word not in [text.strip() for text in page.words], word
+    assert "Moderate support for a forged face, LR 50" in page.text
+    assert "Support for H1" in page.text and "Not judged" in page.text
 
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}\u202egpj.exe\x00.jpg"
@@ -336,7 +390,7 @@ def test_names_that_are_not_utf8(tmp_path):
 
 def test_a_refusal_shows_no_number_and_no_scale(tmp_path):
     text, page = write(tmp_path, (refused_report("broken.jpg", message="Cut off."), []))
-    assert "corrupt. Cut off. No judgement was made." in page.text
+    assert "Cannot be judged (file) corrupt. Cut off. No judgement was made." in page.text
     assert 'class="chart' not in text
     text, page = write(tmp_path, (make_report("small.jpg", [refused_face()]), []))
     assert "Not judged: too_small." in page.text
@@ -367,7 +421,7 @@ def test_no_files_is_a_page_too(tmp_path):
 def test_an_unknown_pack_is_named_without_card_or_calibration(tmp_path, crop):
     path = tmp_path / "report.html"
     with HtmlReport(path) as page:
-        page.add(make_report(), [crop])
+        page.add(make_report(faces=[make_face(decision=None)]), [crop])  # as before schema 1.5
     parsed = Page(path.read_text(encoding="utf-8"))
     assert "plain 1.0.0" in parsed.text
     assert "Hatched: no verdict" not in parsed.text
@@ -387,9 +441,41 @@ def test_a_page_of_many_files_keeps_the_pictures_that_matter(tmp_path, crop, mon
     reports.append(make_report("refused.jpg", [refused_face(0)]))
     assert [report.verdict.value for report in reports[2:]] == ["authentic", "inconclusive", "forged", "refused"]
     text, page = write(tmp_path, *((report, [crop]) for report in reports))
-    files = text.split('<section class="card file"')[1:]
-    assert [section.count("data:image") > 0 for section in files] == [True, True, False, False, True, True]
+    files = text.split('<section class="card file ')[1:]
+    assert [section.count("data:image") > 0 for section in files] == [True, True, False, True, False, True]
     assert page.text.count("Inspect this file alone to see them") == 2
+
+
+def test_forged_files_come_first_and_the_list_can_be_filtered_without_a_script(tmp_path, crop):
+    reports = [
+        make_report(f"{name}.jpg", [make_face(0, logit)])
+        for name, logit in zip("abcd", (-4.0, 1.0, 0.0, 5.0), strict=True)
+    ]
+    text, page = write(tmp_path, *((report, [crop]) for report in [*reports, refused_report("e.jpg")]))
+    sections = text.split('<section class="card file ')[1:]
+    names = [re.search(r'aria-label="(\w).jpg"', section)[1] for section in sections]
+    assert names == ["d", "b", "c", "a", "e"]
+    rows = re.findall(r'<tr class="is-(\w+)"><td class="name"><a href="#file-(\d)"', text)
+    assert rows == [*(("forged", "4"), ("forged", "2"), ("inconclusive", "3"), ("authentic", "1"), ("refused", "5"))]
+    radios = [value for tag, name, value in page.attributes if (tag, name) == ("input", "id")]
+    assert radios == ["show-all", "show-forged", "show-inconclusive", "show-authentic", "show-refused"]
+    bars = re.findall(r'<rect class="bin (\w+)".*?<title>(.*?)</title>', text)
+    assert [bar for bar, _ in bars] == ["authentic", "inconclusive", "forged", "forged"]
+    assert "Histogram of 4 judged files" in text
+    alone, _ = write(tmp_path, (reports[0], [crop]))
+    assert 'class="bin' not in alone and 'id="show-all"' not in alone
+
+
+def test_the_histogram_counts_every_file_and_no_more_than_its_axis():
+    counts = {
+        "forged": Counter(map(histogram_bin, (0.3, 0.31, 9.0))),
+        "authentic": Counter(map(histogram_bin, (-7.0, -0.1))),
+    }
+    chart = histogram(counts)
+    assert (histogram_bin(0.0), histogram_bin(-0.01), histogram_bin(9.0), histogram_bin(-9.0)) == (0, -1, 11, -12)
+    assert chart.most == 2 and [bar.title.split()[0] for bar in chart.bars] == ["1", "1", "2", "1"]
+    assert min(bar.left for bar in chart.bars) == 0 and max(bar.left + bar.width for bar in chart.bars) <= 100.01
+    assert all(bar.top + bar.height == pytest.approx(100) for bar in chart.bars)
 
 
 def test_a_full_disk_is_one_line_with_the_remedy(tmp_path, crop):

@@ -1,12 +1,25 @@
+import dataclasses
 import math
 
 import pytest
-from evidence_samples import CALIBRATION, make_face, refused_face
+from evidence_samples import CALIBRATION, STILL_LIMIT, make_face, refused_face
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.errors import RefusalCode
-from unmask.evidence.likelihood import conclude, decide, explain, likelihood_ratio, strength, support
+from unmask.evidence.likelihood import (
+    conclude,
+    decide,
+    decision_for,
+    explain,
+    heading,
+    likelihood_ratio,
+    limit_words,
+    lr_text,
+    strength,
+    support,
+    why_inconclusive,
+)
 from unmask.evidence.report import TrackPoint, Verdict
 
 LOGITS = st.floats(-1e6, 1e6)
@@ -100,10 +113,10 @@ def test_the_scale_is_symmetric(log10_lr):
     ("log10_lr", "part"),
     [
         (0.1, "about equally probable"),
-        (1.6, "about 40 times more probable if the face was forged than if"),
-        (-1.6, "about 40 times more probable if the face is an unaltered photograph than if the face was forged"),
+        (1.6, "about 39 times more probable if the face was forged than if"),
+        (-1.6, "about 39 times more probable if the face is an unaltered photograph than if the face was forged"),
         (0.4, "about 2.5 times"),
-        (3.1, "about 1,300 times"),
+        (3.1, "about 1,200 times"),
         (6.0, "about 1,000,000 times"),
         (6.5, "more than 1,000,000 times"),
         (400.0, "more than 1,000,000 times"),
@@ -111,6 +124,79 @@ def test_the_scale_is_symmetric(log10_lr):
 )
 def test_plain_sentence(log10_lr, part):
     assert part in explain(log10_lr)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (1.0, "1.0"),
+        (1.04, "1.0"),
+        (1 / 1.04, "1.0"),
+        (1.99, "1.9"),
+        (2.0, "2"),
+        (0.5, "1/2"),
+        (5.78, "5.7"),
+        (9.99, "9.9"),
+        (10.0, "10"),
+        (13.9, "13"),
+        (1 / 13.9, "1/13"),
+        (1_258.0, "1,200"),
+        (1e6, "1,000,000"),
+        (1.1e6, ">1,000,000"),
+        (1 / 1.1e6, "<1/1,000,000"),
+    ],
+)
+def test_the_ratio_in_two_digits_is_rounded_towards_one(ratio, text):
+    assert lr_text(math.log10(ratio)) == text
+
+
+@given(LOG10_LRS)
+def test_no_number_looks_stronger_than_its_word(log10_lr):
+    text = lr_text(log10_lr).strip("<>").replace(",", "")
+    shown = 1 / float(text[2:]) if text.startswith("1/") else float(text)
+    if abs(log10_lr) <= 6.0:
+        assert strength(math.log10(shown)) == strength(log10_lr)
+    assert heading(log10_lr).endswith(f", LR {lr_text(log10_lr)}")
+
+
+def test_a_verdict_is_never_given_without_support():
+    """Below LR 2 the scale has no support for either side, whatever limit a card states."""
+    eager = dataclasses.replace(CALIBRATION, decision_log10_lr=0.1)
+    for log10_lr in (0.2, 0.3, -0.3):
+        assert decide(log10_lr, eager) is Verdict.INCONCLUSIVE and strength(log10_lr) is None
+    assert decide(math.log10(2), eager) is Verdict.FORGED
+    assert decide(-math.log10(2), eager) is Verdict.AUTHENTIC
+
+
+def test_the_limit_can_be_moved_and_then_no_rates_are_claimed():
+    card = dataclasses.replace(CALIBRATION, conditions=(STILL_LIMIT,))
+    own, moved = decision_for(card, "still"), decision_for(card, "still", 10.0)
+    assert (own.set_by, own.worst_source, own.false_alarms) == ("card", "a press archive", 0.004)
+    assert "0.4 % are called forged, 2.1 % of the worst source (a press archive)" in limit_words(own, "still")
+    assert (moved.set_by, moved.false_alarms, moved.worst_source) == ("option", None, None)
+    assert moved.forged_log10_lr == moved.authentic_log10_lr == 1.0
+    assert "--decide" in limit_words(moved, "still") and "%" not in limit_words(moved, "still")
+    assert decide(0.9, card, "still", 10.0) is Verdict.INCONCLUSIVE
+    assert decide(1.0, card, "still", 10.0) is Verdict.FORGED
+    unjudged = dataclasses.replace(STILL_LIMIT, decision_log10_lr=None, reason="too many false alarms")
+    assert decision_for(dataclasses.replace(CALIBRATION, conditions=(unjudged,)), "still", 10.0) is None
+
+
+def test_every_inconclusive_says_why_and_what_would_help():
+    limits = decision_for(CALIBRATION)
+    weak = why_inconclusive(0.2, CALIBRATION, 80.0, "still", limits)
+    assert weak.code == "weak_evidence" and "LR 3.1" in weak.message and weak.remedy
+    bins = CALIBRATION.bins
+    low = dataclasses.replace(bins[0], lower=-0.2, upper=0.3)
+    bounded = dataclasses.replace(CALIBRATION, bins=(low, bins[1]))
+    better = why_inconclusive(0.2, bounded, 40.0, "still", limits)
+    assert better.code == "calibration_bounds"
+    assert "faces of quality 20 to 60" in better.message and "LR beyond 1.9" in better.message
+    assert "from quality 60 on" in better.remedy
+    nowhere = dataclasses.replace(CALIBRATION, bins=(low, dataclasses.replace(bins[1], lower=-0.2, upper=0.3)))
+    hopeless = why_inconclusive(-0.1, nowhere, 80.0, "still", limits)
+    assert "LR beyond 1/1.5" in hopeless.message and "needs 1/3.1" in hopeless.message
+    assert "No quality" in hopeless.remedy
 
 
 @pytest.mark.parametrize(
@@ -127,7 +213,7 @@ def test_decision(log10_lr, verdict):
     assert decide(log10_lr, CALIBRATION) is verdict
 
 
-@pytest.mark.parametrize("judge", [strength, support, explain, lambda lr: decide(lr, CALIBRATION)])
+@pytest.mark.parametrize("judge", [strength, support, explain, lr_text, lambda lr: decide(lr, CALIBRATION)])
 def test_not_a_number_is_never_judged(judge):
     with pytest.raises(ValueError, match="not a number"):
         judge(math.nan)
@@ -141,6 +227,7 @@ def test_one_forged_face_makes_a_forged_file():
     assert conclusion.score == faces[1].score
     assert conclusion.support == faces[1].support
     assert conclusion.refusal is None
+    assert conclusion.speaker == 1
 
 
 def test_authentic_only_if_every_judged_face_is():

@@ -140,22 +140,28 @@ def test_what_is_said_of_edits_is_well_formed(changes, where):
     assert ".".join(str(part) for part in refused.value.errors()[0]["loc"]) == where
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3", "1.4"])
 def test_reports_written_before_edits_were_read_can_be_read(version):
     face = make_face(opinions=make_opinions(make_face(), other=-0.7) if version != "1.0" else None)
     new = make_report(faces=[face, refused_face(1)])
     old = json.loads(new.model_dump_json()) | {"schema_version": version}
+    assert old.pop("speaker") == 0 and old.pop("inconclusive") is None
+    assert old.pop("findings") == [] and old.pop("identical_to") is None
     assert all(face["sequence"] is None for face in old["faces"])
-    assert version == "1.3" or old["media"].pop("synthetic_mark") is None
+    assert version in ("1.3", "1.4") or old["media"].pop("synthetic_mark") is None
     for face in old["faces"]:
-        assert [face.pop(name) for name in ("frames_seen", "frames_scored")] == [None] * 2
-        assert version == "1.3" or [face["quality"].pop(name) for name in ("yaw", "pitch", "roll")] == [None] * 3
+        assert face.pop("naming") is None
+        assert face.pop("inconclusive") is None
+        assert version == "1.4" or [face.pop(name) for name in ("frames_seen", "frames_scored")] == [None] * 2
+        assert (
+            version in ("1.3", "1.4") or [face["quality"].pop(name) for name in ("yaw", "pitch", "roll")] == [None] * 3
+        )
     if version == "1.0":
         for face in old["faces"]:
             assert face.pop("opinions") is None
     jsonschema.Draft202012Validator(report_schema()).validate(old)
     assert Report.model_validate(old).faces == new.faces and Report.model_validate(old).schema_version == version
-    assert new.schema_version == "1.4"
+    assert new.schema_version == "1.5"
 
 
 def test_reports_written_before_there_were_opinions_can_be_read():

@@ -1,7 +1,10 @@
+import dataclasses
 import io
 
 import pytest
 from evidence_samples import (
+    CALIBRATION,
+    STILL_LIMIT,
     make_face,
     make_opinions,
     make_report,
@@ -15,6 +18,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from unmask.errors import RefusalCode
+from unmask.evidence.likelihood import decision_for
+from unmask.evidence.report import FileFinding
 from unmask.evidence.terminal import CAVEAT, TerminalReport, safe_text
 
 SEVERAL = make_report(
@@ -23,10 +28,10 @@ SEVERAL = make_report(
 )
 
 
-def show(*reports, width=80, compact=False, terminal=False, encoding="utf-8"):
+def show(*reports, width=80, terminal=False, encoding="utf-8", **how):
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding)
-    with TerminalReport(Console(file=stream, width=width, force_terminal=terminal), compact=compact) as terminal_report:
+    with TerminalReport(Console(file=stream, width=width, force_terminal=terminal), **how) as terminal_report:
         for report in reports:
             terminal_report.add(report)
     stream.flush()
@@ -40,7 +45,8 @@ def test_one_row_per_face_with_what_the_report_says():
     assert [
         word for row, word in zip(rows, ("forged", "inconclusive", "authentic", "refused"), strict=True) if word in row
     ]
-    assert "+2.40" in rows[0]
+    assert "250" in rows[0].split() and "1/120" in rows[2].split()
+    assert "not judged: size" in rows[3]
     assert "moderately strong H1" in rows[0]
     assert "neither" in rows[1]
     assert "moderately strong H2" in rows[2]
@@ -57,8 +63,8 @@ def test_second_opinions_stand_under_their_face():
     lines = show(make_report("two.jpg", [first, make_face(1, 0.0)]), width=120).splitlines()
     (row,) = (number for number, line in enumerate(lines) if "1/2" in line)
     assert lines[row + 1 : row + 4] == [
-        "  second opinion, other\\x1b: inconclusive, log10 LR +0.42 (weak H1)".ljust(120),
-        "  second opinion, third: authentic, log10 LR -1.30 (moderate H2)".ljust(120),
+        "  second opinion, other\\x1b: weak H1, LR 2.6, inconclusive".ljust(120),
+        "  second opinion, third: moderate H2, LR 1/19, authentic".ljust(120),
         "  second opinion, fourth: refused".ljust(120),
     ]
     assert "2/2" in lines[row + 4]
@@ -91,7 +97,7 @@ def test_edits_stand_under_their_face(sequence, line):
 def test_edits_come_before_second_opinions_and_are_left_out_of_the_compact_table():
     face = make_face(sequence=make_sequence(), opinions=make_opinions(make_face(), other=0.42))
     lines = show(make_report("one.jpg", [face]), width=120).splitlines()
-    (row,) = (number for number, text in enumerate(lines) if "1/1" in text)
+    (row,) = (number for number, text in enumerate(lines) if " 1/1 " in text)
     assert lines[row + 1].startswith("  edits: nose (93 %), then eye") and lines[row + 2].startswith(
         "  second opinion, other"
     )
@@ -116,7 +122,7 @@ def test_compact_is_one_row_per_file():
 def test_refused_files_show_code_and_sentence_and_no_number():
     text = show(refused_report("broken.jpg", RefusalCode.CORRUPT, "The picture is cut off."))
     row = next(line for line in text.splitlines() if "broken.jpg" in line)
-    assert row.split() == ["broken.jpg", "○", "refused"]
+    assert row.split() == ["broken.jpg", "not", "judged:", "file", "○", "refused"]
     assert "corrupt: The picture is cut off." in text
     assert "1 file: 1 refused" in text
 
@@ -176,3 +182,37 @@ def test_a_synthetic_mark_stands_under_its_file(compact):
     marked, plain = lines.split("plain.png")
     assert "marked as synthetic" in marked and "compositeSynthetic" in marked
     assert "synthetic" not in plain.split("2 files")[0]
+
+
+def test_why_there_is_no_verdict_is_said_once_in_full():
+    text = show(make_report("one.jpg", [make_face(0, 0.0), make_face(1, 0.1), make_face(2, 5.0)]), width=200)
+    assert text.count("no verdict (1): ") == 1 and text.count("no verdict: as in (1)") == 1
+    assert text.count("from which on a verdict is given") == 1
+    compact = show(make_report("one.jpg", [make_face(0, 0.0)]), width=200, compact=True)
+    assert "no verdict (1): " in compact
+
+
+def test_the_limits_and_their_false_alarms_stand_below():
+    limits = decision_for(dataclasses.replace(CALIBRATION, conditions=(STILL_LIMIT,)), "still")
+    text = " ".join(show(make_report(faces=[make_face(decision=limits, condition="still")])).split())
+    assert "2.1 % of the worst source (a press archive)" in text
+
+
+def test_evaluative_wording_says_the_support_alone():
+    shown = show(SEVERAL, width=120, wording="evaluative") + show(SEVERAL, width=40, wording="evaluative")
+    for word in ("▲ forged", "● authentic", "inconclusive", "refused", "Verdict"):
+        assert word not in shown, word
+    assert "moderately strong H1" in shown and "1 support for H1" in shown
+    opinions = make_opinions(make_face(0, 5.0), other=-1.3)
+    text = show(make_report(faces=[make_face(0, 5.0, opinions=opinions)]), width=120, wording="evaluative")
+    assert "second opinion, other: moderate H2, LR 1/19 " in text
+
+
+def test_notable_findings_beside_the_pixels_are_told():
+    def seen(check, outcome):
+        return FileFinding(check=check, outcome=outcome, statement=f"Seen \x1b by {check}.", meaning="M.", details={})
+
+    findings = [seen("exif", "present"), seen("thumbnail", "notable"), seen("generator", "absent")]
+    text = show(make_report(findings=findings), width=120)
+    assert "beside the pixels: Thumbnail: Seen \\x1b by thumbnail." in text and text.count("beside the pixels") == 1
+    assert "beside" not in show(make_report(findings=findings), compact=True)

@@ -299,8 +299,8 @@ def test_a_missing_pack_says_what_to_give() -> None:
 
 
 def test_the_module_function_is_the_public_one(tiny_pack: Path, portrait: Path) -> None:
-    report = unmask.inspect(portrait, forgery_pack=tiny_pack)
-    again = unmask.inspect(str(portrait), forgery_pack=tiny_pack)
+    report = unmask.inspect(portrait, pack=tiny_pack)
+    again = unmask.inspect(str(portrait), pack=tiny_pack)
     blank = {"timings": {}}
     assert report.model_copy(update=blank) == again.model_copy(update=blank)
 
@@ -351,7 +351,7 @@ def test_each_pack_has_its_opinion_and_the_first_decides(
     assert shlex.split(report.tool.command) == ["unmask", "inspect", *options, str(portrait)]
     jsonschema.Draft202012Validator(report_schema()).validate(json.loads(report.model_dump_json()))
     # In the other order the other one decides.
-    turned = unmask.inspect(portrait, forgery_pack=[cool_pack, tiny_pack])
+    turned = unmask.inspect(portrait, pack=[cool_pack, tiny_pack])
     assert turned.faces[0].opinions == [second, first] and turned.log10_lr == second.log10_lr
     assert turned.faces[0].map.region != face.map.region
 
@@ -759,16 +759,16 @@ def test_the_command_given_says_that_there_was_no_reader_where_one_is_embedded(
 
 
 def test_a_reader_is_embedded_and_reads_unless_it_is_turned_off(tiny_pack: Path, portrait: Path) -> None:
-    report = unmask.inspect(portrait, forgery_pack=tiny_pack)
+    report = unmask.inspect(portrait, pack=tiny_pack)
     assert report.packs[-1].name == EDIT_PACK == read_of(report.faces[0]).pack
     assert "--edits" not in report.tool.command
     assert load_pack(EDIT_PACK).card.task == "edit_reading"
 
 
 def test_the_module_function_takes_a_reader(tiny_pack: Path, tiny_edit_model: Path, portrait: Path) -> None:
-    report = unmask.inspect(portrait, forgery_pack=tiny_pack, edit_pack=tiny_edit_model)
+    report = unmask.inspect(portrait, pack=tiny_pack, edits=tiny_edit_model)
     assert read_of(report.faces[0]).outcome == "edits"
-    assert unmask.inspect(portrait, forgery_pack=tiny_pack, edit_pack=None).faces[0].sequence is None
+    assert unmask.inspect(portrait, pack=tiny_pack, edits=None).faces[0].sequence is None
 
 
 def test_only_a_reader_of_edits_is_taken_for_one(

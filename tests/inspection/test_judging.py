@@ -1,7 +1,7 @@
 """The stages of a face, and what is done once: pose, opinion, crop."""
 
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from PIL import Image
 from tiny_pack import write_pack
 
 from unmask.edits.prediction import EditPredictor
-from unmask.evidence.report import Media
+from unmask.errors import RefusalCode
+from unmask.evidence.report import Media, Verdict
 from unmask.inspection import Inspector, inspector, judging
 from unmask.inspection.judging import (
     CroppedFace,
@@ -19,9 +20,11 @@ from unmask.inspection.judging import (
     FaceObservation,
     JudgedFace,
     MeasuredFace,
+    PackAnswer,
     PackScorer,
     ScoredFace,
 )
+from unmask.packs import load_pack
 
 MakePack = Callable[..., Path]
 
@@ -112,7 +115,7 @@ def test_edits_are_read_before_the_report_is_built(
 ) -> None:
     Image.fromarray(np.hstack([pixels, pixels])).save(tmp_path / "two.png")
     events: list[str] = []
-    for place, name in ((EditPredictor, "explain"), (JudgedFace, "finding"), (PackScorer, "opinion")):
+    for place, name in ((EditPredictor, "explain"), (JudgedFace, "finding"), (PackScorer, "judge")):
         function = getattr(place, name)
 
         def noting(*args: Any, function: Any = function, name: str = name) -> Any:
@@ -121,7 +124,7 @@ def test_edits_are_read_before_the_report_is_built(
 
         monkeypatch.setattr(place, name, noting)
     Inspector(tiny_pack, edit_pack=tiny_edit_model).inspect(tmp_path / "two.png")
-    assert events == ["opinion"] * 2 + ["explain"] * 2 + ["finding"] * 2
+    assert events == ["judge"] * 2 + ["explain"] * 2 + ["finding"] * 2
 
 
 @pytest.mark.parametrize("stage", [MeasuredFace, FaceCrop, CroppedFace, ScoredFace, FaceObservation, JudgedFace])
@@ -159,3 +162,34 @@ def test_libraries_are_looked_up_once(tiny_pack: Path, portrait: Path, counted: 
     first, second = one.inspect(portrait), one.inspect(portrait)
     assert first.tool.libraries == second.tool.libraries and "numpy" in first.tool.libraries
     assert len(looked_up) == 1
+
+
+def test_a_calibration_without_information_refuses_instead_of_measuring_one(tiny_pack: Path) -> None:
+    """Whatever the detector says there, the LR would be 1.0."""
+    scorer = PackScorer(load_pack(tiny_pack), "tiny")
+    card = scorer.calibration
+    none = replace(card.bins[0], quality_min=0.0, quality_max=60.0, lower=0.0, upper=0.01)
+    some = replace(card.bins[0], quality_min=60.0, quality_max=100.0, lower=-1.0, upper=1.0)
+    scorer.calibration = replace(card, bins=(none, some))
+    empty = scorer.judge(PackAnswer(8.0, 52.0, "still"))
+    assert empty.opinion.verdict is Verdict.REFUSED and empty.opinion.log10_lr is None
+    assert empty.refusal is not None and empty.refusal.code is RefusalCode.POOR_QUALITY
+    assert (
+        "quality 0 to 60; this one has 52" in empty.refusal.message and "of quality 60 or more" in empty.refusal.message
+    )
+    assert scorer.judge(PackAnswer(8.0, 70.0, "still")).refusal is None
+    scorer.calibration = replace(card, bins=(replace(none, quality_max=100.0),))
+    hopeless = scorer.judge(PackAnswer(8.0, 52.0, "still")).refusal
+    assert hopeless is not None and hopeless.code is RefusalCode.CONDITION and "--pack" in hopeless.message
+
+
+def test_the_limit_can_be_moved_by_an_option(tiny_pack: Path, portrait: Path) -> None:
+    usual, strict = Inspector(tiny_pack, edit_pack=None), Inspector(tiny_pack, edit_pack=None, decide=1e6)
+    one, other = usual.inspect(portrait), strict.inspect(portrait)
+    assert one.log10_lr == other.log10_lr and other.verdict is Verdict.INCONCLUSIVE
+    face = other.faces[0]
+    assert face.decision is not None and (face.decision.set_by, face.decision.forged_log10_lr) == ("option", 6.0)
+    assert other.inconclusive is not None and other.inconclusive.remedy and other.speaker == 0
+    assert other.tool.options["decide"] == 1e6 and "--decide 1e+06" in other.tool.command
+    with pytest.raises(ValueError, match="from 2 to"):
+        Inspector(tiny_pack, decide=1.5)

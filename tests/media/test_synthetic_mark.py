@@ -20,6 +20,7 @@ from unmask.media.synthetic_mark import (
     mark,
     read_mark,
     read_synthetic_mark,
+    rows_of_band,
     text_height,
     with_band,
     without_band,
@@ -161,6 +162,19 @@ def test_bands_are_equally_tall_and_the_text_is_at_the_top(size: int) -> None:
     assert columns.min() > 0 and columns.max() < size - 1  # the whole word is there
     for banded in (forged, real):
         np.testing.assert_array_equal(without_band(banded), picture)
+
+
+@pytest.mark.parametrize("size", [64, 224, 256, 1024])
+def test_a_band_is_recognised_by_its_text(size: int) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (size, size, 3), np.uint8)
+    for text in (FORGED, REAL):
+        banded = with_band(picture, text)
+        assert rows_of_band(banded) == band_height(size)
+        touched = banded.copy()
+        touched[0, 0] = 1
+        assert rows_of_band(touched) == rows_of_band(banded[1:]) == 0
+    black = np.zeros((size + band_height(size), size, 3), np.uint8)
+    assert rows_of_band(picture) == rows_of_band(black) == 0
 
 
 def test_a_band_needs_a_square() -> None:

@@ -16,7 +16,7 @@ from tiny_pack import write_pack
 from unmask import plugins
 from unmask.errors import PackError
 from unmask.packs import Card, embedded_packs, load_pack, loading
-from unmask.packs.card import EditCalibration
+from unmask.packs.card import RULES, EditCalibration
 from unmask.provenance import sha256_of
 
 
@@ -43,6 +43,16 @@ def test_embedded_packs_are_complete_and_load(name: str) -> None:
     pack.card.check_complete()
     assert [output.name for output in pack.session.get_outputs()] == list(pack.card.outputs)
     assert pack.card.licence and pack.card.limits
+
+
+def test_every_task_has_an_embedded_pack_but_those_of_what_users_train_themselves() -> None:
+    trained_by_users = {"image_classification", "vision_language", "prompt_naming"}
+    embedded = {load_pack(name).card.task for name in embedded_packs()}
+    assert embedded == set(RULES.own) - trained_by_users
+
+
+def test_the_embedded_packs_stay_within_25_megabytes() -> None:
+    assert sum(load_pack(name).model_path.stat().st_size for name in embedded_packs()) <= 25e6
 
 
 def test_a_session_opened_ahead_is_the_one_that_runs(folder: Path) -> None:

@@ -1,29 +1,53 @@
 """The command line: one command per question. What a command needs is imported only when it runs.
 
-Exit codes: 0 every file was inspected, 1 some were refused, 2 wrong usage or installation, 130 interrupted.
+Exit codes: 0 every file was inspected, 1 some were refused, 2 wrong usage or installation, 3 a verdict of --fail-on,
+130 interrupted.
 """
 
 import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from unmask._version import __version__
-from unmask.cli import data, federate, inspect, lab, published, redteam, trace
+from unmask.cli import data, federate, inspect, lab, prompt, published, redteam, search, serve, trace
 from unmask.errors import UnmaskError
+
+
+class _Root(TyperGroup):
+    """The commands; `unmask photo.jpg` is `unmask inspect photo.jpg`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Take a first word that is no command, but a file or what a picture or video is called, for a file."""
+        if args and args[0] not in self.commands and (args[0] == "-" or os.path.exists(args[0]) or _is_media(args[0])):  # noqa: PTH110
+            args = ["inspect", *args]
+        return super().resolve_command(ctx, args)
+
+
+def _is_media(word: str) -> bool:
+    from unmask.media.kinds import MEDIA_EXTENSIONS
+
+    return os.path.splitext(word)[1].lower() in MEDIA_EXTENSIONS  # noqa: PTH122
+
 
 app = typer.Typer(
     name="unmask",
+    cls=_Root,
     help="Visual-identity forensics: was this face forged, where, and how sure may one be?",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"auto_envvar_prefix": "UNMASK"},
     pretty_exceptions_enable=False,
 )
 
-_RUNTIME: tuple[Callable[..., None], ...] = (inspect.inspect, inspect.demo, inspect.packs, lab.models)
+_RUNTIME: tuple[Callable[..., None], ...] = (inspect.inspect, serve.serve, inspect.demo, inspect.packs, lab.models)
 _LAB: tuple[Callable[..., None], ...] = (lab.train, lab.evaluate, lab.compare, lab.export)
 _DATA: tuple[Callable[..., None], ...] = (data.forge, data.manifest, data.synthesise)
 for command in _RUNTIME:
@@ -36,8 +60,10 @@ for command in _DATA:
 app.command("import")(published.import_detector)  # a word of Python's own is no function's name
 app.command()(published.calibrate)
 app.add_typer(trace.app, name="trace")
+app.add_typer(search.app, name="search")
 app.add_typer(federate.app, name="federate")
 app.add_typer(redteam.app, name="redteam")
+app.add_typer(prompt.app, name="prompt")
 
 
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # of folders that users name
@@ -77,8 +103,20 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            envvar="UNMASK_CONFIG",
+            help="Values for options that are not given, a table a command.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if config is not None:
+        from unmask.cli.config import read_config
+
+        context.default_map = read_config(config, context.command)  # type: ignore[arg-type]

@@ -1,13 +1,19 @@
 """`unmask forge`, `manifest` and `synthesise`: data sets, made and read."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from unmask.cli.options import Taef2Option, check_result_file, extra, progress_bars, refuse_given
+from unmask.cli.options import (
+    Taef2Option,
+    check_result_file,
+    extra,
+    progress_bars,
+    refuse_given,
+    weights_at_hand,
+)
 
 
 def forge(
@@ -106,7 +112,7 @@ def forge(
                     looks=looks or (),
                     people=people,  # type: ignore[arg-type]  # checked there
                     taef2=taef2,
-                    weights=weights or _weights_at_hand(),
+                    weights=weights or weights_at_hand(),
                     progress=progress,
                 )
                 skipped, empty, left_out = made.skipped, made.empty_splits, made.left_out
@@ -120,13 +126,6 @@ def forge(
         splits = " and ".join(empty)
         print(f"unmask: nobody fell into the split {splits}; give more faces, or change the manifest", file=sys.stderr)
     print(", ".join(counts))
-
-
-def _weights_at_hand() -> Path | None:
-    """The folder of weights beside the data, if there is one."""
-    data = os.environ.get("UNMASK_DATA")
-    folder = Path(data) / "weights" if data else None
-    return folder if folder is not None and folder.is_dir() else None
 
 
 def manifest(

@@ -3,24 +3,37 @@
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
+from enum import StrEnum
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from unmask._version import __version__
 from unmask.cli.options import PackOption, command_line, progress_bars
-from unmask.errors import DataError
+from unmask.cli.outputs import Outputs, RunLog, Total, tell_refusal
 from unmask.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from unmask.evidence.jsonl import Done
+    from unmask.evidence.report import Report
     from unmask.inspection import Inspection, Inspector
     from unmask.inspection.inspector import TakenIn
     from unmask.media.sources import RefusedSource, Source
+    from unmask.packs import Card
+
+
+class FailOn(StrEnum):
+    """The verdicts, as in the report, whose module is not loaded for `unmask --help`."""
+
+    FORGED = "forged"
+    AUTHENTIC = "authentic"
+    INCONCLUSIVE = "inconclusive"
+    REFUSED = "refused"
 
 
 def inspect(
@@ -38,7 +51,7 @@ def inspect(
         typer.Option(
             metavar="NAME|FOLDER",
             help="Forgery detector: an embedded pack or a folder; plain if left out. The first decides; repeat it for "
-            "second opinions.",
+            "second opinions. A pack of `unmask prompt learn` names the likeliest family.",
         ),
     ] = None,
     edits: Annotated[
@@ -49,62 +62,116 @@ def inspect(
         ),
     ] = None,
     fps: Annotated[float, typer.Option(min=0.01, max=1000.0, help="Sampled frames per second of video.")] = 5.0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table and no progress bar.")] = False,
+    decide: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LR",
+            min=2,
+            max=1e6,
+            help="Likelihood ratio from which on a face is called forged, and from whose inverse down authentic; the "
+            "limits on the pack's card if left out.",
+        ),
+    ] = None,
+    wording: Annotated[
+        Literal["verdict", "evaluative"],
+        typer.Option(help="Whether the table and the page say forged and authentic, or the support alone."),
+    ] = "verdict",
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No table and no progress bar; refusals go to standard error.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV file, a row a file.")] = None,
+    db: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write to a database (.sqlite or .duckdb), a row a file and a row a face."),
+    ] = None,
+    save_maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each face's map to a folder, as a grey PNG.")
+    ] = None,
+    no_map: Annotated[bool, typer.Option("--no-map", help="Leave the maps out of the JSON reports.")] = False,
+    log: Annotated[Path | None, typer.Option(metavar="FILE", help="Append what happened when to a log.")] = None,
+    fail_on: Annotated[
+        list[FailOn] | None,
+        typer.Option(help="End with exit code 3 if any file has this verdict; may be repeated."),
+    ] = None,
+    c2pa_anchors: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Certificates (PEM) of whom Content Credentials are trusted; extra c2pa."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on looking at the folders for new and changed files, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Was a face forged, where, and how sure may one be? Pictures, videos and whole folders.
 
-    Exit code 0: all files were inspected; 1: some were refused; 2: wrong usage; 130: interrupted.
+    Exit code 0: all files were inspected; 1: some were refused; 2: wrong usage, or nothing to inspect; 3: a verdict of
+    --fail-on; 130: interrupted.
     """
     if resume and (json is None or json == "-"):
         raise typer.BadParameter("--resume continues a file: give it with --json FILE")
-    _check_outputs(paths, json, html, resume)
+    if no_map and json is None:
+        raise typer.BadParameter("--no-map is about the JSON reports: give it with --json FILE")
+    if watch and "-" in paths:
+        raise typer.BadParameter("--watch looks at folders and files; standard input ends")
+    outputs = Outputs(json, html, csv, db, log, save_maps)
+    outputs.check(paths, resume)
 
-    from unmask.evidence.report import Verdict
+    from unmask.evidence.report import Verdict, without_maps
     from unmask.inspection import EDIT_PACK, Inspector
     from unmask.interruption import Interruption
     from unmask.media.sources import walk
+    from unmask.media.sources import watch as watch_paths
 
     edit_pack = EDIT_PACK if edits is None else None if edits == "none" else edits
-    inspector = Inspector(pack or "plain", fps, edit_pack=edit_pack)
-    finished = refused = 0
+    inspector = Inspector(pack or "plain", fps, edit_pack=edit_pack, decide=decide, c2pa_anchors=c2pa_anchors)
+    finished = refused = failed = 0
     with ExitStack() as stack:
         stack.callback(inspector.close)
         interruption = stack.enter_context(Interruption())
         writers: list[Callable[[Inspection], None]] = []
-        sources: Iterator[Source | TakenIn | RefusedSource] = walk(paths)
+        sources: Iterator[Source | TakenIn | RefusedSource | None] = watch_paths(paths) if watch else walk(paths)
         if json is not None:
             from unmask.evidence.jsonl import JsonLines, settings_of
 
             settings = settings_of(inspector.options.recorded(), inspector.packs)
             lines = stack.enter_context(JsonLines(json, resume=resume, settings=settings))
-            writers.append(lambda done: lines.write(done.report))
+            writers.append(lambda done: lines.write(without_maps(done.report) if no_map else done.report))
             if resume:
-                sources = _not_done(walk(paths), lines.done)
+                sources = _not_done(sources, lines.done)
                 others = ", ".join(sorted(lines.versions - {__version__}))
                 if others:
                     print(f"unmask: {json} was begun by version {others}; this is {__version__}", file=sys.stderr)
         if html is not None:
             from unmask.evidence.html import HtmlReport
 
-            page = stack.enter_context(HtmlReport(html, inspector.cards, command=command_line()))
+            page = stack.enter_context(HtmlReport(html, inspector.cards, command=command_line(), wording=wording))
             if resume:
                 for report in lines.finished():  # their pictures are not in the JSON lines
                     page.add(report)
             writers.append(lambda done: page.add(done.report, done.pictures, done.strips))
+        rows = outputs.rows(stack)
+        if log is not None:
+            rows.append(stack.enter_context(RunLog(log, command_line())).add)
+        if resume and (csv is not None or db is not None):
+            for report in lines.finished():
+                for write_row in rows[: (csv is not None) + (db is not None)]:
+                    write_row(report)
+        writers += [partial(_write_report, write_row) for write_row in rows]
         tables = not quiet and json != "-"
         console, progress_console = _consoles(tables, progress=not quiet)
         if tables:
             from unmask.evidence.terminal import TerminalReport
 
-            table = stack.enter_context(TerminalReport(console))
+            table = stack.enter_context(TerminalReport(console, wording=wording))
             writers.append(lambda done: table.add(done.report))
+        else:
+            writers.append(partial(_write_report, tell_refusal))
         progress = SILENT
         if progress_console is not None:
             progress = stack.enter_context(progress_bars(progress_console, transient=True))
-        # Folders are walked as the work goes on; how many files they hold is not known before the end.
-        total = None if any(Path(path).is_dir() for path in paths) else len(paths)
-        progress.update("files", 0, total)
-        results = _examine(sources, inspector, jobs, html is not None, progress)
+        # Folders are walked as the work goes on; how many files they hold, a thread counts meanwhile.
+        total = Total(paths, needed=progress is not SILENT and not resume and not watch)
+        progress.update("files", 0, total.files)
+        results = _examine(sources, inspector, jobs, html is not None, progress, many=watch)
         try:
             for done in stack.enter_context(closing(results)):
                 with interruption.held_back():
@@ -112,16 +179,24 @@ def inspect(
                         write(done)
                     finished += 1
                     refused += done.report.verdict is Verdict.REFUSED
-                    progress.update("files", finished, total)
+                    failed += done.report.verdict in (fail_on or ())
+                    progress.update("files", finished, total.files)
             progress.update("files", finished, finished)  # only now is it known how many there are to do
         except KeyboardInterrupt:
             results.close()
-            print(f"unmask: interrupted; files finished: {finished}", file=sys.stderr)
-            raise typer.Exit(130) from None
-    if not finished:
-        why = f"{json} already holds all there is" if resume else "no pictures or videos there"
+            word = "watching ended" if watch else "interrupted"
+            print(f"unmask: {word}; files finished: {finished}", file=sys.stderr)
+            if not watch:
+                raise typer.Exit(130) from None
+    if not finished and not watch:
+        why = f"{json} already holds all there is" if resume else "no pictures or videos there; give files or a folder"
         print(f"unmask: nothing to do: {why}", file=sys.stderr)
-    raise typer.Exit(1 if refused else 0)
+        raise typer.Exit(0 if resume else 2)
+    raise typer.Exit(3 if failed else 1 if refused else 0)
+
+
+def _write_report(write: "Callable[[Report], None]", done: "Inspection") -> None:
+    write(done.report)
 
 
 def demo(
@@ -137,91 +212,117 @@ def demo(
 
 
 def packs(
-    json: Annotated[bool, typer.Option("--json", help="Print the whole cards as JSON.")] = False,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|FOLDER]", help="Print the card of this pack.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print whole cards as JSON: that of NAME, or all.")] = False,
 ) -> None:
-    """List the embedded model packs: what they are for, their licence, limits and measured figures."""
+    """List the embedded model packs, a line each; with a name, its card: licence, limits, measured figures."""
     import dataclasses
     import json as serialiser
 
     from rich.console import Console
 
     from unmask.packs import embedded_packs, load_pack
+    from unmask.packs.groups import in_words as groups_in_words
+    from unmask.packs.strength import in_words
     from unmask.tables import terminal
 
-    cards = [load_pack(name).card for name in embedded_packs()]
+    loaded = [load_pack(one) for one in (embedded_packs() if name is None else [name])]
     if json:
-        print(serialiser.dumps([dataclasses.asdict(card) for card in cards], indent=1, ensure_ascii=False))
+        cards = [dataclasses.asdict(pack.card) for pack in loaded]
+        print(serialiser.dumps(cards if name is None else cards[0], indent=1, ensure_ascii=False))
         return
-    for card in cards:
-        names = ("task", "description", "licence", "origin", "training_data")
-        rows = [(name.replace("_", " "), getattr(card, name)) for name in names]
-        rows += [("limit", limit) for limit in card.limits]
-        for metric in card.metrics:
-            interval = "" if metric.low is None or metric.high is None else f" [{metric.low:.3f}, {metric.high:.3f}]"
-            rows.append((f"{metric.name}, {metric.condition}", f"{metric.value:.3f}{interval} on {metric.dataset}"))
-        rows.append(("sha256", card.sha256))
-        Console().print(terminal(("", ""), rows, title=f"{card.name} {card.version}"))
+    if name is None:
+        lines = [
+            (
+                pack.card.name,
+                pack.card.version,
+                pack.card.task.replace("_", " "),
+                f"{pack.model_path.stat().st_size / 1e6:.1f}",
+                pack.card.licence.split(" (")[0],
+            )
+            for pack in loaded
+        ]
+        Console().print(terminal(("Pack", "Version", "Task", "MB", "Licence"), lines, right={"MB"}))
+        Console().print(
+            "`unmask packs NAME` prints a card. Forgery detectors are for `unmask inspect --pack`.", style="dim"
+        )
+        return
+    card = loaded[0].card
+    names = ("task", "description", "licence", "origin", "training_data")
+    rows = [(field.replace("_", " "), str(getattr(card, field))) for field in names]
+    rows += [("limit", limit) for limit in card.limits]
+    if card.task == "forgery_detection":
+        rows += [("under attack", line) for line in in_words(card.strength)]
+        rows += [("groups of people", line) for line in groups_in_words(card.groups)]
+        rows += _verdict_rows(card)
+    for metric in card.metrics:
+        interval = "" if metric.low is None or metric.high is None else f" [{metric.low:.3f}, {metric.high:.3f}]"
+        rows.append((f"{metric.name}, {metric.condition}", f"{metric.value:.3f}{interval} on {metric.dataset}"))
+    rows.append(("sha256", card.sha256))
+    Console().print(terminal(("", ""), rows, title=f"{card.name} {card.version}"))
 
 
-def _check_outputs(paths: list[str], json: str | None, html: Path | None, resume: bool) -> None:
-    """Refuse outputs that would overwrite an input, one another, or what is not ours, before anything is read."""
-    from unmask.files import Output, check_outputs
-    from unmask.media.kinds import MEDIA_EXTENSIONS
+def _verdict_rows(card: "Card") -> list[tuple[str, str]]:
+    """The limits of a detector's verdicts, a row for each condition that has some of its own."""
+    from unmask.evidence.likelihood import decision_for, limit_words
 
-    for option, place in (("--json", json), ("--html", html)):
-        if place is not None and Path(place).suffix.lower() in MEDIA_EXTENSIONS:
-            raise DataError(f"{option} {place}: this is how a picture or video is called; give another name")
-    outputs = []
-    if json is not None and json != "-":
-        remedy = "continue it with --resume, give another name, or move it away"
-        outputs.append(Output("--json", Path(json), lambda _: resume, not resume, remedy))
-    if html is not None:
-        from unmask.evidence.html import is_html_report, part_of
-
-        if str(html) == "-":
-            raise typer.BadParameter("--html writes a file; only --json can go to standard output")
-        outputs += [Output("--html", place, is_html_report) for place in (html, part_of(html))]
-    check_outputs(outputs, paths)
+    if card.calibration is None:
+        return []
+    rows = []
+    for condition in [limit.condition for limit in card.calibration.conditions] or [""]:
+        decision = decision_for(card.calibration, condition)
+        limit = card.calibration.limit(condition)
+        said = f"not judged: {'' if limit is None else limit.reason}"
+        rows.append((f"verdict, {condition}", said if decision is None else limit_words(decision, None)))
+    return rows
 
 
 def _examine(
-    sources: "Iterable[Source | TakenIn | RefusedSource]",
+    sources: "Iterable[Source | TakenIn | RefusedSource | None]",
     inspector: "Inspector",
     jobs: int,
     pictures: bool,
     progress: Progress,
+    *,
+    many: bool,
 ) -> "Generator[Inspection, None, None]":
     """One file is inspected right here; many go to worker processes, so that a crash costs no more than its file."""
     from unmask.inspection.inspector import examine_safely
     from unmask.media.sources import RefusedSource
 
     remaining = iter(sources)
-    first = list(islice(remaining, 2))
-    if len(first) == 1 and not isinstance(first[0], RefusedSource):
+    first = [] if many else list(islice(remaining, 2))  # a watched folder may keep us waiting for the second
+    if len(first) == 1 and first[0] is not None and not isinstance(first[0], RefusedSource):
 
         def report(share: float) -> None:
             progress.update("per cent of the video", round(100 * share), 100)
 
         yield examine_safely(inspector, first[0], pictures=pictures, progress=report)
-    elif first:
+    elif first or many:
         from unmask.inspection.batch import Batch  # loads multiprocessing
+        from unmask.inspection.duplicates import Duplicates
 
-        batch = Batch(inspector, jobs, pictures)
-        with closing(batch.run(chain(first, remaining))) as results:
+        batch, duplicates = Batch(inspector, jobs, pictures), Duplicates(inspector)
+        with closing(batch.run(duplicates.distinct(chain(first, remaining)))) as results:
             del first  # what was taken in holds its picture
-            yield from results
+            yield from duplicates.restored(results)
 
 
 def _not_done(
-    sources: "Iterable[Source | RefusedSource]", done: "Done"
-) -> "Iterator[Source | TakenIn | RefusedSource]":
+    sources: "Iterable[Source | TakenIn | RefusedSource | None]", done: "Done"
+) -> "Iterator[Source | TakenIn | RefusedSource | None]":
     """The sources that no finished report speaks of; a file that has changed since is inspected again."""
     from unmask.evidence.jsonl import place_of
-    from unmask.inspection.inspector import take_in_source
+    from unmask.inspection.inspector import TakenIn, take_in_source
     from unmask.media.sources import Source
 
     places = {place for place, _ in done}
     for source in sources:
+        if source is None or isinstance(source, TakenIn):
+            yield source
+            continue
         place = place_of(source.path)
         if place not in places:
             yield source

@@ -137,10 +137,12 @@ def train_command(method: str | None) -> typer.Typer:
         )
         for name, option in options_of(method).items()
     ]
+    from unmask.lab.optimisers.config import OptimiserOptions
     from unmask.lab.robust.config import RobustOptions
 
     robust = added_by(RobustOptions, "robust", "Robust training")
-    return build_command(_train, [*_task_options(task), *own, *robust])
+    optimiser = added_by(OptimiserOptions, "optimiser", "Optimiser")
+    return build_command(_train, [*_task_options(task), *own, *robust, *optimiser])
 
 
 def _task_options(task: "Task") -> "list[Added]":
@@ -216,6 +218,7 @@ def _train(
 ) -> None:
     """Train a method: prepares what is missing, shows progress, resumes after a kill."""
     from unmask.lab.methods import input_size, method_named, read_options
+    from unmask.lab.optimisers.config import OptimiserOptions
     from unmask.lab.robust.config import RobustOptions
     from unmask.lab.task import task_named
     from unmask.lab.train import train as fit
@@ -225,6 +228,7 @@ def _train(
     robust = RobustOptions(**chosen.get("robust", {})).settings()
     config = task.config(method=method, options=options, size=size or input_size(method, options), seed=seed)
     config = replace(config, steps=steps, learning_rate=learning_rate, robust=robust, **chosen.get("config", {}))
+    config = replace(config, optimiser=OptimiserOptions(**chosen.get("optimiser", {})).settings())
     with progress_bars() as progress:
         fit(_paths(task, data, work, workers, chosen), run, config, start, progress, command_line())
     print(f"{run}: finished; next: unmask evaluate {run} --data {data} --work {work}")

@@ -1,5 +1,6 @@
 """What several commands share: options, the guard of the extras, progress bars, checks of what is written."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -88,6 +89,13 @@ def progress_bars(console: "Console | None" = None, *, transient: bool = False) 
                 shown.print(text, markup=False, highlight=False, soft_wrap=True)
 
         yield Shown()
+
+
+def weights_at_hand() -> Path | None:
+    """The folder of weights beside the data, if there is one."""
+    data = os.environ.get("UNMASK_DATA")
+    folder = Path(data) / "weights" if data else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def refuse_given(context: typer.Context, names: Iterable[str], why: str) -> None:

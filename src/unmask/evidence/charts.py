@@ -4,12 +4,13 @@ Horizontal positions are percentages of the chart's width, so that charts stretc
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from unmask.evidence.likelihood import VERBAL_SCALE
-from unmask.evidence.report import TrackPoint
+from unmask.evidence.likelihood import VERBAL_SCALE, decision_for
+from unmask.evidence.report import Decision, TrackPoint
 from unmask.packs.card import Calibration
 
 # More points than a screen has columns would only make the file larger.
@@ -46,12 +47,16 @@ class LrScale:
 
 
 def lr_scale(
-    log10_lr: float, calibration: Calibration | None, quality: float | None = None, condition: str = ""
+    log10_lr: float,
+    calibration: Calibration | None,
+    quality: float | None = None,
+    condition: str = "",
+    decision: Decision | None = None,
 ) -> LrScale:
     """Lay out the scale for one log10 LR.
 
-    The axis reaches to the first power of ten past everything to be shown, between 3 and 6, farther only for the LR
-    itself.
+    The zone without a verdict is that of `decision`; of older reports, which have none, that of the calibration. The
+    axis reaches to the first power of ten past everything to be shown, between 3 and 6, farther only for the LR itself.
     """
     fit = None if calibration is None or quality is None else calibration.bin_of(quality, condition)
     shown = [2.9, *(() if fit is None else (abs(fit.lower), abs(fit.upper)))]
@@ -75,10 +80,11 @@ def lr_scale(
         bands.append(Band(place(-high), width, word, "authentic", level))
     marker = place(log10_lr)
     zone = None
-    if calibration is not None:
-        forged, authentic = calibration.verdict_limits(condition)
-        high = reach if forged is None else forged
-        zone = (place(-authentic), round(place(high) - place(-authentic), 3))
+    if decision is None and calibration is not None:
+        decision = decision_for(calibration, condition)
+    if decision is not None:
+        left, right = place(-decision.authentic_log10_lr), place(decision.forged_log10_lr)
+        zone = (left, round(right - left, 3))
     return LrScale(
         reach=reach,
         marker=marker,
@@ -90,6 +96,78 @@ def lr_scale(
         zone=zone,
         bounds=None if fit is None else (place(fit.lower), place(fit.upper)),
     )
+
+
+_BINS_A_POWER = 4  # of the histogram
+_HISTOGRAM_REACH = 3  # powers of ten; what lies beyond is counted in the last bin of its side
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Files of one verdict in one bin of the histogram: all in per cent of the chart, y from the top."""
+
+    left: float
+    width: float
+    top: float
+    height: float
+    verdict: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many files have which log10 LR, stacked by verdict; `most` is the count of the highest bin."""
+
+    bars: tuple[Bar, ...]
+    ticks: tuple[tuple[float, str], ...]
+    most: int
+    description: str
+
+
+def histogram_bin(log10_lr: float) -> int:
+    """The bin of a log10 LR: that of number n begins at n / 4."""
+    last = _HISTOGRAM_REACH * _BINS_A_POWER
+    return min(max(math.floor(log10_lr * _BINS_A_POWER), -last), last - 1)
+
+
+def histogram(counts: Mapping[str, Mapping[int, int]]) -> Histogram:
+    """Lay out the histogram.
+
+    Args:
+        counts: for each verdict the number of files by `histogram_bin`.
+    """
+    last = _HISTOGRAM_REACH * _BINS_A_POWER
+    totals = Counter[int]()
+    for one in counts.values():
+        totals.update(one)
+    most = max(totals.values(), default=1)
+    step = 50.0 / last
+    bars = []
+    for number in sorted(totals):
+        top = 100.0
+        for verdict in sorted(counts):
+            count = counts[verdict].get(number, 0)
+            if not count:
+                continue
+            height = 100.0 * count / most
+            top -= height
+            low = number / _BINS_A_POWER
+            title = f"{count} {verdict}, log10 LR {low:+.2f} to {low + 1 / _BINS_A_POWER:+.2f}"
+            place = 50.0 + step * number
+            bars.append(Bar(round(place, 3), round(step, 3), round(top, 2), round(height, 2), verdict, title))
+    ticks = tuple(
+        (round(50.0 + 50.0 * power / _HISTOGRAM_REACH, 3), f"{power:+d}" if power else "0")
+        for power in range(-_HISTOGRAM_REACH, _HISTOGRAM_REACH + 1)
+    )
+    middle = sorted(number for number, count in totals.items() for _ in range(count))
+    files = len(middle)
+    text = (
+        f"Histogram of {files} judged files by log10 LR, from {middle[0] / _BINS_A_POWER:+.2f} to "
+        f"{(middle[-1] + 1) / _BINS_A_POWER:+.2f}; half of them lie below {middle[files // 2] / _BINS_A_POWER:+.2f}"
+        if middle
+        else "No file was judged"
+    )
+    return Histogram(tuple(bars), ticks, most, text)
 
 
 @dataclass(frozen=True)
@@ -120,6 +198,7 @@ def timeline(
     representative: float | None,
     calibration: Calibration | None,
     condition: str = "",
+    decision: Decision | None = None,
 ) -> Timeline:
     """Lay out the timeline of one track.
 
@@ -129,6 +208,7 @@ def timeline(
         representative: time (s) of the frame that speaks for the track.
         calibration: for the zone without a verdict.
         condition: of the track, whose limits the zone has.
+        decision: these limits; those of the calibration if None.
     """
     end = max(duration or 0.0, track[-1].time if track else 0.0, 0.1)
     judged = [(point.time, point.log10_lr, point.frames) for point in track if point.log10_lr is not None]
@@ -158,9 +238,10 @@ def timeline(
         lines[-1].append(f"{x(time)},{y(value)}")
         expected = time + 3.0 * usual * frames
     zone = None
-    if calibration is not None:
-        forged, authentic = calibration.verdict_limits(condition)
-        top, bottom = y(min(reach if forged is None else forged, reach)), y(-min(authentic, reach))
+    if decision is None and calibration is not None:
+        decision = decision_for(calibration, condition)
+    if decision is not None:
+        top, bottom = y(min(decision.forged_log10_lr, reach)), y(-min(decision.authentic_log10_lr, reach))
         zone = (top, bottom - top)
     return Timeline(
         reach=reach,

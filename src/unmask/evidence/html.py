@@ -8,7 +8,6 @@ Ctrl-C, the page is put together with its summary in front and moved to `NAME`. 
 """
 
 import os
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,17 +21,19 @@ from typing import IO, Any, Self
 import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from unmask import __version__
 from unmask.errors import DataError
-from unmask.evidence.charts import LrScale, Timeline, lr_scale, timeline
-from unmask.evidence.likelihood import PROPOSITIONS, explain
+from unmask.evidence.charts import LrScale, Timeline, histogram, histogram_bin, lr_scale, timeline
+from unmask.evidence.likelihood import PROPOSITIONS, explain, heading, limit_words, lr_text, refusal_word
 from unmask.evidence.pictures import data_url, jpeg_url, legend_colours, overlay
 from unmask.evidence.report import FaceFinding, PackUse, Report, Verdict, in_words, percent
-from unmask.evidence.terminal import safe_text
+from unmask.evidence.terminal import CHECK_NAMES, EVALUATIVE, Wording, safe_text
 from unmask.files import begins_with, lock
 from unmask.packs.card import Calibration, Card
+from unmask.packs.groups import in_words as groups_in_words
+from unmask.packs.strength import in_words as strength_in_words
 
 CropPicture = np.ndarray | bytes | None
 
@@ -40,7 +41,9 @@ CropPicture = np.ndarray | bytes | None
 # files with a face each make some 50 MB, which browsers are slow to open.
 PICTURES_FOR_ALL = 500
 
-_WORDS = {name: name.capitalize() for name in ("forged", "inconclusive", "authentic", "refused")}
+_ORDER = (Verdict.FORGED, Verdict.INCONCLUSIVE, Verdict.AUTHENTIC, Verdict.REFUSED)
+_WORDS = {verdict.value: verdict.value.capitalize() for verdict in _ORDER}
+_EVALUATIVE = {verdict.value: EVALUATIVE[verdict][0].upper() + EVALUATIVE[verdict][1:] for verdict in _ORDER}
 
 
 class HtmlReport:
@@ -51,6 +54,7 @@ class HtmlReport:
         cards: the cards of the packs in use, for licence, limits, measured performance and calibration.
         title: heading of the page.
         command: the command line that repeats the whole run; that of the first report if None.
+        wording: "evaluative" leaves the verdicts' words out and says the support alone.
 
     Raises (on entering):
         DataError: the page cannot be written there, or another run is writing it.
@@ -63,7 +67,10 @@ class HtmlReport:
         *,
         title: str = "Were these faces forged?",
         command: str | None = None,
+        wording: Wording = "verdict",
     ) -> None:
+        self._words = _EVALUATIVE if wording == "evaluative" else _WORDS
+        self._verdicts = wording == "verdict"
         self.path = Path(os.path.realpath(path))  # a link is followed, not replaced
         self._part = part_of(self.path)
         self._cards = {_identity(card): card for card in cards}
@@ -75,9 +82,12 @@ class HtmlReport:
         self._packs: dict[tuple[str, str, str], PackUse] = {}
         self._stages: Counter[str] = Counter()
         self._first: Report | None = None
-        self._body: IO[str] | None = None
-        self._index: IO[str] | None = None
-        self._head = ""
+        self._body: IO[bytes] | None = None
+        self._index: IO[bytes] | None = None
+        self._head = b""
+        self._order: list[tuple[int, float, int]] = []  # rank, -log10 LR and number of each file
+        self._places: list[tuple[int, int, int, int]] = []  # where and how long its text and its row of the index are
+        self._lrs: dict[str, Counter[int]] = {}
 
     def __enter__(self) -> Self:
         written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -88,18 +98,18 @@ class HtmlReport:
             version=__version__,
             written=written,
             generator="inspect",
-        )
+        ).encode()
         try:
             if self.path.exists() and not self.path.is_file():  # moving the page there would replace a device
                 raise OSError(0, "it is a folder" if self.path.is_dir() else "it is not a regular file")
-            self._body = self._part.open("a+", encoding="utf-8", newline="\n")
+            self._body = self._part.open("a+b")
             if not lock(self._body):
                 self._body.close()
                 self._body = None
                 raise DataError(f"{self.path}: another run is writing this page; wait for it, or give another name")
             self._body.truncate(0)
             # The index stands before the files but is known only after them.
-            self._index = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")
+            self._index = tempfile.TemporaryFile()
             self._body.write(self._head)
             self._body.flush()
         except OSError as error:
@@ -145,7 +155,8 @@ class HtmlReport:
             )
             for position, face in enumerate(report.faces)
         ]
-        common: dict[str, Any] = {"report": report, "number": number, "name": name, "words": _WORDS}
+        common: dict[str, Any] = {"report": report, "number": number, "name": name, "words": self._words}
+        common["lr_text"] = lr_text
         text = self._render(
             "file.html.j2",
             faces=faces,
@@ -155,17 +166,26 @@ class HtmlReport:
             percent=percent,
             legend=_LEGEND,
             sentence=None if report.log10_lr is None else explain(report.log10_lr),
+            limits=_limits(report) if self._verdicts else None,
+            heading=heading,
+            refusal_word=refusal_word,
+            check_names=CHECK_NAMES,
             **common,
         )
+        row, body = self._render("index_row.html.j2", **common).encode(), text.encode()
         try:
-            self._index.write(self._render("index_row.html.j2", **common))
-            self._body.write(text)
+            self._places.append((self._body.tell(), len(body), self._index.tell(), len(row)))
+            self._index.write(row)
+            self._body.write(body)
             self._body.flush()
         except OSError as error:
             raise DataError(
                 f"{self.path}: cannot write the HTML report ({error.strerror}): make room and run again; "
                 f"what there is stays in {self._part}"
             ) from error
+        self._order.append((_ORDER.index(report.verdict), -(report.log10_lr or 0.0), number - 1))
+        if report.log10_lr is not None:
+            self._lrs.setdefault(report.verdict.value, Counter())[histogram_bin(report.log10_lr)] += 1
         self._counts[report.verdict.value] += 1
         self._faces += len(report.faces)
         self._judged += judged
@@ -180,7 +200,7 @@ class HtmlReport:
             return
         whole = self._part.with_name(self._part.name + ".whole")
         try:
-            with whole.open("w", encoding="utf-8", newline="\n") as page:
+            with whole.open("wb") as page:
                 self._assemble(page, self._body, self._index, interrupted=kind is not None)
             whole.replace(self.path)
         except OSError as failure:
@@ -201,9 +221,11 @@ class HtmlReport:
                     stream.close()
         self._index = self._body = None
 
-    def _assemble(self, page: IO[str], body: IO[str], index: IO[str], *, interrupted: bool) -> None:
+    def _assemble(self, page: IO[bytes], body: IO[bytes], index: IO[bytes], *, interrupted: bool) -> None:
+        """Put the page together: summary and index in front, then the files, those called forged first."""
         files = self._counts.total()
         page.write(self._head)
+        order = [number for _, _, number in sorted(self._order)]
         page.write(
             self._render(
                 "summary.html.j2",
@@ -213,16 +235,21 @@ class HtmlReport:
                 judged=self._judged,
                 propositions=PROPOSITIONS,
                 interrupted=interrupted,
-                words=_WORDS,
-            )
+                words=self._words,
+                verdicts=self._verdicts,
+                histogram=histogram(self._lrs) if files > 1 and self._lrs else None,
+            ).encode()
         )
         if files > 1:
-            index.seek(0)
-            shutil.copyfileobj(index, page)
-            page.write(self._render("index_end.html.j2"))
-        body.seek(0)
-        body.read(len(self._head))
-        shutil.copyfileobj(body, page)
+            for number in order:
+                _, _, start, length = self._places[number]
+                index.seek(start)
+                page.write(index.read(length))
+            page.write(self._render("index_end.html.j2").encode())
+        for number in order:
+            start, length, _, _ = self._places[number]
+            body.seek(start)
+            page.write(body.read(length))
         first = self._first
         page.write(
             self._render(
@@ -231,7 +258,9 @@ class HtmlReport:
                 command=self._command or (first.tool.command if first else ""),
                 packs=[{"use": pack, "card": self._cards.get(key)} for key, pack in self._packs.items()],
                 stages=self._stages,
-            )
+                strength_in_words=strength_in_words,
+                groups_in_words=groups_in_words,
+            ).encode()
         )
 
     def _calibration(self, report: Report) -> Calibration | None:
@@ -275,6 +304,7 @@ def _strip(face: FaceFinding, way: Sequence[bytes]) -> tuple[list[tuple[Markup, 
     steps = [
         (data_url(overlay(read, step.area)), f"{number}. {step.edit}")
         for number, step in enumerate(face.sequence.steps, start=1)
+        if step.area is not None
     ]
     return [(jpeg_url(picture), caption) for picture, caption in zip(way, captions, strict=True)], steps
 
@@ -300,7 +330,7 @@ def _face(
     scale, at_bound = None, False
     if face.log10_lr is not None:
         quality = _quality_behind(face)
-        scale = lr_scale(face.log10_lr, calibration, quality, face.condition or "")
+        scale = lr_scale(face.log10_lr, calibration, quality, face.condition or "", face.decision)
         fit = None if calibration is None else calibration.bin_of(quality, face.condition or "")
         at_bound = fit is not None and face.log10_lr in (fit.lower, fit.upper)
     strip, steps = _strip(face, way)
@@ -309,7 +339,7 @@ def _face(
     chart = None
     if face.track:
         duration = report.media.duration if report.media is not None else None
-        chart = timeline(face.track, duration, face.time, calibration, face.condition or "")
+        chart = timeline(face.track, duration, face.time, calibration, face.condition or "", face.decision)
     return _Face(
         finding=face,
         uid=uid,
@@ -326,6 +356,12 @@ def _face(
     )
 
 
+def _limits(report: Report) -> str | None:
+    """The limits of the verdict on a file: those of the face that speaks for it."""
+    speakers = [face for face in report.faces if face.index == report.speaker and face.decision is not None]
+    return limit_words(speakers[0].decision, speakers[0].condition) if speakers and speakers[0].decision else None
+
+
 def _quality_behind(face: FaceFinding) -> float:
     """The quality by which the face's LR was calibrated: a track's is the mean over its judged frames."""
     judged = [point for point in face.track or () if point.log10_lr is not None]
@@ -338,6 +374,30 @@ def _decode(jpeg: bytes) -> np.ndarray:
     if pixels is None:
         raise ValueError("a picture given as bytes must be a JPEG file")
     return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def page_text(
+    report: Report,
+    pictures: Sequence[CropPicture] = (),
+    strips: Sequence[Sequence[bytes]] = (),
+    cards: Iterable[Card] = (),
+    **how: Any,
+) -> str:
+    """The whole page of one file, as `HtmlReport` writes it; the arguments are those of its methods."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.html"
+        with HtmlReport(path, cards, **how) as page:
+            page.add(report, pictures, strips)
+        return path.read_text(encoding="utf-8")
+
+
+def notebook_frame(report: Report, pictures: Sequence[CropPicture] = (), strips: Sequence[Sequence[bytes]] = ()) -> str:
+    """The page of one file in a frame of its own, so that its style and the notebook's stay apart."""
+    text = page_text(report, pictures, strips, title="Was this face forged?")
+    return (
+        f'<iframe srcdoc="{escape(text)}" sandbox title="Report on {escape(safe_text(report.path))}" '
+        'style="width:100%;height:640px;border:1px solid #ccc;border-radius:8px"></iframe>'
+    )
 
 
 def is_html_report(path: Path) -> bool:

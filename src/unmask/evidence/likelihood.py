@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unmask.errors import RefusalCode
-from unmask.evidence.report import FaceFinding, Refusal, Verdict
-from unmask.packs.card import Calibration
+from unmask.evidence.report import Decision, FaceFinding, Inconclusive, Refusal, Verdict
+from unmask.packs.card import Calibration, CalibrationBin
 
 PROPOSITIONS: tuple[str, str] = (
     "The face was forged: synthesised, swapped or edited, in whole or in part.",
@@ -84,28 +84,92 @@ def support(log10_lr: float) -> str:
     return f"{word} support for {_SUPPORTED[0] if log10_lr > 0 else _SUPPORTED[1]}"
 
 
+def lr_text(log10_lr: float) -> str:
+    """The likelihood ratio itself, two significant digits: "13", or "1/13" where it favours the second proposition.
+
+    Rounded towards 1, so that no number looks stronger than the word or the verdict beside it.
+
+    Raises:
+        ValueError: `log10_lr` is not a number.
+    """
+    if math.isnan(log10_lr):
+        raise ValueError("log10_lr is not a number")
+    size = abs(log10_lr)
+    if size > 6.0:
+        times = "1,000,000" if log10_lr < 0 else ">1,000,000"
+        return times if log10_lr > 0 else f"<1/{times}"
+    step = 10.0 ** (math.floor(size + 1e-12) - 1)
+    times = f"{math.floor(10.0**size / step + 1e-9) * step:,.1f}"
+    if times != "1.0":
+        times = times.removesuffix(".0")
+    return times if log10_lr >= 0 or times == "1.0" else f"1/{times}"
+
+
+def heading(log10_lr: float) -> str:
+    """What is said first of a face or file: "Moderate support for a forged face, LR 13"."""
+    text = support(log10_lr)
+    return f"{text[0].upper()}{text[1:]}, LR {lr_text(log10_lr)}"
+
+
 def explain(log10_lr: float) -> str:
-    """The likelihood ratio as one plain sentence, the number rounded to two significant digits."""
+    """The likelihood ratio as one plain sentence, the number as `lr_text` rounds it."""
     if strength(log10_lr) is None:
         return (
             f"The findings are about equally probable whether {SHORT_PROPOSITIONS[0]} or {SHORT_PROPOSITIONS[1]}: "
             "they do not support one over the other."
         )
     favoured, other = SHORT_PROPOSITIONS if log10_lr > 0 else SHORT_PROPOSITIONS[::-1]
-    if abs(log10_lr) > 6.0:
-        times = "more than 1,000,000"
-    else:
-        times = f"about {float(f'{10.0 ** abs(log10_lr):.2g}'):,.1f}".removesuffix(".0")
+    times = "more than 1,000,000" if abs(log10_lr) > 6.0 else f"about {lr_text(abs(log10_lr))}"
     return f"The findings are {times} times more probable if {favoured} than if {other}."
 
 
-def decide(log10_lr: float, calibration: Calibration, condition: str = "") -> Verdict:
+LEAST_SUPPORT = VERBAL_SCALE[0][0]
+"""log10 of the smallest LR for which a verdict is ever given: below it the scale knows no support for either side."""
+
+
+def decision_for(calibration: Calibration, condition: str = "", decide_at: float | None = None) -> Decision | None:
+    """The limits that a face's likelihood ratio is held against.
+
+    Args:
+        calibration: from the pack's card.
+        condition: of the face; its own limits hold where it has some, else the calibration's `decision_log10_lr`.
+        decide_at: an LR, at least 2, from which on (and from whose inverse down) a verdict is given instead.
+
+    Returns:
+        The limits; None for a condition that cannot be judged.
+    """
+    forged, authentic = calibration.verdict_limits(condition)
+    if forged is None:
+        return None
+    own = calibration.limit(condition)
+    if decide_at is not None:
+        limit = math.log10(decide_at)
+        return Decision(
+            forged_log10_lr=limit,
+            authentic_log10_lr=limit,
+            set_by="option",
+            false_alarms=None,
+            worst_false_alarms=None,
+            worst_source=None,
+        )
+    return Decision(
+        forged_log10_lr=max(forged, LEAST_SUPPORT),
+        authentic_log10_lr=max(authentic, LEAST_SUPPORT),
+        set_by="card",
+        false_alarms=None if own is None else own.false_alarms,
+        worst_false_alarms=None if own is None else own.worst_false_alarms,
+        worst_source=None if own is None else own.worst_source,
+    )
+
+
+def decide(log10_lr: float, calibration: Calibration, condition: str = "", decide_at: float | None = None) -> Verdict:
     """Forged or authentic from the decision limit on, to either side; else inconclusive.
 
     Args:
         log10_lr: of the face.
         calibration: from the pack's card.
-        condition: of the face; its own limits hold where it has some, else the calibration's `decision_log10_lr`.
+        condition: of the face.
+        decide_at: a limit instead of the card's, see `decision_for`.
 
     Returns:
         Refused for a condition that cannot be judged.
@@ -115,12 +179,93 @@ def decide(log10_lr: float, calibration: Calibration, condition: str = "") -> Ve
     """
     if math.isnan(log10_lr):
         raise ValueError("log10_lr is not a number")
-    forged, authentic = calibration.verdict_limits(condition)
-    if forged is None:
+    limits = decision_for(calibration, condition, decide_at)
+    if limits is None:
         return Verdict.REFUSED
-    if log10_lr == 0.0 or -authentic < log10_lr < forged:
+    if -limits.authentic_log10_lr < log10_lr < limits.forged_log10_lr:
         return Verdict.INCONCLUSIVE
     return Verdict.FORGED if log10_lr > 0 else Verdict.AUTHENTIC
+
+
+def limit_words(limits: Decision, condition: str | None) -> str:
+    """The limits of a verdict as a sentence, with the false alarms that the card states for them."""
+    forged, authentic = lr_text(limits.forged_log10_lr), lr_text(-limits.authentic_log10_lr)
+    where = f" in the condition {condition!r}" if condition else ""
+    text = f'Verdicts{where}: "forged" from LR {forged}, "authentic" from LR {authentic} down'
+    if limits.set_by == "option":
+        return f"{text}; limits set by --decide, for which the card states no false alarms."
+    if limits.false_alarms is None or limits.worst_false_alarms is None:
+        return f"{text}; the card states no false alarms for them."
+    return (
+        f"{text}. Of authentic faces from sources that the detector had not seen, {share(limits.false_alarms)} are "
+        f"called forged, {share(limits.worst_false_alarms)} of the worst source ({limits.worst_source})."
+    )
+
+
+def share(part: float) -> str:
+    """A small share in [0, 1] for people, with one decimal: "0.4 %"."""
+    return f"{100 * part:.1f} %"
+
+
+_REFUSAL_WORDS = {
+    RefusalCode.NO_FACE: "no face",
+    RefusalCode.TOO_SMALL: "size",
+    RefusalCode.POOR_QUALITY: "quality",
+    RefusalCode.CONDITION: "condition",
+}
+
+
+def refusal_word(code: RefusalCode) -> str:
+    """What stood in the way of a judgement, in a word: "quality" of "cannot be judged (quality)"."""
+    return _REFUSAL_WORDS.get(code, "file")
+
+
+def why_inconclusive(
+    log10_lr: float, calibration: Calibration, quality: float, condition: str, limits: Decision
+) -> Inconclusive:
+    """Why a likelihood ratio between the limits is there, and what would help.
+
+    Args:
+        log10_lr: of the face, between the limits.
+        calibration: from the pack's card.
+        quality: unified face quality, 0-100; `calibration` has a bin for it.
+        condition: of the face.
+        limits: of the verdict.
+    """
+    forged = log10_lr >= 0
+    limit = limits.forged_log10_lr if forged else limits.authentic_log10_lr
+    sign = 1 if forged else -1
+    fit = calibration.bin_of(quality, condition)
+    if fit is None or _reach(fit, forged) >= limit:
+        return Inconclusive(
+            code="weak_evidence",
+            message=f"The findings do not reach LR {lr_text(sign * limit)}, from which on a verdict is given.",
+            remedy="An earlier or less compressed copy, more pictures of the same event, another detector (--pack) or "
+            "what is known of the source may tell more.",
+        )
+    kind = f"{condition} faces" if fit.condition else "faces"
+    better = [
+        other
+        for other in calibration.bins
+        if other.condition == fit.condition and other.quality_min > quality and _reach(other, forged) >= limit
+    ]
+    message = (
+        f"Of {kind} of quality {fit.quality_min:.0f} to {fit.quality_max:.0f} the calibration data support no LR "
+        f"beyond {lr_text(sign * max(0.0, _reach(fit, forged)))}; a verdict needs {lr_text(sign * limit)}."
+    )
+    if better:
+        remedy = f"A larger or sharper copy: from quality {better[0].quality_min:.0f} on a verdict is possible."
+    else:
+        remedy = (
+            f"No quality of such faces gives a verdict of this kind: another detector (--pack), the original file"
+            f"{' in colour' if fit.condition == 'greyscale' else ''} or what is known of the source may tell more."
+        )
+    return Inconclusive(code="calibration_bounds", message=message, remedy=remedy)
+
+
+def _reach(fit: CalibrationBin, forged: bool) -> float:
+    """How far from 0 a bin's log10 LR may get towards one side."""
+    return fit.upper if forged else -fit.lower
 
 
 # Judged frames from which a track may speak for its video: 0.4 s at the usual 5 frames a second.
@@ -136,6 +281,8 @@ class FileConclusion:
     score: float | None
     log10_lr: float | None
     support: str | None
+    speaker: int | None = None
+    inconclusive: Inconclusive | None = None
 
 
 def is_brief(face: FaceFinding, frames_sampled: int | None) -> bool:
@@ -172,7 +319,16 @@ def conclude(faces: Sequence[FaceFinding], frames_sampled: int | None = None) ->
         verdict = Verdict.AUTHENTIC
     else:
         verdict = Verdict.INCONCLUSIVE
-    return FileConclusion(verdict, None, speaker.score, speaker.log10_lr, speaker.support)
+    why = None
+    if verdict is Verdict.INCONCLUSIVE:
+        # The speaker itself may be authentic, by the limits of another condition than that of the undecided face.
+        undecided = speaker if speaker.inconclusive else next((face for face in judged if face.inconclusive), None)
+        why = None if undecided is None else undecided.inconclusive
+        if why is not None and undecided is not None and len(faces) > 1:
+            why = why.model_copy(update={"message": f"Face {undecided.index + 1}: {why.message}"})
+    return FileConclusion(
+        verdict, None, speaker.score, speaker.log10_lr, speaker.support, speaker=speaker.index, inconclusive=why
+    )
 
 
 def _refusal_of(faces: Sequence[FaceFinding]) -> Refusal:

@@ -9,14 +9,18 @@ File names need not be valid UTF-8, JSON must be: see `escape_surrogates`.
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from unmask.errors import RefusalCode
 
-SCHEMA_VERSION: Literal["1.4"] = "1.4"
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SCHEMA_VERSION: Literal["1.5"] = "1.5"
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
@@ -66,6 +70,36 @@ class Refusal(_Part):
 
     code: RefusalCode
     message: Quoting
+
+
+class Decision(_Part):
+    """From which likelihood ratio on a verdict is given of a face.
+
+    "forged" from a log10 LR of `forged_log10_lr` on, "authentic" down from minus `authentic_log10_lr`. Both are the
+    card's, or were set by the user's option `decide`. `false_alarms` is the share of authentic faces, of sources that
+    the detector's networks had not seen, which the card's limit has called forged, mean over sources;
+    `worst_false_alarms` that on the worst of them, `worst_source`. Null where the card states none, or another limit
+    than the card's holds.
+    """
+
+    forged_log10_lr: Annotated[float, Field(ge=0.0)]
+    authentic_log10_lr: Annotated[float, Field(ge=0.0)]
+    set_by: Literal["card", "option"]
+    false_alarms: Unit | None
+    worst_false_alarms: Unit | None
+    worst_source: Quoting | None
+
+
+class Inconclusive(_Part):
+    """Why there is no verdict, and what would help.
+
+    "calibration_bounds": the calibration data cannot support a likelihood ratio that passes the limit for such faces;
+    "weak_evidence": they could, but what was seen in this one does not.
+    """
+
+    code: Literal["calibration_bounds", "weak_evidence"]
+    message: Quoting
+    remedy: Quoting
 
 
 def in_words(name: str) -> str:
@@ -156,13 +190,14 @@ class Opinion(_Part):
 class EditStep(_Part):
     """One edit of a face: which, the posterior that it was made at this step, and that it was made at all; where.
 
-    `area` covers the edit-sequence model's own crop, which is wider than the forgery map's.
+    `area` covers the edit-sequence model's own crop, which is wider than the forgery map's; null where maps were not
+    kept.
     """
 
     edit: str
     posterior: Unit
     present: Unit
-    area: ForgeryMap
+    area: ForgeryMap | None
 
 
 class EditSequence(_Part):
@@ -203,6 +238,36 @@ class SequenceFinding(_Part):
         return self
 
 
+class NamedFamily(_Part):
+    """A forgery family, what it is in words, and its probability."""
+
+    name: Quoting
+    words: Quoting
+    probability: Unit
+
+
+class NamingFinding(_Part):
+    """Which family of forgery a face is likeliest of, if it is forged: by the prompts of `pack`.
+
+    `families` are all that the pack knows, the likeliest first; `none` is the probability that it is none of these.
+    Together they are 1. `likeliest` is the name of the first, or null if none is likelier. That a face was forged is
+    judged without it.
+    """
+
+    pack: Quoting
+    likeliest: Quoting | None
+    none: Unit
+    families: list[NamedFamily]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "NamingFinding":
+        best = self.families[0] if self.families else None
+        expected = best.name if best is not None and best.probability > self.none else None
+        if self.likeliest != expected:
+            raise ValueError("the likeliest is the first family, or null if none of them is likelier")
+        return self
+
+
 class FaceFinding(_Part):
     """One face of a picture, or one person's track of a video.
 
@@ -213,6 +278,10 @@ class FaceFinding(_Part):
     `condition` is how the face was published, as far as the leading pack's crop tells (`unmask.faces.condition`), a
     track's that of most of its judged frames; null for faces refused before, and in older reports.
     `opinions`, the leading pack's first, are null if one pack ran or the face was refused. They are never combined.
+    `naming` is what each pack of learned prompts says of the family of a face that is judged forged or inconclusive;
+    null without such packs. It takes no part in the verdict.
+    `decision` has the limits of the verdict, `inconclusive` why there is none; both null for a refused face and in
+    older reports, the second also where there is a verdict.
     `frames_seen` counts the sampled frames in which a track's face was followed, `frames_scored` those of them that
     the leading pack scored: all in a short track, ever fewer of a long one. Null for a face of a picture.
     """
@@ -235,11 +304,16 @@ class FaceFinding(_Part):
     condition: str | None = None  # since 1.4
     frames_seen: Annotated[int, Field(ge=1)] | None = None  # since 1.4
     frames_scored: Annotated[int, Field(ge=0)] | None = None  # since 1.4
+    naming: list[NamingFinding] | None = None  # since 1.5
+    decision: Decision | None = None  # since 1.5
+    inconclusive: Inconclusive | None = None  # since 1.5
 
     @model_validator(mode="after")
     def _read(self) -> "FaceFinding":
         if self.sequence is not None and self.verdict not in (Verdict.FORGED, Verdict.INCONCLUSIVE):
             raise ValueError("edits are read of faces judged forged or inconclusive alone")
+        if self.naming is not None and self.verdict not in (Verdict.FORGED, Verdict.INCONCLUSIVE):
+            raise ValueError("families are named of faces judged forged or inconclusive alone")
         return self
 
     _consistent = model_validator(mode="after")(_numbers_or_refusal)
@@ -263,6 +337,20 @@ class Tool(_Part):
     command: Quoting
 
 
+class FileFinding(_Part):
+    """What one check beside the pixels saw: a statement, and what it means. It takes no part in verdict and LR.
+
+    `outcome`: "absent" (nothing of the kind is there), "present" (it is, and usual), "notable" (to be looked at) or
+    "not_checked" (damaged, or an extra is not installed).
+    """
+
+    check: Literal["exif", "xmp", "generator", "jpeg", "thumbnail", "content_credentials", "container"]
+    outcome: Literal["absent", "present", "notable", "not_checked"]
+    statement: Quoting
+    meaning: Quoting
+    details: dict[str, Quoting]
+
+
 class Media(_Part):
     """Facts about the file: format, size in bytes and pixels; for videos the duration (s) and the frames sampled.
 
@@ -282,9 +370,15 @@ class Media(_Part):
 
 
 class Report(_Part):
-    """The answer for one media file."""
+    """The answer for one media file.
 
-    schema_version: Literal["1.0", "1.1", "1.2", "1.3", "1.4"] = SCHEMA_VERSION
+    `speaker` is the index of the face whose numbers are the file's; null for a refused file and in older reports.
+    `inconclusive` says why there is no verdict on the file, if so. `identical_to` is the path of an earlier file of the
+    same run with the same bytes, whose answer this is; null for a file that was judged itself. `findings` are what was
+    seen beside the pixels; none for a refused file and in older reports.
+    """
+
+    schema_version: Literal["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"] = SCHEMA_VERSION
     path: Quoting
     sha256: str | None
     kind: Literal["image", "video"] | None
@@ -299,5 +393,43 @@ class Report(_Part):
     packs: list[PackUse]
     tool: Tool
     timings: dict[str, float]
+    speaker: Annotated[int, Field(ge=0)] | None = None  # since 1.5
+    inconclusive: Inconclusive | None = None  # since 1.5
+    identical_to: Quoting | None = None  # since 1.5
+    findings: list[FileFinding] = []  # since 1.5
 
     _consistent = model_validator(mode="after")(_numbers_or_refusal)
+
+    def to_frame(self) -> "DataFrame":
+        """A pandas DataFrame with a row a face; the columns are those of `unmask.evidence.rows.FACE_COLUMNS`.
+
+        Raises:
+            UnmaskError: pandas is not installed.
+        """
+        from unmask.evidence.rows import face_frame  # which imports this module
+
+        return face_frame(self)
+
+    def save_maps(self, folder: str | Path) -> list[Path]:
+        """Write each judged face's map to a folder, as a grey PNG: see `unmask.evidence.map_files.save_maps`."""
+        from unmask.evidence.map_files import save_maps
+
+        return save_maps(self, Path(folder))
+
+    def _repr_html_(self) -> str:
+        """The page of this report, in a frame: what notebooks show."""
+        from unmask.evidence.html import notebook_frame
+
+        return notebook_frame(self)
+
+
+def without_maps(report: Report) -> Report:
+    """The report without its maps, which make up most of its length: `map` and the `area` of edits are null."""
+    faces = []
+    for face in report.faces:
+        sequence = face.sequence
+        if sequence is not None:
+            steps = [step.model_copy(update={"area": None}) for step in sequence.steps]
+            sequence = sequence.model_copy(update={"steps": steps})
+        faces.append(face.model_copy(update={"map": None, "sequence": sequence}))
+    return report.model_copy(update={"faces": faces})

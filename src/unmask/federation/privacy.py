@@ -174,8 +174,10 @@ def private_steps(
         The metrics of `Trainer.advance`: the mean loss, and how many of the gradients were clipped ("clipped").
 
     Raises:
-        DataError: the network has batch normalisations.
+        DataError: the network has batch normalisations, or the configuration an optimiser other than AdamW.
     """
+    if config.optimiser:
+        raise DataError("DP-SGD takes one gradient of every pair and AdamW's step; train with --optimiser adamw")
     if any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         raise DataError("batch normalisation mixes pairs, which DP-SGD must keep apart; train with group normalisation")
     network.to(device).train()

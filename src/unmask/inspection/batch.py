@@ -5,7 +5,6 @@ holds one file at a time: if the process dies, it is known which file did it, an
 """
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections import deque
@@ -22,6 +21,7 @@ from unmask.inspection.inspector import Inspection, Inspector, TakenIn, examine_
 from unmask.inspection.options import InspectorOptions
 from unmask.media.intake import MediaFile
 from unmask.media.sources import RefusedSource, Source
+from unmask.parallel import follow_parent
 
 # Finished reports per worker that may wait for a slow file before them.
 _WINDOW = 32
@@ -60,16 +60,17 @@ class Batch:
     pictures: bool = False
     _workers: list[_Worker] = field(default_factory=list)
 
-    def run(self, sources: Iterable[Source | TakenIn | RefusedSource]) -> Generator[Inspection, None, None]:
+    def run(self, sources: Iterable[Source | TakenIn | RefusedSource | None]) -> Generator[Inspection, None, None]:
         """Inspect the sources, which are read no further ahead than needed. Close the iterator to end the workers.
 
         Args:
-            sources: items of `media.sources.walk`; what was taken in before is not read and hashed again.
+            sources: items of `media.sources.walk`; what was taken in before is not read and hashed again. None means
+                that there is nothing just now (`media.sources.watch`).
 
         Raises:
             UnmaskError: a worker cannot start.
         """
-        numbered = enumerate(sources)
+        remaining = iter(sources)
         waiting: deque[_Task] = deque()
         finished: dict[int, Inspection] = {}
         taken = given = 0
@@ -77,12 +78,14 @@ class Batch:
         try:
             while True:
                 while more and len(waiting) < self.jobs and taken - given < _WINDOW * self.jobs:
-                    item = next(numbered, None)
-                    if item is None:
+                    try:
+                        source = next(remaining)
+                    except StopIteration:
                         more = False
                         break
-                    number, source = item
-                    taken = number + 1
+                    if source is None:
+                        break
+                    number, taken = taken, taken + 1
                     if isinstance(source, RefusedSource):
                         finished[number] = Inspection(self.inspector.refuse(source, source.refusal))
                     elif isinstance(source, TakenIn) and isinstance(source.media, Refused):
@@ -193,7 +196,7 @@ def _interrupt_blocked() -> Iterator[None]:
 def _work(pipe: Connection, options: InspectorOptions) -> None:
     """A worker's life: load the packs, say so, then one file after the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=follow_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores already
     inspector = Inspector(**asdict(options))
     pipe.send(None)
@@ -208,11 +211,3 @@ def _work(pipe: Connection, options: InspectorOptions) -> None:
         except EOFError:
             return
         pipe.send(examine_safely(inspector, item, on_media=announce, pictures=pictures))
-
-
-def _follow_parent() -> None:
-    """End with the parent, even if it was killed and could not say goodbye, even in the middle of a long video."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -14,12 +14,25 @@ import numpy as np
 
 from unmask._version import __version__
 from unmask.edits.prediction import EditPredictor
-from unmask.errors import RefusalCode, Refused
+from unmask.errors import PackError, RefusalCode, Refused
 from unmask.evidence.likelihood import PROPOSITIONS, conclude, is_brief
-from unmask.evidence.report import FaceFinding, Media, PackUse, Refusal, Report, SequenceFinding, Tool, Verdict
+from unmask.evidence.report import (
+    FaceFinding,
+    FileFinding,
+    Media,
+    NamingFinding,
+    PackUse,
+    Refusal,
+    Report,
+    SequenceFinding,
+    Tool,
+    Verdict,
+)
 from unmask.faces.finding import FaceFinder, FoundFace
 from unmask.faces.following import FaceFollower
 from unmask.faces.quality import assess_quality
+from unmask.forgery.naming import TASK as NAMING
+from unmask.forgery.naming import PromptNamer
 from unmask.inspection.clock import StageClock, prefetch
 from unmask.inspection.judging import (
     CroppedFace,
@@ -33,20 +46,33 @@ from unmask.inspection.judging import (
     release_pixels,
     score_faces,
 )
-from unmask.inspection.options import EDIT_PACK, InspectorOptions
+from unmask.inspection.options import DETECTOR, EDIT_PACK, InspectorOptions
 from unmask.inspection.video_tracks import PersonTrack
+from unmask.media.beside import Beside, beside_picture, beside_video
+from unmask.media.beside.credentials import read_anchors
 from unmask.media.images import decode_image
+from unmask.media.in_memory import source_of
 from unmask.media.intake import MediaFile, take_in
 from unmask.media.sources import RefusedSource, Source, display_path
 from unmask.media.synthetic_mark import read_synthetic_mark
-from unmask.packs import load_pack
+from unmask.packs import Pack, load_pack
 from unmask.provenance import library_versions
 
 # Faces judged in one run of the network: enough to keep it busy, few enough that memory does not matter.
 _BATCH = 8
 _SMALLEST_IN_VIDEO = 48.0  # pixels
 _LIBRARIES = (
-    *("numpy", "opencv-python-headless", "onnxruntime", "av", "pillow", "pi-heif", "pillow-jxl-plugin", "pydantic"),
+    *(
+        "numpy",
+        "opencv-python-headless",
+        "onnxruntime",
+        "av",
+        "pillow",
+        "pi-heif",
+        "pillow-jxl-plugin",
+        "pydantic",
+        "c2pa-python",
+    ),
 )
 
 
@@ -62,6 +88,12 @@ class Inspection:
     report: Report
     pictures: tuple[bytes, ...] = ()
     strips: tuple[tuple[bytes, ...], ...] = ()
+
+    def _repr_html_(self) -> str:
+        """The page of the report with its pictures, in a frame: what notebooks show."""
+        from unmask.evidence.html import notebook_frame  # loads jinja2, which most uses can do without
+
+        return notebook_frame(self.report, self.pictures, self.strips)
 
 
 @dataclass(frozen=True)
@@ -106,6 +138,7 @@ class _Seen:
     duration: float | None = None
     frames_sampled: int | None = None
     synthetic_mark: str | None = None
+    beside: tuple[Beside, ...] = ()
 
 
 _Reading = tuple[SequenceFinding | None, tuple[bytes, ...]]  # what is said of edits, and the way back as JPEG files
@@ -123,32 +156,41 @@ class Inspector:
 
     def __init__(
         self,
-        forgery_pack: str | Path | Sequence[str | Path] = "plain",
+        forgery_pack: str | Path | Sequence[str | Path] = DETECTOR,
         frames_per_second: float = 5.0,
         face_pack: str | Path = "yunet",
         edit_pack: str | Path | None = EDIT_PACK,
+        decide: float | None = None,
+        c2pa_anchors: str | Path | None = None,
     ) -> None:
         """Load the packs.
 
         Args:
             forgery_pack: an embedded pack's name or a pack's folder; so is `face_pack`. Of several the first leads, the
-                others give second opinions.
+                others give second opinions. A pack of learned prompts names the likeliest family and never leads: where
+                there is no detector, that is the embedded one.
             frames_per_second: how many frames of a second of video are looked at, > 0.
             edit_pack: the edit predictor, for faces that are not judged authentic; None for none.
+            decide: the likelihood ratio, from 2 to 1,000,000, from which on a face is called forged, and from whose
+                inverse down authentic; the limits on each pack's card if None.
+            c2pa_anchors: a file of certificates (PEM) of whom Content Credentials are trusted; None for nobody.
 
         Raises:
+            DataError: the certificates cannot be read.
             PackError: a pack is missing, incomplete, altered, of another task, not for visible light, or given twice.
-            ValueError: `frames_per_second` is not a positive number, or there is no forgery pack.
+            ValueError: `frames_per_second` is not a positive number, `decide` out of range, or there is no forgery
+                pack.
         """
-        options = InspectorOptions.of(forgery_pack, frames_per_second, face_pack, edit_pack)
-        packs = [load_pack(pack, task="forgery_detection") for pack in options.forgery_pack]
-        names = pack_names([pack.card for pack in packs], options.forgery_pack)
+        options = InspectorOptions.of(forgery_pack, frames_per_second, face_pack, edit_pack, decide, c2pa_anchors)
+        packs, naming, names = _forgery_packs(options.forgery_pack)
         faces = load_pack(options.face_pack, task="face_detection")
         edits = None if options.edit_pack is None else load_pack(options.edit_pack, task="edit_reading")
         self.options = options
-        self._scorers = [PackScorer(pack, name) for pack, name in zip(packs, names, strict=True)]
+        self._anchors = None if options.c2pa_anchors is None else read_anchors(Path(options.c2pa_anchors))
+        self._scorers = [PackScorer(pack, names[pack.folder], options.decide) for pack in packs]
+        self._namers = [(names[pack.folder], PromptNamer(pack)) for pack in naming]
         self._predictor = None if edits is None else EditPredictor(edits)
-        self._loaded = (faces, *packs, *([] if edits is None else [edits]))
+        self._loaded = (faces, *packs, *naming, *([] if edits is None else [edits]))
         self.cards = tuple(pack.card for pack in self._loaded)
         self.packs = [PackUse(name=card.name, version=card.version, sha256=card.sha256) for card in self.cards]
         self._finder = FaceFinder(faces)
@@ -203,7 +245,8 @@ class Inspector:
         except Refused as refused:
             return Inspection(self.refuse(taken.source, refused, media, clock.timings()))
         readings = [self._edits_of(face, clock, pictures) for face in seen.faces]
-        report = self._report(taken.source, media, seen, [sequence for sequence, _ in readings], clock)
+        namings = [self._namings_of(face, clock) for face in seen.faces]
+        report = self._report(taken.source, media, seen, [sequence for sequence, _ in readings], namings, clock)
         if not pictures:
             return Inspection(report)
         shown = tuple(face.observation.picture for face in seen.faces)
@@ -238,6 +281,7 @@ class Inspector:
         with clock.stage("read"):
             still = decode_image(media)
             marked = None if media.data is None else read_synthetic_mark(media.data)
+            beside = tuple(beside_picture(media, still.pixels, self._anchors))
         with clock.stage("find"):
             faces = self._finder.find(still.pixels)
         if faces:
@@ -248,10 +292,12 @@ class Inspector:
             if self._predictor is not None and any(face.edit_view is not None for face in cropped):
                 self._predictor.open_ahead()  # while they are scored: most faces that can be judged need it
             for face in self._scored(cropped, clock):
-                opinions = [scorer.opinion(answer) for scorer, answer in zip(self._scorers, face.answers, strict=True)]
+                judgements = [scorer.judge(answer) for scorer, answer in zip(self._scorers, face.answers, strict=True)]
                 observation = release_pixels(face, pictures=pictures)
-                judged.append(JudgedFace(observation, tuple(opinions), None, face.cropped.condition))
-        return _Seen(still.format, still.width, still.height, tuple(judged), still.warnings, synthetic_mark=marked)
+                judged.append(JudgedFace(observation, tuple(judgements), None, face.cropped.condition))
+        return _Seen(
+            still.format, still.width, still.height, tuple(judged), still.warnings, synthetic_mark=marked, beside=beside
+        )
 
     def _video(
         self, media: MediaFile, clock: StageClock, pictures: bool, progress: Callable[[float], None] | None
@@ -307,13 +353,14 @@ class Inspector:
                 warnings=video.warnings,
                 duration=video.duration,
                 frames_sampled=frames,
+                beside=tuple(beside_video(media, self._anchors)),
             )
 
     def _judged_track(self, track: PersonTrack) -> JudgedFace:
-        opinions = tuple(scorer.opinion(answer) for scorer, answer in zip(self._scorers, track.answers, strict=True))
-        forged = (opinions[0].log10_lr or 0.0) > 0
+        judgements = tuple(scorer.judge(answer) for scorer, answer in zip(self._scorers, track.answers, strict=True))
+        forged = (judgements[0].opinion.log10_lr or 0.0) > 0
         condition = None if track.answers[0] is None else track.answers[0].condition
-        return JudgedFace(track.representative(forged=forged), opinions, track.points, condition, track.frames_seen)
+        return JudgedFace(track.representative(forged=forged), judgements, track.points, condition, track.frames_seen)
 
     def _cropped(
         self, pixels: np.ndarray, moment: float | None, faces: Iterable[FoundFace], clock: StageClock, pictures: bool
@@ -321,7 +368,10 @@ class Inspector:
         """Measure the faces of one picture and cut them out."""
         with clock.stage("quality"):
             measured = [MeasuredFace(moment, face, assess_quality(pixels, face)) for face in faces]
-            return [crop_face(pixels, face, self._scorers, self._predictor, pictures=pictures) for face in measured]
+            namers = [namer for _, namer in self._namers]
+            return [
+                crop_face(pixels, face, self._scorers, self._predictor, namers, pictures=pictures) for face in measured
+            ]
 
     def _scored(self, faces: Sequence[CroppedFace], clock: StageClock) -> list[ScoredFace]:
         with clock.stage("score"):
@@ -336,16 +386,25 @@ class Inspector:
             sequence, strip = self._predictor.explain(view)
         return sequence, tuple(map(jpeg, strip)) if pictures else ()
 
+    def _namings_of(self, face: JudgedFace, clock: StageClock) -> list[NamingFinding]:
+        """What packs of prompts say of a face's family; nothing of one that is refused or judged authentic."""
+        if not self._namers or not face.may_be_edited:
+            return []
+        with clock.stage("name"):
+            views = zip(self._namers, face.observation.naming_views, strict=True)
+            return [namer.name_crops([view])[0].finding(name) for (name, namer), view in views if view is not None]
+
     def _report(
         self,
         source: Source,
         media: MediaFile,
         seen: _Seen,
         sequences: Sequence[SequenceFinding | None],
+        namings: Sequence[Sequence[NamingFinding]],
         clock: StageClock,
     ) -> Report:
-        pairs = zip(seen.faces, sequences, strict=True)
-        findings = [face.finding(index, sequence) for index, (face, sequence) in enumerate(pairs)]
+        triples = zip(seen.faces, sequences, namings, strict=True)
+        findings = [face.finding(index, sequence, naming) for index, (face, sequence, naming) in enumerate(triples)]
         conclusion = conclude(findings, seen.frames_sampled)
         return Report(
             path=source.path,
@@ -371,6 +430,9 @@ class Inspector:
             packs=self.packs,
             tool=self._tool(source),
             timings=clock.timings(),
+            findings=[FileFinding(**asdict(one)) for one in seen.beside],
+            speaker=conclusion.speaker,
+            inconclusive=conclusion.inconclusive,
         )
 
     def _tool(self, source: Source | RefusedSource) -> Tool:
@@ -382,6 +444,34 @@ class Inspector:
     def _libraries(self) -> dict[str, str]:
         # Once: to look them up takes as long as to score a face.
         return library_versions(_LIBRARIES)
+
+
+def _forgery_packs(given: Sequence[str]) -> tuple[list[Pack], list[Pack], dict[Path, str]]:
+    """The detectors, the packs of prompts, and what each is called, by folder.
+
+    Where there is no detector, it is the embedded one.
+
+    Raises:
+        PackError: a pack is of another task, or given twice.
+    """
+    loaded = [_loaded(pack) for pack in given]
+    if all(pack.card.task == NAMING for pack in loaded):
+        loaded, given = [load_pack(DETECTOR), *loaded], [DETECTOR, *given]
+    for pack in loaded:
+        if pack.card.task not in ("forgery_detection", NAMING):
+            raise PackError(f"pack {pack.card.name!r} is for {pack.card.task}, not forgery_detection")
+    names = pack_names([pack.card for pack in loaded], given)
+    detectors = [pack for pack in loaded if pack.card.task != NAMING]
+    naming = [pack for pack in loaded if pack.card.task == NAMING]
+    return detectors, naming, {pack.folder: name for pack, name in zip(loaded, names, strict=True)}
+
+
+def _loaded(name: str) -> Pack:
+    """A pack of any task."""
+    try:
+        return load_pack(name)
+    except PackError:
+        return load_pack(name, "forgery_detection")  # fails too, and suggests those that may lead alone
 
 
 def _left_out(findings: Sequence[FaceFinding], frames_sampled: int | None) -> list[str]:
@@ -427,17 +517,34 @@ def _inspector(options: InspectorOptions) -> Inspector:
     return Inspector(**asdict(options))
 
 
-def inspect(path: str | Path, **options: Any) -> Report:
-    """Inspect one picture or video; the packs are loaded once and kept.
+def inspect(
+    media: Any,
+    *,
+    pack: str | Path | Sequence[str | Path] = "plain",
+    edits: str | Path | None = EDIT_PACK,
+    fps: float = 5.0,
+    decide: float | None = None,
+    name: str | None = None,
+) -> Report:
+    """Inspect one picture or video; the packs are loaded once and kept. Options are called as on the command line.
 
     Args:
-        path: a picture or video file.
-        options: as `Inspector` takes them: `forgery_pack`, `frames_per_second`, `face_pack`, `edit_pack`.
+        media: a path; the bytes of a file; a file that is open for reading bytes; a PIL image; or an array, uint8, of
+            RGB (H, W, 3), RGBA (H, W, 4) or grey (H, W). PIL images and arrays are judged as PNG files of their pixels,
+            whose hash the report then has: metadata are not looked at.
+        pack: the forgery detector, an embedded pack's name or a folder; of several the first decides.
+        edits: the edit-sequence model; None or "none" for none.
+        fps: sampled frames of a second of video, > 0.
+        decide: the likelihood ratio, from 2 to 1,000,000, from which on a verdict is given; the card's limits if None.
+        name: what the report calls the file, if it is no path.
 
     Returns:
         The report. A file that cannot be judged has verdict "refused" and no score.
 
     Raises:
         PackError: a pack is missing, incomplete, altered or of another task.
+        TypeError, ValueError: `media` is of no such kind, or an option is out of range.
     """
-    return _inspector(InspectorOptions.of(**options)).inspect(path)
+    edit_pack = None if edits == "none" else edits
+    inspector = _inspector(InspectorOptions.of(pack, fps, edit_pack=edit_pack, decide=decide))
+    return inspector.inspect(source_of(media, name))

@@ -12,9 +12,12 @@ import numpy as np
 
 from unmask.edits.prediction import EditPredictor, EditView
 from unmask.errors import PackError, RefusalCode
-from unmask.evidence.likelihood import decide, likelihood_ratio, support
+from unmask.evidence.likelihood import decide, decision_for, likelihood_ratio, support, why_inconclusive
 from unmask.evidence.report import (
+    Decision,
     FaceFinding,
+    Inconclusive,
+    NamingFinding,
     Opinion,
     Quality,
     Refusal,
@@ -27,6 +30,7 @@ from unmask.evidence.report import (
 from unmask.faces.alignment import Box, context_crop
 from unmask.faces.condition import Condition, condition_of
 from unmask.faces.finding import FoundFace
+from unmask.forgery.naming import PromptNamer
 from unmask.forgery.scoring import FaceScore, ForgeryScorer, probability
 from unmask.packs import Card, Pack
 
@@ -71,6 +75,7 @@ class CroppedFace:
         crops: one per pack, the leading one's first; None where that pack does not judge it.
         picture: the leading pack's crop, also of a refused face if pictures are wanted.
         edit_view: what edits are read from; None without an edit predictor and for a refused face.
+        naming_views: one per pack of prompts, what it sees of the face, uint8 (S, S, 3); None where that is too little.
         condition: how the face was published, by the leading pack's crop; None where that pack does not look at it.
     """
 
@@ -80,6 +85,7 @@ class CroppedFace:
     picture: FaceCrop | None
     edit_view: EditView | None
     condition: Condition | None = None
+    naming_views: tuple[np.ndarray | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,7 @@ class FaceObservation:
             [0, 1]; None for a refused face.
         picture: the leading pack's crop as a JPEG file; empty if it is not wanted.
         edit_view: what edits are read from, if they may be.
+        naming_views: what packs of prompts see of the face.
     """
 
     measured: MeasuredFace
@@ -114,29 +121,33 @@ class FaceObservation:
     map: tuple[Box, np.ndarray] | None
     picture: bytes
     edit_view: EditView | None
+    naming_views: tuple[np.ndarray | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedFace:
-    """A face of a picture, or a person's track: the observation that shows it and the opinions of all packs.
+    """A face of a picture, or a person's track: the observation that shows it and what all packs say of it.
 
     Of a track also its `points`, and how many sampled frames it was seen in.
     """
 
     observation: FaceObservation
-    opinions: tuple[Opinion, ...]
+    judgements: tuple["Judgement", ...]
     points: tuple[TrackPoint, ...] | None = None
     condition: str | None = None
     frames_seen: int | None = None
 
     @property
     def may_be_edited(self) -> bool:
-        """Whether edits are read: of faces judged, and not judged authentic."""
-        return self.opinions[0].verdict in (Verdict.FORGED, Verdict.INCONCLUSIVE)
+        """Whether edits are read and families named: of faces judged, and not judged authentic."""
+        return self.judgements[0].opinion.verdict in (Verdict.FORGED, Verdict.INCONCLUSIVE)
 
-    def finding(self, index: int, sequence: SequenceFinding | None) -> FaceFinding:
-        """The report's entry, `sequence` being what is said of edits."""
-        leading, shown = self.opinions[0], self.observation
+    def finding(
+        self, index: int, sequence: SequenceFinding | None, naming: Sequence[NamingFinding] = ()
+    ) -> FaceFinding:
+        """The report's entry, with what is said of edits and of the family."""
+        judgement, shown = self.judgements[0], self.observation
+        leading, refusal = judgement.opinion, shown.refusal or judgement.refusal
         face = shown.measured.face
         return FaceFinding(
             index=index,
@@ -145,30 +156,51 @@ class JudgedFace:
             detection_confidence=face.confidence,
             quality=shown.measured.quality,
             verdict=leading.verdict,
-            refusal=shown.refusal,
+            refusal=refusal,
             score=leading.score,
             log10_lr=leading.log10_lr,
             support=leading.support,
-            map=None if shown.map is None else as_map(*shown.map),
+            map=None if shown.map is None or refusal is not None else as_map(*shown.map),
             sequence=sequence,
             time=shown.measured.time,
             track=None if self.points is None else list(self.points),
-            opinions=list(self.opinions) if len(self.opinions) > 1 and shown.refusal is None else None,
+            opinions=[one.opinion for one in self.judgements] if len(self.judgements) > 1 and refusal is None else None,
             condition=self.condition,
             frames_seen=self.frames_seen,
             frames_scored=None if self.points is None else sum(point.score is not None for point in self.points),
+            naming=list(naming) or None,
+            decision=judgement.decision,
+            inconclusive=judgement.inconclusive,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a pack says of a face, the limits of its verdict, and why there is none, if so.
+
+    Attributes:
+        opinion: verdict and numbers.
+        refusal: why there are no numbers, where the calibration has nothing to say of such an answer.
+        decision: the limits; None where there are no numbers.
+        inconclusive: why there is no verdict.
+    """
+
+    opinion: Opinion
+    refusal: Refusal | None = None
+    decision: Decision | None = None
+    inconclusive: Inconclusive | None = None
 
 
 class PackScorer:
     """One forgery pack at work: how it sees a face, which faces it refuses, and what its logits mean."""
 
-    def __init__(self, pack: Pack, name: str) -> None:
+    def __init__(self, pack: Pack, name: str, decide_at: float | None = None) -> None:
         """Take a pack.
 
         Args:
             pack: of task "forgery_detection".
             name: what opinions call it.
+            decide_at: the LR from which on a verdict is given; that of its card if None.
 
         Raises:
             PackError: the pack is not one that judges faces in visible light.
@@ -186,6 +218,7 @@ class PackScorer:
         self.name = name
         self.calibration = card.calibration
         self._margin = card.crop_margin
+        self._decide_at = decide_at
 
     def open_ahead(self) -> None:
         """Begin to load the network in the background: for faces that will soon be scored."""
@@ -206,13 +239,30 @@ class PackScorer:
             return Refusal(code=RefusalCode.POOR_QUALITY, message=message)
         return None
 
-    def condition_refusal(self, condition: Condition) -> Refusal | None:
-        """Why this pack does not judge faces in a condition, as its card says; None if it does."""
+    def calibration_refusal(self, condition: Condition | str, quality: float) -> Refusal | None:
+        """Why this pack's card does not let it judge faces in a condition, or of a quality in it; None if it does."""
         limit = self.calibration.limit(condition)
-        if limit is None or limit.decision_log10_lr is not None:
+        if limit is not None and limit.decision_log10_lr is None:
+            message = f"Faces in this condition ({condition}) cannot be judged by {self.name}: {limit.reason}."
+            return Refusal(code=RefusalCode.CONDITION, message=message)
+        fit = self.calibration.bin_of(quality, condition)
+        if fit is None or not fit.tells_nothing:
             return None
-        message = f"Faces in this condition ({condition}) cannot be judged by {self.name}: {limit.reason}."
-        return Refusal(code=RefusalCode.CONDITION, message=message)
+        kind = f"{condition} faces" if fit.condition else "faces"
+        better = [
+            other.quality_min
+            for other in self.calibration.bins
+            if other.condition == fit.condition and other.quality_min > quality and not other.tells_nothing
+        ]
+        message = (
+            f"The calibration of {self.name} has no information on {kind} of quality {fit.quality_min:.0f} to "
+            f"{fit.quality_max:.0f}; this one has {quality:.0f}."
+        )
+        if better:
+            message += f" A larger or sharper copy, of quality {min(better):.0f} or more, can be judged."
+        else:
+            message += " The original, at its own size, may be judged, or another pack (--pack) may know such faces."
+        return Refusal(code=RefusalCode.POOR_QUALITY if better else RefusalCode.CONDITION, message=message)
 
     def crop(self, pixels: np.ndarray, face: FoundFace) -> FaceCrop:
         """The face in a picture, uint8 (H, W, 3) RGB, as this pack sees it."""
@@ -222,18 +272,25 @@ class PackScorer:
         """The scores of crops of its own, in order."""
         return self._scorer.score([crop.pixels for crop in crops])
 
-    def opinion(self, answer: PackAnswer | None) -> Opinion:
-        """What an answer means by this pack's calibration; a refusal if there is none."""
-        if answer is None:
-            return Opinion(pack=self.name, verdict=Verdict.REFUSED, score=None, log10_lr=None, support=None)
+    def judge(self, answer: PackAnswer | None) -> Judgement:
+        """What an answer means by this pack's calibration; a refusal if there is none, or nothing is known of such."""
+        refusal = None if answer is None else self.calibration_refusal(answer.condition, answer.quality)
+        if answer is None or refusal is not None:
+            none = Opinion(pack=self.name, verdict=Verdict.REFUSED, score=None, log10_lr=None, support=None)
+            return Judgement(none, refusal)
         log10_lr = likelihood_ratio(self.calibration, answer.logit, answer.quality, answer.condition)
-        return Opinion(
+        opinion = Opinion(
             pack=self.name,
-            verdict=decide(log10_lr, self.calibration, answer.condition),
+            verdict=decide(log10_lr, self.calibration, answer.condition, self._decide_at),
             score=probability(answer.logit),
             log10_lr=log10_lr,
             support=support(log10_lr),
         )
+        decision = decision_for(self.calibration, answer.condition, self._decide_at)
+        why = None
+        if decision is not None and opinion.verdict is Verdict.INCONCLUSIVE:
+            why = why_inconclusive(log10_lr, self.calibration, answer.quality, answer.condition, decision)
+        return Judgement(opinion, None, decision, why)
 
 
 def crop_face(
@@ -241,6 +298,7 @@ def crop_face(
     measured: MeasuredFace,
     scorers: Sequence[PackScorer],
     predictor: EditPredictor | None,
+    namers: Sequence[PromptNamer] = (),
     *,
     pictures: bool,
 ) -> CroppedFace:
@@ -251,6 +309,7 @@ def crop_face(
         measured: the face.
         scorers: the packs, the leading one first.
         predictor: for the crop that edits are read from.
+        namers: the packs of prompts.
         pictures: whether a refused face is cut out as well, to be shown.
     """
     face, quality = measured.face, measured.quality
@@ -260,17 +319,20 @@ def crop_face(
     if refusal is not None or leading is None:
         return CroppedFace(measured, refusal, (None,) * len(scorers), leading, None)
     condition = condition_of(leading.pixels, video=measured.time is not None)
-    refusal = leader.condition_refusal(condition)
+    refusal = leader.calibration_refusal(condition, quality.unified)
     if refusal is not None:
         return CroppedFace(measured, refusal, (None,) * len(scorers), leading if pictures else None, None, condition)
     more = [
         None
-        if other.refusal(face, quality) is not None or other.condition_refusal(condition) is not None
+        if other.refusal(face, quality) is not None or other.calibration_refusal(condition, quality.unified) is not None
         else other.crop(pixels, face)
         for other in others
     ]
     edit_view = None if predictor is None else predictor.view(pixels, face.box, quality)
-    return CroppedFace(measured, None, (leading, *more), leading, edit_view, condition)
+    views = tuple(
+        namer.crop(pixels, face.box) if face.box[2] >= namer.calibration.min_face_px else None for namer in namers
+    )
+    return CroppedFace(measured, None, (leading, *more), leading, edit_view, condition, views)
 
 
 def score_faces(faces: Sequence[CroppedFace], scorers: Sequence[PackScorer]) -> list[ScoredFace]:
@@ -293,6 +355,7 @@ def release_pixels(face: ScoredFace, *, pictures: bool) -> FaceObservation:
         map=None if leading is None or shown is None else (shown.region, leading.map),
         picture=jpeg(shown.pixels) if pictures and shown is not None else b"",
         edit_view=cropped.edit_view,
+        naming_views=cropped.naming_views,
     )
 
 

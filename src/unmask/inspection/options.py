@@ -9,6 +9,8 @@ from unmask.media.sources import RefusedSource, Source
 from unmask.packs import embedded_packs
 from unmask.provenance import shell_line
 
+DETECTOR = "plain"
+"""The embedded detector, in use unless others are asked for."""
 EDIT_PACK = "mmnet"
 """The embedded edit predictor, in use unless another or none is asked for."""
 
@@ -22,29 +24,37 @@ class InspectorOptions:
         frames_per_second: sampled frames of a second of video, > 0.
         face_pack: the face detector.
         edit_pack: the edit predictor, or None for none.
+        decide: the likelihood ratio from which on a verdict is given, from 2 to 1,000,000; the cards' limits if None.
+        c2pa_anchors: a file of certificates of whom Content Credentials are trusted, or None for nobody.
 
     Raises:
-        ValueError: `frames_per_second` is not a positive number, or there is no forgery pack.
+        ValueError: `frames_per_second` is not a positive number, `decide` out of range, or there is no forgery pack.
     """
 
-    forgery_pack: tuple[str, ...] = ("plain",)
+    forgery_pack: tuple[str, ...] = (DETECTOR,)
     frames_per_second: float = 5.0
     face_pack: str = "yunet"
     edit_pack: str | None = EDIT_PACK
+    decide: float | None = None
+    c2pa_anchors: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.frames_per_second < float("inf"):
             raise ValueError(f"frames_per_second must be a positive number, not {self.frames_per_second}")
+        if self.decide is not None and not 2 <= self.decide <= 1e6:
+            raise ValueError(f"decide must be a likelihood ratio from 2 to 1,000,000, not {self.decide}")
         if not self.forgery_pack:
             raise ValueError("forgery_pack must name a pack")
 
     @classmethod
     def of(
         cls,
-        forgery_pack: str | Path | Sequence[str | Path] = "plain",
+        forgery_pack: str | Path | Sequence[str | Path] = DETECTOR,
         frames_per_second: float = 5.0,
         face_pack: str | Path = "yunet",
         edit_pack: str | Path | None = EDIT_PACK,
+        decide: float | None = None,
+        c2pa_anchors: str | Path | None = None,
     ) -> "InspectorOptions":
         """The options for arguments as `Inspector` takes them; packs become what the command line calls them."""
         packs = [forgery_pack] if isinstance(forgery_pack, str | Path) else forgery_pack
@@ -53,6 +63,8 @@ class InspectorOptions:
             frames_per_second,
             _name_of(face_pack),
             None if edit_pack is None else _name_of(edit_pack),
+            decide,
+            None if c2pa_anchors is None else str(c2pa_anchors),
         )
 
     def recorded(self) -> dict[str, Any]:
@@ -62,6 +74,8 @@ class InspectorOptions:
             "face_pack": self.face_pack,
             "frames_per_second": self.frames_per_second,
             "edit_pack": self.edit_pack,
+            **({} if self.decide is None else {"decide": self.decide}),
+            **({} if self.c2pa_anchors is None else {"c2pa_anchors": self.c2pa_anchors}),
         }
 
     def command(self, source: Source | RefusedSource) -> str:
@@ -70,9 +84,15 @@ class InspectorOptions:
         words += ["--fps", f"{self.frames_per_second:g}"]
         if self.edit_pack != EDIT_PACK:
             words += ["--edits", self.edit_pack or "none"]
+        if self.decide is not None:
+            words += ["--decide", f"{self.decide:g}"]
+        if self.c2pa_anchors is not None:
+            words += ["--c2pa-anchors", self.c2pa_anchors]
         path = source.path
         if "\ufffd" in path and isinstance(source, Source) and source.file is not None:
             path = str(source.file)  # the path to show has lost its bytes that are not UTF-8
+        if isinstance(source, Source) and source.file is None:
+            path = "-"  # its bytes came through standard input, or from memory
         if path.startswith("-") and path != "-":
             words.append("--")
         return shell_line([*words, path])

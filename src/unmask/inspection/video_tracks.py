@@ -100,7 +100,7 @@ class PersonTrack:
         """
         answers, measured = face.answers, face.cropped.measured
         self._answers.append(answers)
-        opinion = leader.opinion(answers[0])
+        opinion = leader.judge(answers[0]).opinion
         self._points.append(
             TrackPoint(
                 time=measured.time or 0.0,

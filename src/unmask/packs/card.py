@@ -4,6 +4,7 @@ A pack is a folder `NAME/` with `model.onnx` and `card.json`. The card is comple
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,11 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from unmask.errors import PackError
+from unmask.packs.groups import GroupTable
+from unmask.packs.strength import StrengthCurve
 from unmask.plugins import Entry, Table
+
+_NOTHING = math.log10(1.05)  # an LR nearer to 1 than this is 1.0, to one decimal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,11 @@ class CalibrationBin:
     n_real: int
     n_forged: int
     condition: str = ""
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether its bounds leave no likelihood ratio but 1.0: what it gives is no measurement."""
+        return max(abs(self.lower), abs(self.upper)) < _NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +173,39 @@ class EditCalibration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamingCalibration:
+    """How the logits of classes in words become probabilities, "none of these" among them.
+
+    `names` and `words` are those of the classes, in the order of logits; the first `background` of them, such as
+    genuine photographs, count as none. Probabilities are softmax(logits / temperature, bias), the bias standing for
+    whatever has no class; what falls to it and to the background is that of none. `none_share` is the share of faces of
+    none for which they are right. `method` says how the numbers were fitted, `data` on what; `error` is the expected
+    calibration error, in [0, 1], on `n` pictures. Faces narrower than `min_face_px` pixels are not named.
+    """
+
+    names: tuple[str, ...]
+    words: tuple[str, ...]
+    background: int
+    temperature: float
+    bias: float
+    none_share: float
+    error: float
+    n: int
+    min_face_px: float
+    method: str
+    data: str
+
+    def check(self, name: str) -> None:
+        """Raise PackError, naming the pack, unless the numbers make sense."""
+        sound = len(self.names) == len(set(self.names)) == len(self.words) and self.temperature > 0
+        if not sound or not 0 <= self.background < len(self.names):
+            raise PackError(
+                f"card of pack {name!r}: naming needs as many words as different names, one of them at least no "
+                "background, and a temperature above 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """The card of one pack.
 
@@ -171,6 +214,8 @@ class Card:
     side of the face box (null for packs that see whole pictures). `spectra` are those it was trained for: "visible",
     "nir". `outputs` names the ONNX outputs in order. `sha256` is that of `model.onnx`. `reading` is for edit-sequence
     models. `training_data_sha256` is over the rows that it was trained on, "not known" for a detector of others.
+    `strength` is how easily it is fooled, `groups` how often it errs on groups of people; null where not measured.
+    `naming` is for packs of learned prompts.
     """
 
     schema_version: Literal[1] = 1
@@ -197,6 +242,9 @@ class Card:
     limits: tuple[str, ...]
     sha256: str
     reading: EditCalibration | None = None
+    strength: StrengthCurve | None = None
+    groups: GroupTable | None = None
+    naming: NamingCalibration | None = None
 
     @classmethod
     def read(cls, path: Path, calibrated: bool = True) -> "Card":
@@ -238,6 +286,8 @@ class Card:
         empty += [name for name in wanted if not getattr(self, name)]
         if self.reading is not None:
             self.reading.check(self.name)
+        if self.naming is not None:
+            self.naming.check(self.name)
         if empty:
             remedy = "; calibrate it: unmask calibrate PACK --data DATA --out NEW" if "calibration" in empty else ""
             raise PackError(f"card of pack {self.name!r} is incomplete: {', '.join(empty)}{remedy}")
@@ -259,6 +309,10 @@ _TRAINED = (*FACE_DETECTION.required, "metrics", "training_data_sha256", "crop_m
 FORGERY_DETECTION = CardRules((*_TRAINED, "calibration", "operating_points"))
 EDIT_READING = CardRules((*_TRAINED, "reading"))
 IMAGE_CLASSIFICATION = CardRules(_TRAINED)
+FACE_INPAINTING = CardRules(_TRAINED)
+SKETCH_SEARCH = CardRules(tuple(name for name in _TRAINED if name != "crop_margin"))  # null: sees whole pictures
+VISION_LANGUAGE = CardRules(SKETCH_SEARCH.required)
+PROMPT_NAMING = CardRules((*VISION_LANGUAGE.required, "naming"))
 
 RULES: Table[CardRules] = Table(
     "task of a model card",
@@ -268,6 +322,10 @@ RULES: Table[CardRules] = Table(
         Entry("forgery_detection", "unmask.packs.card:FORGERY_DETECTION"),
         Entry("edit_reading", "unmask.packs.card:EDIT_READING"),
         Entry("image_classification", "unmask.packs.card:IMAGE_CLASSIFICATION"),
+        Entry("face_inpainting", "unmask.packs.card:FACE_INPAINTING"),
+        Entry("sketch_search", "unmask.packs.card:SKETCH_SEARCH"),
+        Entry("vision_language", "unmask.packs.card:VISION_LANGUAGE"),
+        Entry("prompt_naming", "unmask.packs.card:PROMPT_NAMING"),
     ),
 )
 """The rules of every task; another package adds one for a task of its own by an entry point."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unmask.errors import DataError, PackError
+from unmask.offline import onnx_runtime
 from unmask.packs.card import Card
 from unmask.plugins import Table
 from unmask.provenance import sha256_of
@@ -96,10 +97,7 @@ class _Opening:
 
     def begin(self) -> Future[Any]:
         if self._coming is None:
-            import onnxruntime
-
-            onnxruntime.disable_telemetry_events()  # for a program that had imported it before `unmask` was
-            self._options = onnxruntime.SessionOptions()
+            self._options = onnx_runtime().SessionOptions()
             self._options.intra_op_num_threads = 1
             self._options.inter_op_num_threads = 1
             self._options.log_severity_level = 3
@@ -122,10 +120,8 @@ class _Opening:
             self._coming = None
 
     def _open(self, options: Any) -> Any:
-        import onnxruntime
-
         try:
-            return onnxruntime.InferenceSession(str(self._model), options, providers=["CPUExecutionProvider"])
+            return onnx_runtime().InferenceSession(str(self._model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no narrower base
             reason = str(error).splitlines()[0]
             raise PackError(f"pack {self._pack!r}: ONNX Runtime cannot open model.onnx: {reason}") from error
@@ -139,9 +135,10 @@ def _is_installed(name: str) -> bool:
     return name in INSTALLED or re.fullmatch(r"[\w.]+:\w+", name) is not None
 
 
-def embedded_packs() -> list[str]:
-    """Names of the packs that come with the package, sorted."""
-    return sorted(path.parent.name for path in _EMBEDDED.glob("*/card.json"))
+def embedded_packs(task: str | None = None) -> list[str]:
+    """Names of the packs that come with the package, sorted; those of one task, if one is given."""
+    names = sorted(path.parent.name for path in _EMBEDDED.glob("*/card.json"))
+    return [name for name in names if task is None or Card.read(_EMBEDDED / name / "card.json").task == task]
 
 
 def load_pack(name: str | Path, task: str | None = None, calibrated: bool = True) -> Pack:
@@ -163,11 +160,14 @@ def load_pack(name: str | Path, task: str | None = None, calibrated: bool = True
         except DataError as error:
             raise PackError(str(error)) from error
     if not (folder / "card.json").is_file():
-        raise PackError(f"no model pack {str(name)!r}: give a folder with card.json, or one of {embedded_packs()}")
+        known = ", ".join(embedded_packs(task)) or "none of which is for this"
+        raise PackError(f"no model pack {str(name)!r}: give a folder with card.json, or an embedded one: {known}")
     card = Card.read(folder / "card.json", calibrated)
     pack = Pack(folder, card)
     if task is not None and card.task != task:
-        raise PackError(f"pack {card.name!r} is for {card.task}, not {task}")
+        known = ", ".join(embedded_packs(task))
+        others = f" or an embedded one: {known}" if known else ""
+        raise PackError(f"pack {card.name!r} is for {card.task}, not {task}: give a folder of one that is{others}")
     if not pack.model_path.is_file():
         raise PackError(f"pack {card.name!r} has no model.onnx in {folder}")
     if sha256_of(pack.model_path) != card.sha256:
