@@ -13,12 +13,12 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "unmask"
 
 # Imports point down this list. The last are the ground floor, small modules that everybody may import.
 HOUSE = (
-    *("cli", "demo", "inspection"),
-    *("tracing", "retrieval", "redteam", "federation", "prompting"),
-    *("lab", "forging", "datasets", "edits", "forgery", "faces", "networks", "evidence", "packs", "media"),
+    *("cli", "web", "demo", "inspection"),
+    *("tracing", "redteam", "federation", "prompting"),
+    *("lab", "forging", "datasets", "edits", "retrieval", "forgery", "faces", "networks", "evidence", "packs", "media"),
     *("delimited", "tables", "records", "files", "interruption", "offline", "parallel", "plugins", "progress"),
     "provenance",
-    *("errors", "_version", ""),
+    *("errors", "installation", "_version", ""),
 )
 # Within tracing too imports point down.
 TRACING = ("case", "report", "simulation", "tools", "inference", "registers", "attributes")

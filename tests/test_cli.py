@@ -22,6 +22,7 @@ import unmask
 from unmask import cli
 from unmask.errors import MissingExtraError
 from unmask.evidence.report import Report, percent
+from unmask.installation import install_line
 from unmask.interruption import Interruption
 
 pytestmark = pytest.mark.slow
@@ -44,7 +45,7 @@ def lines_of(text: bytes) -> list[dict]:
 
 
 def steady(report: dict) -> dict:
-    return {**report, "timings": None}
+    return {**report, "timings": None, "identical_to": None}
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_edits_are_printed_and_written(tiny_pack: Path, tiny_edit_model: Path, s
     sequences = [report["faces"][0]["sequence"] for report in reports]
     assert [sequence and sequence["outcome"] for sequence in sequences] == ["edits", None, "cannot_tell"]
     assert sequences[0]["best"]["edits"] == ["nose", "eye"] and sequences[0]["pack"] == "tiny-reader"
-    assert [report["schema_version"] for report in reports] == ["1.4"] * 3
+    assert [report["schema_version"] for report in reports] == ["1.5"] * 3
     nose, eye = (percent(step["present"]) for step in sequences[0]["steps"])
     numbers = f"exactly this {percent(sequences[0]['best']['posterior'])}, any edit {percent(sequences[0]['edited'])}"
     table = done.stdout.decode()
@@ -437,12 +438,13 @@ def test_progress_counts_to_the_end(
     options = ["--pack", str(tiny_pack), "--json", str(out), "--quiet", *(["--resume"] if resume else [])]
     assert say(["inspect", str(folder), *options])[0] == 0
     count = 2 if resume else 3
-    assert updates == [("files", done, None) for done in range(count + 1)] + [("files", count, count)]
+    assert [done for _, done, _ in updates] == [*range(count + 1), count]
+    assert {total for _, _, total in updates[:-1]} <= {None, count} and updates[-1] == ("files", count, count)
 
 
 def test_an_empty_folder_says_so(tiny_pack: Path, tmp_path: Path) -> None:
     done = run("inspect", tmp_path, "--pack", tiny_pack)
-    assert done.returncode == 0 and done.stdout == b"" and b"no pictures or videos there" in done.stderr
+    assert done.returncode == 2 and done.stdout == b"" and b"no pictures or videos there" in done.stderr
 
 
 def test_a_missing_extra_is_one_line(
@@ -456,14 +458,34 @@ def test_a_missing_extra_is_one_line(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == 'unmask: this command needs the "lab" extra: pip install "unmask[lab]"\n'
+    assert capsys.readouterr().err == f'unmask: this command needs the "lab" extra: {install_line("lab")}\n'
 
 
 def test_version_and_packs() -> None:
     assert run("--version").stdout.decode().split() == ["unmask", unmask.__version__]
     cards = json.loads(run("packs", "--json").stdout)
     assert "yunet" in [card["name"] for card in cards]
-    assert b"yunet" in run("packs").stdout
+    listed = run("packs").stdout
+    assert b"yunet" in listed and b"limit" not in listed and listed.count(b"\n") < 2 * len(cards) + 4
+    card = run("packs", "plain").stdout
+    assert b"Apache-2.0" in card and b"limit" in card and b"worst source" in b" ".join(card.split())
+    assert json.loads(run("packs", "plain", "--json").stdout)["name"] == "plain"
+    assert run("packs", "no-such").returncode == 2
+
+
+def test_a_file_without_a_command_is_inspected(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
+    done = run(portrait, "--pack", tiny_pack, "--json", "-")
+    assert done.returncode == 0 and lines_of(done.stdout)[0]["path"] == str(portrait)
+    assert run(tmp_path).returncode == 2 and b"no pictures or videos" in run(tmp_path).stderr
+    assert b"not_found" in run("nowhere.jpg", "--pack", tiny_pack).stdout
+    assert b"No such command" in run("inspct").stderr
+
+
+def test_a_pack_that_there_is_not_suggests_detectors_alone(portrait: Path) -> None:
+    done = run("inspect", portrait, "--pack", "no-such")
+    assert done.returncode == 2 and done.stderr.endswith(b"or an embedded one: plain\n")
+    done = run("inspect", portrait, "--pack", "mmnet")
+    assert done.returncode == 2 and b"is for edit_reading, not forgery_detection" in done.stderr
 
 
 def test_help_is_quick() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from unmask import cli
+from unmask.installation import install_line
 
 LAB = (
     *("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "sklearn", "scipy", "lir", "onnx", "openvino"),
@@ -44,14 +45,14 @@ def test_a_missing_lab_takes_one_line(name: str, tmp_path: Path) -> None:
     done = call(COMMANDS[name], tmp_path, without=LAB)
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("unmask: ") and line.endswith('needs the "lab" extra: pip install "unmask[lab]"')
+    assert line.startswith("unmask: ") and line.endswith(f'needs the "lab" extra: {install_line("lab")}')
 
 
 @pytest.mark.parametrize("kind", ["recogniser", "detector", "pack"])
 def test_a_missing_redteam_takes_one_line(kind: str, tmp_path: Path) -> None:
     done = call(["redteam", kind, "x", "d", "--out", "o"], tmp_path, without=LAB)
     assert done.returncode == 2 and done.stderr.strip().endswith(
-        'needs the "redteam" extra: pip install "unmask[redteam]"'
+        f'needs the "redteam" extra: {install_line("redteam")}'
     )
 
 

@@ -1,7 +1,7 @@
 """What is promised, and that the mechanisms do what the accountants count."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +170,9 @@ def test_private_steps_clip_every_pair_apart() -> None:
     assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     with pytest.raises(DataError, match="batch normalisation mixes pairs"):
         private_steps(Small(), SmallFeed(0), CONFIG, privacy, 0, 1, torch.device("cpu"))
+    sharp = replace(CONFIG, optimiser={"optimiser": "sam", "rho": 0.05})
+    with pytest.raises(DataError, match="--optimiser adamw"):
+        private_steps(network, SmallFeed(0), sharp, privacy, 0, 1, torch.device("cpu"))
 
 
 def test_group_normalisation_keeps_scale_and_shift_and_needs_no_batch() -> None:

@@ -326,6 +326,10 @@ def test_compressed_updates_train_the_same_network_in_fewer_bytes(compression: s
     rounds = rounds_in(tmp_path / "b", compression=compression)
     close = rounds.run(LocalGrid(makers(tmp_path / "b")), nodes(3))
     assert rounds.records[0].bytes_received < 0.6 * plain.records[0].bytes_received
-    for name in exact:
-        # A first step of Adam is as long whatever the gradient: where that is near zero, its sign is rounding's.
-        assert float(np.abs(close[name] - exact[name]).mean()) < 0.01
+    # Of all weights together: a first step of Adam is as long whatever the gradient, so that a weight whose gradient is
+    # near zero goes either way by rounding.
+    start, weights = untrained(Small, 0), [name for name in exact if name not in BUFFERS]
+    moved, apart = (
+        np.sqrt(sum(float(np.square(exact[name] - other[name]).sum()) for name in weights)) for other in (start, close)
+    )
+    assert apart < 0.25 * moved
