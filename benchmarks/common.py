@@ -43,7 +43,7 @@ def finish(arguments: argparse.Namespace, name: str, results: dict[str, Any]) ->
     record = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shell_line(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
+        "command": shell_line(["python", f"benchmarks/{name}.py", *_arguments(sys.argv[1:])]),
         "commit": _commit(),
         "seed": arguments.seed,
         "pack": {"name": card.name, "version": card.version, "sha256": card.sha256},
@@ -79,6 +79,12 @@ def portrait() -> np.ndarray:
     """A real photograph with one face: uint8 (384, 384, 3) RGB."""
     with resources.files("unmask.demo").joinpath("astronaut.jpg").open("rb") as stream, Image.open(stream) as picture:
         return np.asarray(picture.convert("RGB"))
+
+
+def _arguments(words: Sequence[str]) -> list[str]:
+    """A command's arguments without the places of things on this machine."""
+    pairs = zip(["", *words], words, strict=False)
+    return [before.lstrip("-").upper() if Path(word).is_absolute() else word for before, word in pairs]
 
 
 def _commit() -> str | None:

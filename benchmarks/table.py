@@ -16,6 +16,7 @@ BUDGETS = {
     ("edits", "edits alone"): 0.060,
     ("federated", "overhead"): 0.2,
     ("tracing", "5,000,000"): 0.2,
+    ("search", "1,000,000 ivf"): 0.010,
 }
 HEADER = """# Benchmarks
 
@@ -38,6 +39,8 @@ python benchmarks/detector_training.py --out benchmarks/results/detector_trainin
 python benchmarks/federated.py --out benchmarks/results/federated.json
 python benchmarks/scoring.py --out benchmarks/results/scoring.json
 python benchmarks/tracing.py --out benchmarks/results/tracing.json
+python benchmarks/search.py --out benchmarks/results/search.json
+python benchmarks/search_photos.py --out benchmarks/results/search_photos.json
 python benchmarks/table.py
 ```
 """
@@ -308,6 +311,45 @@ def engines(results: dict[str, Any]) -> str:
     return rows(f"The forgery pack in other engines, one thread, {results['crops']} faces", head, body)
 
 
+def search(results: dict[str, Any]) -> str:
+    body = [
+        [
+            f"{int(size):,}",
+            kind,
+            span(r["seconds"]["plain"]),
+            span(r["seconds"]["clusters"]),
+            f"{r['recall']:.3f}",
+            f"{1000 * r['opened_s']:.0f}",
+            "; ".join(f"{name} {seconds:.0f}" for name, seconds in r["built_s"].items()),
+            f"{r['disk_mb']:.0f}",
+            f"{r['peak_rss_mb']:.0f}",
+            budget("search", f"{int(size):,} {kind}", r["seconds"]["clusters"]["median"]),
+        ]
+        for size, kinds in results.items()
+        for kind, r in kinds.items()
+    ]
+    head = [
+        "vectors",
+        "kind",
+        "plain order",
+        "with clusters",
+        "recall of the 20 nearest",
+        "opening, ms",
+    ]
+    title = "Search: milliseconds of one core a query after embedding, vectors of 512 numbers"
+    return rows(title, [*head, "built, CPU s", "disk MB", "peak MB, with building", "budget"], body)
+
+
+def search_photos(results: dict[str, Any]) -> str:
+    body = [
+        [f"unmask search {name}", f"{r['processor_s']:.1f}", f"{r['s']:.1f}", f"{r['peak_rss_mb']:.0f}"]
+        for name, r in results.items()
+        if name != "photos"
+    ]
+    title = f"Search on a folder of {results['photos']:,} photos, one process"
+    return rows(title, ["command", "processor, s", "clock, s", "peak MB"], body)
+
+
 SECTIONS = {
     "cold_start": cold_start,
     "finding": finding,
@@ -324,6 +366,8 @@ SECTIONS = {
     "federated": federated,
     "scoring": scoring,
     "tracing": tracing,
+    "search": search,
+    "search_photos": search_photos,
 }
 
 

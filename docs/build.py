@@ -1,4 +1,6 @@
-"""Write everything in the documentation that is generated: `python docs/build.py`. Needs the extra federated.
+"""Write everything in the documentation that is generated: `python docs/build.py`.
+
+Needs the extras federated and redteam.
 
 Whole pages: results, methods, model packs, families. Paragraphs inside hand-written pages: whatever stands between the
 markers `<!-- begin: NAME -->` and `<!-- end: NAME -->`. All of it comes from the cards of the embedded packs, the
@@ -21,7 +23,7 @@ from leaderboard import page as leaderboard  # noqa: E402
 
 GENERATED = ("docs/results", "docs/methods", "docs/packs", "docs/data")
 """Folders that hold generated pages alone; a page there that nothing generates any more is removed."""
-WITH_PARAGRAPHS = ("README.md", "docs/sequences.md", "docs/tracing.md")
+WITH_PARAGRAPHS = ("README.md", "docs/search.md", "docs/sequences.md", "docs/tracing.md")
 _BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
 

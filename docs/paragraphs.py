@@ -15,6 +15,7 @@ from common import metrics_of, read_record
 from unmask.lab.detection.held_out import CLEAN
 from unmask.packs import Card, load_pack
 from unmask.packs.card import Metric
+from unmask.packs.strength import in_words
 
 DETECTOR, EDIT_MODEL = "plain", "mmnet"
 """The embedded packs that the paragraphs speak of."""
@@ -31,6 +32,7 @@ def paragraphs(root: Path) -> dict[str, str]:
         "trust-edits": trust_in_edits(edits),
         "parts-edits": parts_of_edit_model(root),
         "trust-tracing": trust_in_tracing(root),
+        "sketch-checks": checks_of_sketches(root),
     }
 
 
@@ -130,8 +132,16 @@ def limits_of_detector(card: Card) -> str:
         "the",
         f"scoring network had not seen, where it is worth little (Cllr {calibration.cllr:.2f}; 1 is no information):",
         f"expect *inconclusive* often{f', and always where quality is {where}' if silent else ''}.",
+        *under_attack(card),
         "[All figures](docs/results/embedded-detector.md).",
     )
+
+
+def under_attack(card: Card) -> list[str]:
+    """How easily the embedded detector is fooled."""
+    if card.strength is None:
+        return ["How easily it is fooled on purpose is not measured."]
+    return [f"Under attack it is {line}." for line in in_words(card.strength)]
 
 
 def limits_of_edits(card: Card) -> str:
@@ -360,5 +370,45 @@ def trust_in_tracing(root: Path) -> str:
                 "is what"
                 " `unmask trace audit` is for.",
             ),
+        ]
+    )
+
+
+def checks_of_sketches(root: Path) -> str:
+    """How often the checks of a drawing are wrong, for the page of search."""
+    record = read_record(root, "sbka/sketch_checks")
+    rows = {(row["set"], row["change"]): row for row in record["rows"]}
+
+    def of(name: str, change: str, note: str) -> str:
+        row = rows[name, change]
+        return f"{row.get(note, 0)} of {row['pictures']}"
+
+    def each(change: str, note: str, *names: str) -> str:
+        return ", ".join(f"{of(name, change, note)} {name}" for name in names)
+
+    drawings, photographs = ("PACS drawings", "CUFS drawings"), ("PACS", "CUFS", "UTKFace")
+    photographs = tuple(f"{name} photographs" for name in photographs)
+    faces = rows["CUFS drawings", "faces"]
+    return "\n".join(
+        [
+            "How often that is right, on real drawings and photographs:",
+            "",
+            bullet(f"Taken for photographs: {each('unchanged', 'photograph', *drawings)}."),
+            bullet(
+                f"Known as photographs: {each('unchanged', 'photograph', *photographs)}; in grey,",
+                f"{each('grey', 'photograph', *photographs)}.",
+            ),
+            bullet(
+                f"Inverted drawings known: {each('inverted', 'inverted', *drawings)}. Yellow paper known:",
+                f"{each('on_paper', 'paper', *drawings)}.",
+            ),
+            bullet(
+                f"Pages of text known: {of('pages of text', 'unchanged', 'text')}, printed in one typeface.",
+                f"Taken for pages of text: {each('unchanged', 'text', *drawings)}.",
+            ),
+            bullet(f"One face is found in {faces['one']} of {faces['pictures']} CUFS drawings."),
+            "",
+            "The thresholds were chosen on up to 120 pictures of each set, counted here too. A drawing photographed in",
+            "uneven light has smooth tones and may be called a photograph.",
         ]
     )

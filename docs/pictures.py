@@ -80,7 +80,7 @@ def photograph(page: Path, style: str, out: Path, browser: str) -> None:
     with Image.open(shot) as picture:
         whole = picture.convert("RGB")
     box = ImageChops.difference(whole, Image.new("RGB", whole.size, "white")).getbbox()
-    whole.crop(box).save(out, quality=85, method=6)
+    whole.crop(box).save(out, quality=70, method=6)
     if out.stat().st_size > MOST_BYTES:
         raise ValueError(f"{out} has {out.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
 

@@ -34,6 +34,7 @@ class Claim:
         arm: the arm with what is claimed to help.
         baseline: the arm without.
         where: what else a row must have.
+        baseline_where: the same of the baseline's rows, where it differs.
         baseline_metric: the baseline's number, where it has another name.
         lower_is_better: whether the claim says that the number falls.
     """
@@ -46,6 +47,7 @@ class Claim:
     baseline: str
     where: Mapping[str, Any] = field(default_factory=dict)
     baseline_metric: str | None = None
+    baseline_where: Mapping[str, Any] | None = None
     lower_is_better: bool = False
 
 
@@ -214,6 +216,55 @@ CLAIMS = (
         baseline_metric="psnr_inside, do nothing",
     ),
     Claim(
+        "adv-diffusion",
+        "It transfers better to a recogniser that was not asked than changed pixels (MI-FGSM, 16/255).",
+        "adv_diffusion/transfer",
+        "gain victim",
+        "adv-diffusion",
+        "mi-fgsm",
+        {"strength": 450.0},
+        baseline_where={"strength": 0.06275},
+    ),
+    Claim(
+        "adv-diffusion",
+        "Three surrogates transfer better than one.",
+        "adv_diffusion/transfer",
+        "gain victim",
+        "adv-diffusion",
+        "one surrogate",
+        {"strength": 450.0},
+    ),
+    Claim(
+        "adv-diffusion",
+        "What is painted transfers beyond what painting without guidance does.",
+        "adv_diffusion/transfer",
+        "gain victim",
+        "adv-diffusion",
+        "inpainting",
+        {"strength": 450.0},
+        baseline_where={"strength": 1.0},
+    ),
+    *(
+        Claim("ancra", text, "ancra/robust", metric, arm, baseline)
+        for text, metric, arm, baseline in (
+            (
+                "Reverse attention makes a network harder to fool, asked as the reference code asks.",
+                "repo-style",
+                "TRADES +RA",
+                "TRADES",
+            ),
+            ("It does in the worst case over attacks that fit it.", "worst case", "TRADES +RA", "TRADES"),
+            ("The negative contrast does in the worst case.", "worst case", "TRADES +ANC", "TRADES"),
+            ("Both together do in the worst case.", "worst case", "TRADES +both", "TRADES"),
+            (
+                "Asymmetric contrast does more than symmetric in the worst case.",
+                "worst case",
+                "TRADES +ANC",
+                "TRADES +ANC, symmetric",
+            ),
+        )
+    ),
+    Claim(
         "titf",
         "Asking by conditional entropy takes fewer questions than a fixed order.",
         "titf/policies",
@@ -248,12 +299,18 @@ def compare(claim: Claim, root: Path) -> Comparison:
     Raises:
         ValueError: fewer than three seeds have both arms.
     """
-    rows = [row for row in _rows(root, claim.record) if all(row[key] == value for key, value in claim.where.items())]
+    rows = _rows(root, claim.record)
 
-    def by_seed(arm: str, metric: str) -> dict[int, float]:
-        return {row["seed"]: row[metric] for row in rows if row["arm"] == arm and metric in row}
+    def by_seed(arm: str, metric: str, where: Mapping[str, Any]) -> dict[int, float]:
+        own = [row for row in rows if row["arm"] == arm and all(row[key] == value for key, value in where.items())]
+        return {row["seed"]: row[metric] for row in own if metric in row}
 
-    ours, theirs = by_seed(claim.arm, claim.metric), by_seed(claim.baseline, claim.baseline_metric or claim.metric)
+    ours = by_seed(claim.arm, claim.metric, claim.where)
+    theirs = by_seed(
+        claim.baseline,
+        claim.baseline_metric or claim.metric,
+        claim.where if claim.baseline_where is None else claim.baseline_where,
+    )
     seeds = sorted(ours.keys() & theirs.keys())
     if len(seeds) < 3:
         raise ValueError(f"{claim.record}: {len(seeds)} seeds for {claim.text!r}, three are needed")
@@ -305,6 +362,8 @@ def section(root: Path) -> str:
         "hfc": "[HFC-MFFD](hfc.md)",
         "fedforgery": "[FedForgery](fedforgery.md)",
         "mmnet": "[MMNet](mmnet.md)",
+        "adv-diffusion": "[Adv-Diffusion](adv-diffusion.md)",
+        "ancra": "[ANCRA](ancra.md)",
         "titf": "[TITF](tracing.md)",
     }
     steps = [read_record(root, record)["settings"].get("steps", 0) for record in {claim.record for claim in CLAIMS}]

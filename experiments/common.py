@@ -51,9 +51,16 @@ Degrade = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 def command() -> str:
     """The command that is running, without the places of things on this machine."""
+    root = Path(__file__).resolve().parent.parent
     words = ["python"]
     for before, word in zip(["", *sys.argv], sys.argv, strict=False):
-        words.append(before.lstrip("-").upper() if Path(word).is_absolute() else word)
+        path = Path(word)
+        if not path.is_absolute():
+            words.append(word)
+        elif path.resolve().is_relative_to(root):  # a script, or the record beside it
+            words.append(path.resolve().relative_to(root).as_posix())
+        else:
+            words.append(before.lstrip("-").upper() if before.startswith("-") else path.name)
     return shell_line(words)
 
 

@@ -29,7 +29,8 @@ the designs from "one network" on shared with other work; but for the trunk all 
 (`--reweight-sources`; the default if it lowers the latter at no lower mean AUC). The four published detectors were
 not trained on these data, for their cost; the [leaderboard](leaderboard.md) compares them on older ones.
 
-The rule takes: **{best}**. The embedded pack was made before, of two specialists.
+The rule takes: **{best}**. The embedded pack had been made of two specialists before; whether one network replaces
+them is the next comparison.
 """
 
 
