@@ -329,7 +329,9 @@ def left_out(features: np.ndarray, targets: np.ndarray, ridge: float = RIDGE) ->
     would be left to learn. Exact but for means and variances, which are of all (Allen, Technometrics 1974).
 
     Args:
-        features, targets, ridge: as of `projection_into`.
+        features: as of `projection_into`.
+        targets: as of `projection_into`.
+        ridge: as of `projection_into`.
     """
     given, _, _ = _standardised(features)
     hat = np.linalg.solve(given @ given.T + ridge * np.eye(len(given)), given @ given.T).T

@@ -168,7 +168,8 @@ def with_prompts(
         tower: the image side.
         projection: from features to the space of texts, as weights (D, d) and biases (d,); None where they are there.
         classes: unit vectors of the classes, float32 (C, d).
-        scale, offset: a logit is scale * cosine + offset.
+        scale: a logit is scale * cosine + offset.
+        offset: see `scale`.
     """
     graph = onnx.ModelProto()
     graph.CopyFrom(tower.graph)
