@@ -1,7 +1,8 @@
 """Draw the pictures of reports that the documentation shows: `python docs/pictures.py`. Needs Chromium.
 
 The demonstration's photograph and forgery, and a film that passes from the one to the other, are inspected; the wanted
-part of the HTML report is photographed by a headless browser and cut to its edges. Each picture stays below 100 kB.
+part of the HTML report is photographed by a headless browser and cut to its edges. Each picture stays below 150 kB.
+With `--families PACK`, a pack that `unmask prompt learn` has written, also the forgery with the name of its family.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from unmask.demo import run_demo
 from unmask.evidence.html import HtmlReport
 
 IMAGES = Path(__file__).resolve().parent / "images"
-MOST_BYTES = 100_000
+MOST_BYTES = 150_000
 SHOTS = {
     "report.webp": ("demo", "main>*{display:none}#file-2{display:block!important}"),
     "maps.webp": (
@@ -33,6 +34,7 @@ SHOTS = {
         "main>*,.inside,.face .body{display:none!important}#file-1{display:block!important}",
     ),
 }
+NAMING = {"naming.webp": ("naming", "main>*,.inside{display:none!important}#file-1{display:block!important}")}
 """A picture's file name -> the report that it is taken from, and the style that leaves the wanted part alone."""
 
 
@@ -51,16 +53,29 @@ def film(photograph: Path, forgery: Path, out: Path, seconds: float = 2.0, rate:
         container.mux(stream.encode())
 
 
-def make_reports() -> dict[str, Path]:
-    """The HTML reports of the demonstration and of the film, by name, in the current folder."""
+def make_reports(families: Path | None) -> dict[str, Path]:
+    """The HTML reports of the demonstration and of the film, by name, in the current folder.
+
+    Args:
+        families: a prompt pack, for a third report, of the forgery with the name of its family.
+    """
     demo, clip, page = Path("unmask-demo"), Path("clip.mp4"), Path("film.html")
     run_demo(demo)
     film(demo / "photograph.jpg", demo / "forgery.png", clip)
-    inspector = Inspector()
-    inspection = inspector.examine(clip, pictures=True)
+    inspected(clip, page, Inspector())
+    reports = {"demo": demo / "report.html", "film": page}
+    if families is not None:
+        reports["naming"] = Path("naming.html")
+        families = Path(shutil.copytree(families, "families"))  # so that the report shows a short name
+        inspected(demo / "forgery.png", reports["naming"], Inspector(["plain", families]))
+    return reports
+
+
+def inspected(path: Path, page: Path, inspector: Inspector) -> None:
+    """Inspect a file and write its HTML report."""
+    inspection = inspector.examine(path, pictures=True)
     with HtmlReport(page, inspector.cards) as html:
         html.add(inspection.report, inspection.pictures, inspection.strips)
-    return {"demo": demo / "report.html", "film": page}
 
 
 def photograph(page: Path, style: str, out: Path, browser: str) -> None:
@@ -89,12 +104,14 @@ def main() -> None:
     """Write all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--browser", default=shutil.which("chromium") or "chromium")
-    browser = parser.parse_args().browser
+    parser.add_argument("--families", type=Path, help="a prompt pack, for naming.webp")
+    chosen = parser.parse_args()
+    families = chosen.families and chosen.families.resolve()
     # Within the folder, so that the reports show short names.
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        reports = make_reports()
-        for name, (report, style) in SHOTS.items():
-            photograph(reports[report], style, IMAGES / name, browser)
+        reports = make_reports(families)
+        for name, (report, style) in (SHOTS | (NAMING if families else {})).items():
+            photograph(reports[report], style, IMAGES / name, chosen.browser)
 
 
 if __name__ == "__main__":
