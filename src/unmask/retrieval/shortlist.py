@@ -60,10 +60,6 @@ class ShortlistSearch:
     def __init__(self, index: Any, kind: Kind, effort: int) -> None:
         """Take an index of `build_shortlist`, or one read from a file."""
         self._index, self._kind, self.effort = index, kind, effort
-        if kind == "hnsw":
-            index.hnsw.efSearch = effort
-        else:
-            index.nprobe = effort
 
     @classmethod
     def read(cls, path: Path, kind: Kind, effort: int) -> "ShortlistSearch":
@@ -86,6 +82,10 @@ class ShortlistSearch:
         """
         if self._kind == "hnsw":
             self._index.hnsw.efSearch = max(self.effort, length)
+        else:
+            self._index.nprobe = self.effort
+            # Threads share the lists of a single query; of several queries each takes some.
+            self._index.parallel_mode = 1 if len(queries) == 1 else 0
         _, places = self._index.search(np.ascontiguousarray(queries, np.float32), length)
         return places
 
@@ -123,9 +123,18 @@ def build_shortlist(
     length = min(shortlist_length(_DEPTH), photos)
     search = ShortlistSearch(index, kind, length if kind == "hnsw" else 1)
     recall = _recall(search, queries, nearest, length)
+    too_few = 0
     while kind != "hnsw" and recall < _WANTED and search.effort < lists:
+        too_few = search.effort
         search = ShortlistSearch(index, kind, min(2 * search.effort, lists))
         recall = _recall(search, queries, nearest, length)
+    while kind != "hnsw" and search.effort - too_few > max(1, search.effort // 16):
+        fewer = ShortlistSearch(index, kind, (search.effort + too_few) // 2)
+        with_fewer = _recall(fewer, queries, nearest, length)
+        if with_fewer < _WANTED:
+            too_few = fewer.effort
+        else:
+            search, recall = fewer, with_fewer
     record = Shortlist(
         kind=kind,
         faiss=name,
