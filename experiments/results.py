@@ -15,7 +15,7 @@ from ancra import robust
 from common import metrics_of, read_record
 from deepfidelity import mirror, targets
 from fedforgery import bad_clients, codebook, federated, private_secure, residual
-from findings import thumbnails
+from findings import recompression, thumbnails
 from gcscoop import families as named_families
 from gcscoop import learners as prompt_learners
 from hfc import imbalance, near_infrared
@@ -416,8 +416,8 @@ PAGES = (
     Page(
         "findings",
         "Findings beside the pixels",
-        "How often is a thumbnail called another picture's, rightly and wrongly?",
-        (thumbnails.section,),
+        "How often is a thumbnail called another picture's, or a file compressed twice, rightly and wrongly?",
+        (thumbnails.section, recompression.section),
     ),
     Page(
         "tracing",

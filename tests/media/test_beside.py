@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import odd_pictures
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,17 +77,44 @@ def shrunk(pixels: np.ndarray, width: int = 160) -> np.ndarray:
 
 def test_a_file_without_metadata_says_that_this_says_nothing(pixels: np.ndarray) -> None:
     findings = look(saved(pixels), pixels)
-    assert list(findings) == ["exif", "xmp", "generator", "jpeg", "content_credentials"]
-    assert [one.outcome for one in findings.values()] == ["absent", "absent", "absent", "present", "absent"]
-    assert all("says nothing" in one.meaning for name, one in findings.items() if name != "jpeg")
+    assert list(findings) == ["exif", "xmp", "generator", "jpeg", "double_compression", "content_credentials"]
+    assert [one.outcome for one in findings.values()] == ["absent", "absent", "absent", "present", "absent", "absent"]
+    assert all("says nothing" in findings[one].meaning for one in ("exif", "xmp", "generator", "content_credentials"))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_camera_and_software_are_read(kind: str, pixels: np.ndarray) -> None:
     usual = look(saved(pixels, kind, exif=camera_exif(software="12.1")), pixels)["exif"]
     assert usual.outcome == "present" and "Maker Model 1" in usual.statement and usual.details["software"] == "12.1"
     edited = look(saved(pixels, kind, exif=camera_exif(software="Adobe Photoshop 25.0")), pixels)["exif"]
     assert edited.outcome == "notable" and "Photoshop" in edited.statement and "original" in edited.meaning
+
+
+def test_metadata_of_heic_are_read(pixels: np.ndarray) -> None:
+    block = b"\0\0\0\6Exif\0\0" + camera_exif(software="Adobe Photoshop 25.0").tobytes().removeprefix(b"Exif\0\0")
+    findings = look(odd_pictures.heic(shrunk(pixels, 96), metadata=block), pixels)
+    assert findings["exif"].outcome == "notable" and "Maker Model 1" in findings["exif"].statement
+    assert findings["xmp"].outcome == "absent" and "thumbnail" not in findings
+
+
+def jxl_with(*boxes: tuple[bytes, bytes]) -> bytes:
+    """A JPEG XL file of metadata boxes, as far as they are read without a decoder."""
+    parts = [(b"JXL ", b"\r\n\x87\n"), (b"ftyp", b"jxl \0\0\0\0jxl "), *boxes, (b"jxlc", b"\xff\n")]
+    return b"".join(odd_pictures.box(*part) for part in parts)
+
+
+@pytest.mark.parametrize("before", [b"\0\0\0\0", b"", b"\0\0\0\6Exif\0\0"])
+def test_metadata_of_jpeg_xl_are_read(before: bytes, pixels: np.ndarray) -> None:
+    block = before + camera_exif().tobytes().removeprefix(b"Exif\0\0")
+    findings = look(jxl_with((b"Exif", block), (b"xml ", b'<a xmp:CreatorTool="GIMP 3"/>')), pixels)
+    assert "Maker Model 1" in findings["exif"].statement
+    assert findings["xmp"].outcome == "notable" and findings["xmp"].details["programs"] == "GIMP 3"
+
+
+def test_packed_metadata_of_jpeg_xl_are_said_not_to_be_read(pixels: np.ndarray) -> None:
+    findings = look(jxl_with((b"brob", b"Exif" + bytes(40)), (b"brob", b"xml " + bytes(40))), pixels)
+    for check in ("exif", "xmp", "generator"):
+        assert findings[check].outcome == "not_checked" and "Brotli" in findings[check].statement
 
 
 def test_a_position_is_not_repeated(pixels: np.ndarray) -> None:
@@ -131,6 +159,39 @@ def test_settings_of_image_generators_are_noticed_wherever_they_stand(pixels: np
     for where, data in generated(pixels).items():
         finding = look(data, pixels)["generator"]
         assert finding.outcome == "notable" and len(finding.details) == 1, where
+
+
+def twice(pixels: np.ndarray, first: int, last: int) -> dict[str, Beside]:
+    with Image.open(io.BytesIO(saved(pixels, quality=first))) as picture:
+        return look(saved(np.asarray(picture), quality=last), pixels)
+
+
+@pytest.mark.parametrize(("first", "last"), [(60, 90), (75, 95), (85, 90)])
+def test_an_earlier_compression_at_lower_quality_is_noticed(first: int, last: int, pixels: np.ndarray) -> None:
+    # Made smaller, the picture has no trace of the compression that it came with.
+    finding = twice(shrunk(pixels, 200), first, last)["double_compression"]
+    assert finding.outcome == "present" and abs(int(finding.details["first quality"]) - first) <= 2
+    assert "no sign of forgery" in finding.meaning
+
+
+@pytest.mark.parametrize("quality", [50, 75, 90, 95, 100])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_a_single_compression_is_not_called_two(quality: int, subsampling: int, pixels: np.ndarray) -> None:
+    data = saved(shrunk(pixels, 200), quality=quality, subsampling=subsampling)
+    assert look(data, pixels)["double_compression"].outcome == "absent"
+
+
+def test_pictures_too_small_or_flat_to_judge_their_compression_say_so(pixels: np.ndarray) -> None:
+    for data in (saved(shrunk(pixels, 48)), saved(np.full((400, 400, 3), 128, np.uint8))):
+        assert look(data, pixels)["double_compression"].outcome == "not_checked"
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_pictures_are_looked_at_for_an_earlier_compression_and_cmyk_is_not(mode: str, pixels: np.ndarray) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(shrunk(pixels, 200)).convert(mode).save(stream, "JPEG", quality=90)
+    outcome = look(stream.getvalue(), pixels)["double_compression"].outcome
+    assert outcome == ("absent" if mode == "L" else "not_checked")
 
 
 @pytest.mark.parametrize("quality", [1, 30, 50, 75, 95, 100])

@@ -344,7 +344,9 @@ class FileFinding(_Part):
     "not_checked" (damaged, or an extra is not installed).
     """
 
-    check: Literal["exif", "xmp", "generator", "jpeg", "thumbnail", "content_credentials", "container"]
+    check: Literal[
+        "exif", "xmp", "generator", "jpeg", "double_compression", "thumbnail", "content_credentials", "container"
+    ]
     outcome: Literal["absent", "present", "notable", "not_checked"]
     statement: Quoting
     meaning: Quoting

@@ -51,6 +51,7 @@ CHECK_NAMES = {
     "xmp": "XMP",
     "generator": "Image generator",
     "jpeg": "JPEG tables",
+    "double_compression": "Double compression",
     "thumbnail": "Thumbnail",
     "content_credentials": "Content Credentials",
     "container": "Container",

@@ -1,5 +1,6 @@
 """The header of a JPEG XL picture: its size, before anything is decoded."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from unmask.media.remarks import SEVERAL
@@ -31,6 +32,33 @@ def read_header(data: bytes) -> Header | None:
             _size(bits)
         is_animated = not bits.take(1) and bool(bits.take(1))  # behind a preview, whose header is not read
     return Header(width, height, is_animated)
+
+
+def metadata(data: bytes, name: bytes) -> bytes | None:
+    """The content of the file's first metadata box of a name, without the offset that an Exif box begins with.
+
+    Args:
+        data: the file.
+        name: `b"Exif"` or `b"xml "`.
+
+    Returns:
+        The content; None if there is no such box.
+
+    Raises:
+        PackedMetadataError: the box is packed with Brotli, which nothing here unpacks.
+    """
+    for box, start, end in _boxes(data):
+        if box == name:
+            # Some programs leave the offset out.
+            plain = name != b"Exif" or data[start : start + 4] in (b"II*\0", b"MM\0*")
+            return data[start if plain else start + 4 + int.from_bytes(data[start : start + 4], "big") : end]
+        if box == b"brob" and data[start : start + 4] == name:
+            raise PackedMetadataError
+    return None
+
+
+class PackedMetadataError(Exception):
+    """Metadata of a JPEG XL file are packed with Brotli."""
 
 
 def notes(data: bytes) -> list[str]:
@@ -67,16 +95,23 @@ def _size(bits: _Bits) -> tuple[int, int]:
 
 
 def _code_stream(data: bytes) -> bytes:
+    for name, start, _ in _boxes(data):
+        if name in (b"jxlc", b"jxlp"):
+            at = start + (4 if name == b"jxlp" else 0)  # a part begins with its number
+            return data[at : at + 64]
+    return b""
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of the contents of the outermost boxes; the last one may be cut short."""
     at = 0
     while at + 8 <= len(data):
         size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         start = at + 8
         if size == 1:
             size, start = int.from_bytes(data[start : start + 8], "big"), start + 8
-        if name in (b"jxlc", b"jxlp"):
-            start += 4 if name == b"jxlp" else 0  # a part begins with its number
-            return data[start : start + 64]
+        end = at + size if size else len(data)
+        yield name, start, min(end, len(data))
         if size < 8:
             break
-        at += size
-    return b""
+        at = end

@@ -71,7 +71,12 @@ def mark(encoded: bytes, source_type: SourceType) -> bytes:
 
 def read_mark(encoded: bytes) -> str | None:
     """The digital source type of a JPEG or PNG file, whoever wrote it, as a term without its address; None if none."""
-    term = _TERM.search(xmp_packet(encoded) or b"")
+    return source_type_of(xmp_packet(encoded) or b"")
+
+
+def source_type_of(packet: bytes) -> str | None:
+    """The digital source type in an XMP packet, as a term without its address; None if there is none."""
+    term = _TERM.search(packet)
     return term[1].decode() if term else None
 
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from unmask.media.intake import MediaFile
 
-Check = Literal["exif", "xmp", "generator", "jpeg", "thumbnail", "content_credentials", "container"]
+Check = Literal[
+    "exif", "xmp", "generator", "jpeg", "double_compression", "thumbnail", "content_credentials", "container"
+]
 Outcome = Literal["absent", "present", "notable", "not_checked"]
 
 _LONGEST = 300  # characters of a text that a file holds
@@ -52,7 +54,7 @@ def beside_picture(media: MediaFile, pixels: np.ndarray, anchors: str | None = N
         pixels: the picture, uint8 (H, W, 3) RGB, upright: for the comparison with its thumbnail.
         anchors: certificates (PEM) of whom Content Credentials are trusted.
     """
-    from unmask.media.beside import compression, credentials, metadata, thumbnail
+    from unmask.media.beside import compression, credentials, metadata, recompression, thumbnail
 
     data = media.data or b""
     return list(
@@ -62,6 +64,7 @@ def beside_picture(media: MediaFile, pixels: np.ndarray, anchors: str | None = N
                 ("xmp", lambda: metadata.xmp_finding(data)),
                 ("generator", lambda: metadata.generator_finding(data)),
                 ("jpeg", lambda: compression.jpeg_finding(data)),
+                ("double_compression", lambda: recompression.recompression_finding(data)),
                 ("thumbnail", lambda: thumbnail.thumbnail_finding(data, pixels)),
                 ("content_credentials", lambda: credentials.credentials_of_picture(data, anchors)),
             ]

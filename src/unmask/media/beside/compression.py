@@ -37,11 +37,13 @@ def luminance_table(data: bytes) -> np.ndarray | None:
 
 def quality_of(table: np.ndarray) -> int | None:
     """The quality, 1 to 100, at which the IJG library has just this luminance table; None if at none."""
-    for quality in range(1, 101):
-        scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-        if np.array_equal(np.clip((_STANDARD * scale + 50) // 100, 1, 255), table):
-            return quality
-    return None
+    return next((quality for quality in range(1, 101) if np.array_equal(ijg_table(quality), table)), None)
+
+
+def ijg_table(quality: int) -> np.ndarray:
+    """The IJG library's luminance table, int64 (64,) in zigzag order, of a quality from 1 to 100."""
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return np.clip((_STANDARD * scale + 50) // 100, 1, 255)
 
 
 def jpeg_finding(data: bytes) -> Beside | None:

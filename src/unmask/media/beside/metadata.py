@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from PIL import ExifTags, Image
 
-from unmask.media import jpeg, png
+from unmask.media import jpeg, jxl, png
 from unmask.media.beside import Beside, shortened
-from unmask.media.synthetic_mark import SYNTHETIC_TERMS, read_mark, xmp_packet
+from unmask.media.kinds import HEAD_BYTES, sniff
+from unmask.media.synthetic_mark import SYNTHETIC_TERMS, source_type_of, xmp_packet
 
 _EDITORS = re.compile(
     r"photoshop|lightroom|gimp|affinity|snapseed|facetune|faceapp|canva|picsart|pixelmator|luminar|meitu|beautycam|"
@@ -45,26 +46,31 @@ _TAGS = {
     0x8298: "copyright",
 }
 _SUB_TAGS = {0x9003: "taken", 0xA434: "lens", 0x9286: "comment"}
+_PACKED = (
+    "The metadata are packed with Brotli, which is not unpacked here.",
+    "Nothing is known of them: programs for JPEG XL may do that to save space.",
+)
 _MOST_TEXT = 1 << 20  # bytes of a text chunk that are looked at
 _TOOL = re.compile(rb"(?:CreatorTool|softwareAgent)\s*(?:=\s*[\"']([^\"']{1,200})|>([^<]{1,200})<)")
 
 
 def exif_of(data: bytes) -> tuple[Image.Exif, bytes]:
-    """The EXIF block of a picture file, read, and the TIFF bytes behind it; both empty if there is none."""
+    """The EXIF block of a picture file, read, and the TIFF bytes behind it; both empty if there is none.
+
+    Raises:
+        PackedMetadataError: the block of a JPEG XL file is packed.
+    """
     exif = Image.Exif()
-    block = b""
     if data.startswith(b"\xff\xd8"):
         block = jpeg.exif(data) or b""
     elif data.startswith(b"\x89PNG"):
         block = png.exif(data) or b""
+    elif _kind(data) == "jxl":
+        block = jxl.metadata(data, b"Exif") or b""
+    elif _kind(data) == "tiff":
+        block = data  # the tags of EXIF are those of TIFF
     else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                with Image.open(io.BytesIO(data)) as picture:
-                    block = picture.info.get("exif") or b""
-            except OSError:  # of a kind that Pillow alone does not open
-                return exif, b""
+        block = _held_by_pillow(data, "exif")
     if block:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -72,9 +78,42 @@ def exif_of(data: bytes) -> tuple[Image.Exif, bytes]:
     return exif, block.removeprefix(b"Exif\0\0")
 
 
+def _packet_of(data: bytes) -> bytes | None:
+    """The XMP packet of a picture file, None if there is none; raises as `exif_of`."""
+    if data.startswith((b"\xff\xd8", b"\x89PNG")):
+        return xmp_packet(data)
+    if _kind(data) == "jxl":
+        return jxl.metadata(data, b"xml ")
+    return _held_by_pillow(data, "xmp") or None
+
+
+def _kind(data: bytes) -> str | None:
+    kind = sniff(data[:HEAD_BYTES])
+    return None if kind is None else kind.format
+
+
+def _held_by_pillow(data: bytes, name: str) -> bytes:
+    """What Pillow, or the reader of HEIC, has of a file's metadata by a name; empty if it has none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if _kind(data) == "heif":
+            from pi_heif import HeifImageFile  # as in the decoder: loaded when the first such file comes
+
+            with HeifImageFile(io.BytesIO(data)) as picture:
+                return picture.info.get(name) or b""
+        try:
+            with Image.open(io.BytesIO(data)) as picture:
+                return picture.info.get(name) or b""
+        except OSError:  # of a kind that Pillow alone does not open
+            return b""
+
+
 def exif_finding(data: bytes) -> Beside:
     """What the EXIF block says of camera, software and time."""
-    exif, block = exif_of(data)
+    try:
+        exif, block = exif_of(data)
+    except jxl.PackedMetadataError:
+        return Beside("exif", "not_checked", *_PACKED)
     if not block:
         return Beside(
             "exif",
@@ -114,12 +153,15 @@ def exif_finding(data: bytes) -> Beside:
 
 def xmp_finding(data: bytes) -> Beside:
     """What the XMP packet says of programs, and of the digital source type."""
-    packet = xmp_packet(data)
+    try:
+        packet = _packet_of(data)
+    except jxl.PackedMetadataError:
+        return Beside("xmp", "not_checked", *_PACKED)
     if packet is None:
         return Beside("xmp", "absent", "There is no XMP packet.", "Most files have none. Its absence says nothing.")
     tools = list(dict.fromkeys(_decoded(one or other) for one, other in _TOOL.findall(packet)))
     details = {"programs": shortened(", ".join(tools))} if tools else {}
-    term = read_mark(data)
+    term = source_type_of(packet)
     if term is not None:
         details["digital source type"] = term
     if b"DerivedFrom" in packet:
@@ -152,7 +194,11 @@ def xmp_finding(data: bytes) -> Beside:
 
 def generator_finding(data: bytes) -> Beside:
     """Whether the file holds the settings of an image generator, or names one."""
-    for place, text in _texts(data):
+    try:
+        texts = list(_texts(data))
+    except jxl.PackedMetadataError:
+        return Beside("generator", "not_checked", *_PACKED)
+    for place, text in texts:
         source = _KEYWORDS.get(place.lower())
         named = _GENERATORS.search(text)
         if source is None and not named and not _SETTINGS.search(text):
@@ -195,7 +241,7 @@ def _texts(data: bytes) -> Iterator[tuple[str, str]]:
             yield "comment", text.decode(wide if code.startswith(b"UNICODE") else "utf-8", "replace")
         elif comment is not None:
             yield "comment", str(comment)
-    packet = xmp_packet(data)
+    packet = _packet_of(data)
     if packet is not None:
         for one, other in _TOOL.findall(packet):
             yield "program", _decoded(one or other)

@@ -9,6 +9,7 @@ from PIL import ExifTags
 
 from unmask.media.beside import Beside
 from unmask.media.beside.metadata import exif_of
+from unmask.media.kinds import HEAD_BYTES, sniff
 
 LEAST_CORRELATION = 0.9
 LARGEST_DIFFERENCE = 64.0  # of 255, somewhere
@@ -16,6 +17,7 @@ LARGEST_STRETCH = 0.06
 """The limits beyond which a thumbnail is said to be of another picture;
 `experiments/findings/thumbnails.py` measures the rates at them."""
 
+_THUMBNAILS_ELSEWHERE = ("heif", "avif", "jxl", "tiff")
 _SIDES = (16, 1024)  # pixels
 _TURNS = {
     3: cv2.ROTATE_180,
@@ -25,12 +27,16 @@ _TURNS = {
 
 
 def thumbnail_finding(data: bytes, pixels: np.ndarray) -> Beside | None:
-    """Whether the thumbnail is that of the picture; None for a file without an EXIF block.
+    """Whether the thumbnail is that of the picture; None for a file without an EXIF block, and for kinds that keep
+    it elsewhere.
 
     Args:
         data: the file.
         pixels: the picture, uint8 (H, W, 3) RGB, upright.
     """
+    kind = sniff(data[:HEAD_BYTES])
+    if kind is None or kind.format in _THUMBNAILS_ELSEWHERE:
+        return None
     exif, block = exif_of(data)
     if not block:
         return None
