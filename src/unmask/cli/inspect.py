@@ -43,6 +43,10 @@ def inspect(
     json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write one JSON report per line.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML page.")] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="Who inspects: processes of this machine, or the workers of a Ray cluster; extra ray."),
+    ] = "local",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the --json file: skip what it already holds.")
     ] = False,
@@ -112,6 +116,9 @@ def inspect(
         raise typer.BadParameter("--no-map is about the JSON reports: give it with --json FILE")
     if watch and "-" in paths:
         raise typer.BadParameter("--watch looks at folders and files; standard input ends")
+    if engine == "ray" and (watch or jobs > 1):
+        reason = "--watch waits for files" if watch else "its workers are as many as the cluster has CPUs"
+        raise typer.BadParameter(f"leave {'--watch' if watch else '--jobs'} or --engine ray out: {reason}")
     outputs = Outputs(json, html, csv, db, log, save_maps)
     outputs.check(paths, resume)
 
@@ -171,7 +178,7 @@ def inspect(
         # Folders are walked as the work goes on; how many files they hold, a thread counts meanwhile.
         total = Total(paths, needed=progress is not SILENT and not resume and not watch)
         progress.update("files", 0, total.files)
-        results = _examine(sources, inspector, jobs, html is not None, progress, many=watch)
+        results = _examine(sources, inspector, jobs, html is not None, progress, many=watch, engine=engine)
         try:
             for done in stack.enter_context(closing(results)):
                 with interruption.held_back():
@@ -287,12 +294,21 @@ def _examine(
     progress: Progress,
     *,
     many: bool,
+    engine: Literal["local", "ray"],
 ) -> "Generator[Inspection, None, None]":
     """One file is inspected right here; many go to worker processes, so that a crash costs no more than its file."""
+    from unmask.inspection.duplicates import Duplicates
     from unmask.inspection.inspector import examine_safely
     from unmask.media.sources import RefusedSource
 
     remaining = iter(sources)
+    if engine == "ray":
+        from unmask.inspection.ray_batch import RayBatch
+
+        duplicates = Duplicates(inspector)
+        with closing(RayBatch(inspector, pictures).run(duplicates.distinct(remaining))) as results:
+            yield from duplicates.restored(results)
+        return
     first = [] if many else list(islice(remaining, 2))  # a watched folder may keep us waiting for the second
     if len(first) == 1 and first[0] is not None and not isinstance(first[0], RefusedSource):
 
@@ -302,7 +318,6 @@ def _examine(
         yield examine_safely(inspector, first[0], pictures=pictures, progress=report)
     elif first or many:
         from unmask.inspection.batch import Batch  # loads multiprocessing
-        from unmask.inspection.duplicates import Duplicates
 
         batch, duplicates = Batch(inspector, jobs, pictures), Duplicates(inspector)
         with closing(batch.run(duplicates.distinct(chain(first, remaining)))) as results:
