@@ -5,6 +5,7 @@ Exit codes: 0 every file was inspected, 1 some were refused, 2 wrong usage or in
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -73,6 +74,8 @@ def main() -> None:
     """Entry point: run a command; a mistake in how it was called ends in one line and exit code 2."""
     # Pydantic would read the metadata of every installed package in search of plugins, none of which is wanted here.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding lacks, as on Windows, must not end a command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except UnmaskError as error:

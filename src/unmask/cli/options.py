@@ -50,6 +50,13 @@ def command_line() -> str:
     return shell_line(["unmask", *sys.argv[1:]])
 
 
+def print_json(text: str) -> None:
+    """Print a line of JSON on standard output: as UTF-8, whatever the encoding of the terminal."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
 @contextmanager
 def progress_bars(console: "Console | None" = None, *, transient: bool = False) -> "Iterator[Progress]":
     """Bars, one for each stage, with counts, the time that is left, and notes above them.

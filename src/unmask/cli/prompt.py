@@ -1,13 +1,15 @@
 """`unmask prompt`: forgery families in words. What a command needs is imported only when it runs."""
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unmask.cli.options import check_result_file, command_line, extra, progress_bars
+from unmask.cli.options import check_result_file, command_line, extra, print_json, progress_bars
 from unmask.errors import DataError
 
 if TYPE_CHECKING:
@@ -126,17 +128,17 @@ def score(
     loaded, refused, count = load_pack(pack, "prompt_naming"), 0, 0
     with ExitStack() as stack:
         interruption = stack.enter_context(Interruption())
-        stream = None
-        if json is not None:
-            stream = sys.stdout if json == "-" else stack.enter_context(Path(json).open("w", encoding="utf-8"))
+        write: Callable[[str], object] | None = print_json if json == "-" else None
+        if json is not None and json != "-":
+            write = partial(print, file=stack.enter_context(Path(json).open("w", encoding="utf-8")))
         console = Console()
         try:
             for answer in name_pictures(pictures, loaded):
                 with interruption.held_back():
                     count += 1
                     refused += answer.refusal is not None
-                    if stream is not None:
-                        stream.write(answer.model_dump_json() + "\n")
+                    if write is not None:
+                        write(answer.model_dump_json())
                     if not quiet and json != "-":
                         _print_answer(console, answer)
         except KeyboardInterrupt:

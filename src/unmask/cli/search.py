@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unmask.cli.options import command_line, extra, progress_bars
+from unmask.cli.options import command_line, extra, print_json, progress_bars
 from unmask.files import Output, begins_with, check_outputs
 
 if TYPE_CHECKING:
@@ -112,10 +113,9 @@ def find(
         refused = count = 0
         with ExitStack() as stack:
             interruption = stack.enter_context(Interruption())
-            write: Callable[[str], object] | None = None
-            if json is not None:
-                stream = sys.stdout if json == "-" else stack.enter_context(Path(json).open("w", encoding="utf-8"))
-                write = stream.write
+            write: Callable[[str], object] | None = print_json if json == "-" else None
+            if json is not None and json != "-":
+                write = partial(print, file=stack.enter_context(Path(json).open("w", encoding="utf-8")))
             page = None
             if html is not None:
                 page = stack.enter_context(search_page(html, searcher.index.manifest, command_line()))
@@ -126,7 +126,7 @@ def find(
                         count += 1
                         refused += answer.refusal is not None
                         if write is not None:
-                            write(answer.model_dump_json() + "\n")
+                            write(answer.model_dump_json())
                         if page is not None:
                             page.add(answer, sketch)
                         if scores is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from unmask.cli.options import command_line, extra, progress_bars
+from unmask.cli.options import command_line, extra, print_json, progress_bars
 from unmask.errors import DataError
 from unmask.files import Output, check_outputs, whole
 
@@ -473,14 +473,9 @@ def _at_a_terminal() -> bool:
 
 
 def _console(stderr: bool = False, quiet: bool = False) -> "Console":
-    """Where people read; characters that it lacks are escaped instead of ending the command."""
-    import io
-
+    """Where people read."""
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
     return Console(stderr=stderr, quiet=quiet)
 
 
@@ -506,9 +501,7 @@ def _output(option: str, place: Path | str | None, replaces: Callable[[Path], bo
 
 def _write_json(text: str, place: str) -> None:
     if place == "-":
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode() + b"\n")  # JSON is UTF-8, whatever the terminal's encoding
-        sys.stdout.buffer.flush()
+        print_json(text)
     else:
         _write_text(text + "\n", Path(place))
 

@@ -79,7 +79,7 @@ class InspectorOptions:
         }
 
     def command(self, source: Source | RefusedSource) -> str:
-        """A line for a POSIX shell that repeats the inspection of one source."""
+        """A line for the shell of this system that repeats the inspection of one source."""
         words = ["unmask", "inspect", *(word for pack in self.forgery_pack for word in ("--pack", pack))]
         words += ["--fps", f"{self.frames_per_second:g}"]
         if self.edit_pack != EDIT_PACK:

@@ -93,9 +93,9 @@ class FacePaths(LabPaths):
         """The face store, made if it is not there."""
         samples, folder = self.samples(), self.work / "store"
         mark, digest = folder / "manifest.sha256", manifest_sha256(samples)
-        if not mark.is_file() or mark.read_text() != digest:
+        if not mark.is_file() or mark.read_text(encoding="utf-8") != digest:
             build_store(samples, folder, progress)
-            mark.write_text(digest)
+            mark.write_text(digest, encoding="utf-8")
         return read_store(folder)
 
 
