@@ -15,6 +15,7 @@ BUDGETS = {
     ("video", "60 s"): 9.0,
     ("edits", "edits alone"): 0.060,
     ("federated", "overhead"): 0.2,
+    ("printing", "1000"): 60.0,
     ("tracing", "5,000,000"): 0.2,
     ("search", "1,000,000 ivf"): 0.010,
 }
@@ -32,6 +33,7 @@ python benchmarks/long_video.py --out benchmarks/results/long_video.json
 python benchmarks/scored_frames.py --out benchmarks/results/scored_frames.json
 python benchmarks/engines.py --out benchmarks/results/engines.json
 python benchmarks/folder.py --out benchmarks/results/folder.json
+python benchmarks/printing.py --out benchmarks/results/printing.json
 python benchmarks/peers.py --out benchmarks/results/peers.json
 python benchmarks/edits.py --out benchmarks/results/edits.json
 python benchmarks/training.py --out benchmarks/results/training.json
@@ -127,6 +129,23 @@ def folder(results: dict[str, Any]) -> str:
     ]
     head = ["files", "s", "files/s", "peak MB, main process", "peak MB, with workers"]
     return rows("Folders: one job, JSON lines", head, body)
+
+
+def printing(results: dict[str, Any]) -> str:
+    body = [
+        [
+            f"{int(files):,}",
+            f"{r['seconds']:g}",
+            f"{r['cpu_seconds']:g}",
+            str(r["sheets"]),
+            f"{r['page_mb']:g}",
+            f"{r['pdf_mb']:g}",
+            budget("printing", files, r["cpu_seconds"]),
+        ]
+        for files, r in results.items()
+    ]
+    head = ["files", "s", "s of processors", "sheets", "MB of the page", "MB of the PDF", "budget of processors"]
+    return rows("Printing the HTML page: Chromium makes a PDF", head, body)
 
 
 def peers(results: dict[str, Any]) -> str:
@@ -358,6 +377,7 @@ SECTIONS = {
     "long_video": long_video,
     "scored_frames": scored_frames,
     "folder": folder,
+    "printing": printing,
     "engines": engines,
     "peers": peers,
     "edits": edits,

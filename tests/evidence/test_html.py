@@ -446,6 +446,17 @@ def test_a_page_of_many_files_keeps_the_pictures_that_matter(tmp_path, crop, mon
     assert page.text.count("Inspect this file alone to see them") == 2
 
 
+def test_beyond_so_many_files_a_print_is_short_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(html, "PRINTED_IN_FULL", 2)
+    reports = [make_report(f"{number}.jpg", [make_face(0, 0.0)]) for number in range(4)]
+    text, page = write(tmp_path, *((report, []) for report in reports))
+    parts = text.split('<p class="printed-short">')
+    assert [part.count('<section class="card file ') for part in parts] == [2, 2]
+    assert "The first 2 files are printed in full" in page.text
+    text, _ = write(tmp_path, *((report, []) for report in reports[:2]))
+    assert '<p class="printed-short">' not in text
+
+
 def test_forged_files_come_first_and_the_list_can_be_filtered_without_a_script(tmp_path, crop):
     reports = [
         make_report(f"{name}.jpg", [make_face(0, logit)])

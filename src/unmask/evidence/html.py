@@ -40,6 +40,9 @@ CropPicture = np.ndarray | bytes | None
 # From this many files on, only pictures of forged and refused files are put into the page. With all of them, a thousand
 # files with a face each make some 50 MB, which browsers are slow to open.
 PICTURES_FOR_ALL = 500
+# So many files are printed in full, in the order of the page; the others on a part of a sheet each. In full they take
+# three sheets each, and a thousand files minutes.
+PRINTED_IN_FULL = 100
 
 _ORDER = (Verdict.FORGED, Verdict.INCONCLUSIVE, Verdict.AUTHENTIC, Verdict.REFUSED)
 _WORDS = {verdict.value: verdict.value.capitalize() for verdict in _ORDER}
@@ -246,7 +249,9 @@ class HtmlReport:
                 index.seek(start)
                 page.write(index.read(length))
             page.write(self._render("index_end.html.j2").encode())
-        for number in order:
+        for place, number in enumerate(order):
+            if place == PRINTED_IN_FULL:
+                page.write(self._render("printed_short.html.j2", in_full=PRINTED_IN_FULL).encode())
             start, length, _, _ = self._places[number]
             body.seek(start)
             page.write(body.read(length))
