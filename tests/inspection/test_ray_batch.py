@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
+
+TRACES = shutil.which("strace") is not None
 
 
 @pytest.fixture
@@ -55,7 +59,9 @@ def test_workers_of_ray_say_what_one_process_says_in_the_same_order(
     before = set(Path("/tmp").glob("ray-*"))
     for engine in ("local", "ray"):
         words = [*("inspect", "in", "missing.jpg", "--pack", str(tiny_pack), "--edits", "none", "--engine", engine)]
-        done = run([*words, "--quiet", "--json", f"{engine}.jsonl"], tmp_path)
+        traced = ["strace", "-f", "-qq", "-e", "trace=connect,bind", "-o", f"{engine}.calls"] if TRACES else []
+        whole = [*traced, *command([*words, "--quiet", "--json", f"{engine}.jsonl"])]
+        done = subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 1, done.stderr
         assert [line.split(": refused")[0] for line in done.stderr.splitlines()] == [
             "unmask: in/cut.jpg",
@@ -65,6 +71,9 @@ def test_workers_of_ray_say_what_one_process_says_in_the_same_order(
     assert ours == theirs and len(ours) == 5
     assert [one["identical_to"] for one in theirs] == [None, None, None, "in/a.jpg", None]
     assert set(Path("/tmp").glob("ray-*")) == before
+    calls = (tmp_path / "ray.calls").read_text(errors="replace").splitlines() if TRACES else []
+    reached = [line for line in calls if "sin_addr" in line or "sin6_addr" in line]
+    assert [line for line in reached if not re.search(r'"(::ffff:)?127\.0\.0\.1"|"::1"', line)] == []
 
 
 @pytest.mark.slow
@@ -92,7 +101,3 @@ def test_an_interruption_leaves_whole_lines_and_no_process(folder: Path, tiny_pa
 
 def command(words: list[str]) -> list[str]:
     return [sys.executable, "-c", "from unmask.cli import main; main()", *words]
-
-
-def run(words: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command(words), cwd=folder, capture_output=True, text=True)

@@ -131,13 +131,18 @@ def _started(stack: ExitStack) -> Any:
         raise MissingExtraError("ray", "--engine ray") from error
     if not ray.is_initialized():
         how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        home: dict[str, str] = {}
         if not joins:
             place = "/tmp" if os.name == "posix" else None  # a socket's path has a hundred characters at most
             folder = tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True)
             how |= {"address": "local", "include_dashboard": False, "_temp_dir": stack.enter_context(folder)}
+            # Without this file, Ray asks 169.254.169.254 in which cloud it runs, even if it reports nothing.
+            Path(folder.name, "ray_bootstrap_config.yaml").write_text("{}\n", encoding="utf-8")
+            home = dict.fromkeys(("HOME", "USERPROFILE"), folder.name)
         stack.callback(ray.shutdown)
         try:
-            with _native_messages_dropped():
+            with _native_messages_dropped(), ExitStack() as start:
+                _set(start, home)
                 ray.init(**how)
         except (ray.exceptions.RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
             remedy = "see that the cluster of RAY_ADDRESS runs" if joins else "leave --engine out and give --jobs"
