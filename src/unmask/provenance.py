@@ -1,11 +1,16 @@
 """What made a result: the command line that repeats it, the versions of the libraries, the hashes of the files."""
 
 import hashlib
+import os
 import platform
 import re
 import shlex
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO
@@ -58,6 +63,60 @@ def library_versions(names: Iterable[str], *, unmask: bool = False) -> dict[str,
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine is, without what names it or its user.
+
+    Attributes:
+        processor: its model, "unknown" where the system does not say.
+        architecture: "x86_64", "arm64", …
+        system: operating system with its version.
+    """
+
+    processor: str
+    architecture: str
+    system: str
+
+
+@cache
+def machine() -> Machine:
+    """The machine that this runs on."""
+    system = f"{platform.system()} {platform.release()}".strip()
+    with suppress(OSError, AttributeError):  # elsewhere than on Linux
+        name = platform.freedesktop_os_release().get("PRETTY_NAME")
+        system = f"{system} ({name})" if name else system
+    return Machine(_processor() or "unknown", platform.machine() or "unknown", system or "unknown")
+
+
+def _processor() -> str:
+    if sys.platform == "win32":
+        return os.environ.get("PROCESSOR_IDENTIFIER", "")
+    if sys.platform == "darwin":
+        return platform.processor()
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:  # noqa: PTH123
+        for line in lines:
+            key, _, value = line.partition(":")
+            if key.strip().lower() in ("model name", "hardware"):
+                return value.strip()
+    return ""
+
+
+def utc_text(seconds: float | None = None) -> str:
+    """A time in UTC, ISO 8601 with its offset, in whole seconds: "2026-11-30T18:01:20+00:00".
+
+    Args:
+        seconds: since 1970; now if left out.
+
+    Raises:
+        ValueError: the year is none of 1 to 9999.
+    """
+    try:
+        moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, OSError) as error:
+        raise ValueError(f"no time of a calendar: {seconds}") from error
+    return moment.isoformat(timespec="seconds")
 
 
 def sha256_of(path: Path) -> str:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from unmask.evidence.report import (
     EditSequence,
+    ExaminerNote,
     FaceFinding,
     Opinion,
     Report,
@@ -140,17 +141,44 @@ def test_what_is_said_of_edits_is_well_formed(changes, where):
     assert ".".join(str(part) for part in refused.value.errors()[0]["loc"]) == where
 
 
+SINCE_1_6 = ("called_authentic", "misses", "n_real", "n_forged", "cllr", "cllr_min")
+
+
+def test_reports_of_schema_1_5_can_be_read():
+    new = make_report(faces=[make_face(), refused_face(1)])
+    old = json.loads(new.model_dump_json()) | {"schema_version": "1.5"}
+    assert old.pop("run") is None and old.pop("case") is None and old.pop("notes") == []
+    assert old["tool"].pop("unchecked") == [] and old["media"].pop("modified") is None
+    for name in SINCE_1_6:
+        del old["faces"][0]["decision"][name]
+    jsonschema.Draft202012Validator(report_schema()).validate(old)
+    read = Report.model_validate(old)
+    assert read.schema_version == "1.5" and read.faces[0].decision.false_alarms == new.faces[0].decision.false_alarms
+    assert read.faces[0].decision.cllr is None
+
+
+@pytest.mark.parametrize("time", ["2026-11-30T18:01:20", "2026-11-30T18:01:20Z", "2026-11-30T19:01:20+01:00", "now"])
+def test_times_are_in_utc_with_their_offset(time):
+    note = {"by": "A. Example", "conclusion": "authentic", "reason": "the original was there"}
+    assert ExaminerNote(time="2026-11-30T18:01:20+00:00", **note).time == "2026-11-30T18:01:20+00:00"
+    with pytest.raises(ValidationError, match="time"):
+        ExaminerNote(time=time, **note)
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3", "1.4"])
 def test_reports_written_before_edits_were_read_can_be_read(version):
     face = make_face(opinions=make_opinions(make_face(), other=-0.7) if version != "1.0" else None)
     new = make_report(faces=[face, refused_face(1)])
     old = json.loads(new.model_dump_json()) | {"schema_version": version}
+    assert old.pop("run") is None and old.pop("case") is None and old.pop("notes") == []
+    assert old["tool"].pop("unchecked") == [] and old["media"].pop("modified") is None
     assert old.pop("speaker") == 0 and old.pop("inconclusive") is None
     assert old.pop("findings") == [] and old.pop("identical_to") is None
     assert all(face["sequence"] is None for face in old["faces"])
     assert version in ("1.3", "1.4") or old["media"].pop("synthetic_mark") is None
     for face in old["faces"]:
         assert face.pop("naming") is None
+        face.pop("decision")
         assert face.pop("inconclusive") is None
         assert version == "1.4" or [face.pop(name) for name in ("frames_seen", "frames_scored")] == [None] * 2
         assert (
@@ -160,8 +188,9 @@ def test_reports_written_before_edits_were_read_can_be_read(version):
         for face in old["faces"]:
             assert face.pop("opinions") is None
     jsonschema.Draft202012Validator(report_schema()).validate(old)
-    assert Report.model_validate(old).faces == new.faces and Report.model_validate(old).schema_version == version
-    assert new.schema_version == "1.5"
+    read = Report.model_validate(old)
+    assert [face.model_copy(update={"decision": None}) for face in new.faces] == read.faces
+    assert read.schema_version == version and new.schema_version == "1.6"
 
 
 def test_reports_written_before_there_were_opinions_can_be_read():

@@ -95,10 +95,12 @@ def reports() -> dict[str, Any]:
 
 
 def _steady(report: dict[str, Any]) -> dict[str, Any]:
-    for name in ("path", "sha256", "timings"):
+    for name in ("path", "sha256", "timings", "run"):
         del report[name]
-    del report["tool"]["libraries"], report["tool"]["command"]
-    report["media"] = report["media"] and {**report["media"], "bytes": None}  # encoders differ from version to version
+    for name in ("libraries", "command", "unchecked"):
+        del report["tool"][name]
+    unsteady = {"bytes": None, "modified": None}  # encoders differ from version to version
+    report["media"] = report["media"] and {**report["media"], **unsteady}
     for face in report["faces"]:
         for holder in (face, *(face["sequence"]["steps"] if face["sequence"] else ())):
             for name in ("map", "area"):

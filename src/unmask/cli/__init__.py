@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from unmask._version import __version__
-from unmask.cli import data, federate, inspect, lab, prompt, published, redteam, search, serve, trace
+from unmask.cli import case, data, federate, inspect, lab, prompt, published, redteam, search, serve, trace
 from unmask.errors import UnmaskError
 
 
@@ -48,7 +48,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_RUNTIME: tuple[Callable[..., None], ...] = (inspect.inspect, serve.serve, inspect.demo, inspect.packs, lab.models)
+_RUNTIME: tuple[Callable[..., None], ...] = (
+    *(inspect.inspect, serve.serve, inspect.demo, inspect.packs, lab.models),
+    case.case,
+)
 _LAB: tuple[Callable[..., None], ...] = (lab.train, lab.evaluate, lab.compare, lab.export)
 _DATA: tuple[Callable[..., None], ...] = (data.forge, data.manifest, data.synthesise)
 for command in _RUNTIME:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from itertools import chain, islice
@@ -101,6 +102,13 @@ def inspect(
         Path | None,
         typer.Option(metavar="FILE", help="Certificates (PEM) of whom Content Credentials are trusted; extra c2pa."),
     ] = None,
+    case: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Case, exhibit, examiner, laboratory and notes, for the reports; see unmask case.",
+        ),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on looking at the folders for new and changed files, until Ctrl-C.")
     ] = False,
@@ -120,7 +128,12 @@ def inspect(
         reason = "--watch waits for files" if watch else "its workers are as many as the cluster has CPUs"
         raise typer.BadParameter(f"leave {'--watch' if watch else '--jobs'} or --engine ray out: {reason}")
     outputs = Outputs(json, html, csv, db, log, save_maps)
-    outputs.check(paths, resume)
+    outputs.check(paths if case is None else [*paths, str(case)], resume)
+    about = None
+    if case is not None:
+        from unmask.evidence.case_file import read_case
+
+        about = read_case(case)
 
     from unmask.evidence.report import Verdict, without_maps
     from unmask.inspection import EDIT_PACK, Inspector
@@ -139,7 +152,7 @@ def inspect(
         if json is not None:
             from unmask.evidence.jsonl import JsonLines, settings_of
 
-            settings = settings_of(inspector.options.recorded(), inspector.packs)
+            settings = settings_of(inspector.options.recorded(), inspector.packs, about)
             lines = stack.enter_context(JsonLines(json, resume=resume, settings=settings))
             writers.append(lambda done: lines.write(without_maps(done.report) if no_map else done.report))
             if resume:
@@ -180,7 +193,8 @@ def inspect(
         progress.update("files", 0, total.files)
         results = _examine(sources, inspector, jobs, html is not None, progress, many=watch, engine=engine)
         try:
-            for done in stack.enter_context(closing(results)):
+            for inspection in stack.enter_context(closing(results)):
+                done = replace(inspection, report=inspection.report.model_copy(update={"case": about}))
                 with interruption.held_back():
                     for write in writers:
                         write(done)

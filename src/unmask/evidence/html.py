@@ -226,7 +226,7 @@ class HtmlReport:
 
     def _assemble(self, page: IO[bytes], body: IO[bytes], index: IO[bytes], *, interrupted: bool) -> None:
         """Put the page together: summary and index in front, then the files, those called forged first."""
-        files = self._counts.total()
+        files, first = self._counts.total(), self._first
         page.write(self._head)
         order = [number for _, _, number in sorted(self._order)]
         page.write(
@@ -241,6 +241,7 @@ class HtmlReport:
                 words=self._words,
                 verdicts=self._verdicts,
                 histogram=histogram(self._lrs) if files > 1 and self._lrs else None,
+                case=first.case.model_dump(exclude_none=True) if first and first.case else None,
             ).encode()
         )
         if files > 1:
@@ -255,11 +256,11 @@ class HtmlReport:
             start, length, _, _ = self._places[number]
             body.seek(start)
             page.write(body.read(length))
-        first = self._first
         page.write(
             self._render(
                 "foot.html.j2",
                 tool=first.tool if first else None,
+                run=first.run if first else None,
                 command=self._command or (first.tool.command if first else ""),
                 packs=[{"use": pack, "card": self._cards.get(key)} for key, pack in self._packs.items()],
                 stages=self._stages,

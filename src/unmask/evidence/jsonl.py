@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from unmask.errors import DataError
-from unmask.evidence.report import PackUse, Report
+from unmask.evidence.report import Case, PackUse, Report
 from unmask.records import RecordFile, record_file
 
 # `schema_version` is the first field of every report, so every line begins like this.
@@ -34,14 +34,19 @@ Done = set[tuple[str, str | None]]
 Settings = dict[str, str]
 
 
-def settings_of(options: Mapping[str, Any], packs: Sequence[PackUse]) -> Settings:
+def settings_of(options: Mapping[str, Any], packs: Sequence[PackUse], case: Case | None = None) -> Settings:
     """What decides how a report comes out, by the names that the command line has for it.
 
     Args:
         options: as `Report.tool.options`.
         packs: as `Report.packs`.
+        case: as `Report.case`.
     """
     settings = {_OPTIONS.get(name, name): f"{value}" for name, value in options.items() if name not in _NAMES_OF_PACKS}
+    if case is not None:
+        settings["--case"] = ", ".join(
+            f"{name} {value!r}" for name, value in case.model_dump(exclude_none=True).items()
+        )
     settings["packs"] = ", ".join(f"{pack.name} {pack.version} ({pack.sha256[:8]})" for pack in packs)
     return settings
 
@@ -183,9 +188,9 @@ def _parsed(path: Path, number: int, line: bytes) -> _Finished:
         tool, packs = report["tool"], [PackUse.model_validate(pack) for pack in report["packs"]]
         if not report["schema_version"].startswith("1.") or tool["name"] != "unmask":
             raise ValueError("of another program or version")
-        return _Finished(
-            place_of(report["path"]), report["sha256"], tool["version"], settings_of(tool["options"], packs)
-        )
+        case = None if report.get("case") is None else Case.model_validate(report["case"])
+        settings = settings_of(tool["options"], packs, case)
+        return _Finished(place_of(report["path"]), report["sha256"], tool["version"], settings)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _not_ours(path, number) from error
 

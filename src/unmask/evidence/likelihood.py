@@ -151,6 +151,8 @@ def decision_for(calibration: Calibration, condition: str = "", decide_at: float
             false_alarms=None,
             worst_false_alarms=None,
             worst_source=None,
+            cllr=calibration.cllr,
+            cllr_min=calibration.cllr_min,
         )
     return Decision(
         forged_log10_lr=max(forged, LEAST_SUPPORT),
@@ -159,6 +161,12 @@ def decision_for(calibration: Calibration, condition: str = "", decide_at: float
         false_alarms=None if own is None else own.false_alarms,
         worst_false_alarms=None if own is None else own.worst_false_alarms,
         worst_source=None if own is None else own.worst_source,
+        called_authentic=None if own is None else own.authentic,
+        misses=None if own is None else own.misses,
+        n_real=None if own is None else own.n_real,
+        n_forged=None if own is None else own.n_forged,
+        cllr=calibration.cllr,
+        cllr_min=calibration.cllr_min,
     )
 
 

@@ -20,7 +20,7 @@ from unmask.errors import RefusalCode
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SCHEMA_VERSION: Literal["1.5"] = "1.5"
+SCHEMA_VERSION: Literal["1.6"] = "1.6"
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
@@ -50,6 +50,8 @@ def _valid_unicode(value: Any) -> Any:
 
 # Text that may quote a file name.
 Quoting = Annotated[str, BeforeValidator(_valid_unicode)]
+# A time in UTC, ISO 8601 with its offset: "2026-11-30T18:01:20+00:00".
+UtcTime = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00$")]
 
 
 class Verdict(StrEnum):
@@ -78,8 +80,14 @@ class Decision(_Part):
     "forged" from a log10 LR of `forged_log10_lr` on, "authentic" down from minus `authentic_log10_lr`. Both are the
     card's, or were set by the user's option `decide`. `false_alarms` is the share of authentic faces, of sources that
     the detector's networks had not seen, which the card's limit has called forged, mean over sources;
-    `worst_false_alarms` that on the worst of them, `worst_source`. Null where the card states none, or another limit
+    `worst_false_alarms` that on the worst of them, `worst_source`. `called_authentic` is the share of authentic faces
+    called authentic, mean over sources, `misses` that of forgeries of kinds that the networks had not seen, mean over
+    kinds; `n_real` and `n_forged` are the faces behind these rates. Null where the card states none, or another limit
     than the card's holds.
+
+    `cllr` is the log-likelihood-ratio cost of the card's calibration on its data, in bits: 0 is perfect, 1 what a
+    system has that always says LR 1; `cllr_min` is what is left of it when the calibration is the best possible. Both
+    are of all conditions together, and null in reports from before schema 1.6.
     """
 
     forged_log10_lr: Annotated[float, Field(ge=0.0)]
@@ -88,6 +96,12 @@ class Decision(_Part):
     false_alarms: Unit | None
     worst_false_alarms: Unit | None
     worst_source: Quoting | None
+    called_authentic: Unit | None = None  # since 1.6
+    misses: Unit | None = None  # since 1.6
+    n_real: Annotated[int, Field(ge=0)] | None = None  # since 1.6
+    n_forged: Annotated[int, Field(ge=0)] | None = None  # since 1.6
+    cllr: Annotated[float, Field(ge=0.0)] | None = None  # since 1.6
+    cllr_min: Annotated[float, Field(ge=0.0)] | None = None  # since 1.6
 
 
 class Inconclusive(_Part):
@@ -328,13 +342,49 @@ class PackUse(_Part):
 
 
 class Tool(_Part):
-    """What made this report, so that it can be made again: version, options, libraries, the command that repeats it."""
+    """What made this report, so that it can be made again: version, options, libraries, the command that repeats it.
+
+    `unchecked` has a sentence for every library of a version outside those that the packs were checked with.
+    """
 
     name: Literal["unmask"] = "unmask"
     version: str
     options: dict[str, Quoting | int | float | bool | list[Quoting] | None]
     libraries: dict[str, str]
     command: Quoting
+    unchecked: list[Quoting] = []  # since 1.6
+
+
+class Run(_Part):
+    """When and on what machine a file was inspected; nothing that names the machine or its user."""
+
+    started: UtcTime
+    finished: UtcTime
+    processor: Quoting
+    architecture: Quoting
+    system: Quoting
+
+
+class Case(_Part):
+    """The case that a report belongs to, as the examiner's case file has it; null for what it does not say."""
+
+    case: Quoting | None = None
+    exhibit: Quoting | None = None
+    examiner: Quoting | None = None
+    laboratory: Quoting | None = None
+    notes: Quoting | None = None
+
+
+class ExaminerNote(_Part):
+    """What a person concluded of a file, beside the answer of the machine, which stays as it is.
+
+    `by` is who, `reason` why; `time` is when the note was made.
+    """
+
+    time: UtcTime
+    by: Quoting
+    conclusion: Quoting
+    reason: Quoting
 
 
 class FileFinding(_Part):
@@ -358,7 +408,8 @@ class Media(_Part):
 
     `synthetic_mark` is the IPTC digital source type by which a picture's metadata say that it was made or changed by
     software, such as "compositeSynthetic"; null where they say no such thing. Anybody can write or strip it: it takes
-    no part in the verdict.
+    no part in the verdict. `modified` is the time of change that the file system has for the file; null for what came
+    through standard input or an upload, or from memory.
     """
 
     format: str
@@ -369,6 +420,7 @@ class Media(_Part):
     frames_sampled: int | None
     warnings: list[Quoting]
     synthetic_mark: str | None = None  # since 1.3
+    modified: UtcTime | None = None  # since 1.6
 
 
 class Report(_Part):
@@ -377,10 +429,12 @@ class Report(_Part):
     `speaker` is the index of the face whose numbers are the file's; null for a refused file and in older reports.
     `inconclusive` says why there is no verdict on the file, if so. `identical_to` is the path of an earlier file of the
     same run with the same bytes, whose answer this is; null for a file that was judged itself. `findings` are what was
-    seen beside the pixels; none for a refused file and in older reports.
+    seen beside the pixels; none for a refused file and in older reports. `run` is when and on what machine it was
+    inspected, null in older reports; `case` what the case file says, null without one; `notes` what people concluded
+    afterwards, the oldest first.
     """
 
-    schema_version: Literal["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"] = SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6"] = SCHEMA_VERSION
     path: Quoting
     sha256: str | None
     kind: Literal["image", "video"] | None
@@ -399,6 +453,9 @@ class Report(_Part):
     inconclusive: Inconclusive | None = None  # since 1.5
     identical_to: Quoting | None = None  # since 1.5
     findings: list[FileFinding] = []  # since 1.5
+    run: Run | None = None  # since 1.6
+    case: Case | None = None  # since 1.6
+    notes: list[ExaminerNote] = []  # since 1.6
 
     _consistent = model_validator(mode="after")(_numbers_or_refusal)
 

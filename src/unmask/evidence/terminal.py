@@ -101,6 +101,7 @@ class TerminalReport:
         self.wording = wording
         self._counts: Counter[Verdict] = Counter()
         self._packs: dict[str, None] = {}
+        self._cases: dict[str, None] = {}
         self._several_faces = False
         # Narrow terminals lose columns from the right; the file name keeps what is left, at least 12 columns.
         evaluative = wording == "evaluative"
@@ -125,6 +126,9 @@ class TerminalReport:
         self._counts[report.verdict] += 1
         self._packs.update(dict.fromkeys(f"{pack.name} {pack.version}" for pack in report.packs))
         self._several_faces |= len(report.faces) > 1
+        if report.case is not None:
+            named = report.case.model_dump(exclude_none=True, exclude={"notes"})
+            self._cases[", ".join(f"{name} {value}" for name, value in named.items())] = None
         if self.compact or not report.faces:
             self._print_file(report)
         else:
@@ -171,6 +175,7 @@ class TerminalReport:
                     "A file goes by its most suspect face: the more faces, the higher that is by chance. Look at each."
                 )
             )
+        lines += [Text(self._shown(f"Case file: {case}.")) for case in self._cases if case]
         if self._packs:
             lines.append(Text(f"Packs: {', '.join(map(self._shown, self._packs))}."))
         lines.append(Text(CAVEAT, style="italic"))

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from unmask.errors import Refused
 from unmask.evidence.report import Report, Verdict
-from unmask.inspection.inspector import Inspection, Inspector, examine_safely
+from unmask.inspection.inspector import Inspection, Inspector, examine_safely, time_of_change
 from unmask.media.intake import open_regular_file
 from unmask.media.sources import Source
 from unmask.provenance import sha256_of_stream
@@ -101,13 +101,24 @@ class Duplicates:
             if report.sha256 not in (None, first.sha256):  # it changed between the comparison and the inspection
                 yield examine_safely(self.inspector, source)
                 continue
-            changes = {
+            changes: dict[str, Any] = {
                 "path": source.path,
                 "identical_to": first.path,
                 "timings": {},
                 "tool": report.tool.model_copy(update={"command": self.inspector.options.command(source)}),
             }
+            if report.media is not None:
+                changes["media"] = report.media.model_copy(update={"modified": _time_of_change(source)})
             if report.verdict is Verdict.REFUSED and report.refusal is not None:
                 message = f"{report.refusal.message} (Identical to {first.path}.)"
                 changes["refusal"] = report.refusal.model_copy(update={"message": message})
             yield Inspection(report.model_copy(update=changes))
+
+
+def _time_of_change(source: Source) -> str | None:
+    """That of the duplicate itself."""
+    assert source.file is not None
+    try:
+        return time_of_change(source.file.stat().st_mtime)
+    except OSError:
+        return None

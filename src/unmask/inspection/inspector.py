@@ -1,10 +1,11 @@
 """Loads the packs once and takes one file after the other from its bytes to its report."""
 
+import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from unmask.evidence.report import (
     PackUse,
     Refusal,
     Report,
+    Run,
     SequenceFinding,
     Tool,
     Verdict,
@@ -56,7 +58,7 @@ from unmask.media.intake import MediaFile, take_in
 from unmask.media.sources import RefusedSource, Source, display_path
 from unmask.media.synthetic_mark import read_synthetic_mark
 from unmask.packs import Pack, load_pack
-from unmask.provenance import library_versions
+from unmask.provenance import library_versions, machine, utc_text
 
 # Faces judged in one run of the network: enough to keep it busy, few enough that memory does not matter.
 _BATCH = 8
@@ -275,6 +277,7 @@ class Inspector:
             packs=self.packs,
             tool=self._tool(source),
             timings=timings or {},
+            run=_run(timings or {}),
         )
 
     def _still(self, media: MediaFile, clock: StageClock, pictures: bool) -> _Seen:
@@ -406,6 +409,7 @@ class Inspector:
         triples = zip(seen.faces, sequences, namings, strict=True)
         findings = [face.finding(index, sequence, naming) for index, (face, sequence, naming) in enumerate(triples)]
         conclusion = conclude(findings, seen.frames_sampled)
+        timings = clock.timings()
         return Report(
             path=source.path,
             sha256=media.sha256,
@@ -419,6 +423,7 @@ class Inspector:
                 frames_sampled=seen.frames_sampled,
                 warnings=[*seen.warnings, *_left_out(findings, seen.frames_sampled)],
                 synthetic_mark=seen.synthetic_mark,
+                modified=time_of_change(media.modified),
             ),
             verdict=conclusion.verdict,
             refusal=conclusion.refusal,
@@ -429,7 +434,8 @@ class Inspector:
             faces=findings,
             packs=self.packs,
             tool=self._tool(source),
-            timings=clock.timings(),
+            timings=timings,
+            run=_run(timings),
             findings=[FileFinding(**asdict(one)) for one in seen.beside],
             speaker=conclusion.speaker,
             inconclusive=conclusion.inconclusive,
@@ -444,6 +450,20 @@ class Inspector:
     def _libraries(self) -> dict[str, str]:
         # Once: to look them up takes as long as to score a face.
         return library_versions(_LIBRARIES)
+
+
+def _run(timings: Mapping[str, float]) -> Run:
+    """The run that ends now and took as long as the timings say."""
+    now = time.time()
+    seconds = timings.get("total", 0.0)
+    return Run(started=utc_text(now - seconds), finished=utc_text(now), **asdict(machine()))
+
+
+def time_of_change(modified: float | None) -> str | None:
+    """A file's time of change as reports have it; None if there is none, or it is none of a calendar."""
+    with suppress(ValueError):
+        return None if modified is None else utc_text(modified)
+    return None
 
 
 def _forgery_packs(given: Sequence[str]) -> tuple[list[Pack], list[Pack], dict[Path, str]]:

@@ -5,7 +5,7 @@ import hashlib
 import io
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
 
@@ -36,6 +36,8 @@ class MediaFile:
     kind: Literal["image", "video"]
     data: _Bytes | None = field(repr=False)
     file: Path | None
+    modified: float | None = None
+    """Time of change by the file system, seconds since 1970 in UTC; None for what was no file of the user's."""
 
 
 def take_in(source: Source) -> MediaFile:
@@ -50,7 +52,9 @@ def take_in(source: Source) -> MediaFile:
         raise ValueError("a source needs a file or data")
     try:
         with open_regular_file(source.file) as stream:
-            return _take_in_stream(source, stream, os.fstat(stream.fileno()).st_size)
+            status = os.fstat(stream.fileno())
+            media = _take_in_stream(source, stream, status.st_size)
+            return media if source.is_copy else replace(media, modified=status.st_mtime)
     except OSError as error:
         raise refusal_for(error) from error
 

@@ -27,6 +27,8 @@ class Source:
     """For display, always valid Unicode: bytes of a name that are not UTF-8 show as U+FFFD. Open `file`, not this."""
     file: Path | None
     data: bytes | None = field(default=None, repr=False)
+    is_copy: bool = False
+    """Whether `file` is a copy of our own making, whose time of change says nothing of the original."""
 
 
 @dataclass(frozen=True)

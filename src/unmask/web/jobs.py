@@ -390,7 +390,7 @@ def _work(pipe: Connection, options: InspectorOptions) -> None:
                 said[0] = share
                 pipe.send(("progress", round(share, 3)))
 
-        done = examine_safely(inspector, Source(name, folder / "media"), pictures=True, progress=tell)
+        done = examine_safely(inspector, Source(name, folder / "media", is_copy=True), pictures=True, progress=tell)
         report = done.report
         (folder / "report.json").write_text(report.model_dump_json(), encoding="utf-8")
         text = page_text(report, done.pictures, done.strips, inspector.cards, title="Was this face forged?")
