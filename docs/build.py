@@ -23,7 +23,7 @@ from leaderboard import page as leaderboard  # noqa: E402
 
 GENERATED = ("docs/results", "docs/methods", "docs/packs", "docs/data")
 """Folders that hold generated pages alone; a page there that nothing generates any more is removed."""
-WITH_PARAGRAPHS = ("README.md", "docs/search.md", "docs/sequences.md", "docs/tracing.md")
+WITH_PARAGRAPHS = ("README.md", "docs/case.md", "docs/search.md", "docs/sequences.md", "docs/tracing.md")
 _BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
 

@@ -4,6 +4,7 @@
 the numbers, or is worded so that it holds for any.
 """
 
+import json
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 
 from common import metrics_of, read_record
 
+from unmask.evidence.comparison import TOLERANCES
 from unmask.lab.detection.held_out import CLEAN
 from unmask.packs import Card, load_pack
 from unmask.packs.card import Metric
 from unmask.packs.strength import in_words
+from unmask.tables import markdown
 
 DETECTOR, EDIT_MODEL = "plain", "mmnet"
 """The embedded packs that the paragraphs speak of."""
@@ -33,6 +36,8 @@ def paragraphs(root: Path) -> dict[str, str]:
         "parts-edits": parts_of_edit_model(root),
         "trust-tracing": trust_in_tracing(root),
         "sketch-checks": checks_of_sketches(root),
+        "tolerances": tolerances(),
+        "versions": agreement_of_versions(root),
     }
 
 
@@ -412,3 +417,33 @@ def checks_of_sketches(root: Path) -> str:
             "uneven light has smooth tones and may be called a photograph.",
         ]
     )
+
+
+def tolerances() -> str:
+    """By how much `unmask verify` lets numbers differ."""
+    return markdown(
+        ("quantity", "fields", "may differ by"),
+        [
+            (one.quantity, ", ".join(f"`{name}`" for name in one.names), f"{one.most:g} {one.unit}".strip())
+            for one in TOLERANCES
+        ],
+    )
+
+
+def agreement_of_versions(root: Path) -> str:
+    """How far reports on sixty files differ between the lowest and the newest versions of the libraries."""
+    parts = []
+    for record in json.loads((root / "tests" / "golden" / "versions.json").read_text(encoding="utf-8")):
+        count, same = record["files"], record["counts"].get("same", 0)
+        rows = [(name, *versions) for name, versions in record["versions"].items()]
+        parts.append(markdown(("library", "inspected with", "verified with"), rows))
+        sizes = [
+            (name, f"{size:.2g}" if size else "0", f"{record['tolerances'][name]['most']:g}")
+            for name, size in record["largest_differences"].items()
+        ]
+        parts.append(f"{same} of {count} reports are the same. Largest differences:")
+        parts.append(markdown(("quantity", "largest difference", "tolerance"), sizes))
+        for path, differences in record["differing"].items():
+            named = ", ".join(f"`{one['field']}`" for one in differences[:3])
+            parts.append(f"- {path}: {named}")
+    return "\n\n".join(parts)

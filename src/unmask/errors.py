@@ -52,5 +52,9 @@ class MissingExtraError(UnmaskError):
         super().__init__(f'{needed_for} needs the "{extra}" extra: {install_line(extra)}')
 
 
+class BundleError(UnmaskError):
+    """A case bundle is damaged, was altered, or is none."""
+
+
 class DataError(UnmaskError):
     """A data set, manifest or run folder is not as it must be; names the row or file and the remedy."""

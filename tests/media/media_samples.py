@@ -61,16 +61,17 @@ def deep_rgb(extension: str, samples: np.ndarray) -> bytes:
     return encoded.tobytes()
 
 
-def pictures() -> dict[str, bytes]:
-    """One small file of every kind of picture that we read."""
-    rgb = Image.fromarray(scene())
-    ramp = np.linspace(0, 255, 48, dtype=np.uint8)[None].repeat(32, 0)
+def pictures(pixels: np.ndarray | None = None) -> dict[str, bytes]:
+    """One file of every kind of picture that we read, of some pixels, uint8 (H, W, 3); of a small scene without."""
+    pixels = scene() if pixels is None else pixels
+    rgb = Image.fromarray(pixels)
+    ramp = np.linspace(0, 255, pixels.shape[1], dtype=np.uint8)[None].repeat(len(pixels), 0)
     rgba = rgb.copy()
     rgba.putalpha(Image.fromarray(ramp))
-    other = Image.fromarray(scene()[::-1].copy())
+    other = Image.fromarray(pixels[::-1].copy())
     exif = Image.Exif()
     exif[0x0112] = 6
-    wide = scene().astype(np.uint16) * 257
+    wide = pixels.astype(np.uint16) * 257
     return {
         "jpeg": saved(rgb, "JPEG", quality=90),
         "jpeg progressive": saved(rgb, "JPEG", quality=90, progressive=True),

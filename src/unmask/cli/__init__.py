@@ -1,7 +1,7 @@
 """The command line: one command per question. What a command needs is imported only when it runs.
 
 Exit codes: 0 every file was inspected, 1 some were refused, 2 wrong usage or installation, 3 a verdict of --fail-on,
-130 interrupted.
+130 interrupted. Of `verify`: 0 the same, 1 something differs, 4 media are missing or have changed.
 """
 
 import errno
@@ -50,7 +50,7 @@ app = typer.Typer(
 
 _RUNTIME: tuple[Callable[..., None], ...] = (
     *(inspect.inspect, serve.serve, inspect.demo, inspect.packs, lab.models),
-    case.case,
+    *(case.case, case.note, case.page, case.bundle, case.verify),
 )
 _LAB: tuple[Callable[..., None], ...] = (lab.train, lab.evaluate, lab.compare, lab.export)
 _DATA: tuple[Callable[..., None], ...] = (data.forge, data.manifest, data.synthesise)

@@ -17,11 +17,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from unmask.errors import DataError
-from unmask.evidence.report import Case, PackUse, Report
+from unmask.evidence.report import SCHEMA_VERSION, Case, PackUse, Report
 from unmask.records import RecordFile, record_file
 
 # `schema_version` is the first field of every report, so every line begins like this.
 _BEGINNING = b'{"schema_version"'
+_NEWEST = tuple(map(int, SCHEMA_VERSION.split(".")))
 _OPTIONS = {"frames_per_second": "--fps"}
 # Which packs took part is compared by the packs themselves: a folder has many names.
 _NAMES_OF_PACKS = frozenset({"pack", "face_pack", "edit_pack"})
@@ -193,6 +194,46 @@ def _parsed(path: Path, number: int, line: bytes) -> _Finished:
         return _Finished(place_of(report["path"]), report["sha256"], tool["version"], settings)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _not_ours(path, number) from error
+
+
+def read_reports(path: Path) -> Iterator[tuple[dict[str, Any], Report]]:
+    """The reports of a file that `--json` wrote, each as the file has it and as `Report`.
+
+    Args:
+        path: JSON lines; one report alone need not end with a line end.
+
+    Raises:
+        DataError: it cannot be read, holds no report, or something else than reports.
+    """
+    number = 0
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    raw = json.loads(line)
+                    if isinstance(raw, dict) and _is_newer(raw.get("schema_version")):
+                        raise DataError(
+                            f"{path}: line {number} has schema {raw['schema_version']}, and this version of unmask "
+                            f"reads {SCHEMA_VERSION} at most: use a newer one"
+                        )
+                    yield raw, Report.model_validate(raw)
+                except ValueError as error:
+                    raise _not_a_report(path, number) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}): give a file that --json wrote") from error
+    if not number:
+        raise DataError(f"{path}: is empty: give a file that --json wrote")
+
+
+def _is_newer(version: Any) -> bool:
+    parts = str(version).split(".")
+    return len(parts) == 2 and all(map(str.isdigit, parts)) and tuple(map(int, parts)) > _NEWEST
+
+
+def _not_a_report(path: Path, number: int) -> DataError:
+    return DataError(
+        f"{path}: line {number} is not a report of unmask inspect: give a file that --json wrote, unaltered and whole"
+    )
 
 
 def _difference(path: Path, number: int, made: Settings, wanted: Settings) -> str:

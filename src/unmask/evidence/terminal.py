@@ -102,6 +102,7 @@ class TerminalReport:
         self._counts: Counter[Verdict] = Counter()
         self._packs: dict[str, None] = {}
         self._cases: dict[str, None] = {}
+        self._unchecked: dict[str, None] = {}
         self._several_faces = False
         # Narrow terminals lose columns from the right; the file name keeps what is left, at least 12 columns.
         evaluative = wording == "evaluative"
@@ -126,6 +127,7 @@ class TerminalReport:
         self._counts[report.verdict] += 1
         self._packs.update(dict.fromkeys(f"{pack.name} {pack.version}" for pack in report.packs))
         self._several_faces |= len(report.faces) > 1
+        self._unchecked.update(dict.fromkeys(report.tool.unchecked))
         if report.case is not None:
             named = report.case.model_dump(exclude_none=True, exclude={"notes"})
             self._cases[", ".join(f"{name} {value}" for name, value in named.items())] = None
@@ -178,6 +180,7 @@ class TerminalReport:
         lines += [Text(self._shown(f"Case file: {case}.")) for case in self._cases if case]
         if self._packs:
             lines.append(Text(f"Packs: {', '.join(map(self._shown, self._packs))}."))
+        lines += [Text(self._shown(f"Note: {sentence}.")) for sentence in self._unchecked]
         lines.append(Text(CAVEAT, style="italic"))
         self.console.print()
         for line in lines:

@@ -58,6 +58,7 @@ from unmask.media.intake import MediaFile, take_in
 from unmask.media.sources import RefusedSource, Source, display_path
 from unmask.media.synthetic_mark import read_synthetic_mark
 from unmask.packs import Pack, load_pack
+from unmask.packs.versions import unchecked
 from unmask.provenance import library_versions, machine, utc_text
 
 # Faces judged in one run of the network: enough to keep it busy, few enough that memory does not matter.
@@ -444,12 +445,19 @@ class Inspector:
     def _tool(self, source: Source | RefusedSource) -> Tool:
         command = self.options.command(source)
         options = self.options.recorded()
-        return Tool(version=__version__, options=options, libraries=self._libraries, command=command)
+        libraries = self._libraries
+        return Tool(
+            version=__version__, options=options, libraries=libraries, command=command, unchecked=self._unchecked
+        )
 
     @cached_property
     def _libraries(self) -> dict[str, str]:
         # Once: to look them up takes as long as to score a face.
         return library_versions(_LIBRARIES)
+
+    @cached_property
+    def _unchecked(self) -> list[str]:
+        return unchecked(self.cards, self._libraries)
 
 
 def _run(timings: Mapping[str, float]) -> Run:

@@ -215,7 +215,8 @@ class Card:
     "nir". `outputs` names the ONNX outputs in order. `sha256` is that of `model.onnx`. `reading` is for edit-sequence
     models. `training_data_sha256` is over the rows that it was trained on, "not known" for a detector of others.
     `strength` is how easily it is fooled, `groups` how often it errs on groups of people; null where not measured.
-    `naming` is for packs of learned prompts.
+    `naming` is for packs of learned prompts. `checked_versions` are the lowest and the highest version of each library
+    between which its verdicts were found to be the same; null where that was not looked at.
     """
 
     schema_version: Literal[1] = 1
@@ -245,6 +246,7 @@ class Card:
     strength: StrengthCurve | None = None
     groups: GroupTable | None = None
     naming: NamingCalibration | None = None
+    checked_versions: dict[str, tuple[str, str]] | None = None
 
     @classmethod
     def read(cls, path: Path, calibrated: bool = True) -> "Card":
