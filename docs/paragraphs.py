@@ -38,6 +38,7 @@ def paragraphs(root: Path) -> dict[str, str]:
         "sketch-checks": checks_of_sketches(root),
         "tolerances": tolerances(),
         "versions": agreement_of_versions(root),
+        "validation": validation_of_detector(detector),
     }
 
 
@@ -447,3 +448,22 @@ def agreement_of_versions(root: Path) -> str:
             named = ", ".join(f"`{one['field']}`" for one in differences[:3])
             parts.append(f"- {path}: {named}")
     return "\n\n".join(parts)
+
+
+def validation_of_detector(card: Card) -> str:
+    """What the embedded detector's likelihood ratios were worth on the test split."""
+    made, calibration = card.validation, card.calibration
+    assert made is not None and calibration is not None  # as the pack's experiment leaves it
+    real, forged = made.above(0.0)
+    sentences = (
+        f"Of `{card.name}` {card.version} they were measured with the whole pipeline "
+        f"(`experiments/plain/validation.py`): {made.data}.",
+        f"{made.n_real:,} authentic and {made.n_forged:,} forged faces were judged, {made.refused_real} and "
+        f"{made.refused_forged} more were not.",
+        f"Cllr is {made.cllr:.3f}, at best {made.cllr_min:.3f}; {forged:.0%} of the forged and {real:.0%} of the "
+        "authentic faces have an LR above 1.",
+        f"On kinds and sources that the networks had not seen, Cllr is {calibration.cllr:.3f}: the scores behind that "
+        "figure were not kept, and plots of it cannot be drawn.",
+    )
+    text = " ".join(sentences)
+    return textwrap.fill(text, _WIDTH)

@@ -19,6 +19,8 @@ from PIL import Image, ImageChops
 from unmask import Inspector
 from unmask.demo import run_demo
 from unmask.evidence.html import HtmlReport
+from unmask.evidence.report import Case, ExaminerNote
+from unmask.provenance import utc_text
 
 IMAGES = Path(__file__).resolve().parent / "images"
 MOST_BYTES = 150_000
@@ -28,6 +30,11 @@ SHOTS = {
         "demo",
         "main>*,.banner,.inside,.face .body>div+div{display:none}#file-1,#file-2{display:block!important;margin:0}"
         ".face .body{display:block!important}main{display:grid!important;grid-template-columns:1fr 1fr;gap:8px}",
+    ),
+    "exhibit.webp": (
+        "exhibit",
+        "main>*,.inside>:not(dl),.qualities,.face .body>div+div>p,.banner p+p+p{display:none}"
+        "#case,#file-1{display:block!important}",
     ),
     "timeline.webp": (
         "film",
@@ -63,7 +70,7 @@ def make_reports(families: Path | None) -> dict[str, Path]:
     run_demo(demo)
     film(demo / "photograph.jpg", demo / "forgery.png", clip)
     inspected(clip, page, Inspector())
-    reports = {"demo": demo / "report.html", "film": page}
+    reports = {"demo": demo / "report.html", "film": page, "exhibit": exhibit(demo / "forgery.png")}
     if families is not None:
         reports["naming"] = Path("naming.html")
         families = Path(shutil.copytree(families, "families"))  # so that the report shows a short name
@@ -76,6 +83,24 @@ def inspected(path: Path, page: Path, inspector: Inspector) -> None:
     inspection = inspector.examine(path, pictures=True)
     with HtmlReport(page, inspector.cards) as html:
         html.add(inspection.report, inspection.pictures, inspection.strips)
+
+
+def exhibit(picture: Path) -> Path:
+    """The page of a case of one picture, with an examiner's conclusion."""
+    inspector = Inspector()
+    done = inspector.examine(picture, pictures=True)
+    case = Case(case="2026-0417", exhibit="A3", examiner="A. Example", laboratory="Example laboratory")
+    note = ExaminerNote(
+        time=utc_text(),
+        by="A. Example",
+        conclusion="Forged",
+        reason="The left half of the face is the right one, mirrored.",
+    )
+    page = Path("exhibit.html")
+    with HtmlReport(page, inspector.cards, title="Was this face forged?") as html:
+        report = done.report.model_copy(update={"case": case, "notes": [note]})
+        html.add(report, done.pictures, done.strips)
+    return page
 
 
 def photograph(page: Path, style: str, out: Path, browser: str) -> None:

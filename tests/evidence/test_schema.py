@@ -141,7 +141,7 @@ def test_what_is_said_of_edits_is_well_formed(changes, where):
     assert ".".join(str(part) for part in refused.value.errors()[0]["loc"]) == where
 
 
-SINCE_1_6 = ("called_authentic", "misses", "n_real", "n_forged", "cllr", "cllr_min")
+SINCE_1_6 = ("called_authentic", "misses", "n_real", "n_forged", "held_out", "cllr", "cllr_min")
 
 
 def test_reports_of_schema_1_5_can_be_read():

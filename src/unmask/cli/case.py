@@ -67,6 +67,7 @@ def note(
 def page(
     report: ReportsArgument,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page.")] = None,
+    pdf: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as a PDF file; extra pdf.")] = None,
     jobs: JobsOption = 1,
 ) -> None:
     """Write the page of reports anew, with the notes that were made since.
@@ -75,16 +76,23 @@ def page(
     report any more, the page has no pictures.
     """
     from unmask.evidence.html import is_html_report, part_of
+    from unmask.evidence.pdf import check_pdf
     from unmask.files import Output, check_outputs
     from unmask.inspection.bundle import write_page
     from unmask.inspection.verification import MediaFiles
 
-    if html is None:
-        raise typer.BadParameter("nothing to write: give --html FILE")
-    check_outputs([Output("--html", place, is_html_report) for place in (html, part_of(html))], [report])
+    if html is None and pdf is None:
+        raise typer.BadParameter("nothing to write: give --html FILE or --pdf FILE")
+    outputs = []
+    if html is not None:
+        outputs += [Output("--html", place, is_html_report) for place in (html, part_of(html))]
+    if pdf is not None:
+        check_pdf()
+        outputs.append(Output("--pdf", pdf))
+    check_outputs(outputs, [report])
     with progress_bars(transient=True) as progress:
-        without = write_page(report, MediaFiles(report), html, jobs=jobs, progress=progress)
-    print(f"{html}: written")
+        without = write_page(report, MediaFiles(report), html, pdf, jobs=jobs, progress=progress)
+    print(f"written: {', '.join(str(place) for place in (html, pdf) if place is not None)}")
     _tell_without(without)
 
 

@@ -20,7 +20,9 @@ from unmask.progress import SILENT, Progress
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from unmask.evidence.html import HtmlReport
     from unmask.evidence.jsonl import Done
+    from unmask.evidence.pdf import PdfReport
     from unmask.evidence.report import Report
     from unmask.inspection import Inspection, Inspector
     from unmask.inspection.inspector import TakenIn
@@ -109,6 +111,7 @@ def inspect(
             help="Case, exhibit, examiner, laboratory and notes, for the reports; see unmask case.",
         ),
     ] = None,
+    pdf: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page as a PDF file; extra pdf.")] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on looking at the folders for new and changed files, until Ctrl-C.")
     ] = False,
@@ -127,7 +130,7 @@ def inspect(
     if engine == "ray" and (watch or jobs > 1):
         reason = "--watch waits for files" if watch else "its workers are as many as the cluster has CPUs"
         raise typer.BadParameter(f"leave {'--watch' if watch else '--jobs'} or --engine ray out: {reason}")
-    outputs = Outputs(json, html, csv, db, log, save_maps)
+    outputs = Outputs(json, html, csv, db, log, save_maps, pdf)
     outputs.check(paths if case is None else [*paths, str(case)], resume)
     about = None
     if case is not None:
@@ -160,14 +163,13 @@ def inspect(
                 others = ", ".join(sorted(lines.versions - {__version__}))
                 if others:
                     print(f"unmask: {json} was begun by version {others}; this is {__version__}", file=sys.stderr)
-        if html is not None:
-            from unmask.evidence.html import HtmlReport
-
-            page = stack.enter_context(HtmlReport(html, inspector.cards, command=command_line(), wording=wording))
+        pages = outputs.pages(inspector.cards, wording)
+        for page in pages:
+            stack.enter_context(page)
             if resume:
                 for report in lines.finished():  # their pictures are not in the JSON lines
                     page.add(report)
-            writers.append(lambda done: page.add(done.report, done.pictures, done.strips))
+            writers.append(partial(_write_page, page))
         rows = outputs.rows(stack)
         if log is not None:
             rows.append(stack.enter_context(RunLog(log, command_line())).add)
@@ -191,7 +193,7 @@ def inspect(
         # Folders are walked as the work goes on; how many files they hold, a thread counts meanwhile.
         total = Total(paths, needed=progress is not SILENT and not resume and not watch)
         progress.update("files", 0, total.files)
-        results = _examine(sources, inspector, jobs, html is not None, progress, many=watch, engine=engine)
+        results = _examine(sources, inspector, jobs, bool(pages), progress, many=watch, engine=engine)
         try:
             for inspection in stack.enter_context(closing(results)):
                 done = replace(inspection, report=inspection.report.model_copy(update={"case": about}))
@@ -214,6 +216,10 @@ def inspect(
         print(f"unmask: nothing to do: {why}", file=sys.stderr)
         raise typer.Exit(0 if resume else 2)
     raise typer.Exit(3 if failed else 1 if refused else 0)
+
+
+def _write_page(page: "HtmlReport | PdfReport", done: "Inspection") -> None:
+    page.add(done.report, done.pictures, done.strips)
 
 
 def _write_report(write: "Callable[[Report], None]", done: "Inspection") -> None:

@@ -3,22 +3,27 @@
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import typer
 
 from unmask._version import __version__
+from unmask.cli.options import command_line
 from unmask.errors import DataError
 from unmask.files import Output, check_outputs
 
 if TYPE_CHECKING:
+    from unmask.evidence.html import HtmlReport
+    from unmask.evidence.pdf import PdfReport
     from unmask.evidence.report import Report
+    from unmask.evidence.terminal import Wording
+    from unmask.packs import Card
 
 _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ unmask ")
 
@@ -34,6 +39,7 @@ class Outputs:
         db: a database, a row a file and a row a face.
         log: what happened when.
         maps: a folder for the maps.
+        pdf: the page as a PDF file.
     """
 
     json: str | None = None
@@ -42,12 +48,14 @@ class Outputs:
     db: Path | None = None
     log: Path | None = None
     maps: Path | None = None
+    pdf: Path | None = None
 
     def check(self, paths: list[str], resume: bool) -> None:
         """Refuse outputs that would overwrite an input, one another, or what is not ours, before anything is read."""
         from unmask.media.kinds import MEDIA_EXTENSIONS
 
         files = {"--json": self.json, "--html": self.html, "--csv": self.csv, "--db": self.db, "--log": self.log}
+        files["--pdf"] = self.pdf
         for option, place in files.items():
             if place is not None and Path(place).suffix.lower() in MEDIA_EXTENSIONS:
                 raise DataError(f"{option} {place}: this is how a picture or video is called; give another name")
@@ -61,6 +69,11 @@ class Outputs:
             from unmask.evidence.html import is_html_report, part_of
 
             outputs += [Output("--html", place, is_html_report) for place in (self.html, part_of(self.html))]
+        if self.pdf is not None:
+            from unmask.evidence.pdf import check_pdf
+
+            check_pdf()
+            outputs.append(Output("--pdf", self.pdf))
         if self.csv is not None:
             from unmask.evidence.rows import is_csv_report
 
@@ -76,6 +89,19 @@ class Outputs:
         check_outputs(outputs, paths)
         if self.maps is not None and self.maps.exists() and not self.maps.is_dir():
             raise DataError(f"--save-maps {self.maps}: is a file; give a folder")
+
+    def pages(self, cards: "Iterable[Card]", wording: "Wording" = "verdict") -> "list[HtmlReport | PdfReport]":
+        """What writes the page, as HTML and as PDF; each is a context manager."""
+        made: list[Any] = []
+        if self.html is not None:
+            from unmask.evidence.html import HtmlReport
+
+            made.append(HtmlReport(self.html, cards, command=command_line(), wording=wording))
+        if self.pdf is not None:
+            from unmask.evidence.pdf import PdfReport
+
+            made.append(PdfReport(self.pdf, cards, command=command_line(), wording=wording))
+        return made
 
     def rows(self, stack: ExitStack) -> "list[Callable[[Report], None]]":
         """Open what takes reports row by row; each function writes one report."""

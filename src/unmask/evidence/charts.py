@@ -12,6 +12,7 @@ from itertools import pairwise
 from unmask.evidence.likelihood import VERBAL_SCALE, decision_for
 from unmask.evidence.report import Decision, TrackPoint
 from unmask.packs.card import Calibration
+from unmask.packs.validation import LrValidation
 
 # More points than a screen has columns would only make the file larger.
 _MAX_POINTS = 600
@@ -275,3 +276,107 @@ def _time_ticks(end: float) -> tuple[tuple[float, str], ...]:
     step = next((part for part in (step / 5, step / 2, step, step * 2) if end / part <= 6), step * 5)
     count = math.floor(end / step + 1e-9)
     return tuple((round(100.0 * number * step / end, 2), f"{number * step:g}") for number in range(count + 1))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a plot: its SVG polyline points, its class in the style sheet and its name for people."""
+
+    points: str
+    style: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves on a canvas of `width` x `height` with axes; ticks are (place in pixels, text).
+
+    `mark` is the place of the value that is spoken of, None without one.
+    """
+
+    curves: tuple[Curve, ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    x_title: str
+    description: str
+    mark: float | None = None
+    width: int = 320
+    height: int = 180
+
+
+def tippett_plot(validation: LrValidation, log10_lr: float | None = None) -> Plot:
+    """The shares of authentic and of forged faces whose log10 LR is above each value.
+
+    Args:
+        validation: from the pack's card.
+        log10_lr: a value to mark.
+    """
+    values = [*validation.log10_lr, *(() if log10_lr is None else (log10_lr,))]
+    reach = max(1, math.ceil(max(map(abs, values)) + 0.1))
+    plot = Plot((), (), (), "log10 LR", "")
+
+    def place(value: float, share: float) -> tuple[float, float]:
+        return _placed(plot, (value + reach) / (2 * reach), share)
+
+    curves = []
+    for number, (style, name) in enumerate((("authentic", "authentic faces"), ("forged", "forged faces"))):
+        points, share = [place(-reach, 1.0)], 1.0
+        for value in validation.log10_lr:  # the share above a value falls at it
+            points.append(place(value, share))
+            share = validation.above(value)[number]
+            points.append(place(value, share))
+        points.append(place(reach, 0.0))
+        curves.append(Curve(_points(points), style, name))
+    real, forged = validation.above(0.0)
+    return Plot(
+        tuple(curves),
+        tuple((place(power, 0)[0], f"{power:+d}" if power else "0") for power in range(-reach, reach + 1)),
+        tuple((place(0, share)[1], f"{100 * share:.0f} %") for share in (0.0, 0.5, 1.0)),
+        "log10 LR above",
+        f"Tippett plot: an LR above 1 have {100 * forged:.0f} % of the forged and {100 * real:.0f} % of the authentic "
+        "faces",
+        None if log10_lr is None else place(log10_lr, 0)[0],
+    )
+
+
+_ODDS = 2.0  # log10, to either side
+
+
+def ece_plot(validation: LrValidation) -> Plot:
+    """The empirical cross-entropy against prior odds, of the ratios, of the best calibrated ones, and of LR 1."""
+    odds = [_ODDS * step / 20 for step in range(-20, 21)]
+    rows = [validation.cross_entropy(one) for one in odds]
+    plot = Plot((), (), (), "", "")
+    top = max(1.0, max(map(max, rows)))
+
+    def place(one: float, bits: float) -> tuple[float, float]:
+        return _placed(plot, (one + _ODDS) / (2 * _ODDS), bits / top)
+
+    styles = (("measured", "these LRs"), ("best", "best calibrated"), ("nothing", "always LR 1"))
+    curves = tuple(
+        Curve(_points([place(one, row[number]) for one, row in zip(odds, rows, strict=True)]), style, name)
+        for number, (style, name) in enumerate(styles)
+    )
+    cost, best, _ = validation.cross_entropy(0.0)
+    return Plot(
+        curves,
+        tuple((place(one, 0)[0], f"{one:+.0f}" if one else "0") for one in (-2.0, -1.0, 0.0, 1.0, 2.0)),
+        tuple((place(0, bits)[1], f"{bits:g}") for bits in (0.0, 0.5, 1.0)),
+        "log10 of the odds beforehand",
+        f"ECE plot: at even odds {cost:.3f} bits, which is Cllr; best calibrated {best:.3f}; always LR 1 has 1",
+    )
+
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 36, 8, 8, 34  # pixels of a plot's canvas around its axes
+
+
+def _placed(plot: Plot, x: float, y: float) -> tuple[float, float]:
+    """From shares in [0, 1] of the axes to pixels, y down."""
+    return (
+        round(_LEFT + x * (plot.width - _LEFT - _RIGHT), 1),
+        round(_TOP + (1 - y) * (plot.height - _TOP - _BOTTOM), 1),
+    )
+
+
+def _points(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in places)

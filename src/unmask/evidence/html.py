@@ -8,6 +8,7 @@ Ctrl-C, the page is put together with its summary in front and moved to `NAME`. 
 """
 
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -25,8 +26,17 @@ from markupsafe import Markup, escape
 
 from unmask import __version__
 from unmask.errors import DataError
-from unmask.evidence.charts import LrScale, Timeline, histogram, histogram_bin, lr_scale, timeline
-from unmask.evidence.likelihood import PROPOSITIONS, explain, heading, limit_words, lr_text, refusal_word
+from unmask.evidence.charts import (
+    LrScale,
+    Timeline,
+    ece_plot,
+    histogram,
+    histogram_bin,
+    lr_scale,
+    timeline,
+    tippett_plot,
+)
+from unmask.evidence.likelihood import PROPOSITIONS, explain, heading, limit_words, lr_text, refusal_word, share
 from unmask.evidence.pictures import data_url, jpeg_url, legend_colours, overlay
 from unmask.evidence.report import FaceFinding, PackUse, Report, Verdict, in_words, percent
 from unmask.evidence.terminal import CHECK_NAMES, EVALUATIVE, Wording, safe_text
@@ -58,6 +68,7 @@ class HtmlReport:
         title: heading of the page.
         command: the command line that repeats the whole run; that of the first report if None.
         wording: "evaluative" leaves the verdicts' words out and says the support alone.
+        paper: for a PDF file: without what only a screen has, raw figures in an annex.
 
     Raises (on entering):
         DataError: the page cannot be written there, or another run is writing it.
@@ -71,6 +82,7 @@ class HtmlReport:
         title: str = "Were these faces forged?",
         command: str | None = None,
         wording: Wording = "verdict",
+        paper: bool = False,
     ) -> None:
         self._words = _EVALUATIVE if wording == "evaluative" else _WORDS
         self._verdicts = wording == "verdict"
@@ -79,7 +91,9 @@ class HtmlReport:
         self._cards = {_identity(card): card for card in cards}
         self._title = title
         self._command = command
-        self._jinja = _environment()
+        self._jinja = _environment(paper)
+        self._paper = paper
+        self._annex: list[Markup] = []
         self._counts: Counter[str] = Counter()
         self._faces = self._judged = 0
         self._packs: dict[tuple[str, str, str], PackUse] = {}
@@ -175,6 +189,8 @@ class HtmlReport:
             check_names=CHECK_NAMES,
             **common,
         )
+        if self._paper and report.faces:
+            self._annex.append(Markup(self._render("annex.html.j2", in_words=in_words, **common)))
         row, body = self._render("index_row.html.j2", **common).encode(), text.encode()
         try:
             self._places.append((self._body.tell(), len(body), self._index.tell(), len(row)))
@@ -262,7 +278,8 @@ class HtmlReport:
                 tool=first.tool if first else None,
                 run=first.run if first else None,
                 command=self._command or (first.tool.command if first else ""),
-                packs=[{"use": pack, "card": self._cards.get(key)} for key, pack in self._packs.items()],
+                packs=[_pack(pack, self._cards.get(key), self._only) for key, pack in self._packs.items()],
+                annex=self._annex,
                 stages=self._stages,
                 strength_in_words=strength_in_words,
                 groups_in_words=groups_in_words,
@@ -276,6 +293,58 @@ class HtmlReport:
 
     def _render(self, template: str, **values: Any) -> str:
         return self._jinja.get_template(template).render(**values)
+
+    @property
+    def _only(self) -> FaceFinding | None:
+        """The face that speaks for the file, of a page with a single one."""
+        if self._counts.total() != 1 or self._first is None:
+            return None
+        return next((face for face in self._first.faces if face.index == self._first.speaker), None)
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """Metrics of a card: a row for each test set."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def _figures(card: Card) -> list[_Figures]:
+    """The metrics of a detector: those under several conditions a table each, the others side by side in one."""
+    values: dict[str, dict[str, dict[str, str]]] = {}
+    for metric in card.metrics if card.task == "forgery_detection" else ():
+        text = f"{metric.value:.3f}"
+        if metric.low is not None and metric.high is not None:
+            text += f" [{metric.low:.2f}, {metric.high:.2f}]"
+        values.setdefault(metric.name, {}).setdefault(metric.dataset, {})[metric.condition] = text
+    tables, others = [], {}
+    for name, rows in values.items():
+        conditions = tuple(dict.fromkeys(condition for row in rows.values() for condition in row))
+        if 2 * sum(len(row) > 1 for row in rows.values()) > len(rows):
+            cells = ((dataset, tuple(row.get(one, "") for one in conditions)) for dataset, row in rows.items())
+            tables.append(_Figures(f"{name} by condition", conditions, tuple(cells)))
+        else:
+            others[name] = {(dataset, one): text for dataset, row in rows.items() for one, text in row.items()}
+    if others:
+        keys = dict.fromkeys(key for row in others.values() for key in row)
+        cells = (
+            (f"{dataset}, {condition}", tuple(row.get((dataset, condition), "") for row in others.values()))
+            for dataset, condition in keys
+        )
+        tables.append(_Figures("other measures", tuple(others), tuple(cells)))
+    return tables
+
+
+def _pack(use: PackUse, card: Card | None, only: FaceFinding | None) -> dict[str, Any]:
+    """What the foot of the page shows of a pack; the value of an only face is marked in the plot of its pack."""
+    plots = []
+    if card is not None and card.validation is not None:
+        opinions = {} if only is None else {one.pack: one.log10_lr for one in only.opinions or ()}
+        marked = opinions.get(use.name) if opinions else None if only is None else only.log10_lr
+        plots = [tippett_plot(card.validation, marked), ece_plot(card.validation)]
+    return {"use": use, "card": card, "plots": plots, "figures": _figures(card) if card is not None else []}
 
 
 def _identity(pack: Card | PackUse) -> tuple[str, str, str]:
@@ -420,14 +489,26 @@ def part_of(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
-def _environment() -> Environment:
-    return Environment(
+def _environment(paper: bool) -> Environment:
+    environment = Environment(
         loader=PackageLoader("unmask.evidence"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         finalize=_shown,
     )
+    environment.globals |= {"print_form": paper, "svg_style": _svg_style() if paper else "", "share": share}
+    return environment
+
+
+def _svg_style() -> Markup:
+    """The style of charts within each of them, its colours resolved: WeasyPrint gives them no other."""
+    style = str(_style())
+    colours = dict(re.findall(r"--([\w-]+): ([^;]+);", style[style.index("@media print") :]))
+    rules = [line for line in style.splitlines() if line.startswith("svg")]
+    text = re.sub(r"var\(--([\w-]+)\)", lambda name: colours.get(name[1], "#000"), "\n".join(rules))
+    icons = " ".join(f".icon .{verdict.value} {{ fill: {colours[verdict.value]}; }}" for verdict in _ORDER)
+    return Markup(f"<style>{text} {icons} svg .words {{ display: none; }}</style>")
 
 
 def _shown(value: Any) -> Any:

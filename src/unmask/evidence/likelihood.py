@@ -165,6 +165,7 @@ def decision_for(calibration: Calibration, condition: str = "", decide_at: float
         misses=None if own is None else own.misses,
         n_real=None if own is None else own.n_real,
         n_forged=None if own is None else own.n_forged,
+        held_out=None if own is None else calibration.held_out,
         cllr=calibration.cllr,
         cllr_min=calibration.cllr_min,
     )
@@ -204,9 +205,10 @@ def limit_words(limits: Decision, condition: str | None) -> str:
         return f"{text}; limits set by --decide, for which the card states no false alarms."
     if limits.false_alarms is None or limits.worst_false_alarms is None:
         return f"{text}; the card states no false alarms for them."
+    seen = ", from sources that the scoring networks had not seen" if limits.held_out else ""
     return (
-        f"{text}. Of authentic faces from sources that the detector had not seen, {share(limits.false_alarms)} are "
-        f"called forged, {share(limits.worst_false_alarms)} of the worst source ({limits.worst_source})."
+        f"{text}. Of the calibration's authentic faces{seen}, {share(limits.false_alarms)} are called forged, "
+        f"{share(limits.worst_false_alarms)} of the worst source ({limits.worst_source})."
     )
 
 

@@ -78,12 +78,12 @@ class Decision(_Part):
     """From which likelihood ratio on a verdict is given of a face.
 
     "forged" from a log10 LR of `forged_log10_lr` on, "authentic" down from minus `authentic_log10_lr`. Both are the
-    card's, or were set by the user's option `decide`. `false_alarms` is the share of authentic faces, of sources that
-    the detector's networks had not seen, which the card's limit has called forged, mean over sources;
-    `worst_false_alarms` that on the worst of them, `worst_source`. `called_authentic` is the share of authentic faces
-    called authentic, mean over sources, `misses` that of forgeries of kinds that the networks had not seen, mean over
-    kinds; `n_real` and `n_forged` are the faces behind these rates. Null where the card states none, or another limit
-    than the card's holds.
+    card's, or were set by the user's option `decide`. `false_alarms` is the share of authentic faces of the calibration
+    which the card's limit has called forged, mean over sources; `worst_false_alarms` that on the worst of them,
+    `worst_source`. `called_authentic` is the share of authentic faces called authentic, mean over sources, `misses`
+    that of forgeries called authentic, mean over kinds; `n_real` and `n_forged` are the faces behind these rates. Null
+    where the card states none, or another limit than the card's holds. `held_out` says whether the networks that scored
+    these faces had seen neither their sources nor their kinds of forgery.
 
     `cllr` is the log-likelihood-ratio cost of the card's calibration on its data, in bits: 0 is perfect, 1 what a
     system has that always says LR 1; `cllr_min` is what is left of it when the calibration is the best possible. Both
@@ -100,6 +100,7 @@ class Decision(_Part):
     misses: Unit | None = None  # since 1.6
     n_real: Annotated[int, Field(ge=0)] | None = None  # since 1.6
     n_forged: Annotated[int, Field(ge=0)] | None = None  # since 1.6
+    held_out: bool | None = None  # since 1.6
     cllr: Annotated[float, Field(ge=0.0)] | None = None  # since 1.6
     cllr_min: Annotated[float, Field(ge=0.0)] | None = None  # since 1.6
 

@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, Any, BinaryIO, Literal
@@ -24,8 +24,10 @@ from unmask._version import __version__
 from unmask.errors import BundleError, DataError
 from unmask.evidence.html import HtmlReport
 from unmask.evidence.jsonl import read_reports
+from unmask.evidence.pdf import PdfReport
 from unmask.evidence.report import Report, UtcTime
 from unmask.files import Output, check_outputs, whole
+from unmask.inspection.inspector import Inspection
 from unmask.inspection.verification import (
     Located,
     MediaFiles,
@@ -153,7 +155,8 @@ def write_bundle(reports: Path, out: Path, *, jobs: int = 1, progress: Progress 
 def write_page(
     reports: Path,
     media: MediaFiles,
-    page: Path,
+    html: Path | None,
+    pdf: Path | None = None,
     *,
     jobs: int = 1,
     progress: Progress = SILENT,
@@ -164,7 +167,7 @@ def write_page(
     Args:
         reports: JSON lines.
         media: where the media and packs are.
-        page: the file.
+        html, pdf: the files; None for none.
         jobs: worker processes.
         progress: see `verification.repeat`.
         how: as for `HtmlReport`.
@@ -183,14 +186,22 @@ def write_page(
         arguments = media.arguments(report.tool.options)
         if not packs.keys() >= set(pack_names(arguments)):
             packs |= packs_of(arguments)
-    with HtmlReport(page, [pack.card for pack in packs.values()], **how) as html:
+    cards = [pack.card for pack in packs.values()]
+    pages: list[HtmlReport | PdfReport] = []
+    if html is not None:
+        pages.append(HtmlReport(html, cards, **how))
+    if pdf is not None:
+        pages.append(PdfReport(pdf, cards, **how))
+    with ExitStack() as stack:
+        for page in pages:
+            stack.enter_context(page)
         for repeated in repeat(reports, media, jobs=jobs, pictures=True, progress=progress):
             inspection = repeated.inspection
-            if repeated.verification.result == "same" and inspection is not None:
-                html.add(repeated.report, inspection.pictures, inspection.strips)
-            else:
-                html.add(repeated.report)
+            if repeated.verification.result != "same" or inspection is None:
                 without.append(repeated.report.path)
+                inspection = Inspection(repeated.report)
+            for page in pages:
+                page.add(repeated.report, inspection.pictures, inspection.strips)
     return tuple(without)
 
 

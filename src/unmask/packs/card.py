@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from unmask.errors import PackError
 from unmask.packs.groups import GroupTable
 from unmask.packs.strength import StrengthCurve
+from unmask.packs.validation import LrValidation
 from unmask.plugins import Entry, Table
 
 _NOTHING = math.log10(1.05)  # an LR nearer to 1 than this is 1.0, to one decimal
@@ -67,10 +68,10 @@ class ConditionLimit:
 
     A face is called forged from a log10 LR of `decision_log10_lr` on, authentic down from minus `authentic_log10_lr`.
     Without the first, faces in this condition cannot be judged, for the `reason`. At these limits, `false_alarms` is
-    the share of authentic faces called forged, mean over sources that the scoring networks had not seen,
-    `worst_false_alarms` that on the worst of them, `worst_source`; `authentic` is the mean share called authentic, and
-    `misses` the share of forgeries of unseen kinds called authentic, mean over kinds. `n_real` and `n_forged` are the
-    faces behind it.
+    the share of authentic faces called forged, mean over sources, `worst_false_alarms` that on the worst of them,
+    `worst_source`; `authentic` is the mean share called authentic, and `misses` the share of forgeries called
+    authentic, mean over kinds. Whether the scoring networks had seen these sources and kinds, `Calibration.held_out`
+    says. `n_real` and `n_forged` are the faces behind it.
     """
 
     condition: str
@@ -92,8 +93,9 @@ class Calibration:
 
     `method` says how the numbers were fitted, `data` on what, `cllr`/`cllr_min` how good they are on that data.
     `decision_log10_lr` is the |log10 LR| from which a verdict is given; below it the verdict is "inconclusive".
-    `conditions` have limits of their own, where there are any.
-    `min_quality` is the unified quality (0-100) and `min_face_px` the face width (pixels) under which we refuse.
+    `conditions` have limits of their own, where there are any. `held_out` says whether the scoring networks had seen
+    neither the kinds of forgery nor the sources that the faces are of. `min_quality` is the unified quality (0-100) and
+    `min_face_px` the face width (pixels) under which we refuse.
     """
 
     method: str
@@ -105,6 +107,7 @@ class Calibration:
     min_quality: float
     min_face_px: float
     conditions: tuple[ConditionLimit, ...] = ()
+    held_out: bool = False
 
     def limit(self, condition: str) -> ConditionLimit | None:
         """The limit of a condition; None where it has none of its own."""
@@ -216,7 +219,8 @@ class Card:
     models. `training_data_sha256` is over the rows that it was trained on, "not known" for a detector of others.
     `strength` is how easily it is fooled, `groups` how often it errs on groups of people; null where not measured.
     `naming` is for packs of learned prompts. `checked_versions` are the lowest and the highest version of each library
-    between which its verdicts were found to be the same; null where that was not looked at.
+    between which its verdicts were found to be the same; null where that was not looked at. `validation` is how its
+    likelihood ratios are spread over known faces; null where not measured.
     """
 
     schema_version: Literal[1] = 1
@@ -247,6 +251,7 @@ class Card:
     groups: GroupTable | None = None
     naming: NamingCalibration | None = None
     checked_versions: dict[str, tuple[str, str]] | None = None
+    validation: LrValidation | None = None
 
     @classmethod
     def read(cls, path: Path, calibrated: bool = True) -> "Card":
@@ -290,6 +295,8 @@ class Card:
             self.reading.check(self.name)
         if self.naming is not None:
             self.naming.check(self.name)
+        if self.validation is not None:
+            self.validation.check(self.name)
         if empty:
             remedy = "; calibrate it: unmask calibrate PACK --data DATA --out NEW" if "calibration" in empty else ""
             raise PackError(f"card of pack {self.name!r} is incomplete: {', '.join(empty)}{remedy}")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +162,7 @@ def calibrate(
     sources = sorted({name for judge in judges for name in judge.sources})
     if sources:
         tested += f"; sources {', '.join(sources)}"
-    return fit_calibration(
+    fitted = fit_calibration(
         scored,
         QUALITY_EDGES,
         f"cal split and what a network never saw, {' / '.join(ALL_CONDITIONS)}; "
@@ -170,6 +170,7 @@ def calibrate(
         MIN_QUALITY,
         MIN_FACE_PX,
     )
+    return replace(fitted, held_out=bool(unseen))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ import numpy as np
 from unmask.datasets.face_store import StoredFace
 from unmask.datasets.manifest import Sample, manifest_sha256
 from unmask.errors import DataError
-from unmask.evidence.likelihood import decide, likelihood_ratio
+from unmask.evidence.likelihood import decide, decision_for, likelihood_ratio
 from unmask.evidence.report import Verdict
 from unmask.forging.families import evaluation_order
 from unmask.lab.detection.calibration import QUALITY_EDGES, Scored, fit_calibration
@@ -27,12 +27,14 @@ from unmask.lab.detection.export import MIN_FACE_PX, MIN_QUALITY, card_metrics
 from unmask.lab.detection.held_out import ALL_CONDITIONS, CLEAN, EvalFace, make_eval_images, render, select_pairs
 from unmask.lab.detection.scoring import Scorer
 from unmask.lab.detection.systems import pack_scorer
+from unmask.lab.detection.validation import validation_of
 from unmask.lab.evaluate import EVALUATION, write_evaluation
 from unmask.lab.metrics import auc, interval, log_lr_cost, log_lr_cost_min, mean_interval, miss_rate, threshold_at
 from unmask.lab.run import versions
 from unmask.lab.task import Evaluation, Table
 from unmask.packs import Pack, load_pack
 from unmask.packs.card import Calibration, OperatingPoint
+from unmask.packs.validation import LrValidation
 from unmask.progress import SILENT, Progress
 
 _TASK = "forgery_detection"
@@ -116,11 +118,12 @@ def calibrate_pack(
     if measured:
         result = Evaluation("test")
         tested = _some(face for face in faces if face.sample.split == "test")
-        for one in _score(tested, "test", scorer, size, margin, progress):
+        validated = _score(tested, "test", scorer, size, margin, progress)
+        for one in validated:
             _measure(result, one, calibration)
         limits = [f"Calibrated on {about}: what the likelihood ratio is worth on other material is not known."]
     else:
-        result = Evaluation("cal")
+        result, validated = Evaluation("cal"), scored
         for one in scored:
             _measure(result, one, calibration)
         limits = [
@@ -140,6 +143,7 @@ def calibrate_pack(
         metrics=tuple(card_metrics(result.metrics)),
         calibration=calibration,
         operating_points=points,
+        validation=_validation(validated, calibration, paths.data.name if measured else about, command),
         protocol={**card.protocol, "calibrated": record},
         limits=(*limits, *(text for text in card.limits if not text.startswith(_EARLIER))),
     )
@@ -239,6 +243,29 @@ def _fit(scored: Iterable[ScoredFaces], data: str) -> Calibration:
         for face, logit, condition in zip(one.faces, one.logits, one.apparent(), strict=True)
     ]
     return replace(fit_calibration(rows, QUALITY_EDGES, data, MIN_QUALITY, MIN_FACE_PX), method=_METHOD)
+
+
+def _validation(
+    scored: Iterable[ScoredFaces], calibration: Calibration, data: str, command: str
+) -> LrValidation | None:
+    """The spread of likelihood ratios of clean faces, refused ones left out."""
+    clean = next(one for one in scored if one.condition == CLEAN)
+    values, labels, groups = [], [], []
+    refused = [0, 0]
+    for face, logit, condition in zip(clean.faces, clean.logits, clean.apparent(), strict=True):
+        quality = quality_of(face)
+        fit = calibration.bin_of(quality, condition)
+        unfit = fit is None or fit.tells_nothing or decision_for(calibration, condition) is None
+        if unfit or quality < calibration.min_quality:
+            refused[face.label] += 1
+            continue
+        values.append(likelihood_ratio(calibration, float(logit), quality, condition))
+        labels.append(face.label)
+        groups.append(face.family if face.label else face.source)
+    if {0, 1} - set(labels):
+        return None
+    about = f"clean faces of {data}, sources and families weighing alike"
+    return validation_of(values, labels, groups, about, (refused[0], refused[1]), command)
 
 
 def _operating_points(one: ScoredFaces, data: str) -> Iterable[OperatingPoint]:

@@ -1,0 +1,79 @@
+"""The page as a PDF file, laid out by WeasyPrint (extra `pdf`): page numbers, charts as vectors."""
+
+import logging
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from unmask.errors import MissingExtraError, UnmaskError
+from unmask.evidence.html import CropPicture, HtmlReport
+from unmask.evidence.report import Report
+from unmask.files import whole
+from unmask.packs.card import Card
+
+
+def check_pdf() -> None:
+    """See that PDF files can be written, before the work begins.
+
+    Raises:
+        MissingExtraError: WeasyPrint is not installed.
+        UnmaskError: the system lacks the library Pango, which WeasyPrint sets type with.
+    """
+    _weasyprint()
+
+
+def _weasyprint() -> Any:
+    try:
+        import weasyprint
+    except ModuleNotFoundError as error:
+        if error.name != "weasyprint":
+            raise
+        raise MissingExtraError("pdf", "--pdf") from error
+    except OSError as error:
+        raise UnmaskError(
+            "--pdf needs the library Pango of the system (on Debian: apt install libpango-1.0-0 libpangoft2-1.0-0); "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    for name in ("weasyprint", "fontTools"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # of rules for screens that do not matter on paper
+    return weasyprint
+
+
+class PdfReport:
+    """Writes reports to a PDF file; a context manager. The file appears when it is whole.
+
+    Args:
+        path: the file.
+        cards: as for `HtmlReport`.
+        how: other arguments of `HtmlReport`.
+
+    Raises (on leaving):
+        DataError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, cards: Iterable[Card] = (), **how: Any) -> None:
+        self.path = path
+        self._folder = tempfile.TemporaryDirectory()
+        self._source = Path(self._folder.name) / "report.html"
+        self._page = HtmlReport(self._source, cards, paper=True, **how)
+
+    def __enter__(self) -> Self:
+        self._page.__enter__()
+        return self
+
+    def add(self, report: Report, pictures: Sequence[CropPicture] = (), strips: Sequence[Sequence[bytes]] = ()) -> None:
+        """Append the findings on one file; the arguments are those of `HtmlReport.add`."""
+        self._page.add(report, pictures, strips)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._folder:
+            self._page.__exit__(kind, error, trace)
+            weasyprint = _weasyprint()
+            nothing_else = weasyprint.urls.URLFetcher(allowed_protocols=("data",))  # pictures within the page
+            document = weasyprint.HTML(string=self._source.read_text(encoding="utf-8"), url_fetcher=nothing_else)
+            with whole(self.path) as part:
+                document.write_pdf(str(part))
