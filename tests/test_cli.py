@@ -45,7 +45,7 @@ def lines_of(text: bytes) -> list[dict]:
 
 
 def steady(report: dict) -> dict:
-    return {**report, "timings": None, "identical_to": None}
+    return {**report, "timings": None, "run": None, "identical_to": None}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
 # Installing is what CI does before it comes here; the lab's commands take long and have tests of their own.
-COMMANDS = [line for line in LINES if re.match(r"unmask (inspect|demo|packs)\b", line)]
+COMMANDS = [line for line in LINES if re.match(r"unmask (inspect|demo|packs|note|bundle|verify)\b", line)]
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -28,6 +28,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, portrait: Path, make_video: C
     (folder / "holiday").mkdir()
     for place in (folder / "photo.jpg", folder / "holiday" / "beach.jpg"):
         place.write_bytes(portrait.read_bytes())
+    (folder / "case.toml").write_text('case = "2026-17"\n')
     with Image.open(portrait) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     (folder / "clip.mp4").write_bytes(make_video(lambda _: pixels, seconds=1.0).read_bytes())

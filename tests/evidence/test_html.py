@@ -29,7 +29,8 @@ from unmask.evidence.charts import histogram, histogram_bin, lr_scale, timeline
 from unmask.evidence.html import HtmlReport
 from unmask.evidence.likelihood import decision_for
 from unmask.evidence.pictures import legend_colours, overlay
-from unmask.evidence.report import FileFinding, ForgeryMap, PackUse, Quality
+from unmask.evidence.report import Case, ExaminerNote, FileFinding, ForgeryMap, PackUse, Quality, Run
+from unmask.packs import load_pack
 from unmask.packs.strength import in_words
 
 _VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -602,3 +603,51 @@ def test_a_synthetic_mark_and_the_head_pose_are_shown_where_they_are_known(tmp_p
     text, page = write(tmp_path, (make_report(faces=[face], media=media), [crop]))
     assert "Marked as synthetic" in page.text and "&lt;b&gt;" in text
     assert "yaw -31, pitch +3, roll +0" in page.text
+
+
+def test_case_time_machine_and_notes_stand_on_the_page(tmp_path):
+    run = Run(
+        started="2026-11-30T18:00:00+00:00",
+        finished="2026-11-30T18:00:02+00:00",
+        processor="A processor",
+        architecture="x86_64",
+        system="A system 1.0",
+    )
+    notes = [
+        ExaminerNote(time="2026-12-01T08:00:00+00:00", by=f"{name} & Co", conclusion=word, reason="a\n<b>")
+        for name, word in (("A", "authentic"), ("B", "forged"))
+    ]
+    tool = make_report().tool.model_copy(update={"unchecked": ["onnxruntime 9: not a version that was checked"]})
+    report = make_report(run=run, notes=notes, tool=tool, case=Case(case="7", exhibit="<A3>", notes="one\ntwo"))
+    text = html.page_text(report, cards=[CARD])
+    page = Page(text)
+    assert not page.open
+    words = " ".join(page.words)
+    for part in ("Case 7, exhibit <A3>", "A processor", "A system 1.0", run.finished, "onnxruntime 9", "A & Co"):
+        assert part in words
+    assert text.index("authentic</b>") < text.index("B &amp; Co") and "one<br>two" in text and "a<br>&lt;b&gt;" in text
+    assert "None of it was checked by the program." in text
+
+
+@pytest.mark.parametrize("name", Case.model_fields)
+def test_a_case_file_may_say_one_thing_alone(name):
+    text = html.page_text(make_report(case=Case(**{name: "only this"})))
+    assert "only this" in text and not Page(text).open
+
+
+def test_plots_are_drawn_of_a_card_that_has_the_figures_alone():
+    validation = load_pack("plain").card.validation
+    assert 'class="plot"' not in html.page_text(make_report(), cards=[CARD])
+    assert "no Tippett and ECE plots" in html.page_text(make_report(), cards=[CARD])
+    text = html.page_text(make_report(), cards=[dataclasses.replace(CARD, validation=validation)])
+    assert text.count("<polyline") == 5 and "this face" in text and f"Cllr {validation.cllr:.3f}" in text
+    assert not Page(text).open
+
+
+def test_paper_has_the_raw_figures_in_an_annex():
+    screen, paper = (html.page_text(make_report(), cards=[CARD], paper=paper) for paper in (False, True))
+    assert "Annex" not in screen and "0.930 [0.91, 0.95]" not in screen
+    annex = paper[paper.index("Annex: raw figures") :]
+    assert "0.930 [0.91, 0.95]" in annex and "(30.0, 50.0)" in annex and "sharpness 71" in annex
+    assert "var(--" not in paper[paper.index("<svg") : paper.index("</svg>")]
+    assert not Page(paper).open

@@ -168,6 +168,17 @@ def test_a_verdict_is_never_given_without_support():
     assert decide(-math.log10(2), eager) is Verdict.AUTHENTIC
 
 
+def test_that_sources_were_unseen_is_said_of_calibrations_on_such_alone():
+    seen = dataclasses.replace(CALIBRATION, conditions=(STILL_LIMIT,))
+    unseen = dataclasses.replace(seen, held_out=True)
+    words = [limit_words(decision_for(card, "still"), "still") for card in (seen, unseen)]
+    assert ["had not seen" in text for text in words] == [False, True]
+    decision = decision_for(unseen, "still")
+    assert (decision.called_authentic, decision.misses, decision.n_real, decision.n_forged) == (0.3, 0.01, 1000, 1200)
+    assert (decision.cllr, decision.cllr_min, decision.held_out) == (CALIBRATION.cllr, CALIBRATION.cllr_min, True)
+    assert decision_for(unseen).held_out is None  # no rates are stated for faces in no condition
+
+
 def test_the_limit_can_be_moved_and_then_no_rates_are_claimed():
     card = dataclasses.replace(CALIBRATION, conditions=(STILL_LIMIT,))
     own, moved = decision_for(card, "still"), decision_for(card, "still", 10.0)

@@ -301,7 +301,7 @@ def test_a_missing_pack_says_what_to_give() -> None:
 def test_the_module_function_is_the_public_one(tiny_pack: Path, portrait: Path) -> None:
     report = unmask.inspect(portrait, pack=tiny_pack)
     again = unmask.inspect(str(portrait), pack=tiny_pack)
-    blank = {"timings": {}}
+    blank = {"timings": {}, "run": None}
     assert report.model_copy(update=blank) == again.model_copy(update=blank)
 
 
@@ -321,7 +321,9 @@ def second_pack(folder: Path, limits: dict[str, float], **changes: object) -> Pa
 def stripped(report: Report) -> Report:
     """What a second pack must not change."""
     faces = [face.model_copy(update={"opinions": None}) for face in report.faces]
-    return report.model_copy(update={"faces": faces, "packs": report.packs[:2], "tool": None, "timings": {}})
+    return report.model_copy(
+        update={"faces": faces, "packs": report.packs[:2], "tool": None, "timings": {}, "run": None}
+    )
 
 
 def test_each_pack_has_its_opinion_and_the_first_decides(
@@ -503,7 +505,7 @@ def without_edits(report: Report) -> Report:
     """What a reader must not change."""
     faces = [face.model_copy(update={"sequence": None}) for face in report.faces]
     packs = [pack for pack in report.packs if pack.name != "tiny-reader"]
-    return report.model_copy(update={"faces": faces, "packs": packs, "tool": None, "timings": {}})
+    return report.model_copy(update={"faces": faces, "packs": packs, "tool": None, "timings": {}, "run": None})
 
 
 def assert_fits_the_schema(report: Report) -> None:
@@ -629,7 +631,7 @@ def test_strips_are_made_with_the_pictures_alone(reading: Inspector, portrait: P
     assert inspection.pictures == () and inspection.strips == ()
     shown = reading.examine(portrait, pictures=True)
     assert len(shown.pictures) == 1 and [len(strip) for strip in shown.strips] == [3]
-    blank = {"timings": {}}
+    blank = {"timings": {}, "run": None}
     assert inspection.report.model_copy(update=blank) == shown.report.model_copy(update=blank)
 
 
