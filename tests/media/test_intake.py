@@ -90,3 +90,14 @@ def test_read_errors_are_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     refusal = refusal_of(Source("a", file))
     assert refusal.code is RefusalCode.UNREADABLE
     assert refusal.message == "It cannot be read: Input/output error."
+
+
+@pytest.mark.parametrize("kind", ["png", "video"])
+def test_the_time_of_change_is_that_of_the_users_own_file(kind: str, tmp_path: Path) -> None:
+    data = samples.pictures()["png"] if kind == "png" else samples.video()
+    file = tmp_path / "media"
+    file.write_bytes(data)
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    assert take_in(Source("media", file)).modified == 1_000_000_000
+    assert take_in(Source("media", file, is_copy=True)).modified is None
+    assert take_in(Source("media", None, data)).modified is None

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import FileIO
@@ -205,22 +205,27 @@ def read_reports(path: Path) -> Iterator[tuple[dict[str, Any], Report]]:
     Raises:
         DataError: it cannot be read, holds no report, or something else than reports.
     """
-    number = 0
     try:
         with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    raw = json.loads(line)
-                    if isinstance(raw, dict) and _is_newer(raw.get("schema_version")):
-                        raise DataError(
-                            f"{path}: line {number} has schema {raw['schema_version']}, and this version of unmask "
-                            f"reads {SCHEMA_VERSION} at most: use a newer one"
-                        )
-                    yield raw, Report.model_validate(raw)
-                except ValueError as error:
-                    raise _not_a_report(path, number) from error
+            yield from parsed_reports(path, lines)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): give a file that --json wrote") from error
+
+
+def parsed_reports(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[dict[str, Any], Report]]:
+    """The reports on the lines of a file, see `read_reports`; `path` is for messages."""
+    number = 0
+    for number, line in enumerate(lines, start=1):
+        try:
+            raw = json.loads(line)
+            if isinstance(raw, dict) and _is_newer(raw.get("schema_version")):
+                raise DataError(
+                    f"{path}: line {number} has schema {raw['schema_version']}, and this version of unmask reads "
+                    f"{SCHEMA_VERSION} at most: use a newer one"
+                )
+            yield raw, Report.model_validate(raw)
+        except ValueError as error:
+            raise _not_a_report(path, number) from error
     if not number:
         raise DataError(f"{path}: is empty: give a file that --json wrote")
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from unmask.errors import DataError
-from unmask.evidence.jsonl import place_of, read_reports
+from unmask.evidence.jsonl import parsed_reports, place_of
 from unmask.evidence.report import SCHEMA_VERSION, ExaminerNote, Report
 from unmask.files import lock, whole
 
@@ -28,27 +28,23 @@ def add_note(reports: Path, file: str | None, note: ExaminerNote) -> Report:
         DataError: the reports cannot be read or written, or none or several of them are on that file.
     """
     try:
-        with reports.open("r+b") as stream:
+        with (
+            whole(reports) as part,
+            reports.open("r+b") as stream,
+        ):  # which is closed before the new file takes its place
             if not lock(stream):
                 raise DataError(f"{reports}: another run is writing this file; wait for it")
-            return _append(reports, file, note)
+            lines = stream.read().splitlines(keepends=True)
+            chosen = _chosen(reports, [report.path for _, report in parsed_reports(reports, lines)], file)
+            raw = json.loads(lines[chosen])
+            raw["notes"] = [*raw.get("notes", ()), note.model_dump()]
+            raw["schema_version"] = SCHEMA_VERSION
+            noted = Report.model_validate(raw)
+            lines[chosen] = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+            part.write_bytes(b"".join(lines))
     except OSError as error:
         raise DataError(f"{reports}: cannot be written ({error.strerror}): give a file that --json wrote") from error
-
-
-def _append(reports: Path, file: str | None, note: ExaminerNote) -> Report:
-    paths = [report.path for _, report in read_reports(reports)]
-    chosen = _chosen(reports, paths, file)
-    with reports.open("rb") as lines, whole(reports) as part, part.open("wb") as out:
-        for number, line in enumerate(lines):
-            if number == chosen:
-                raw = json.loads(line)
-                raw["notes"] = [*raw.get("notes", ()), note.model_dump()]
-                raw["schema_version"] = SCHEMA_VERSION
-                report = Report.model_validate(raw)
-                line = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-            out.write(line)
-    return report
+    return noted
 
 
 def _chosen(reports: Path, paths: list[str], file: str | None) -> int:

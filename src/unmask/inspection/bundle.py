@@ -38,7 +38,7 @@ from unmask.inspection.verification import (
     repeat,
 )
 from unmask.media.intake import open_regular_file
-from unmask.media.sources import Source
+from unmask.media.sources import STANDARD_INPUT, Source
 from unmask.packs import Pack
 from unmask.progress import SILENT, Progress
 from unmask.provenance import sha256_of, utc_text
@@ -126,7 +126,7 @@ def write_bundle(reports: Path, out: Path, *, jobs: int = 1, progress: Progress 
     for _, report in read_reports(reports):
         place = places.locate(report)
         if place.source is None:
-            lost.append(f"{report.path} ({'is not there' if place.result == 'media_missing' else 'has changed'})")
+            lost.append(f"{report.path} ({_why_lost(report, place)})")
         elif place.source.file is not None and place.source.file.is_file():
             media[report.path] = place.source
         arguments = places.arguments(report.tool.options)
@@ -150,6 +150,12 @@ def write_bundle(reports: Path, out: Path, *, jobs: int = 1, progress: Progress 
         with whole(out) as part:
             manifest = _write(part, reports, page, media, packs, next(iter(anchors), None), libraries)
         return Bundled(sha256_of(out), out.stat().st_size, manifest, differing)
+
+
+def _why_lost(report: Report, place: Located) -> str:
+    if report.path == STANDARD_INPUT:
+        return "came through standard input"
+    return "is not there" if place.result == "media_missing" else "has changed"
 
 
 def write_page(
