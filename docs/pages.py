@@ -302,6 +302,10 @@ def pack_page(card: Card, megabytes: float) -> str:
     if card.task == "forgery_detection":
         parts += under_attack(card)
         parts += by_group(card)
+        parts += [
+            "## Stretches of a video",
+            card.stretch.in_words() if card.stretch else "Not measured: none is named.",
+        ]
     if card.reading is not None:
         edits = card.reading
         parts += [

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
+from scipy.stats import binomtest
 
 from unmask.datasets.face_store import StoredFace, build_store, read_store
 from unmask.datasets.layouts.collection import load_collection
@@ -257,6 +258,12 @@ def write_record(path: Path, content: Mapping[str, Any]) -> None:
         text = text.replace('"rows": []', f'"rows": [\n{lines}\n ]', 1)
     with whole(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
+
+
+def share_interval(count: int, total: int) -> list[float]:
+    """A share with its exact 95 % interval (Clopper and Pearson), for a record."""
+    limits = binomtest(count, total).proportion_ci(0.95)
+    return [round(float(value), 4) for value in (count / total, limits.low, limits.high)]
 
 
 def rounded(numbers: Sequence[float | None]) -> list[float | None]:

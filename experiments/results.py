@@ -23,7 +23,7 @@ from hfc import parts as hfc_parts
 from leaderboard import default, page
 from leave_out import page as leave_out
 from mmnet import page as mmnet
-from plain import hardening
+from plain import collages, hardening, scope, stretches
 from plain.keep_evaluation import restored
 from redteam import recalibration, strength
 from sbka import drawn_concepts
@@ -418,6 +418,12 @@ PAGES = (
         "Findings beside the pixels",
         "How often is a thumbnail called another picture's, or a file compressed twice, rightly and wrongly?",
         (thumbnails.section, recompression.section),
+    ),
+    Page(
+        "several",
+        "Several faces, stretches of videos, faces out of scope",
+        "How are group pictures and long videos judged, and what is not judged at all?",
+        (collages.section, stretches.section, scope.section),
     ),
     Page(
         "tracing",

@@ -170,7 +170,7 @@ def test_edits_are_printed_and_written(tiny_pack: Path, tiny_edit_model: Path, s
     sequences = [report["faces"][0]["sequence"] for report in reports]
     assert [sequence and sequence["outcome"] for sequence in sequences] == ["edits", None, "cannot_tell"]
     assert sequences[0]["best"]["edits"] == ["nose", "eye"] and sequences[0]["pack"] == "tiny-reader"
-    assert [report["schema_version"] for report in reports] == ["1.5"] * 3
+    assert [report["schema_version"] for report in reports] == ["1.6"] * 3
     nose, eye = (percent(step["present"]) for step in sequences[0]["steps"])
     numbers = f"exactly this {percent(sequences[0]['best']['posterior'])}, any edit {percent(sequences[0]['edited'])}"
     table = done.stdout.decode()

@@ -21,6 +21,7 @@ class RefusalCode(StrEnum):
     TOO_SMALL = "too_small"  # a face, but with too few pixels for the detector
     POOR_QUALITY = "poor_quality"  # a face, but too blurred, dark, or turned for the score to mean anything
     CONDITION = "condition"  # a face published in a way for which the detector's error rates are too high
+    OUT_OF_SCOPE = "out_of_scope"  # no photograph of a face, such as a drawing
 
 
 class UnmaskError(Exception):

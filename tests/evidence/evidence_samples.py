@@ -4,12 +4,13 @@ from typing import Any
 
 from unmask.errors import RefusalCode
 from unmask.evidence.likelihood import (
-    PROPOSITIONS,
     conclude,
     decide,
     decision_for,
     likelihood_ratio,
+    propositions_for,
     support,
+    weighed_faces,
     why_inconclusive,
 )
 from unmask.evidence.report import (
@@ -238,7 +239,7 @@ def make_report(path: str = "photo.jpg", faces: list[FaceFinding] | None = None,
         "score": conclusion.score,
         "log10_lr": conclusion.log10_lr,
         "support": conclusion.support,
-        "propositions": PROPOSITIONS,
+        "propositions": propositions_for(len(weighed_faces(faces))),
         "faces": faces,
         "packs": [PackUse(name="plain", version="1.0.0", sha256="cd" * 32)],
         "tool": Tool(
@@ -249,6 +250,7 @@ def make_report(path: str = "photo.jpg", faces: list[FaceFinding] | None = None,
         ),
         "speaker": conclusion.speaker,
         "inconclusive": conclusion.inconclusive,
+        "decision": conclusion.decision,
         "timings": {"decode": 0.01, "faces": 0.02, "forgery": 0.012},
     }
     return Report(**(values | changes))

@@ -29,7 +29,18 @@ from unmask.evidence.charts import histogram, histogram_bin, lr_scale, timeline
 from unmask.evidence.html import HtmlReport
 from unmask.evidence.likelihood import decision_for
 from unmask.evidence.pictures import legend_colours, overlay
-from unmask.evidence.report import Case, ExaminerNote, FileFinding, ForgeryMap, PackUse, Quality, Run
+from unmask.evidence.report import (
+    Case,
+    ExaminerNote,
+    FileFinding,
+    ForgeryMap,
+    PackUse,
+    Quality,
+    Remark,
+    Run,
+    StretchFinding,
+)
+from unmask.evidence.whole_picture import whole_picture
 from unmask.packs import load_pack
 from unmask.packs.strength import in_words
 
@@ -118,7 +129,7 @@ def test_page_is_well_formed_and_says_what_the_reports_say(tmp_path, crop):
         "unmask inspect photo.jpg",
         "3 frames judged",
         "nose → eye",
-        "most suspect of its 2 judged faces",
+        "H1. One of the 2 judged faces was forged",
         "no proof of authenticity",
         "Sharpness",
         "trusted photographs",
@@ -126,6 +137,39 @@ def test_page_is_well_formed_and_says_what_the_reports_say(tmp_path, crop):
         assert part in page.text, part
     # Two pictures, crop and overlay, for each of three faces with a picture.
     assert page.tags.count("img") == 6
+
+
+def test_the_whole_picture_has_a_numbered_box_for_every_face(tmp_path):
+    faces = [make_face(0, 4.0, box=(300.0, 100.0, 100.0, 100.0)), make_face(1, -4.0), refused_face(2)]
+    boxes = {face.index: face.box for face in faces}
+    whole = whole_picture(np.zeros((500, 2000, 3), np.uint8), boxes)
+    assert max(cv2.imdecode(np.frombuffer(whole.jpeg, np.uint8), 1).shape) == 1024
+    _, page = write(tmp_path, (make_report(faces=faces), (), (), whole))
+    assert "The whole picture with 3 numbered faces: 1 forged, 1 authentic, 1 refused." in [
+        value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")
+    ]
+    links = [value for tag, name, value in page.attributes if (tag, name) == ("a", "aria-label")]
+    assert [link.partition(",")[0] for link in links if link.startswith("Face ")] == [
+        "Face 1: Forged",
+        "Face 2: Authentic",
+        "Face 3: Refused",
+    ]
+    places = [value for tag, name, value in page.attributes if tag == "a" and name == "style"]
+    assert places[0] == "left:15.0%;top:20.0%;width:5.0%;height:20.0%"
+    targets = {value for _, name, value in page.attributes if name == "id"}
+    assert {f"face-1-{index}" for index in range(3)} <= targets
+
+
+def test_a_stretch_and_a_remark_are_said_on_the_page(tmp_path, crop):
+    stretch = StretchFinding(
+        start=4.0, end=7.2, log10_lr=0.5, log10_lr_outside=-0.2, statistic=6.0, limit=5.0, false_alarms=0.04
+    )
+    remark = Remark(code="covered_eyes", message="The eyes seem to be covered.")
+    face = make_face(track=make_track([0.0] * 50), time=4.2, stretch=stretch, remarks=[remark])
+    _, page = write(tmp_path, (make_report(faces=[face]), [crop]))
+    assert "From 4 s to 7.2 s the evidence for forgery is higher" in page.text
+    assert "LR 3.1 there, 1/1.5 elsewhere" in page.text and "4.0 % had a stretch named" in page.text
+    assert "Remark. The eyes seem to be covered." in page.text
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(tmp_path, crop):
@@ -549,9 +593,25 @@ def test_timeline_breaks_where_the_face_was_not_judged_or_not_seen():
     assert chart.gaps == (40,)
     assert chart.marker == pytest.approx(50.0)
     assert (chart.judged, chart.refused) == (7, 1)
-    assert chart.reach == 2
-    # log10 LR 0.7 = 0.2 + 0.5 * 1 on +-2: 50 - 50 * 0.7 / 2
-    assert chart.lines[0] == "0.0,32.5 20.0,32.5"
+    assert chart.reach == 1.5  # of 1.2, the log10 LR of the last two
+    # log10 LR 0.7 = 0.2 + 0.5 * 1 on +-1.5: 50 - 50 * 0.7 / 1.5
+    assert chart.lines[0] == "0.0,26.7 20.0,26.7"
+
+
+def test_a_timeline_frames_the_stretch_that_stands_out():
+    chart = timeline(make_track([0.0] * 50), 10.0, None, None, stretch=(4.0, 7.0))
+    assert chart.stretch == (40.0, 30.0, "4 s to 7 s") and chart.part is None
+    assert [words for _, words in chart.ticks] == ["0 s", "2 s", "4 s", "6 s", "8 s", "10 s"]
+
+
+def test_the_axis_fits_a_track_that_is_a_small_part_of_the_video():
+    late = [point.model_copy(update={"time": 600.0 + point.time}) for point in make_track([1.0] * 101)]
+    chart = timeline(late, 3600.0, 610.0, None, stretch=(605.0, 610.0))
+    assert chart.part == pytest.approx((100 * 598 / 3600, 100 * 24 / 3600), abs=0.01)  # a tenth more at either side
+    assert chart.ticks[0] == (pytest.approx(100 * 2 / 24, abs=0.01), "10:00")
+    assert chart.stretch[:2] == pytest.approx((100 * 7 / 24, 100 * 5 / 24), abs=0.1)
+    assert chart.marker == pytest.approx(50.0, abs=0.1)
+    assert all(0 <= place <= 100 for place, _ in chart.ticks)
 
 
 def test_timeline_goes_on_where_frames_between_were_not_scored():
@@ -574,8 +634,8 @@ def test_long_timelines_stay_small_and_keep_their_peak():
     chart = timeline(make_track(logits), None, None, CALIBRATION)
     points = " ".join(chart.lines).split()
     assert len(points) <= 700
-    # log10 LR 2.2 on +-3
-    assert min(float(point.split(",")[1]) for point in points) == pytest.approx(50 - 50 * 2.2 / 3, abs=0.06)
+    # log10 LR 2.2 on +-2.5
+    assert min(float(point.split(",")[1]) for point in points) == pytest.approx(50 - 50 * 2.2 / 2.5, abs=0.06)
     assert len(chart.lines) == 1
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from evidence_samples import CALIBRATION, STILL_LIMIT, make_face, refused_face
 from hypothesis import given
@@ -12,6 +13,7 @@ from unmask.evidence.likelihood import (
     decide,
     decision_for,
     explain,
+    file_log10_lr,
     heading,
     likelihood_ratio,
     limit_words,
@@ -230,22 +232,53 @@ def test_not_a_number_is_never_judged(judge):
         judge(math.nan)
 
 
-def test_one_forged_face_makes_a_forged_file():
+def test_the_file_has_the_mean_of_its_faces_likelihood_ratios():
     faces = [make_face(0, -9.0), make_face(1, 4.0), make_face(2, 3.0), refused_face(3)]
     conclusion = conclude(faces)
+    mean = sum(10**face.log10_lr for face in faces[:3]) / 3
+    assert conclusion.log10_lr == pytest.approx(math.log10(mean))
     assert conclusion.verdict is Verdict.FORGED
-    assert conclusion.log10_lr == faces[1].log10_lr
     assert conclusion.score == faces[1].score
-    assert conclusion.support == faces[1].support
+    assert conclusion.support == support(conclusion.log10_lr)
     assert conclusion.refusal is None
     assert conclusion.speaker == 1
+    assert conclusion.decision == faces[0].decision
+
+
+def test_one_suspect_face_among_many_is_no_forged_file():
+    suspect, others = make_face(0, 1.0), [make_face(index, 0.0) for index in range(1, 9)]
+    assert suspect.verdict is Verdict.FORGED and conclude([suspect]).verdict is Verdict.FORGED
+    conclusion = conclude([suspect, *others])
+    assert conclusion.verdict is Verdict.INCONCLUSIVE
+    assert conclusion.inconclusive.code == "several_faces"
+    assert "Face 1 alone passes the limit with LR 5" in conclusion.inconclusive.message
+
+
+def test_a_file_is_held_against_the_strictest_limits_of_its_faces():
+    strict = decision_for(CALIBRATION, decide_at=1000.0)
+    faces = [make_face(0, 4.0), make_face(1, 4.0, decision=strict)]
+    conclusion = conclude(faces)
+    assert conclusion.decision.forged_log10_lr == 3.0
+    assert conclusion.verdict is Verdict.INCONCLUSIVE
 
 
 def test_authentic_only_if_every_judged_face_is():
     authentic, unsure = make_face(0, -4.0), make_face(1, 0.0)
-    assert conclude([authentic, make_face(1, -9.0), refused_face(2)]).verdict is Verdict.AUTHENTIC
-    assert conclude([authentic, make_face(1, -9.0)]).log10_lr == authentic.log10_lr
+    both = conclude([authentic, make_face(1, -9.0), refused_face(2)])
+    assert both.verdict is Verdict.AUTHENTIC and both.log10_lr < authentic.log10_lr
     assert conclude([authentic, unsure]).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("faces", [2, 4, 9])
+def test_false_alarms_of_calibrated_faces_do_not_grow_with_their_number(faces):
+    # Logits of authentic faces for which a logit is its own log LR: normal, mean -s^2/2, spread s.
+    rng = np.random.default_rng(0)
+    ratios = rng.normal(-2.0, 2.0, (20_000, faces)) / math.log(10)
+    limit = 1.0
+    single = np.mean(ratios[:, 0] >= limit)
+    together = np.mean([file_log10_lr(list(row)) >= limit for row in ratios])
+    assert together <= single
+    assert np.mean(ratios.max(axis=1) >= limit) > 1.5 * single  # what the highest of them does
 
 
 def test_without_a_judged_face_the_file_is_refused():
@@ -278,8 +311,12 @@ def test_a_brief_appearance_does_not_speak_for_a_video():
 
 
 @given(st.lists(st.tuples(LOGITS, QUALITIES), min_size=1, max_size=8))
-def test_the_file_follows_its_most_suspect_face(faces):
+def test_the_file_lies_between_its_faces_and_is_never_surer_than_them(faces):
     findings = [make_face(index, logit, quality) for index, (logit, quality) in enumerate(faces)]
     conclusion = conclude(findings)
-    assert conclusion.log10_lr == max(face.log10_lr for face in findings)
-    assert conclusion.verdict is decide(conclusion.log10_lr, CALIBRATION)
+    ratios = [face.log10_lr for face in findings]
+    assert min(ratios) - 1e-9 <= conclusion.log10_lr <= max(ratios) + 1e-9
+    if conclusion.verdict is Verdict.FORGED:
+        assert any(face.verdict is Verdict.FORGED for face in findings)
+    if conclusion.verdict is Verdict.AUTHENTIC:
+        assert all(face.verdict is Verdict.AUTHENTIC for face in findings)

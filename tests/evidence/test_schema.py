@@ -173,6 +173,7 @@ def test_reports_written_before_edits_were_read_can_be_read(version):
     assert old.pop("run") is None and old.pop("case") is None and old.pop("notes") == []
     assert old["tool"].pop("unchecked") == [] and old["media"].pop("modified") is None
     assert old.pop("speaker") == 0 and old.pop("inconclusive") is None
+    assert old.pop("decision")["set_by"] == "card"
     assert old.pop("findings") == [] and old.pop("identical_to") is None
     assert all(face["sequence"] is None for face in old["faces"])
     assert version in ("1.3", "1.4") or old["media"].pop("synthetic_mark") is None

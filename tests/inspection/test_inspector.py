@@ -146,9 +146,12 @@ def test_every_face_of_a_group_is_judged_by_itself(inspector: Inspector, pixels:
     assert [face.index for face in report.faces] == [0, 1, 2]
     scores = [face.score for face in sorted(report.faces, key=lambda face: face.box[0])]
     assert scores == sorted(scores) and len(set(scores)) == 3
-    # The most suspect face speaks for the file.
-    assert report.log10_lr == max(face.log10_lr for face in report.faces)
-    assert report.verdict == max(report.faces, key=lambda face: face.log10_lr).verdict
+    # The file has the mean of its faces' likelihood ratios; the speaker is the most suspect of them.
+    assert 10**report.log10_lr == pytest.approx(np.mean([10**face.log10_lr for face in report.faces]))
+    assert report.faces[report.speaker].score == report.score == scores[-1]
+    assert report.propositions[0].startswith("One of the 3 judged faces was forged")
+    whole = inspector.examine(tmp_path / "group.png", pictures=True).whole
+    assert whole is not None and set(whole.places) == {0, 1, 2}
 
 
 def test_more_faces_than_a_batch_get_the_scores_they_would_get_alone(

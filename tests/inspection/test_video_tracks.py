@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from unmask.forgery.scoring import FaceScore, probability
 from unmask.inspection.judging import CroppedFace, FaceCrop, MeasuredFace, PackAnswer, PackScorer, ScoredFace
 from unmask.inspection.video_tracks import EVERY_DOUBLING, PersonTrack, is_due, mean_answer
 from unmask.packs import load_pack
+from unmask.packs.card import StretchLimit
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +111,62 @@ def test_no_crop_outlives_its_frame(leader: PackScorer, pictures: bool) -> None:
     gc.collect()
     assert [crop() for crop in crops] == [None] * 60
     assert bool(track.representative(forged=True).picture) == pictures
+
+
+LIMIT = StretchLimit(
+    statistic=3.0, spread=1.0, false_alarms=0.02, low=0.0, high=0.07, videos=75, data="videos made to test"
+)
+
+
+def track_of(leader: PackScorer, logits: list[float | None], step: float = 0.2) -> PersonTrack:
+    track = PersonTrack(pictures=False)
+    for number, logit in enumerate(logits):
+        assert track.see()
+        track.add(face_at(number * step, logit, 90.0), leader)
+    return track
+
+
+@pytest.fixture
+def limited(tiny_pack: Path) -> PackScorer:
+    scorer = PackScorer(load_pack(tiny_pack), "tiny")
+    scorer.stretch_limit = LIMIT
+    return scorer
+
+
+def test_a_stretch_that_stands_out_is_named_with_its_times(limited: PackScorer) -> None:
+    stretch = track_of(limited, [-3.0] * 20 + [None] + [5.0] * 15 + [-3.0] * 20).stretch(limited, 5.0)
+    assert stretch is not None
+    assert (stretch.start, stretch.end) == (pytest.approx(4.2), pytest.approx(7.2))
+    assert stretch.log10_lr > 0 > stretch.log10_lr_outside
+    assert stretch.statistic > stretch.limit == 3.0 and stretch.false_alarms == 0.02
+
+
+def test_a_stretch_at_the_end_ends_with_the_last_frame(limited: PackScorer) -> None:
+    stretch = track_of(limited, [-3.0] * 30 + [5.0] * 10).stretch(limited, 5.0)
+    assert stretch is not None and (stretch.start, stretch.end) == (pytest.approx(6.0), pytest.approx(8.0))
+
+
+def test_no_stretch_is_named_within_the_limit_or_without_one(limited: PackScorer, leader: PackScorer) -> None:
+    logits: list[float | None] = [-3.0] * 20 + [5.0] * 15 + [-3.0] * 20
+    assert track_of(leader, logits).stretch(leader, 5.0) is None  # the card has no limit
+    assert track_of(limited, [5.0] * 50).stretch(limited, 5.0) is None  # forged throughout
+    assert track_of(limited, [-3.0, -2.9] * 25).stretch(limited, 5.0) is None
+    assert track_of(limited, [None] * 30).stretch(limited, 5.0) is None
+
+
+def test_no_stretch_is_named_that_is_itself_no_evidence_of_forgery(limited: PackScorer) -> None:
+    logits: list[float | None] = [-9.0] * 20 + [-4.0] * 15 + [-9.0] * 20
+    assert track_of(limited, logits).stretch(limited, 5.0) is None
+
+
+def test_a_remark_is_made_of_a_track_if_it_holds_in_most_of_its_frames(leader: PackScorer) -> None:
+    def seen(covered: int) -> PersonTrack:
+        track = PersonTrack(pictures=False)
+        for number in range(10):
+            assert track.see()
+            face = face_at(0.2 * number, 1.0, 90.0)
+            remarks = ("covered_eyes",) if number < covered else ()
+            track.add(replace(face, cropped=replace(face.cropped, remarks=remarks)), leader)
+        return track
+
+    assert seen(6).remarks == ("covered_eyes",) and seen(5).remarks == ()

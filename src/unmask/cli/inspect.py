@@ -219,7 +219,7 @@ def inspect(
 
 
 def _write_page(page: "HtmlReport | PdfReport", done: "Inspection") -> None:
-    page.add(done.report, done.pictures, done.strips)
+    page.add(done.report, done.pictures, done.strips, done.whole)
 
 
 def _write_report(write: "Callable[[Report], None]", done: "Inspection") -> None:
@@ -283,6 +283,9 @@ def packs(
     if card.task == "forgery_detection":
         rows += [("under attack", line) for line in in_words(card.strength)]
         rows += [("groups of people", line) for line in groups_in_words(card.groups)]
+        rows.append(
+            ("stretches of a video", card.stretch.in_words() if card.stretch else "not measured: none is named")
+        )
         rows += _verdict_rows(card)
     for metric in card.metrics:
         interval = "" if metric.low is None or metric.high is None else f" [{metric.low:.3f}, {metric.high:.3f}]"

@@ -62,7 +62,7 @@ def run_demo(out: Path, pack: str | Path = "plain") -> tuple[Report, Report]:
         title = "Unmask demonstration: a photograph and a forgery made from it"
         with HtmlReport(page, inspector.cards, title=title) as html, TerminalReport() as table:
             for inspection in (real, fake):
-                html.add(inspection.report, inspection.pictures, inspection.strips)
+                html.add(inspection.report, inspection.pictures, inspection.strips, inspection.whole)
                 table.add(inspection.report)
     except OSError as error:
         raise UnmaskError(

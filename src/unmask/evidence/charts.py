@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from unmask.evidence.likelihood import VERBAL_SCALE, decision_for
+from unmask.evidence.likelihood import VERBAL_SCALE, clock_time, decision_for
 from unmask.evidence.report import Decision, TrackPoint
 from unmask.packs.card import Calibration
 from unmask.packs.validation import LrValidation
@@ -175,13 +175,16 @@ def histogram(counts: Mapping[str, Mapping[int, int]]) -> Histogram:
 class Timeline:
     """log10 LR over time on a 1000 x 100 canvas, y down, top = +`reach`.
 
+    The axis spans the video, or, where the track is a small part of it, the track with some room; then `part` (left,
+    width in per cent) is where in the video that is. `stretch` (left, width in per cent, its times as text) is the one
+    that stands out.
     `lines` are SVG polyline point lists, broken where the face was not seen or not judged; `dots` are the judged frames
     (x, y); `gaps` the x of frames whose face was refused. `zone` (y, height) is where no verdict is given.
     `ticks` are (per cent of the width, seconds as text). `judged` and `refused` count frames, of the sampled ones in
     which the person was `seen`.
     """
 
-    reach: int
+    reach: float
     lines: tuple[str, ...]
     dots: tuple[tuple[float, float], ...]
     gaps: tuple[float, ...]
@@ -191,6 +194,12 @@ class Timeline:
     judged: int
     refused: int
     seen: int
+    stretch: tuple[float, float, str] | None = None
+    part: tuple[float, float] | None = None
+
+
+# A track that fills less of the video gets an axis of its own.
+_LEAST_SHARE = 1 / 3
 
 
 def timeline(
@@ -200,6 +209,7 @@ def timeline(
     calibration: Calibration | None,
     condition: str = "",
     decision: Decision | None = None,
+    stretch: tuple[float, float] | None = None,
 ) -> Timeline:
     """Lay out the timeline of one track.
 
@@ -210,13 +220,24 @@ def timeline(
         calibration: for the zone without a verdict.
         condition: of the track, whose limits the zone has.
         decision: these limits; those of the calibration if None.
+        stretch: from when to when (s) the evidence stands out.
     """
-    end = max(duration or 0.0, track[-1].time if track else 0.0, 0.1)
+    whole = max(duration or 0.0, track[-1].time if track else 0.0, 0.1)
     judged = [(point.time, point.log10_lr, point.frames) for point in track if point.log10_lr is not None]
-    reach = max(2, math.ceil(max((abs(value) for _, value, _ in judged), default=0.0) + 0.1))
+    start, end, part = 0.0, whole, None
+    if track and track[-1].time - track[0].time < _LEAST_SHARE * whole:
+        room = max(0.5, 0.1 * (track[-1].time - track[0].time))
+        start, end = max(0.0, track[0].time - room), min(whole, track[-1].time + room)
+        part = (round(100.0 * start / whole, 2), round(100.0 * (end - start) / whole, 2))
+    if decision is None and calibration is not None:
+        decision = decision_for(calibration, condition)
+    shown = [abs(value) for _, value, _ in judged]
+    if decision is not None:
+        shown += [min(limit, 2.0) for limit in (decision.forged_log10_lr, decision.authentic_log10_lr)]
+    reach = max(0.5, math.ceil(2.0 * (max(shown, default=0.0) + 0.05)) / 2.0)
 
     def x(time: float) -> float:
-        return round(1000.0 * time / end, 1)
+        return round(1000.0 * (time - start) / (end - start), 1)
 
     def y(value: float) -> float:
         return round(50.0 - 50.0 * value / reach, 1)
@@ -239,8 +260,6 @@ def timeline(
         lines[-1].append(f"{x(time)},{y(value)}")
         expected = time + 3.0 * usual * frames
     zone = None
-    if decision is None and calibration is not None:
-        decision = decision_for(calibration, condition)
     if decision is not None:
         top, bottom = y(min(decision.forged_log10_lr, reach)), y(-min(decision.authentic_log10_lr, reach))
         zone = (top, bottom - top)
@@ -251,10 +270,18 @@ def timeline(
         gaps=tuple(dict.fromkeys(round(x(time)) for time in refused)),
         zone=zone,
         marker=None if representative is None else x(representative) / 10.0,
-        ticks=_time_ticks(end),
+        ticks=_time_ticks(start, end),
         judged=len(judged),
         refused=len(refused),
         seen=sum(point.frames for point in track),
+        stretch=None
+        if stretch is None
+        else (
+            x(stretch[0]) / 10.0,
+            round((x(min(stretch[1], end)) - x(stretch[0])) / 10.0, 2),
+            f"{clock_time(stretch[0])} to {clock_time(stretch[1])}",
+        ),
+        part=part,
     )
 
 
@@ -271,11 +298,19 @@ def _thin(points: list[tuple[float, float, int]]) -> list[tuple[float, float, in
     return kept
 
 
-def _time_ticks(end: float) -> tuple[tuple[float, str], ...]:
-    step = 10.0 ** math.floor(math.log10(end))
-    step = next((part for part in (step / 5, step / 2, step, step * 2) if end / part <= 6), step * 5)
-    count = math.floor(end / step + 1e-9)
-    return tuple((round(100.0 * number * step / end, 2), f"{number * step:g}") for number in range(count + 1))
+def _time_ticks(start: float, end: float) -> tuple[tuple[float, str], ...]:
+    length = end - start
+    steps = [*(10.0**power * part for power in (-3, -2, -1, 0) for part in (1, 2, 5)), 10.0, 15.0, 30.0]
+    steps += [60.0 * part for part in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600)]
+    step = next((one for one in steps if length / one <= 6), 60.0 * 60.0 * math.ceil(length / 6 / 3600))
+    first, last = math.ceil(start / step - 1e-9), math.floor(end / step + 1e-9)
+    return tuple(
+        (
+            round(100.0 * (number * step - start) / length, 2),
+            clock_time(number * step) if step >= 0.1 else f"{number * step:g} s",
+        )
+        for number in range(first, last + 1)
+    )
 
 
 @dataclass(frozen=True)

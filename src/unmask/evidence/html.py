@@ -36,10 +36,22 @@ from unmask.evidence.charts import (
     timeline,
     tippett_plot,
 )
-from unmask.evidence.likelihood import PROPOSITIONS, explain, heading, limit_words, lr_text, refusal_word, share
+from unmask.evidence.likelihood import (
+    PROPOSITIONS,
+    explain,
+    heading,
+    limit_words,
+    lr_text,
+    refusal_word,
+    share,
+    stretch_words,
+    support,
+    weighed_faces,
+)
 from unmask.evidence.pictures import data_url, jpeg_url, legend_colours, overlay
 from unmask.evidence.report import FaceFinding, PackUse, Report, Verdict, in_words, percent
 from unmask.evidence.terminal import CHECK_NAMES, EVALUATIVE, Wording, safe_text
+from unmask.evidence.whole_picture import WholePicture
 from unmask.files import begins_with, lock
 from unmask.packs.card import Calibration, Card
 from unmask.packs.groups import in_words as groups_in_words
@@ -136,7 +148,13 @@ class HtmlReport:
             ) from error
         return self
 
-    def add(self, report: Report, pictures: Sequence[CropPicture] = (), strips: Sequence[Sequence[bytes]] = ()) -> None:
+    def add(
+        self,
+        report: Report,
+        pictures: Sequence[CropPicture] = (),
+        strips: Sequence[Sequence[bytes]] = (),
+        whole: WholePicture | None = None,
+    ) -> None:
         """Append the findings on one file.
 
         Args:
@@ -145,6 +163,7 @@ class HtmlReport:
                 (S, S, 3), or the bytes of a JPEG file of it, or None. May be shorter than the faces.
             strips: for each face, in order, the way back from its edits as JPEG files: what was read, one edit less at
                 a time, the recovered face. May be shorter than the faces.
+            whole: the picture with all faces.
 
             Beyond `PICTURES_FOR_ALL` files, those of files judged authentic or inconclusive are left out.
 
@@ -182,11 +201,14 @@ class HtmlReport:
             in_words=in_words,
             percent=percent,
             legend=_LEGEND,
-            sentence=None if report.log10_lr is None else explain(report.log10_lr),
+            whole=None if left_out else _whole(report, whole, number, self._verdicts),
+            weighed=_weighed(report),
+            sentence=None if report.log10_lr is None else explain(report.log10_lr, _weighed(report)),
             limits=_limits(report) if self._verdicts else None,
             heading=heading,
             refusal_word=refusal_word,
             check_names=CHECK_NAMES,
+            stretch_words=stretch_words,
             **common,
         )
         if self._paper and report.faces:
@@ -414,7 +436,8 @@ def _face(
     chart = None
     if face.track:
         duration = report.media.duration if report.media is not None else None
-        chart = timeline(face.track, duration, face.time, calibration, face.condition or "", face.decision)
+        stretch = None if face.stretch is None else (face.stretch.start, face.stretch.end)
+        chart = timeline(face.track, duration, face.time, calibration, face.condition or "", face.decision, stretch)
     return _Face(
         finding=face,
         uid=uid,
@@ -432,9 +455,62 @@ def _face(
 
 
 def _limits(report: Report) -> str | None:
-    """The limits of the verdict on a file: those of the face that speaks for it."""
-    speakers = [face for face in report.faces if face.index == report.speaker and face.decision is not None]
-    return limit_words(speakers[0].decision, speakers[0].condition) if speakers and speakers[0].decision else None
+    """The limits of the verdict on a file: its own, in older reports those of the face that speaks for it."""
+    speaker = next((face for face in report.faces if face.index == report.speaker), None)
+    decision = report.decision or (speaker.decision if speaker is not None else None)
+    one = speaker is not None and _weighed(report) == 1
+    return None if decision is None else limit_words(decision, speaker.condition if one and speaker else None)
+
+
+def _weighed(report: Report) -> int:
+    """How many faces the file's LR is the mean of; in reports before schema 1.6 it is that of one."""
+    several = report.decision is not None
+    return len(weighed_faces(report.faces, report.media.frames_sampled if report.media else None)) if several else 1
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A face's box in the whole picture, in per cent of it; `low` where there is no room for its number above."""
+
+    number: int
+    verdict: str
+    place: tuple[float, ...]
+    low: bool
+    target: str
+    words: str
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The whole picture, what it shows in words, and the boxes on it."""
+
+    picture: Markup
+    alternative: str
+    caption: str
+    places: list[_Place]
+
+
+def _whole(report: Report, whole: WholePicture | None, number: int, verdicts: bool) -> _Whole | None:
+    if whole is None:
+        return None
+    names = _WORDS if verdicts else _EVALUATIVE
+    places = []
+    for position, face in enumerate(report.faces):
+        if face.index not in whole.places:
+            continue
+        place = tuple(round(100.0 * share, 2) for share in whole.places[face.index])
+        said = "" if face.log10_lr is None else f", {support(face.log10_lr)}, LR {lr_text(face.log10_lr)}"
+        words = f"Face {face.index + 1}: {names[face.verdict.value]}{said}"
+        target = f"face-{number}-{position}"
+        places.append(_Place(face.index + 1, face.verdict.value, place, place[1] < 6.0, target, words))
+    counts = Counter(one.verdict for one in places)
+    parts = ", ".join(f"{count} {names[verdict].lower()}" for verdict, count in counts.items())
+    what = "The whole picture" if whole.time is None else f"The frame at {whole.time:.2f} s"
+    missing = len(report.faces) - len(places)
+    caption = f"{what}; the numbers are those of the faces below."
+    if missing:
+        caption += f" {missing} {'other is' if missing == 1 else 'others are'} not in this frame."
+    return _Whole(jpeg_url(whole.jpeg), f"{what} with {len(places)} numbered faces: {parts}.", caption, places)
 
 
 def _quality_behind(face: FaceFinding) -> float:
@@ -456,19 +532,25 @@ def page_text(
     pictures: Sequence[CropPicture] = (),
     strips: Sequence[Sequence[bytes]] = (),
     cards: Iterable[Card] = (),
+    whole: WholePicture | None = None,
     **how: Any,
 ) -> str:
     """The whole page of one file, as `HtmlReport` writes it; the arguments are those of its methods."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.html"
         with HtmlReport(path, cards, **how) as page:
-            page.add(report, pictures, strips)
+            page.add(report, pictures, strips, whole)
         return path.read_text(encoding="utf-8")
 
 
-def notebook_frame(report: Report, pictures: Sequence[CropPicture] = (), strips: Sequence[Sequence[bytes]] = ()) -> str:
+def notebook_frame(
+    report: Report,
+    pictures: Sequence[CropPicture] = (),
+    strips: Sequence[Sequence[bytes]] = (),
+    whole: WholePicture | None = None,
+) -> str:
     """The page of one file in a frame of its own, so that its style and the notebook's stay apart."""
-    text = page_text(report, pictures, strips, title="Was this face forged?")
+    text = page_text(report, pictures, strips, whole=whole, title="Was this face forged?")
     return (
         f'<iframe srcdoc="{escape(text)}" sandbox title="Report on {escape(safe_text(report.path))}" '
         'style="width:100%;height:640px;border:1px solid #ccc;border-radius:8px"></iframe>'

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unmask.errors import RefusalCode
-from unmask.evidence.report import Decision, FaceFinding, Inconclusive, Refusal, Verdict
+from unmask.evidence.report import Decision, FaceFinding, Inconclusive, Refusal, StretchFinding, Verdict
 from unmask.packs.card import Calibration, CalibrationBin
 
 PROPOSITIONS: tuple[str, str] = (
@@ -20,6 +20,11 @@ PROPOSITIONS: tuple[str, str] = (
     "The face is an unaltered photograph of a person; re-encoding, resizing and overall changes of light or colour do "
     "not count as alteration.",
 )
+SEVERAL_PROPOSITIONS: tuple[str, str] = (
+    "One of the {faces} judged faces was forged; beforehand each is as likely to be the one as any other.",
+    "None of the {faces} judged faces was forged: each is an unaltered photograph of a person.",
+)
+"""The propositions for a file with several judged faces."""
 SHORT_PROPOSITIONS: tuple[str, str] = ("the face was forged", "the face is an unaltered photograph")
 
 # log10 of the LR from which each word holds; below the first there is no support. The last begins just above 10^6.
@@ -33,7 +38,13 @@ VERBAL_SCALE: tuple[tuple[float, str], ...] = (
 )
 
 _SUPPORTED = ("a forged face", "an unaltered photograph")
-_CLOSEST_FIRST = (RefusalCode.CONDITION, RefusalCode.POOR_QUALITY, RefusalCode.TOO_SMALL, RefusalCode.NO_FACE)
+_CLOSEST_FIRST = (
+    RefusalCode.CONDITION,
+    RefusalCode.OUT_OF_SCOPE,
+    RefusalCode.POOR_QUALITY,
+    RefusalCode.TOO_SMALL,
+    RefusalCode.NO_FACE,
+)
 
 
 def likelihood_ratio(calibration: Calibration, logit: float, quality: float, condition: str = "") -> float:
@@ -111,14 +122,20 @@ def heading(log10_lr: float) -> str:
     return f"{text[0].upper()}{text[1:]}, LR {lr_text(log10_lr)}"
 
 
-def explain(log10_lr: float) -> str:
-    """The likelihood ratio as one plain sentence, the number as `lr_text` rounds it."""
+def explain(log10_lr: float, faces: int = 1) -> str:
+    """The likelihood ratio as one plain sentence, the number as `lr_text` rounds it.
+
+    Args:
+        log10_lr: of a face, or of a file.
+        faces: how many faces it is the mean of.
+    """
+    short = SHORT_PROPOSITIONS if faces == 1 else (f"one of the {faces} faces was forged", "none of them was")
     if strength(log10_lr) is None:
         return (
-            f"The findings are about equally probable whether {SHORT_PROPOSITIONS[0]} or {SHORT_PROPOSITIONS[1]}: "
+            f"The findings are about equally probable whether {short[0]} or {short[1]}: "
             "they do not support one over the other."
         )
-    favoured, other = SHORT_PROPOSITIONS if log10_lr > 0 else SHORT_PROPOSITIONS[::-1]
+    favoured, other = short if log10_lr > 0 else short[::-1]
     times = "more than 1,000,000" if abs(log10_lr) > 6.0 else f"about {lr_text(abs(log10_lr))}"
     return f"The findings are {times} times more probable if {favoured} than if {other}."
 
@@ -197,7 +214,12 @@ def decide(log10_lr: float, calibration: Calibration, condition: str = "", decid
 
 
 def limit_words(limits: Decision, condition: str | None) -> str:
-    """The limits of a verdict as a sentence, with the false alarms that the card states for them."""
+    """The limits of a verdict as a sentence, with the false alarms that the card states for them.
+
+    Args:
+        limits: of a face or a file.
+        condition: whose limits they are, if it is one's.
+    """
     forged, authentic = lr_text(limits.forged_log10_lr), lr_text(-limits.authentic_log10_lr)
     where = f" in the condition {condition!r}" if condition else ""
     text = f'Verdicts{where}: "forged" from LR {forged}, "authentic" from LR {authentic} down'
@@ -217,11 +239,31 @@ def share(part: float) -> str:
     return f"{100 * part:.1f} %"
 
 
+def clock_time(seconds: float) -> str:
+    """A time in a video for people: "7.2 s", from a minute on "1:07"."""
+    if seconds < 60:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def stretch_words(stretch: StretchFinding) -> str:
+    """Where a track stands out, and how often that is said of an authentic one, as two sentences."""
+    return (
+        f"From {clock_time(stretch.start)} to {clock_time(stretch.end)} the evidence for forgery is higher than in the "
+        f"rest of this person's track: LR {lr_text(stretch.log10_lr)} there, {lr_text(stretch.log10_lr_outside)} "
+        f"elsewhere. Of authentic videos made to measure it, {share(stretch.false_alarms)} had a stretch named. It "
+        "takes no part in the verdict."
+    )
+
+
 _REFUSAL_WORDS = {
     RefusalCode.NO_FACE: "no face",
     RefusalCode.TOO_SMALL: "size",
     RefusalCode.POOR_QUALITY: "quality",
     RefusalCode.CONDITION: "condition",
+    RefusalCode.OUT_OF_SCOPE: "scope",
 }
 
 
@@ -293,6 +335,15 @@ class FileConclusion:
     support: str | None
     speaker: int | None = None
     inconclusive: Inconclusive | None = None
+    decision: Decision | None = None
+
+
+def propositions_for(faces: int) -> tuple[str, str] | None:
+    """H1 and H2 in full for a file with this many judged faces that have a say; None without any."""
+    if faces < 2:
+        return PROPOSITIONS if faces else None
+    first, second = SEVERAL_PROPOSITIONS
+    return first.format(faces=faces), second.format(faces=faces)
 
 
 def is_brief(face: FaceFinding, frames_sampled: int | None) -> bool:
@@ -304,41 +355,96 @@ def is_brief(face: FaceFinding, frames_sampled: int | None) -> bool:
     return 0 < judged < min(ENOUGH_FRAMES, frames_sampled or ENOUGH_FRAMES)
 
 
+def weighed_faces(faces: Sequence[FaceFinding], frames_sampled: int | None = None) -> list[FaceFinding]:
+    """The faces that have a say over their file: those judged, in a video without brief tracks if any is longer.
+
+    A face seen for a moment, blurred or half hidden, must not decide over the person who is on screen throughout.
+
+    Args:
+        faces: of one file.
+        frames_sampled: of a video.
+    """
+    judged = [face for face in faces if face.log10_lr is not None]
+    return [face for face in judged if not is_brief(face, frames_sampled)] or judged
+
+
+def file_log10_lr(log10_lrs: Sequence[float]) -> float:
+    """log10 LR of "one of these faces was forged, each as likely as any other" against "none of them was".
+
+    That is the mean of the faces' LRs: under the first proposition the evidence is an even mixture of "face i was
+    forged, the others were not", and each of these divided by the second leaves the LR of face i. Where no face was
+    forged the mean of n calibrated LRs is 1 on average, as that of one, so that false alarms do not grow with n.
+
+    Args:
+        log10_lrs: of at least one face.
+    """
+    if len(log10_lrs) == 1:
+        return log10_lrs[0]
+    return math.log10(math.fsum(10.0**one for one in log10_lrs) / len(log10_lrs))
+
+
 def conclude(faces: Sequence[FaceFinding], frames_sampled: int | None = None) -> FileConclusion:
     """Combine the faces of one file.
 
-    The judged face with the highest log10 LR speaks for the file. Forged if any face is; authentic if every judged face
-    is; refused if none could be judged, with the code of the face that came closest to a judgement; else inconclusive.
+    The LR of the file is the mean of those of its faces that have a say (`weighed_faces`, `file_log10_lr`); it is held
+    against the strictest limits of these faces. Authentic also needs that every one of them is by itself; refused if
+    none could be judged, with the code of the face that came closest to a judgement. The speaker is the face with the
+    highest LR.
 
-    In a video of `frames_sampled` frames, brief tracks (`is_brief`) have no say if there is any longer one: a face seen
-    for a moment, blurred or half hidden, must not decide over the person who is on screen throughout.
-
-    Caveat: the more faces, the higher the highest LR among them by chance alone. If just one of n faces may have been
-    forged, and nothing tells which, the LR for the file is the mean over the faces, up to n times (log10 n) lower than
-    the one reported here. Files with many faces call for a look at each face.
+    Caveat: it is the LR of a file of which nothing tells beforehand which face may be forged. If one face was in
+    question from the start, its own LR holds. If several faces were forged, the file's LR is too low.
     """
-    judged = [face for face in faces if face.log10_lr is not None]
+    judged = weighed_faces(faces, frames_sampled)
     if not judged:
         return FileConclusion(Verdict.REFUSED, _refusal_of(faces), None, None, None)
-    judged = [face for face in judged if not is_brief(face, frames_sampled)] or judged
     speaker = max(judged, key=lambda face: face.log10_lr or 0.0)
-    verdicts = {face.verdict for face in judged}
-    if Verdict.FORGED in verdicts:
+    log10_lr = file_log10_lr([face.log10_lr or 0.0 for face in judged])
+    limits = _strictest([face.decision for face in judged if face.decision is not None])
+    if limits is not None and log10_lr >= limits.forged_log10_lr:
         verdict = Verdict.FORGED
-    elif verdicts == {Verdict.AUTHENTIC}:
+    elif all(face.verdict is Verdict.AUTHENTIC for face in judged) and (
+        limits is not None and log10_lr <= -limits.authentic_log10_lr
+    ):
         verdict = Verdict.AUTHENTIC
     else:
         verdict = Verdict.INCONCLUSIVE
     why = None
     if verdict is Verdict.INCONCLUSIVE:
-        # The speaker itself may be authentic, by the limits of another condition than that of the undecided face.
-        undecided = speaker if speaker.inconclusive else next((face for face in judged if face.inconclusive), None)
-        why = None if undecided is None else undecided.inconclusive
-        if why is not None and undecided is not None and len(faces) > 1:
-            why = why.model_copy(update={"message": f"Face {undecided.index + 1}: {why.message}"})
-    return FileConclusion(
-        verdict, None, speaker.score, speaker.log10_lr, speaker.support, speaker=speaker.index, inconclusive=why
-    )
+        why = _why_file_inconclusive(faces, judged, speaker, log10_lr, limits)
+    return FileConclusion(verdict, None, speaker.score, log10_lr, support(log10_lr), speaker.index, why, limits)
+
+
+def _strictest(decisions: Sequence[Decision]) -> Decision | None:
+    """The limits that all of some faces' limits allow: of the face from which most is asked, on either side."""
+    if not decisions:
+        return None
+    forged = max(decisions, key=lambda one: one.forged_log10_lr)
+    return forged.model_copy(update={"authentic_log10_lr": max(one.authentic_log10_lr for one in decisions)})
+
+
+def _why_file_inconclusive(
+    faces: Sequence[FaceFinding],
+    judged: Sequence[FaceFinding],
+    speaker: FaceFinding,
+    log10_lr: float,
+    limits: Decision | None,
+) -> Inconclusive | None:
+    """Why there is no verdict on a file: because of one face, or because several were looked at."""
+    if limits is not None and speaker.verdict is Verdict.FORGED:
+        return Inconclusive(
+            code="several_faces",
+            message=f"Face {speaker.index + 1} alone passes the limit with LR {lr_text(speaker.log10_lr or 0.0)}, but "
+            f"the highest of {len(judged)} faces is high by chance more often than a single one. The LR of the file, "
+            f"the mean of its faces, is {lr_text(log10_lr)}; a verdict needs {lr_text(limits.forged_log10_lr)}.",
+            remedy=f"Look at face {speaker.index + 1}. If it was in question before the file was looked at, its own LR "
+            "holds. A larger or less compressed copy, or a picture of this face alone, may tell more.",
+        )
+    # The speaker itself may be authentic, by the limits of another condition than that of the undecided face.
+    undecided = speaker if speaker.inconclusive else next((face for face in judged if face.inconclusive), None)
+    why = None if undecided is None else undecided.inconclusive
+    if why is not None and undecided is not None and len(faces) > 1:
+        why = why.model_copy(update={"message": f"Face {undecided.index + 1}: {why.message}"})
+    return why
 
 
 def _refusal_of(faces: Sequence[FaceFinding]) -> Refusal:

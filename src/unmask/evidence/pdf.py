@@ -10,6 +10,7 @@ from typing import Any, Self
 from unmask.errors import MissingExtraError, UnmaskError
 from unmask.evidence.html import CropPicture, HtmlReport
 from unmask.evidence.report import Report
+from unmask.evidence.whole_picture import WholePicture
 from unmask.files import whole
 from unmask.packs.card import Card
 
@@ -63,9 +64,15 @@ class PdfReport:
         self._page.__enter__()
         return self
 
-    def add(self, report: Report, pictures: Sequence[CropPicture] = (), strips: Sequence[Sequence[bytes]] = ()) -> None:
+    def add(
+        self,
+        report: Report,
+        pictures: Sequence[CropPicture] = (),
+        strips: Sequence[Sequence[bytes]] = (),
+        whole: WholePicture | None = None,
+    ) -> None:
         """Append the findings on one file; the arguments are those of `HtmlReport.add`."""
-        self._page.add(report, pictures, strips)
+        self._page.add(report, pictures, strips, whole)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -109,10 +109,11 @@ class Inconclusive(_Part):
     """Why there is no verdict, and what would help.
 
     "calibration_bounds": the calibration data cannot support a likelihood ratio that passes the limit for such faces;
-    "weak_evidence": they could, but what was seen in this one does not.
+    "weak_evidence": they could, but what was seen in this one does not; "several_faces" (of a file, since 1.6): a face
+    passes the limit by itself, but the mean over all faces of the file does not.
     """
 
-    code: Literal["calibration_bounds", "weak_evidence"]
+    code: Literal["calibration_bounds", "weak_evidence", "several_faces"]
     message: Quoting
     remedy: Quoting
 
@@ -283,6 +284,31 @@ class NamingFinding(_Part):
         return self
 
 
+class StretchFinding(_Part):
+    """The stretch of a track in which the evidence for forgery is higher than in the rest of it, beyond chance.
+
+    From `start` to `end`, in seconds. `log10_lr` is that of the mean over its frames, `log10_lr_outside` over the
+    others: neither is that of the video, since the stretch is the most suspect of all that were looked at. `statistic`
+    is that of the scan (`unmask.inspection.stretches`), beyond the card's `limit`; of authentic videos, a stretch was
+    named in the share `false_alarms`. It takes no part in the verdict.
+    """
+
+    start: Annotated[float, Field(ge=0.0)]
+    end: Annotated[float, Field(ge=0.0)]
+    log10_lr: float
+    log10_lr_outside: float
+    statistic: float
+    limit: float
+    false_alarms: Unit
+
+
+class Remark(_Part):
+    """Something about a face for which the detector was not made, though it judges it."""
+
+    code: Literal["covered_eyes", "covered_mouth"]
+    message: Quoting
+
+
 class FaceFinding(_Part):
     """One face of a picture, or one person's track of a video.
 
@@ -299,6 +325,8 @@ class FaceFinding(_Part):
     older reports, the second also where there is a verdict.
     `frames_seen` counts the sampled frames in which a track's face was followed, `frames_scored` those of them that
     the leading pack scored: all in a short track, ever fewer of a long one. Null for a face of a picture.
+    `stretch` is where in a track the evidence stands out; null where it does not, and for faces of pictures.
+    `remarks` say what stands in the way of a full judgement; of a track, in most of its scored frames.
     """
 
     index: Annotated[int, Field(ge=0)]
@@ -322,6 +350,8 @@ class FaceFinding(_Part):
     naming: list[NamingFinding] | None = None  # since 1.5
     decision: Decision | None = None  # since 1.5
     inconclusive: Inconclusive | None = None  # since 1.5
+    stretch: StretchFinding | None = None  # since 1.6
+    remarks: list[Remark] = []  # since 1.6
 
     @model_validator(mode="after")
     def _read(self) -> "FaceFinding":
@@ -427,7 +457,11 @@ class Media(_Part):
 class Report(_Part):
     """The answer for one media file.
 
-    `speaker` is the index of the face whose numbers are the file's; null for a refused file and in older reports.
+    With several judged faces, `log10_lr` and `support` are those of "one of them was forged", the mean of the faces'
+    likelihood ratios, and `propositions` say so; up to schema 1.5 they were those of the face with the highest.
+    `speaker` is the index of that face, whose `score` is the file's; null for a refused file and in older reports.
+    `decision` has the limits of the file's verdict, the strictest of its faces'; null for a refused file and in older
+    reports.
     `inconclusive` says why there is no verdict on the file, if so. `identical_to` is the path of an earlier file of the
     same run with the same bytes, whose answer this is; null for a file that was judged itself. `findings` are what was
     seen beside the pixels; none for a refused file and in older reports. `run` is when and on what machine it was
@@ -457,6 +491,7 @@ class Report(_Part):
     run: Run | None = None  # since 1.6
     case: Case | None = None  # since 1.6
     notes: list[ExaminerNote] = []  # since 1.6
+    decision: Decision | None = None  # since 1.6
 
     _consistent = model_validator(mode="after")(_numbers_or_refusal)
 

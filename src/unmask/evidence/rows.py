@@ -32,7 +32,7 @@ FILE_COLUMNS = _columns(
 FACE_COLUMNS = _columns(
     "path:text sha256:text face:int x:real y:real box_width:real box_height:real time:real quality:real condition:text "
     "verdict:text support:text lr:text log10_lr:real score:real refusal:text reason:text remedy:text edits:text "
-    "frames_seen:int frames_scored:int"
+    "frames_seen:int frames_scored:int stretch_start:real stretch_end:real remarks:text"
 )
 """The columns of a face's row; `face` counts from 1, as tables and pages do, `time` is in seconds."""
 
@@ -84,6 +84,9 @@ def face_rows(report: Report) -> list[Row]:
                 "edits": " > ".join(edits) if edits else None,
                 "frames_seen": face.frames_seen,
                 "frames_scored": face.frames_scored,
+                "stretch_start": None if face.stretch is None else face.stretch.start,
+                "stretch_end": None if face.stretch is None else face.stretch.end,
+                "remarks": ", ".join(remark.code for remark in face.remarks) or None,
             }
         )
     return rows

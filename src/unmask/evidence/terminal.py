@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from unmask.evidence.likelihood import SHORT_PROPOSITIONS, limit_words, lr_text, refusal_word, strength
+from unmask.evidence.likelihood import SHORT_PROPOSITIONS, limit_words, lr_text, refusal_word, strength, stretch_words
 from unmask.evidence.report import (
     FaceFinding,
     Inconclusive,
@@ -131,11 +131,11 @@ class TerminalReport:
         if report.case is not None:
             named = report.case.model_dump(exclude_none=True, exclude={"notes"})
             self._cases[", ".join(f"{name} {value}" for name, value in named.items())] = None
-        if self.compact or not report.faces:
+        if self.compact or len(report.faces) != 1:
             self._print_file(report)
-        else:
-            for position, face in enumerate(report.faces):
-                self._print_face(report, face, first=position == 0)
+        if not self.compact:
+            for face in report.faces:
+                self._print_face(report, face)
         # A face's own refusal stands under that face; the file's stands here.
         if report.refusal is not None and (self.compact or not report.faces):
             self._print_reason(report.refusal.code, report.refusal.message)
@@ -174,7 +174,8 @@ class TerminalReport:
         if self._several_faces:
             lines.append(
                 Text(
-                    "A file goes by its most suspect face: the more faces, the higher that is by chance. Look at each."
+                    "The LR of a file with several faces is that one of them was forged, the mean of theirs: among "
+                    "many, one that looks forged is no rarity. Look at each; the numbers are those in the page."
                 )
             )
         lines += [Text(self._shown(f"Case file: {case}.")) for case in self._cases if case]
@@ -191,11 +192,13 @@ class TerminalReport:
         self._print_row(Text("File"), names, style="bold underline")
 
     def _print_file(self, report: Report) -> None:
-        several = str(len(report.faces)) if report.faces else ""
+        several = (str(len(report.faces)) if self.compact else "file") if report.faces else ""
         cells = {"Face": Text(several), "Size/time": Text(_extent(report)), **self._judgement(report)}
         self._print_row(self._name(report), cells)
+        if report.inconclusive is not None and report.inconclusive.code == "several_faces" and not self.compact:
+            self._print_why(report.inconclusive)
 
-    def _print_face(self, report: Report, face: FaceFinding, *, first: bool) -> None:
+    def _print_face(self, report: Report, face: FaceFinding) -> None:
         extent = f"{face.box[2]:.0f} px" if face.time is None else f"{face.time:.1f} s"
         cells = {
             "Face": Text(f"{face.index + 1}/{len(report.faces)}"),
@@ -203,12 +206,16 @@ class TerminalReport:
             "Size/time": Text(extent),
             **self._judgement(face),
         }
-        self._print_row(self._name(report) if first else Text(), cells)
+        self._print_row(self._name(report) if len(report.faces) == 1 else Text(), cells)
         if face.decision is not None:
             self._limits.setdefault(limit_words(face.decision, face.condition))
         if face.refusal is not None:
             self._print_reason(face.refusal.code, face.refusal.message)
         self._print_why(face.inconclusive)
+        for remark in face.remarks:
+            self._print_note(f"remark: {remark.message}")
+        if face.stretch is not None:
+            self._print_note(f"stretch: {stretch_words(face.stretch)}")
         if face.sequence is not None:
             self._print_note(_edits(face.sequence))
         for opinion in (face.opinions or ())[1:]:  # the row above is the first

@@ -207,7 +207,7 @@ def write_page(
                 without.append(repeated.report.path)
                 inspection = Inspection(repeated.report)
             for page in pages:
-                page.add(repeated.report, inspection.pictures, inspection.strips)
+                page.add(repeated.report, inspection.pictures, inspection.strips, inspection.whole)
     return tuple(without)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from unmask._version import __version__
 from unmask.edits.prediction import EditPredictor
 from unmask.errors import PackError, RefusalCode, Refused
-from unmask.evidence.likelihood import PROPOSITIONS, conclude, is_brief
+from unmask.evidence.likelihood import conclude, is_brief, propositions_for, weighed_faces
 from unmask.evidence.report import (
     FaceFinding,
     FileFinding,
@@ -30,6 +30,7 @@ from unmask.evidence.report import (
     Tool,
     Verdict,
 )
+from unmask.evidence.whole_picture import WholePicture, whole_picture
 from unmask.faces.finding import FaceFinder, FoundFace
 from unmask.faces.following import FaceFollower
 from unmask.faces.quality import assess_quality
@@ -86,17 +87,19 @@ class Inspection:
     `pictures` holds one JPEG file per face of `report.faces`, in order: the square context crop that the map covers.
     `strips` holds for each of these faces the way back from its edits, JPEG files as well: the crop that edits were
     read from, one edit less at a time, the recovered face; nothing for a face without edits.
+    `whole` is the whole picture with the places of its faces, where there are several.
     """
 
     report: Report
     pictures: tuple[bytes, ...] = ()
     strips: tuple[tuple[bytes, ...], ...] = ()
+    whole: WholePicture | None = None
 
     def _repr_html_(self) -> str:
         """The page of the report with its pictures, in a frame: what notebooks show."""
         from unmask.evidence.html import notebook_frame  # loads jinja2, which most uses can do without
 
-        return notebook_frame(self.report, self.pictures, self.strips)
+        return notebook_frame(self.report, self.pictures, self.strips, self.whole)
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ class _Seen:
     frames_sampled: int | None = None
     synthetic_mark: str | None = None
     beside: tuple[Beside, ...] = ()
+    whole: WholePicture | None = None
 
 
 _Reading = tuple[SequenceFinding | None, tuple[bytes, ...]]  # what is said of edits, and the way back as JPEG files
@@ -253,7 +257,7 @@ class Inspector:
         if not pictures:
             return Inspection(report)
         shown = tuple(face.observation.picture for face in seen.faces)
-        return Inspection(report, shown, tuple(strip for _, strip in readings))
+        return Inspection(report, shown, tuple(strip for _, strip in readings), seen.whole)
 
     def refuse(
         self,
@@ -298,9 +302,26 @@ class Inspector:
             for face in self._scored(cropped, clock):
                 judgements = [scorer.judge(answer) for scorer, answer in zip(self._scorers, face.answers, strict=True)]
                 observation = release_pixels(face, pictures=pictures)
-                judged.append(JudgedFace(observation, tuple(judgements), None, face.cropped.condition))
+                judged.append(
+                    JudgedFace(
+                        observation,
+                        tuple(judgements),
+                        condition=face.cropped.condition,
+                        remarks=face.cropped.remarks,
+                    )
+                )
+        whole = None
+        if pictures and len(faces) > 1:
+            whole = whole_picture(still.pixels, {index: face.box for index, face in enumerate(faces)})
         return _Seen(
-            still.format, still.width, still.height, tuple(judged), still.warnings, synthetic_mark=marked, beside=beside
+            format=still.format,
+            width=still.width,
+            height=still.height,
+            faces=tuple(judged),
+            warnings=still.warnings,
+            synthetic_mark=marked,
+            beside=beside,
+            whole=whole,
         )
 
     def _video(
@@ -314,6 +335,7 @@ class Inspector:
         waiting: list[tuple[PersonTrack, CroppedFace]] = []
         judging: deque[Future[None]] = deque()
         frames = 0
+        whole: WholePicture | None = None
 
         def judge(batch: list[tuple[PersonTrack, CroppedFace]]) -> None:
             scored = self._scored([face for _, face in batch], clock)
@@ -334,6 +356,10 @@ class Inspector:
                 for number, _ in numbered:
                     if number not in tracks:
                         tracks[number] = PersonTrack(pictures=pictures)
+                if pictures and len(numbered) > (1 if whole is None else len(whole.places)):
+                    order = {number: index for index, number in enumerate(tracks)}
+                    boxes = {order[number]: face.box for number, face in numbered}
+                    whole = whole_picture(frame.pixels, boxes, frame.time)
                 due = [(tracks[number], face) for number, face in numbered if tracks[number].see()]
                 cropped = self._cropped(frame.pixels, frame.time, [face for _, face in due], clock, pictures)
                 waiting += [(track, face) for (track, _), face in zip(due, cropped, strict=True)]
@@ -358,13 +384,22 @@ class Inspector:
                 duration=video.duration,
                 frames_sampled=frames,
                 beside=tuple(beside_video(media, self._anchors)),
+                whole=whole,
             )
 
     def _judged_track(self, track: PersonTrack) -> JudgedFace:
         judgements = tuple(scorer.judge(answer) for scorer, answer in zip(self._scorers, track.answers, strict=True))
         forged = (judgements[0].opinion.log10_lr or 0.0) > 0
         condition = None if track.answers[0] is None else track.answers[0].condition
-        return JudgedFace(track.representative(forged=forged), judgements, track.points, condition, track.frames_seen)
+        return JudgedFace(
+            track.representative(forged=forged),
+            judgements,
+            track.points,
+            condition,
+            track.frames_seen,
+            track.stretch(self._scorers[0], self.options.frames_per_second),
+            track.remarks,
+        )
 
     def _cropped(
         self, pixels: np.ndarray, moment: float | None, faces: Iterable[FoundFace], clock: StageClock, pictures: bool
@@ -431,7 +466,7 @@ class Inspector:
             score=conclusion.score,
             log10_lr=conclusion.log10_lr,
             support=conclusion.support,
-            propositions=None if conclusion.log10_lr is None else PROPOSITIONS,
+            propositions=propositions_for(len(weighed_faces(findings, seen.frames_sampled))),
             faces=findings,
             packs=self.packs,
             tool=self._tool(source),
@@ -440,6 +475,7 @@ class Inspector:
             findings=[FileFinding(**asdict(one)) for one in seen.beside],
             speaker=conclusion.speaker,
             inconclusive=conclusion.inconclusive,
+            decision=conclusion.decision,
         )
 
     def _tool(self, source: Source | RefusedSource) -> Tool:

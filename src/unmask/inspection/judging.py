@@ -5,7 +5,7 @@ Each stage is a frozen record that holds the one before, or what is still needed
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,7 +21,9 @@ from unmask.evidence.report import (
     Opinion,
     Quality,
     Refusal,
+    Remark,
     SequenceFinding,
+    StretchFinding,
     TrackPoint,
     Verdict,
     as_map,
@@ -30,6 +32,7 @@ from unmask.evidence.report import (
 from unmask.faces.alignment import Box, context_crop
 from unmask.faces.condition import Condition, condition_of
 from unmask.faces.finding import FoundFace
+from unmask.faces.scope import ScopeClass, out_of_scope
 from unmask.forgery.naming import PromptNamer
 from unmask.forgery.scoring import FaceScore, ForgeryScorer, probability
 from unmask.packs import Card, Pack
@@ -77,6 +80,7 @@ class CroppedFace:
         edit_view: what edits are read from; None without an edit predictor and for a refused face.
         naming_views: one per pack of prompts, what it sees of the face, uint8 (S, S, 3); None where that is too little.
         condition: how the face was published, by the leading pack's crop; None where that pack does not look at it.
+        remarks: what is covered.
     """
 
     measured: MeasuredFace
@@ -86,6 +90,7 @@ class CroppedFace:
     edit_view: EditView | None
     condition: Condition | None = None
     naming_views: tuple[np.ndarray | None, ...] = ()
+    remarks: tuple[ScopeClass, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,7 @@ class FaceObservation:
 class JudgedFace:
     """A face of a picture, or a person's track: the observation that shows it and what all packs say of it.
 
-    Of a track also its `points`, and how many sampled frames it was seen in.
+    Of a track also its `points`, how many sampled frames it was seen in, and the `stretch` that stands out.
     """
 
     observation: FaceObservation
@@ -136,6 +141,8 @@ class JudgedFace:
     points: tuple[TrackPoint, ...] | None = None
     condition: str | None = None
     frames_seen: int | None = None
+    stretch: StretchFinding | None = None
+    remarks: tuple[ScopeClass, ...] = ()
 
     @property
     def may_be_edited(self) -> bool:
@@ -171,7 +178,18 @@ class JudgedFace:
             naming=list(naming) or None,
             decision=judgement.decision,
             inconclusive=judgement.inconclusive,
+            stretch=None if refusal is not None else self.stretch,
+            remarks=[] if refusal is not None else [_remark(one) for one in self.remarks if one != "drawing"],
         )
+
+
+def _remark(seen: Literal["covered_eyes", "covered_mouth"]) -> Remark:
+    what = "eyes seem" if seen == "covered_eyes" else "mouth seems"
+    return Remark(
+        code=seen,
+        message=f"The {what} to be covered. The detector was not made for that, and what was altered beneath cannot be "
+        "seen.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +235,7 @@ class PackScorer:
             raise PackError(f"{error}: give another pack") from error
         self.name = name
         self.calibration = card.calibration
+        self.stretch_limit = card.stretch
         self._margin = card.crop_margin
         self._decide_at = decide_at
 
@@ -293,6 +312,12 @@ class PackScorer:
         return Judgement(opinion, None, decision, why)
 
 
+_DRAWING = Refusal(
+    code=RefusalCode.OUT_OF_SCOPE,
+    message="The face seems to be drawn or printed in few tones. The detector knows photographs alone.",
+)
+
+
 def crop_face(
     pixels: np.ndarray,
     measured: MeasuredFace,
@@ -319,7 +344,8 @@ def crop_face(
     if refusal is not None or leading is None:
         return CroppedFace(measured, refusal, (None,) * len(scorers), leading, None)
     condition = condition_of(leading.pixels, video=measured.time is not None)
-    refusal = leader.calibration_refusal(condition, quality.unified)
+    remarks = out_of_scope(leading.pixels, leading.region, face.landmarks)
+    refusal = _DRAWING if "drawing" in remarks else leader.calibration_refusal(condition, quality.unified)
     if refusal is not None:
         return CroppedFace(measured, refusal, (None,) * len(scorers), leading if pictures else None, None, condition)
     more = [
@@ -332,7 +358,7 @@ def crop_face(
     views = tuple(
         namer.crop(pixels, face.box) if face.box[2] >= namer.calibration.min_face_px else None for namer in namers
     )
-    return CroppedFace(measured, None, (leading, *more), leading, edit_view, condition, views)
+    return CroppedFace(measured, None, (leading, *more), leading, edit_view, condition, views, remarks)
 
 
 def score_faces(faces: Sequence[CroppedFace], scorers: Sequence[PackScorer]) -> list[ScoredFace]:

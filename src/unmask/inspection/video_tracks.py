@@ -12,10 +12,13 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
-from unmask.evidence.report import TrackPoint
+from unmask.evidence.report import StretchFinding, TrackPoint
+from unmask.faces.scope import ScopeClass
 from unmask.inspection.judging import FaceObservation, PackAnswer, PackScorer, ScoredFace, release_pixels
+from unmask.inspection.stretches import scan
 
 EVERY_DOUBLING = 64  # frames
+_LEAST = math.log10(1.05)  # LR of a stretch that is named: less would be shown as 1.0
 
 
 def is_due(number: int) -> bool:
@@ -62,6 +65,7 @@ class PersonTrack:
         self._due: list[int] = []  # numbers of the frames that are scored
         self._points: list[TrackPoint] = []
         self._answers: list[tuple[PackAnswer | None, ...]] = []
+        self._remarks: Counter[ScopeClass] = Counter()
         self._pictures = pictures
         self._highest_logit = -math.inf
         self._highest: FaceObservation | None = None  # of the judged ones, that with the highest logit
@@ -87,6 +91,55 @@ class PersonTrack:
         """The packs' mean answers, the leading one's first."""
         return tuple(mean_answer(answers, self._frames()) for answers in zip(*self._answers, strict=True))
 
+    @property
+    def remarks(self) -> tuple[ScopeClass, ...]:
+        """What is covered in more than half of the frames that the leading pack judged."""
+        judged = sum(answers[0] is not None for answers in self._answers)
+        return tuple(name for name, count in self._remarks.items() if 2 * count > judged)
+
+    def stretch(self, leader: PackScorer, frames_per_second: float) -> StretchFinding | None:
+        """The stretch in which the leading pack's evidence for forgery stands out from the rest of the track.
+
+        Args:
+            leader: the leading pack.
+            frames_per_second: that were sampled.
+
+        Returns:
+            None where none passes the limit on the pack's card, or favours forgery by itself; and without a limit.
+        """
+        limit = leader.stretch_limit
+        if limit is None:
+            return None
+        scored = [
+            (answers[0], frames, point.time)
+            for answers, frames, point in zip(self._answers, self._frames(), self._points, strict=True)
+            if answers[0] is not None
+        ]
+        answers, frames = [one for one, _, _ in scored], [count for _, count, _ in scored]
+        best = scan([answer.logit for answer in answers], frames, frames_per_second, limit.spread)
+        if best is None or best.statistic < limit.statistic:
+            return None
+        inside = range(best.first, best.last + 1)
+        parts = [[place for place in range(len(scored)) if (place in inside) is which] for which in (True, False)]
+        log10_lrs = [
+            leader.judge(mean_answer([answers[n] for n in part], [frames[n] for n in part])).opinion.log10_lr
+            for part in parts
+        ]
+        within, without = log10_lrs
+        if within is None or without is None or within < _LEAST:
+            return None
+        last = scored[best.last][2] + frames[best.last] / frames_per_second
+        following = scored[best.last + 1][2] if best.last + 1 < len(scored) else math.inf
+        return StretchFinding(
+            start=scored[best.first][2],
+            end=round(min(last, following), 3),
+            log10_lr=within,
+            log10_lr_outside=without,
+            statistic=round(best.statistic, 3),
+            limit=limit.statistic,
+            false_alarms=limit.false_alarms,
+        )
+
     def _frames(self) -> list[int]:
         """How many frames each added one stands for."""
         return [later - number for number, later in pairwise([*self._due, self.frames_seen])]
@@ -111,6 +164,7 @@ class PersonTrack:
             )
         )
         leading = answers[0]
+        self._remarks.update(face.cropped.remarks)
         if leading is None:
             if _clearer(measured.quality.unified, self._refused):
                 self._refused = release_pixels(face, pictures=self._pictures)

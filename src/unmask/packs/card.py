@@ -209,6 +209,31 @@ class NamingCalibration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StretchLimit:
+    """When a stretch of a video is said to stand out from the rest of a person's track (`unmask.inspection.stretches`).
+
+    `statistic` is the limit that the scan statistic must pass; `spread`, in logits, is added to the track's own. Of
+    `videos` authentic ones, which the limit was not chosen on, a stretch was named in the share `false_alarms`, with
+    its 95 % interval; `data` says what they are.
+    """
+
+    statistic: float
+    spread: float
+    false_alarms: float
+    low: float
+    high: float
+    videos: int
+    data: str
+
+    def in_words(self) -> str:
+        """One line for people."""
+        return (
+            f"named from a scan statistic of {self.statistic:.2f} on (spread {self.spread:.2f}); one was named in "
+            f"{self.false_alarms:.1%} [{self.low:.1%}, {self.high:.1%}] of {self.videos} authentic videos ({self.data})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """The card of one pack.
 
@@ -217,7 +242,8 @@ class Card:
     side of the face box (null for packs that see whole pictures). `spectra` are those it was trained for: "visible",
     "nir". `outputs` names the ONNX outputs in order. `sha256` is that of `model.onnx`. `reading` is for edit-sequence
     models. `training_data_sha256` is over the rows that it was trained on, "not known" for a detector of others.
-    `strength` is how easily it is fooled, `groups` how often it errs on groups of people; null where not measured.
+    `strength` is how easily it is fooled, `groups` how often it errs on groups of people, `stretch` when a stretch of a
+    video is named; null where not measured.
     `naming` is for packs of learned prompts. `checked_versions` are the lowest and the highest version of each library
     between which its verdicts were found to be the same; null where that was not looked at. `validation` is how its
     likelihood ratios are spread over known faces; null where not measured.
@@ -252,6 +278,7 @@ class Card:
     naming: NamingCalibration | None = None
     checked_versions: dict[str, tuple[str, str]] | None = None
     validation: LrValidation | None = None
+    stretch: StretchLimit | None = None
 
     @classmethod
     def read(cls, path: Path, calibrated: bool = True) -> "Card":

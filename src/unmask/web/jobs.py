@@ -393,7 +393,9 @@ def _work(pipe: Connection, options: InspectorOptions) -> None:
         done = examine_safely(inspector, Source(name, folder / "media", is_copy=True), pictures=True, progress=tell)
         report = done.report
         (folder / "report.json").write_text(report.model_dump_json(), encoding="utf-8")
-        text = page_text(report, done.pictures, done.strips, inspector.cards, title="Was this face forged?")
+        text = page_text(
+            report, done.pictures, done.strips, inspector.cards, whole=done.whole, title="Was this face forged?"
+        )
         (folder / "report.html").write_text(text, encoding="utf-8")
         words = (
             f"Cannot be judged ({refusal_word(report.refusal.code)})"
