@@ -483,6 +483,11 @@ def main() -> None:
         )
     trained = Counter(one[1] for one in about if one[0] == "train")
     head = {"command": command(), "versions": versions(), "trained_on": trained, "limits": {}}
+    head["animals"] = {
+        group: [sum(one[2] == group for one in about), count]
+        for group, count in looked.items()
+        if group.endswith(", photographs")
+    }
     head["limits"] = {kind: {key: heads[kind][key] for key in ("limit", "strength")} for kind in SCOPE_CLASSES}
     write_record(chosen.record, {**head, "totals": totals, "rows": rows})
     OUT.write_text(json.dumps({"heads": heads}) + "\n", encoding="utf-8")
@@ -497,7 +502,8 @@ they are, grey, compressed, small, dark and bright. The limits are the lowest at
 two of the filters and the portraits with glasses and no eyes are of sources that nothing was trained on; the coverings
 are painted on faces of held-out people by the makers that were trained on. `experiments/plain/scope.py`.
 
-Of animals the face detector takes {animals}, of which the classifiers keep few away. Paintings, statues, toys,
+Sunglasses that are really worn are seen far less often than painted ones: few were there to learn from. Of photographs
+of animals the face detector takes for people: {animals}; {refused} of these are refused. Paintings, statues, toys,
 photographs of screens, old film and infrared are not in the data: nothing is known of them.
 """
 
@@ -512,15 +518,16 @@ def section(root: Path) -> str:
     order = ["real", "forged", "drawing", "covered_eyes", "covered_mouth"]
     for row in sorted(record["rows"], key=lambda one: order.index(one["class"]) if one["class"] in order else 9):
         if row["split"] == "test":
-            lines.append([row["group"], *_cells(row)])
+            kind = {"real": "photographs, ", "forged": "forgeries, "}.get(row["class"], "")
+            lines.append([kind + row["group"].removeprefix("real "), *_cells(row)])
     trained = ", ".join(f"{count:,} faces ({kind.replace('_', ' ')})" for kind, count in record["trained_on"].items())
-    animals = "; ".join(
-        f"{row['faces']} of {row['pictures']} for people ({row['group'].removeprefix('PACS ')})"
-        for row in record["rows"]
-        if row["class"] == "animal"
+    animals = ", ".join(
+        f"{faces} of {pictures} ({group.removeprefix('PACS ').removesuffix(', photographs')})"
+        for group, (faces, pictures) in record["animals"].items()
     )
+    refused = sum(row["drawing"][0] * row["faces"] for row in record["rows"] if row["class"] == "animal")
     heads = ["faces", "drawing", "covered eyes", "covered mouth", "number"]
-    text = TEXT.format(most=MOST_OUT, trained=trained, animals=animals)
+    text = TEXT.format(most=MOST_OUT, trained=trained, animals=animals, refused=round(refused))
     return f"{text}\n{markdown(heads, lines)}\n"
 
 
