@@ -19,7 +19,7 @@ from rich.console import Console
 
 from unmask.errors import RefusalCode
 from unmask.evidence.likelihood import decision_for, lr_text
-from unmask.evidence.report import FileFinding
+from unmask.evidence.report import FileFinding, Remark, StretchFinding
 from unmask.evidence.terminal import CAVEAT, TerminalReport, safe_text
 
 SEVERAL = make_report(
@@ -218,3 +218,24 @@ def test_notable_findings_beside_the_pixels_are_told():
     text = show(make_report(findings=findings), width=120)
     assert "beside the pixels: Thumbnail: Seen \\x1b by thumbnail." in text and text.count("beside the pixels") == 1
     assert "beside" not in show(make_report(findings=findings), compact=True)
+
+
+def test_a_stretch_and_a_remark_stand_under_their_face():
+    stretch = StretchFinding(
+        start=4.0, end=67.0, log10_lr=0.5, log10_lr_outside=-0.2, statistic=6.0, limit=5.0, false_alarms=0.013
+    )
+    remark = Remark(code="covered_mouth", message="The mouth seems to be covered.")
+    text = " ".join(show(make_report(faces=[make_face(stretch=stretch, remarks=[remark])]), width=100).split())
+    assert "remark: The mouth seems to be covered." in text
+    assert "stretch: From 4 s to 1:07 the evidence for forgery is higher" in text
+    assert "LR 3.1 there, 1/1.5 elsewhere" in text and "1.3 % had a stretch named" in text
+
+
+def test_a_file_of_several_faces_says_why_one_of_them_is_not_enough():
+    faces = [make_face(0, 1.0), *(make_face(index, 0.0) for index in range(1, 9))]
+    lines = show(make_report("group.jpg", faces), width=120).splitlines()
+    (row,) = (number for number, line in enumerate(lines) if "group.jpg" in line)
+    assert "inconclusive" in lines[row] and "no verdict (1): Face 1 alone passes the limit" in lines[row + 1]
+    assert any("1/9" in line and "forged" in line for line in lines)
+    compact = show(make_report("group.jpg", faces), width=120, compact=True)
+    assert "Face 1 alone passes the limit" in compact and "1/9" not in compact
