@@ -165,13 +165,15 @@ def test_the_report_on_many_files_is_accessible_and_filtered_without_a_script(
         pixels = np.asarray(picture.convert("RGB"))
     cold = tmp_path / "cold.png"
     Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1])).save(cold)
+    group = tmp_path / "group.png"
+    Image.fromarray(np.hstack([pixels, pixels[:, ::-1]])).save(group)
     broken = tmp_path / "broken.jpg"
     broken.touch()
     inspector, report = Inspector(tiny_pack, edit_pack=None), tmp_path / "report.html"
     with HtmlReport(report, inspector.cards) as written:
-        for path in (cold, broken, make_video(lambda _: pixels, seconds=1.0), portrait):
+        for path in (cold, broken, make_video(lambda _: pixels, seconds=1.0), portrait, group):
             done = inspector.examine(path, pictures=True)
-            written.add(done.report, done.pictures, done.strips)
+            written.add(done.report, done.pictures, done.strips, done.whole)
     context = browser.new_context(java_script_enabled=True)  # for axe; the report itself has none
     page = context.new_page()
     page.goto(report.as_uri())
@@ -179,11 +181,17 @@ def test_the_report_on_many_files_is_accessible_and_filtered_without_a_script(
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert violations(page) == []
-    assert page.locator(".file:visible").count() == 4
+    assert page.locator(".file:visible").count() == 5
+    boxes = page.locator(".whole .box")
+    assert [box.get_attribute("aria-label")[:7] for box in boxes.all()] == ["Face 1:", "Face 2:"]
+    stage, first, second = page.locator(".whole .stage").bounding_box(), *(box.bounding_box() for box in boxes.all())
+    assert all(stage["x"] <= box["x"] < stage["x"] + stage["width"] for box in (first, second))
+    boxes.first.click()
+    assert page.evaluate("document.querySelector(':target').className").startswith("face ")
     page.check("#show-refused")
     assert page.locator(".file:visible").count() == 1 and page.locator(".index tbody tr:visible").count() == 1
     page.check("#show-all")
-    assert page.locator(".file:visible").count() == 4
+    assert page.locator(".file:visible").count() == 5
     page.set_viewport_size({"width": 360, "height": 720})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     context.close()
