@@ -16,6 +16,7 @@ from common import metrics_of, read_record
 from deepfidelity import mirror, targets
 from fedforgery import bad_clients, codebook, federated, private_secure, residual
 from findings import recompression, thumbnails
+from gcscoop import detector as trained_detector
 from gcscoop import families as named_families
 from gcscoop import learners as prompt_learners
 from hfc import imbalance, near_infrared
@@ -26,7 +27,7 @@ from mmnet import page as mmnet
 from plain import collages, hardening, scope, stretches
 from plain.keep_evaluation import restored
 from redteam import recalibration, strength
-from sbka import drawn_concepts
+from sbka import drawn_concepts, pacs
 from sbka import faces as sketch_faces
 from titf import page as titf
 
@@ -405,13 +406,13 @@ PAGES = (
         "sketches",
         "Search by sketches",
         "Which photo does a sketch find, of things and of people that were never seen?",
-        (drawn_concepts.section, sketch_faces.section),
+        (drawn_concepts.section, pacs.section, sketch_faces.section),
     ),
     Page(
         "gcscoop",
         "GCSCoOp: claims",
         "Does a constrained sharpness-aware step help learned prompts, and do words help to name forgery families?",
-        (prompt_learners.section, named_families.section),
+        (prompt_learners.section, named_families.section, trained_detector.section),
     ),
     Page(
         "findings",

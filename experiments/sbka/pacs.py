@@ -58,7 +58,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     TRIPLET: ("sketch-triplet", {}),
 }
 BEFORE = {FIXED: CE, NOISE: FIXED, MOMENTS: FIXED, BOTH: NOISE, LEAKING: BOTH, TRIPLET: CE}
-"""The arm that each is compared with."""
+"""The arm that each is compared with; where that was not run, the one before it."""
 SIZE, SKETCHES, PHOTOS = 128, 16, 32
 PLAIN, CLUSTERS, MIXED, MIXED_CLUSTERS = "one by one", "clusters", "all classes", "all classes, clusters"
 FACTORS = (0.25, 0.5, 1, 2, 4)
@@ -170,7 +170,8 @@ def measured(
 TEXT = """## SBKA on objects never seen
 
 PACS-small (five classes), two left out in turn, {turns} times; EfficientNet-Lite0 at {size} pixels, {steps} steps of
-{sketches} sketches and {photos} photos for every arm. Interpolated AP, mean over the two classes and over turns; in
+{sketches} sketches and {photos} photos for every arm. Each rung of the ladder has all below it: classification, fixed
+teacher, modality loss, bidirectional phase. Interpolated AP, mean over the two classes and over turns; in
 brackets the paired difference from the arm named behind it, with its 95 % interval (Student's t). *One by one*: against
 the photos of the two classes; *clusters*: the same with the one-to-many matching of the method, which sees the whole
 gallery; *all classes*: against the photos of all five. `experiments/sbka/pacs.py` has the rules, written before.
@@ -181,19 +182,24 @@ def section(root: Path) -> str:
     """What the record beside this script says; `root` is the repository's."""
     record = read_record(root, "sbka/pacs")
     settings, rows = record["settings"], record["rows"]
-    lines = []
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        own = [row for row in rows if row["arm"] in (arm, BEFORE.get(arm))]
+    lines, run = [], {row["arm"] for row in rows}
+    for arm in (arm for arm in ARMS if arm in run):
+        before = BEFORE.get(arm)
+        while before is not None and before not in run:
+            before = BEFORE.get(before)
+        own = [row for row in rows if row["arm"] in (arm, before)]
         cells = []
         for metric in (PLAIN, CLUSTERS, MIXED, MIXED_CLUSTERS):
-            (one,) = [one for one in paired(own, metric, BEFORE.get(arm, arm)) if one.arm == arm]
+            (one,) = [one for one in paired(own, metric, before or arm) if one.arm == arm]
             text = f"{one.value[0]:.3f}"
             if one.difference is not None:
                 text += " ({:+.3f} [{:+.3f}, {:+.3f}])".format(*one.difference)
             cells.append(text)
-        lines.append([arm, BEFORE.get(arm, "–"), *cells])
+        lines.append([arm, before or "–", *cells])
     parts = [TEXT.format(**{**settings, "turns": len({row["seed"] for row in rows})})]
     parts.append(markdown(["arm", "compared with", PLAIN, CLUSTERS, MIXED, MIXED_CLUSTERS], lines) + "\n")
+    if dropped := [arm for arm in ARMS if arm not in run]:
+        parts.append(f"Not run, for their cost: {', '.join(dropped)}.\n")
     both = [row for row in rows if row["arm"] == BOTH]
     if both:
         gain = seed_interval([row[CLUSTERS] - row[PLAIN] for row in both])
