@@ -198,12 +198,12 @@ def _print(result: "Verification", hashes: str) -> None:
         if not same:
             console.print(Text(f"Pack {safe_text(name)}: not the one that comes with this version of unmask."))
     counts = result.counts
-    told = ", ".join(f"{counts[kind]} {word}" for kind, word in _WORDS.items() if counts[kind])
+    counted = ", ".join(f"{counts[kind]} {word}" for kind, word in _WORDS.items() if counts[kind])
     for one in result.files:
         for noted in one.notes:
             said = f"{one.path}: examiner's conclusion, not verified: {noted.conclusion} ({noted.by}, {noted.time})"
             console.print(Text(safe_text(said)))
-    console.print(f"{len(result.files)} {'report' if len(result.files) == 1 else 'reports'}: {told}", style="bold")
+    console.print(f"{len(result.files)} {'report' if len(result.files) == 1 else 'reports'}: {counted}", style="bold")
 
 
 def _short(value: object) -> str:
