@@ -70,6 +70,12 @@ def test_what_is_no_file_of_reports_is_refused_and_kept(content: bytes, tmp_path
     assert path.read_bytes() == content
 
 
+def test_a_file_of_reports_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not there; give a file that --json wrote"):
+        add_note(tmp_path / "missing.jsonl", None, FIRST)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_report_of_a_newer_schema_says_so(reports: Path) -> None:
     line = json.loads(reports.read_bytes().splitlines()[0]) | {"schema_version": "1.99", "more": 1}
     reports.write_text(json.dumps(line))

@@ -27,11 +27,11 @@ def add_note(reports: Path, file: str | None, note: ExaminerNote) -> Report:
     Raises:
         DataError: the reports cannot be read or written, or none or several of them are on that file.
     """
+    if not reports.is_file():
+        raise DataError(f"{reports}: is not there; give a file that --json wrote")
     try:
-        with (
-            whole(reports) as part,
-            reports.open("r+b") as stream,
-        ):  # which is closed before the new file takes its place
+        # The stream is closed before the new file takes its place.
+        with whole(reports) as part, reports.open("r+b") as stream:
             if not lock(stream):
                 raise DataError(f"{reports}: another run is writing this file; wait for it")
             lines = stream.read().splitlines(keepends=True)
