@@ -1,6 +1,8 @@
 """The REST interface: what it answers, to whom, and what it refuses."""
 
+import io
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +67,41 @@ def test_a_picture_goes_in_and_a_report_comes_out(client: Any, portrait: Path) -
     assert client.delete(job["links"]["self"]).status_code == 404
 
 
+def test_the_report_is_to_be_had_as_a_pdf_file(client: Any, portrait: Path) -> None:
+    pytest.importorskip("weasyprint", reason="the pdf extra is not installed")
+    pypdf = pytest.importorskip("pypdf")
+    job = upload(client, portrait.read_bytes(), "scene 4.jpg")
+    first, again = (client.get(job["links"]["pdf"]) for _ in range(2))
+    assert first.headers["content-type"] == "application/pdf" and again.content == first.content
+    pages = pypdf.PdfReader(io.BytesIO(first.content)).pages
+    assert len(pages) <= 6 and "scene 4.jpg" in pages[0].extract_text()
+
+
+def test_without_the_pdf_extra_its_install_line_is_the_answer(
+    client: Any, portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "weasyprint", None)
+    job = upload(client, portrait.read_bytes())
+    answer = client.get(job["links"]["pdf"])
+    assert answer.status_code == 501 and "[pdf]" in answer.json()["detail"]
+
+
+def test_a_pdf_file_that_takes_too_long_is_given_up(
+    client: Any, portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("weasyprint", reason="the pdf extra is not installed")
+    from unmask.web import service
+
+    async def late(process: Any, seconds: float) -> None:
+        process.close()
+        raise TimeoutError
+
+    job = upload(client, portrait.read_bytes())
+    monkeypatch.setattr(service.asyncio, "wait_for", late)
+    answer = client.get(job["links"]["pdf"])
+    assert answer.status_code == 503 and "fetch the page instead" in answer.json()["detail"]
+
+
 def test_what_is_no_picture_is_refused_by_its_report(client: Any) -> None:
     for data, code in ((b"", "empty"), (b"no picture", "unsupported")):
         job = upload(client, data)
@@ -88,7 +125,9 @@ def test_a_name_is_shown_and_opens_nothing(name: str, shown: str, client: Any, f
     job = upload(client, portrait.read_bytes(), name)
     assert job["name"] == shown and job["state"] == "done"
     assert sorted(folder.parent.iterdir()) == before
-    assert {path.name for path in folder.rglob("*") if path.is_file()} <= {"report.json", "report.html", "media"}
+    assert {path.name for path in folder.rglob("*") if path.is_file()} <= {
+        *("report.json", "report.html", "paper.html", "report.pdf", "media")
+    }
 
 
 @pytest.mark.parametrize("path", ["/v1/inspections", "/v1/events", "/v1/health", "/openapi.json", "/nowhere"])
@@ -166,6 +205,7 @@ def test_the_interface_is_described(client: Any) -> None:
         ("/v1/inspections/{number}", "delete"),
         ("/v1/inspections/{number}/report", "get"),
         ("/v1/inspections/{number}/report.html", "get"),
+        ("/v1/inspections/{number}/report.pdf", "get"),
         ("/v1/inspections/{number}/events", "get"),
     }
     assert "Report" in described["components"]["schemas"]

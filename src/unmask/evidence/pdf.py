@@ -1,6 +1,7 @@
 """The page as a PDF file, laid out by WeasyPrint (extra `pdf`): page numbers, charts as vectors."""
 
 import logging
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -79,8 +80,22 @@ class PdfReport:
     ) -> None:
         with self._folder:
             self._page.__exit__(kind, error, trace)
-            weasyprint = _weasyprint()
-            nothing_else = weasyprint.urls.URLFetcher(allowed_protocols=("data",))  # pictures within the page
-            document = weasyprint.HTML(string=self._source.read_text(encoding="utf-8"), url_fetcher=nothing_else)
-            with whole(self.path) as part:
-                document.write_pdf(str(part))
+            lay_out(self._source, self.path)
+
+
+def lay_out(page: Path, path: Path) -> None:
+    """Write a page for paper, which `HtmlReport` wrote with `paper`, as a PDF file.
+
+    Raises:
+        DataError: it cannot be written.
+        MissingExtraError: WeasyPrint is not installed.
+    """
+    weasyprint = _weasyprint()
+    nothing_else = weasyprint.urls.URLFetcher(allowed_protocols=("data",))  # pictures within the page
+    document = weasyprint.HTML(string=page.read_text(encoding="utf-8"), url_fetcher=nothing_else)
+    with whole(path) as part:
+        document.write_pdf(str(part))
+
+
+if __name__ == "__main__":  # in a process of its own, which can be ended: python -m unmask.evidence.pdf PAGE FILE
+    lay_out(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -87,6 +87,16 @@ class Job:
         """The report as a page."""
         return self.folder / "report.html"
 
+    @property
+    def paper(self) -> Path:
+        """The page for paper, which a PDF file is made of."""
+        return self.folder / "paper.html"
+
+    @property
+    def pdf(self) -> Path:
+        """The report as a PDF file; made when somebody asks for it."""
+        return self.folder / "report.pdf"
+
 
 class Spool:
     """A folder of our own for what is uploaded, removed at the end; one that a killed server left is removed too.
@@ -393,10 +403,12 @@ def _work(pipe: Connection, options: InspectorOptions) -> None:
         done = examine_safely(inspector, Source(name, folder / "media", is_copy=True), pictures=True, progress=tell)
         report = done.report
         (folder / "report.json").write_text(report.model_dump_json(), encoding="utf-8")
-        text = page_text(
-            report, done.pictures, done.strips, inspector.cards, whole=done.whole, title="Was this face forged?"
-        )
-        (folder / "report.html").write_text(text, encoding="utf-8")
+        for file, paper in (("report.html", False), ("paper.html", True)):
+            title = "Was this face forged?"
+            text = page_text(
+                report, done.pictures, done.strips, inspector.cards, whole=done.whole, title=title, paper=paper
+            )
+            (folder / file).write_text(text, encoding="utf-8")
         words = (
             f"Cannot be judged ({refusal_word(report.refusal.code)})"
             if report.refusal is not None

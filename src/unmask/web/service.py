@@ -8,6 +8,7 @@ somewhere on the web can neither read answers nor send uploads, whatever name it
 import asyncio
 import hmac
 import json
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unmask._version import __version__
+from unmask.errors import UnmaskError
+from unmask.evidence.pdf import check_pdf
 from unmask.evidence.report import PackUse, Report
 from unmask.evidence.terminal import safe_text
 from unmask.web.jobs import Full, Job, Jobs
@@ -239,7 +242,7 @@ def _status(jobs: Jobs, job: Job) -> JobStatus:
     own = f"/v1/inspections/{job.id}"
     links = {"self": own, "events": f"{own}/events"}
     if job.state == "done":
-        links |= {"report": f"{own}/report", "page": f"{own}/report.html"}
+        links |= {"report": f"{own}/report", "page": f"{own}/report.html", "pdf": f"{own}/report.pdf"}
     return JobStatus(
         id=job.id,
         name=job.name,
@@ -347,6 +350,31 @@ def _add_jobs(app: FastAPI, jobs: Jobs) -> None:
         headers = {"Content-Security-Policy": _REPORT_POLICY}
         return FileResponse(finished(number).page, media_type="text/html", headers=headers)
 
+    printing = asyncio.Semaphore(1)
+
+    @app.get(
+        "/v1/inspections/{number}/report.pdf",
+        response_class=Response,
+        responses={
+            **_PROBLEMS,
+            200: {"content": {"application/pdf": {}}},
+            409: {"model": Problem},
+            501: {"model": Problem, "description": "The extra pdf is not installed."},
+            503: {"model": Problem, "description": "It took too long."},
+        },
+    )
+    async def report_pdf(number: str) -> Response:
+        """The report as a PDF file, as `unmask inspect --pdf` writes it; made at the first request, one at a time."""
+        job = finished(number)
+        try:
+            await asyncio.to_thread(check_pdf)
+        except UnmaskError as error:
+            raise HTTPException(501, str(error)) from error
+        async with printing:
+            if not finished(number).pdf.is_file():
+                await _lay_out(job, jobs.limits.seconds)
+        return FileResponse(finished(number).pdf, media_type="application/pdf")
+
     events: dict[int | str, dict[str, Any]] = {
         200: {"content": {"text/event-stream": {}}, "description": "Server-sent events."}
     }
@@ -360,6 +388,25 @@ def _add_jobs(app: FastAPI, jobs: Jobs) -> None:
     async def job_events(number: str) -> StreamingResponse:
         """Server-sent events of one job, which end with it: `job` with its state."""
         return StreamingResponse(_events(jobs, job_of(number)), media_type="text/event-stream")
+
+
+async def _lay_out(job: Job, seconds: float) -> None:
+    """Make the PDF file of a job in a process of its own, which is ended after some seconds, or with the request.
+
+    Raises:
+        HTTPException: it took too long, or failed.
+    """
+    words = (sys.executable, "-m", "unmask.evidence.pdf", str(job.paper), str(job.pdf))
+    process = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        code = await asyncio.wait_for(process.wait(), seconds)
+    except TimeoutError as error:
+        raise HTTPException(503, f"no PDF file within {seconds:g} s; fetch the page instead") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if code and job.paper.is_file():  # else the job was forgotten meanwhile
+        raise HTTPException(503, "the PDF file could not be made; fetch the page instead")
 
 
 async def _receive(request: Request, jobs: Jobs, job: Job) -> None:
