@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
+from unmask import cli
 from unmask.provenance import shell_line
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +25,7 @@ POSIX_CALLS = {
 }
 GUARDED = {"web/jobs.py": {"getuid"}, "inspection/batch.py": {"pthread_sigmask", "SIG_BLOCK", "SIG_SETMASK"}}
 """Calls behind a `hasattr`."""
-OTHER_OPEN = ("av", "os", "Pool")
+OTHER_OPEN = ("archive", "av", "os", "Pool")
 
 
 def attributes(tree: ast.AST, module: str) -> Iterator[str]:
@@ -118,3 +120,11 @@ def test_characters_that_a_terminal_lacks_are_escaped(tmp_path: Path) -> None:
         capture_output=True,
     )
     assert done.returncode == 1 and rb"\u25c6" in done.stdout
+
+
+def test_names_of_files_are_no_patterns_on_any_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Click would expand `img[1].jpg` to img1.jpg on Windows, where shells leave that to programs."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(cli, "app", lambda **how: given.update(how))
+    cli.main()
+    assert given == {"windows_expand_args": False}

@@ -149,6 +149,17 @@ def test_fail_on_a_verdict(folder: Path, make_pack: Callable[..., Path], say: Sa
     assert say([*where, "--fail-on", "refused"])[0] == 3
 
 
+def test_a_continued_run_ends_as_all_its_files_say(folder: Path, tiny_pack: Path, tmp_path: Path, say: Say) -> None:
+    where = ["inspect", str(folder), "--pack", str(tiny_pack), "--quiet", "--json", str(tmp_path / "out.jsonl")]
+    assert say(where)[0] == 1  # one is empty
+    assert say([*where, "--resume"])[0] == 1
+    assert say([*where, "--resume", "--fail-on", "refused"])[0] == 3
+    (folder / "e.jpg").write_bytes((folder / "a.jpg").read_bytes())
+    assert say([*where, "--resume", "--fail-on", "refused"])[0] == 3
+    (folder / "c empty.jpg").write_bytes((folder / "a.jpg").read_bytes())
+    assert say([*where, "--resume", "--fail-on", "refused"])[0] == 0  # what was refused is judged now
+
+
 def test_a_log_is_appended_to(folder: Path, tiny_pack: Path, tmp_path: Path, say: Say) -> None:
     log = tmp_path / "run.log"
     for _ in range(2):

@@ -80,7 +80,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding lacks, as on Windows, must not end a command
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        app(windows_expand_args=False)  # names of exhibits are no patterns: img[1].jpg is not img1.jpg
     except UnmaskError as error:
         from unmask.evidence.terminal import safe_text
 

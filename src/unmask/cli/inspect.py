@@ -147,19 +147,20 @@ def inspect(
     edit_pack = EDIT_PACK if edits is None else None if edits == "none" else edits
     inspector = Inspector(pack or "plain", fps, edit_pack=edit_pack, decide=decide, c2pa_anchors=c2pa_anchors)
     finished = refused = failed = 0
+    before: dict[str, Verdict] = {}  # the verdicts of an earlier run that this one continues
     with ExitStack() as stack:
         stack.callback(inspector.close)
         interruption = stack.enter_context(Interruption())
         writers: list[Callable[[Inspection], None]] = []
         sources: Iterator[Source | TakenIn | RefusedSource | None] = watch_paths(paths) if watch else walk(paths)
         if json is not None:
-            from unmask.evidence.jsonl import JsonLines, settings_of
+            from unmask.evidence.jsonl import JsonLines, place_of, settings_of
 
             settings = settings_of(inspector.options.recorded(), inspector.packs, about)
             lines = stack.enter_context(JsonLines(json, resume=resume, settings=settings))
             writers.append(lambda done: lines.write(without_maps(done.report) if no_map else done.report))
             if resume:
-                sources = _not_done(sources, lines.done)
+                sources, before = _not_done(sources, lines.done), dict(lines.verdicts)
                 others = ", ".join(sorted(lines.versions - {__version__}))
                 if others:
                     print(f"unmask: {json} was begun by version {others}; this is {__version__}", file=sys.stderr)
@@ -201,6 +202,8 @@ def inspect(
                     for write in writers:
                         write(done)
                     finished += 1
+                    if before:
+                        before.pop(place_of(done.report.path), None)
                     refused += done.report.verdict is Verdict.REFUSED
                     failed += done.report.verdict in (fail_on or ())
                     progress.update("files", finished, total.files)
@@ -214,7 +217,10 @@ def inspect(
     if not finished and not watch:
         why = f"{json} already holds all there is" if resume else "no pictures or videos there; give files or a folder"
         print(f"unmask: nothing to do: {why}", file=sys.stderr)
-        raise typer.Exit(0 if resume else 2)
+        if not resume:
+            raise typer.Exit(2)
+    refused += sum(verdict is Verdict.REFUSED for verdict in before.values())
+    failed += sum(verdict in (fail_on or ()) for verdict in before.values())
     raise typer.Exit(3 if failed else 1 if refused else 0)
 
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from unmask.errors import DataError
-from unmask.evidence.report import SCHEMA_VERSION, Case, PackUse, Report
+from unmask.evidence.report import SCHEMA_VERSION, Case, PackUse, Report, Verdict
 from unmask.records import RecordFile, record_file
 
 # `schema_version` is the first field of every report, so every line begins like this.
@@ -67,6 +67,7 @@ class JsonLines:
 
     Attributes:
         done: (`place_of` the path, sha256 or None) of every report in the file that is continued.
+        verdicts: by `place_of` the path, the verdict of the last report on it in that file.
         versions: the versions of unmask that made it.
 
     Args:
@@ -83,6 +84,7 @@ class JsonLines:
         self.target = str(target)
         self.resume = resume
         self.done: Done = set()
+        self.verdicts: dict[str, Verdict] = {}
         self.versions: set[str] = set()
         self._settings = settings
         self._intact = 0
@@ -123,6 +125,7 @@ class JsonLines:
             if self._settings not in (None, finished.settings):
                 raise DataError(_difference(record.path, number, finished.settings, self._settings or {}))
             self.done.add((finished.place, finished.sha256))
+            self.verdicts[finished.place] = finished.verdict
             self.versions.add(finished.version)
             self._intact += len(line)
 
@@ -178,6 +181,7 @@ class _Finished:
 
     place: str
     sha256: str | None
+    verdict: Verdict
     version: str
     settings: Settings
 
@@ -191,7 +195,8 @@ def _parsed(path: Path, number: int, line: bytes) -> _Finished:
             raise ValueError("of another program or version")
         case = None if report.get("case") is None else Case.model_validate(report["case"])
         settings = settings_of(tool["options"], packs, case)
-        return _Finished(place_of(report["path"]), report["sha256"], tool["version"], settings)
+        verdict = Verdict(report["verdict"])
+        return _Finished(place_of(report["path"]), report["sha256"], verdict, tool["version"], settings)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _not_ours(path, number) from error
 
