@@ -23,11 +23,11 @@ from evidence_samples import (
 )
 from strength_sample import CURVE
 
-from unmask.errors import DataError
+from unmask.errors import DataError, RefusalCode
 from unmask.evidence import html
 from unmask.evidence.charts import histogram, histogram_bin, lr_scale, timeline
 from unmask.evidence.html import HtmlReport
-from unmask.evidence.likelihood import decision_for
+from unmask.evidence.likelihood import REFUSAL_REMEDIES, decision_for
 from unmask.evidence.pictures import legend_colours, overlay
 from unmask.evidence.report import (
     Case,
@@ -435,7 +435,8 @@ def test_names_that_are_not_utf8(tmp_path):
 
 def test_a_refusal_shows_no_number_and_no_scale(tmp_path):
     text, page = write(tmp_path, (refused_report("broken.jpg", message="Cut off."), []))
-    assert "Cannot be judged (file) corrupt. Cut off. No judgement was made." in page.text
+    remedy = f"What would help. {REFUSAL_REMEDIES[RefusalCode.CORRUPT]}"
+    assert f"Cannot be judged (file) corrupt. Cut off. {remedy} No judgement was made." in page.text
     assert 'class="chart' not in text
     text, page = write(tmp_path, (make_report("small.jpg", [refused_face()]), []))
     assert "Not judged: too_small." in page.text

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from unmask.errors import RefusalCode
 from unmask.evidence.likelihood import (
+    REFUSAL_REMEDIES,
     conclude,
     decide,
     decision_for,
@@ -320,3 +321,7 @@ def test_the_file_lies_between_its_faces_and_is_never_surer_than_them(faces):
         assert any(face.verdict is Verdict.FORGED for face in findings)
     if conclusion.verdict is Verdict.AUTHENTIC:
         assert all(face.verdict is Verdict.AUTHENTIC for face in findings)
+
+
+def test_every_refusal_says_what_would_help() -> None:
+    assert set(REFUSAL_REMEDIES) == set(RefusalCode)

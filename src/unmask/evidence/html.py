@@ -38,6 +38,7 @@ from unmask.evidence.charts import (
 )
 from unmask.evidence.likelihood import (
     PROPOSITIONS,
+    REFUSAL_REMEDIES,
     explain,
     heading,
     limit_words,
@@ -207,6 +208,7 @@ class HtmlReport:
             limits=_limits(report) if self._verdicts else None,
             heading=heading,
             refusal_word=refusal_word,
+            refusal_remedies=REFUSAL_REMEDIES,
             check_names=CHECK_NAMES,
             stretch_words=stretch_words,
             **common,

@@ -8,7 +8,7 @@ Verbal scale: ENFSI guideline for evaluative reporting in forensic science (2015
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unmask.errors import RefusalCode
@@ -265,6 +265,24 @@ _REFUSAL_WORDS = {
     RefusalCode.CONDITION: "condition",
     RefusalCode.OUT_OF_SCOPE: "scope",
 }
+
+
+REFUSAL_REMEDIES: Mapping[RefusalCode, str] = {
+    RefusalCode.NOT_FOUND: "Check the path; what is on the web has to be downloaded first.",
+    RefusalCode.UNREADABLE: "Copy it to where you may read it.",
+    RefusalCode.EMPTY: "Fetch it again: an interrupted download often leaves an empty file.",
+    RefusalCode.UNSUPPORTED: "Convert it without loss and say so in your report.",
+    RefusalCode.CORRUPT: "Fetch it again and compare its hash with the sender's; do not repair it.",
+    RefusalCode.TOO_LARGE: "Cut out the faces at full resolution rather than scaling the picture down.",
+    RefusalCode.NO_VIDEO: "If you expected a picture, look at what a player shows.",
+    RefusalCode.NO_FACE: "Turn a picture that lies on its side; cut out faces that are tiny in a large picture. "
+    "Photographs are found by a drawing with unmask search.",
+    RefusalCode.TOO_SMALL: "Ask for the original instead of a preview; enlarging adds no evidence.",
+    RefusalCode.POOR_QUALITY: "Ask for a better original, or other frames of the video; turn it upright.",
+    RefusalCode.CONDITION: "Ask for the original, in colour and at its own size; another pack may judge it (--pack).",
+    RefusalCode.OUT_OF_SCOPE: "Ask for the photograph; unmask search finds photographs by a drawing.",
+}
+"""What would help, by why a file or face was refused."""
 
 
 def refusal_word(code: RefusalCode) -> str:

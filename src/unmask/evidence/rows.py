@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from unmask.errors import DataError, UnmaskError
-from unmask.evidence.likelihood import lr_text
+from unmask.evidence.likelihood import REFUSAL_REMEDIES, lr_text
 from unmask.evidence.report import Report, Verdict
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def face_rows(report: Report) -> list[Row]:
 
 def _judged(judged: Any) -> Row:
     why = judged.refusal or judged.inconclusive
+    remedy = None if judged.refusal is None else REFUSAL_REMEDIES[judged.refusal.code]
     return {
         "verdict": judged.verdict.value,
         "support": judged.support,
@@ -102,7 +103,7 @@ def _judged(judged: Any) -> Row:
         "score": judged.score,
         "refusal": None if judged.refusal is None else judged.refusal.code.value,
         "reason": None if why is None else why.message,
-        "remedy": None if judged.inconclusive is None else judged.inconclusive.remedy,
+        "remedy": remedy if judged.inconclusive is None else judged.inconclusive.remedy,
     }
 
 

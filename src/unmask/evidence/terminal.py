@@ -15,12 +15,22 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from unmask.evidence.likelihood import SHORT_PROPOSITIONS, limit_words, lr_text, refusal_word, strength, stretch_words
+from unmask.errors import RefusalCode
+from unmask.evidence.likelihood import (
+    REFUSAL_REMEDIES,
+    SHORT_PROPOSITIONS,
+    limit_words,
+    lr_text,
+    refusal_word,
+    strength,
+    stretch_words,
+)
 from unmask.evidence.report import (
     FaceFinding,
     Inconclusive,
     NamingFinding,
     Opinion,
+    Refusal,
     Report,
     SequenceFinding,
     Verdict,
@@ -113,6 +123,7 @@ class TerminalReport:
             if column[0] != hidden and (self.console.width >= column[2] or (evaluative and column[0] == "Support"))
         ]
         self._reasons: dict[Inconclusive, int] = {}
+        self._refusals: set[RefusalCode] = set()
         self._limits: dict[str, None] = {}
         taken = sum(width + 1 for _, width, _ in self._columns)
         self._name_width = max(12, self.console.width - taken - 1)
@@ -138,7 +149,7 @@ class TerminalReport:
                 self._print_face(report, face)
         # A face's own refusal stands under that face; the file's stands here.
         if report.refusal is not None and (self.compact or not report.faces):
-            self._print_reason(report.refusal.code, report.refusal.message)
+            self._print_refusal(report.refusal)
         if self.compact:
             self._print_why(report.inconclusive)
         if report.media is not None and report.media.synthetic_mark is not None:
@@ -210,7 +221,7 @@ class TerminalReport:
         if face.decision is not None:
             self._limits.setdefault(limit_words(face.decision, face.condition))
         if face.refusal is not None:
-            self._print_reason(face.refusal.code, face.refusal.message)
+            self._print_refusal(face.refusal)
         self._print_why(face.inconclusive)
         for remark in face.remarks:
             self._print_note(f"remark: {remark.message}")
@@ -252,8 +263,11 @@ class TerminalReport:
         table.add_row(name, *(cells.get(column, Text()) for column, _, _ in self._columns), style=style)
         self.console.print(table, no_wrap=True, crop=True)
 
-    def _print_reason(self, code: str, message: str) -> None:
-        self._print_note(f"{code}: {message}")
+    def _print_refusal(self, refusal: Refusal) -> None:
+        """Why there is no judgement, with what would help where the reason comes for the first time."""
+        remedy = "" if refusal.code in self._refusals else f" {REFUSAL_REMEDIES[refusal.code]}"
+        self._refusals.add(refusal.code)
+        self._print_note(f"{refusal.code}: {refusal.message}{remedy}")
 
     def _print_why(self, why: Inconclusive | None) -> None:
         """Why there is no verdict, in full where it is said first: it is the same for many faces."""
