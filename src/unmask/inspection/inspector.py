@@ -523,7 +523,9 @@ def _forgery_packs(given: Sequence[str]) -> tuple[list[Pack], list[Pack], dict[P
         loaded, given = [load_pack(DETECTOR), *loaded], [DETECTOR, *given]
     for pack in loaded:
         if pack.card.task not in ("forgery_detection", NAMING):
-            raise PackError(f"pack {pack.card.name!r} is for {pack.card.task}, not forgery_detection")
+            raise PackError(
+                f"pack {pack.card.name!r} is for {pack.card.task}, not forgery_detection: give one such as plain"
+            )
     names = pack_names([pack.card for pack in loaded], given)
     detectors = [pack for pack in loaded if pack.card.task != NAMING]
     naming = [pack for pack in loaded if pack.card.task == NAMING]

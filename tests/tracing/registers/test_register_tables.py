@@ -227,9 +227,9 @@ def test_another_suffix_is_refused_with_those_that_are_read(name: str, tmp_path:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_is_not_there_or_a_folder_is_no_register(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"r{suffix}"
-    assert refusal(path) == f"{path}: no such register"
+    assert refusal(path) == f"{path}: no such register; give a table, a folder of Parquet files or a database"
     path.mkdir()
-    assert refusal(path) == f"{path}: no such register"
+    assert refusal(path) == f"{path}: no such register; give a table, a folder of Parquet files or a database"
 
 
 # DuckDB

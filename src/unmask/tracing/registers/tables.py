@@ -37,7 +37,7 @@ def read_table(register: str) -> pa.Table:
     """
     path, table = split_table(register)
     if not path.is_file():
-        raise DataError(f"{path}: no such register")
+        raise DataError(f"{path}: no such register; give a table, a folder of Parquet files or a database")
     try:
         read = _read(path, table)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
