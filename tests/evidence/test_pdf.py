@@ -1,6 +1,8 @@
 """The page as a PDF file: its length, its page numbers, and what stands in it."""
 
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from unmask.evidence.pdf import PdfReport, check_pdf
 from unmask.evidence.report import Case
 from unmask.inspection import Inspector
 
-pytest.importorskip("weasyprint", reason="the pdf extra is not installed")
+if find_spec("weasyprint") is None:  # not imported here: it has Pillow accept pictures that are cut short
+    pytest.skip("the pdf extra is not installed", allow_module_level=True)
 pypdf = pytest.importorskip("pypdf")
 
 pytestmark = pytest.mark.slow
@@ -56,3 +59,11 @@ def test_a_missing_extra_names_the_line_that_installs_it(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "weasyprint", None)
     with pytest.raises(MissingExtraError, match=r'needs the "pdf" extra: .*pip install .*\[pdf\]'):
         check_pdf()
+
+
+def test_cut_pictures_are_refused_after_a_pdf_file_as_before() -> None:
+    script = (
+        "from unmask.evidence.pdf import check_pdf; check_pdf()\n"
+        "from PIL import ImageFile; assert ImageFile.LOAD_TRUNCATED_IMAGES is False"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

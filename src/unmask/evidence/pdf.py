@@ -27,6 +27,9 @@ def check_pdf() -> None:
 
 
 def _weasyprint() -> Any:
+    from PIL import ImageFile
+
+    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         import weasyprint
     except ModuleNotFoundError as error:
@@ -38,6 +41,9 @@ def _weasyprint() -> Any:
             "--pdf needs the library Pango of the system (on Debian: apt install libpango-1.0-0 libpangoft2-1.0-0); "
             f"{str(error).splitlines()[0]}"
         ) from error
+    finally:
+        # WeasyPrint has Pillow accept pictures that are cut short; here these are refused.
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated
     for name in ("weasyprint", "fontTools"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # of rules for screens that do not matter on paper
     return weasyprint

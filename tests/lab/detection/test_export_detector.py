@@ -1,6 +1,6 @@
 """What makes a pack of a detector: on what it is calibrated, at which thresholds it works, what its card says."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,23 @@ def test_what_fused_runs_missed_and_what_they_know(
     assert set(missed_by(folders)) == missed and set(known_to(folders)) == known
 
 
+@dataclass
+class Fitted:
+    """Stands for a calibration."""
+
+    held_out: bool = False
+
+
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What a calibration is fitted on, in place of the fit."""
     calls: list[Any] = []
-    monkeypatch.setattr(measuring, "fit_calibration", lambda *given: calls.append(given))
+
+    def fit(*given: Any) -> Fitted:
+        calls.append(given)
+        return Fitted()
+
+    monkeypatch.setattr(measuring, "fit_calibration", fit)
     monkeypatch.setattr(
         measuring, "scorer_of_runs", lambda folders: lambda crops: (np.full(len(crops), len(folders)), None)
     )
