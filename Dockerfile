@@ -5,16 +5,10 @@ COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src ./src
 RUN python -m venv /opt/unmask && /opt/unmask/bin/pip install --no-cache-dir ".[web,c2pa]"
 
-FROM python:3.12-slim AS runtime
+FROM python:3.12-slim
 COPY --from=build /opt/unmask /opt/unmask
 ENV PATH=/opt/unmask/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 WORKDIR /data
 ENTRYPOINT ["unmask"]
 CMD ["--help"]
-
-# `docker build --target demo .` shows that it works.
-FROM runtime AS demo
-RUN --network=none unmask demo --out /tmp/demo
-
-FROM runtime
