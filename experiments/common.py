@@ -44,6 +44,7 @@ from unmask.tables import markdown
 MARGIN = 1.4
 CONDITIONS_BEFORE = {"as is": CLEAN, "half size": HALF_RESOLUTION}
 """What conditions are called in records and on cards of earlier versions, and their names today."""
+SECONDS = "CPU seconds"
 Forge = Callable[[np.random.Generator, StoredFace], tuple[np.ndarray, np.ndarray]]
 """A face -> the forged picture uint8 (N, N, 3) of the same window, and its mask float32 (N, N)."""
 Degrade = Callable[[np.random.Generator, np.ndarray], np.ndarray]
@@ -51,11 +52,16 @@ Degrade = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 
 def command() -> str:
-    """The command that is running, without the places of things on this machine."""
+    """The command that is running, without the places of things on this machine and without a choice of seeds or parts.
+
+    Processes that run some of them each write one record.
+    """
     root = Path(__file__).resolve().parent.parent
     words = ["python"]
     for before, word in zip(["", *sys.argv], sys.argv, strict=False):
         path = Path(word)
+        if {before, word} & {"--only-seed", "--part"}:
+            continue
         if not path.is_absolute():
             words.append(word)
         elif path.resolve().is_relative_to(root):  # a script, or the record beside it
@@ -75,6 +81,16 @@ def parser(doc: str) -> argparse.ArgumentParser:
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--steps", type=int, default=150, help="optimiser steps of every arm")
     return options
+
+
+def by_seed(options: argparse.ArgumentParser) -> None:
+    """An option that picks seeds, so that several processes share the work and the record."""
+    options.add_argument("--only-seed", type=int, action="append", help="run these seeds alone; repeatable")
+
+
+def seeds_of(chosen: argparse.Namespace) -> Sequence[int]:
+    """The seeds that this process runs."""
+    return chosen.only_seed or range(chosen.seeds)
 
 
 def at_size(face: StoredFace, size: int) -> StoredFace:
@@ -249,6 +265,24 @@ class Record:
         print(time.strftime("%T"), {key: v for key, v in row.items() if not isinstance(v, dict)}, flush=True)
 
 
+class Laps:
+    """Processor time of this process, by the rows that it was spent on; the rows' sum is the whole."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+
+    def lap(self) -> dict[str, float]:
+        """Seconds since the row before; for the first row, since the process began."""
+        now = time.process_time()
+        spent, self._before = now - self._before, now
+        return {SECONDS: spent}
+
+
+def minutes_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What rows with `Laps` cost, for a page: "7 minutes of two cores"."""
+    return f"{sum(row[SECONDS] for row in rows) / 120:.0f} minutes of two cores"
+
+
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
     """Write a record whole, a line for each of its rows."""
     rows = content.get("rows")
@@ -269,6 +303,16 @@ def share_interval(count: int, total: int) -> list[float]:
 def rounded(numbers: Sequence[float | None]) -> list[float | None]:
     """A value and its limits, where it has any, for a record."""
     return [None if number is None else round(number, 4) for number in numbers]
+
+
+def has_record(root: Path, name: str) -> bool:
+    """Whether a record is kept; one that was made by other rules is not, until the experiment has been run anew."""
+    return (root / "experiments" / f"{name}.json").is_file()
+
+
+def without_record(title: str) -> str:
+    """The section of an experiment whose record is not there."""
+    return f"## {title}\n\nThis experiment has not been run since its rules were changed.\n"
 
 
 def read_record(root: Path, name: str) -> dict[str, Any]:
@@ -348,7 +392,7 @@ def paired_table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], base
 
 def settings_of(chosen: argparse.Namespace, **more: Any) -> dict[str, Any]:
     """What decides the outcome, for the record: not where things lie, nor how many seeds."""
-    places = ("record", "data", "work", "runs", "seeds")
+    places = ("record", "data", "work", "runs", "seeds", "only_seed", "part")
     return {**{key: value for key, value in vars(chosen).items() if key not in places}, **more}
 
 

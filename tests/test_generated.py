@@ -67,6 +67,27 @@ def test_a_claim_needs_three_seeds(build: ModuleType, tmp_path: Path) -> None:
         claims.compare(claim, tmp_path)
 
 
+def test_a_claim_without_enough_runs_is_in_the_table_all_the_same(build: ModuleType, tmp_path: Path) -> None:
+    claims = importlib.import_module("claims")
+    table = claims.claims_table(tmp_path, ["titf"])
+    assert "not run" in table and len(table.splitlines()) == 3
+
+
+def test_arms_that_have_learnt_too_little_are_not_compared(build: ModuleType, tmp_path: Path) -> None:
+    claims = importlib.import_module("claims")
+    rows = [
+        {"arm": arm, "seed": seed, "AUC": area + seed / 100, "known": known}
+        for arm, area, known in (("with", 0.8, 0.97), ("without", 0.6, 0.99))
+        for seed in range(3)
+    ]
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "record.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
+    claim = claims.Claim("m", "It helps.", "record", "AUC", "with", "without", learnt=("known", 0.98))
+    assert claims.outcome(claim, claims.compare(claim, tmp_path)) == "not compared"
+    claim = claims.Claim("m", "It helps.", "record", "AUC", "with", "without", learnt=("known", 0.97))
+    assert claims.outcome(claim, claims.compare(claim, tmp_path)) == "yes"
+
+
 def test_text_between_markers_is_replaced_and_the_rest_is_kept(build: ModuleType) -> None:
     page = "Before.\n<!-- begin: one -->\nold\n<!-- end: one -->\nAfter.\n"
     assert build.filled(page, {"one": "new\n"}) == "Before.\n<!-- begin: one -->\nnew\n<!-- end: one -->\nAfter.\n"

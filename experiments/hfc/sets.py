@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 from common import Forge, reals, settings_of
+from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from unmask.datasets.face_store import StoredFace
@@ -113,3 +114,20 @@ def evenly(families: Tensor) -> Tensor:
     forged = int((families > 0).sum())
     times = torch.where(families > 0, 1, forged // (len(families) - forged))
     return torch.arange(len(families)).repeat_interleave(times)
+
+
+def best_threshold(families: Tensor, logits: np.ndarray) -> float:
+    """The logit above which a picture is called forged, such that the balanced accuracy is greatest; of validation."""
+    false, true, thresholds = roc_curve((families > 0).numpy(), logits)
+    # What is at the threshold is forged in that curve, what is above it in a report.
+    return float(np.nextafter(thresholds[np.argmax(true - false)], -np.inf))
+
+
+def decided(classes: Tensor, logits: np.ndarray, threshold: float) -> Tensor:
+    """Probabilities (N, 1 + G) for which real and forged are equally likely at the threshold, generators as they were.
+
+    The frequency of real pictures in training shifts all logits alike; a threshold from validation takes that off.
+    """
+    real = torch.sigmoid(threshold - torch.from_numpy(logits).double())[:, None]
+    generators = classes[:, 1:].double() / classes[:, 1:].sum(1, keepdim=True).clamp(min=1e-30)
+    return torch.cat([real, (1 - real) * generators], 1)
