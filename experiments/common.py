@@ -52,7 +52,8 @@ Degrade = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 
 def command() -> str:
-    """The command that is running, without the places of things on this machine and without a choice of seeds or parts.
+    """The command that is running, without the places of things on this machine, and without a choice of seeds, arms or
+    parts.
 
     Processes that run some of them each write one record.
     """
@@ -60,7 +61,7 @@ def command() -> str:
     words = ["python"]
     for before, word in zip(["", *sys.argv], sys.argv, strict=False):
         path = Path(word)
-        if {before, word} & {"--only-seed", "--part"}:
+        if {before, word} & {"--only-seed", "--only-arm", "--part"}:
             continue
         if not path.is_absolute():
             words.append(word)
@@ -392,7 +393,7 @@ def paired_table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], base
 
 def settings_of(chosen: argparse.Namespace, **more: Any) -> dict[str, Any]:
     """What decides the outcome, for the record: not where things lie, nor how many seeds."""
-    places = ("record", "data", "work", "runs", "seeds", "only_seed", "part")
+    places = ("record", "data", "work", "runs", "seeds", "only_seed", "only_arm", "part")
     return {**{key: value for key, value in vars(chosen).items() if key not in places}, **more}
 
 

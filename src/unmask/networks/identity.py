@@ -4,7 +4,7 @@
 the embedding to the picture: for attacks on a recogniser and for losses that keep an identity.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +55,20 @@ class IdentityEmbedder(nn.Module):
         Returns:
             float32 (B, 128), each of length 1.
         """
-        values: dict[str, Tensor] = {name: getattr(self, place) for name, place in self._names.items()}
-        values[self._input] = faces * 255
-        for node in self._nodes:
+        return functional.normalize(self.computed({self._input: faces * 255}, self._nodes), dim=1)
+
+    def computed(self, inputs: Mapping[str, Tensor], nodes: Sequence[NodeProto]) -> Tensor:
+        """What the last of some nodes gives, for a part of the network.
+
+        Args:
+            inputs: what the nodes need beside the weights, by its name in the graph.
+            nodes: of the graph, in its order.
+        """
+        values = {name: getattr(self, place) for name, place in self._names.items()} | dict(inputs)
+        for node in nodes:
             given = [values[name] for name in node.input if name in values]
             values[node.output[0]] = _OPERATIONS[node.op_type](node, *given)
-        return functional.normalize(values[self._nodes[-1].output[0]], dim=1)
+        return values[nodes[-1].output[0]]
 
 
 def align_faces(faces: Tensor, matrices: np.ndarray, side: int = SIDE, zoom: float = 1.0) -> Tensor:
