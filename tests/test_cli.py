@@ -280,7 +280,7 @@ def test_wrong_usage(args: tuple[str, ...], message: str) -> None:
 def test_a_report_that_cannot_be_written(tiny_pack: Path, portrait: Path, tmp_path: Path) -> None:
     for option in ("--json", "--html"):
         done = run("inspect", portrait, "--pack", tiny_pack, option, tmp_path / "no folder" / "out")
-        assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"cannot write" in done.stderr
+        assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"cannot be written" in done.stderr
     (tmp_path / "poem.txt").write_text("not a report\n")
     done = run("inspect", portrait, "--pack", tiny_pack, "--json", tmp_path / "poem.txt", "--resume")
     assert done.returncode == 2 and (tmp_path / "poem.txt").read_text() == "not a report\n"

@@ -74,7 +74,7 @@ def test_what_is_somebody_elses_is_kept(photo: Path, tmp_path: Path) -> None:
     assert "is there already and is kept" in refused([Output("--html", spellings(photo)["link"])])
     check_outputs([Output("--json", photo, lambda path: path.read_bytes() == b"a photograph")])
     (tmp_path / "empty").touch()
-    check_outputs([Output("--json", tmp_path / "empty"), Output("--html", tmp_path / "no folder" / "out")])
+    check_outputs([Output("--json", tmp_path / "empty"), Output("--html", tmp_path / "out")])
 
 
 def test_a_file_that_cannot_be_read_is_kept(tmp_path: Path, photo: Path) -> None:
@@ -94,6 +94,19 @@ def test_folders_pipes_and_devices(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_cannot_be_written_is_refused_before_anything_else_is(tmp_path: Path, photo: Path) -> None:
+    page, lost = Output("--html", tmp_path / "page.html"), tmp_path / "nowhere" / "r.json"
+    with pytest.raises(DataError, match=r"--json .*: cannot be written \(no such folder\)"):
+        check_outputs([page, Output("--json", lost)])
+    with pytest.raises(DataError, match="no such folder"):
+        check_outputs([Output("--json", photo / "r.json")])
+    check_outputs([Output("--json", lost, makes_folder=True)])
+    if os.geteuid() != 0:  # who may write everything
+        (tmp_path / "locked").mkdir(0o500)
+        with pytest.raises(DataError, match="no permission"):
+            check_outputs([Output("--json", tmp_path / "locked" / "r.json")])
+
+
 def test_many_inputs_take_one_look_each(tmp_path: Path) -> None:
     names = [str(tmp_path / f"{number}.jpg") for number in range(20_000)]
     check_outputs([Output("--json", tmp_path / "out")], names)

@@ -24,6 +24,7 @@ class Output:
             command has written before.
         stream: whether it may be a pipe or a device, to which it is then written from front to back.
         remedy: what to do where a file is in the way.
+        makes_folder: whether the command makes the folder of the file where there is none.
     """
 
     option: str
@@ -31,10 +32,11 @@ class Output:
     replaces: Callable[[Path], bool] = lambda path: False
     stream: bool = False
     remedy: str = "give another name, or move it away"
+    makes_folder: bool = False
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Iterable[str | Path] = ()) -> None:
-    """See that nothing would be lost by writing some outputs. Call it before anything is read.
+    """See that some outputs can be written, and nothing is lost by it. Call it before anything is read or written.
 
     Args:
         outputs: what the command will write. Two with the same option may be the same file.
@@ -42,8 +44,8 @@ def check_outputs(outputs: Sequence[Output], inputs: Iterable[str | Path] = ()) 
             spellings of its path are looked through.
 
     Raises:
-        DataError: an output is an input or another output, a folder, a pipe or device that cannot serve, or a file of
-            somebody else's; names the remedy.
+        DataError: an output is an input or another output, a folder, a pipe or device that cannot serve, a file of
+            somebody else's, or in a folder that is not there or must not be written to; names the remedy.
     """
     read = {mark for path in inputs for mark in _identity(path)}
     taken: dict[tuple[Any, ...], str] = {}
@@ -79,7 +81,8 @@ def _check_there(output: Output) -> None:
     path = output.path
     try:
         status = path.stat()
-    except OSError:  # not there; or whoever opens it will say why it cannot be
+    except OSError:
+        _check_folder(output)
         return
     if stat.S_ISDIR(status.st_mode):
         raise DataError(f"{output.option} {path}: cannot be written: it is a folder; give the name of a file")
@@ -93,6 +96,18 @@ def _check_there(output: Output) -> None:
         ours = False
     if not ours:
         raise DataError(f"{output.option} {path}: is there already and is kept; {output.remedy}")
+    if not os.access(path, os.W_OK):
+        raise DataError(f"{output.option} {path}: cannot be written (no permission); give a writable file")
+
+
+def _check_folder(output: Output) -> None:
+    """See that a file that is not there can be made; a broken link is made where it leads."""
+    folder = Path(os.path.realpath(output.path)).parent
+    if not folder.exists() and output.makes_folder:
+        return
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        why = "no permission" if folder.is_dir() else "no such folder"
+        raise DataError(f"{output.option} {output.path}: cannot be written ({why}): give a writable file")
 
 
 def begins_with(path: Path, mark: bytes, within: int = 4096) -> bool:

@@ -98,10 +98,11 @@ def test_a_report_is_verified_and_what_differs_is_listed(case: Path, run: Say) -
 def test_media_that_are_missing_or_changed_have_an_exit_code_of_their_own(case: Path, run: Say) -> None:
     Path("photo.jpg").write_bytes(Path("photo.jpg").read_bytes() + b" ")
     code, out, _ = run("verify", "r.jsonl")
-    assert code == 4 and "1 media changed" in out
+    assert code == 4 and "1 media changed" in out and "inspect it anew" in " ".join(out.split())
+    assert "put the files back" not in " ".join(out.split())
     Path("photo.jpg").unlink()
     code, out, _ = run("verify", "r.jsonl")
-    assert code == 4 and "1 media missing" in out
+    assert code == 4 and "1 media missing" in out and "put the files back" in " ".join(out.split())
 
 
 def test_a_bundle_is_written_and_verified_and_an_altered_one_refused(case: Path, run: Say) -> None:

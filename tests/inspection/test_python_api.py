@@ -9,7 +9,7 @@ from PIL import Image
 
 import unmask
 from unmask.evidence.report import Report, Verdict
-from unmask.evidence.rows import FACE_COLUMNS
+from unmask.evidence.rows import FACE_COLUMNS, file_row
 from unmask.inspection import Inspector
 from unmask.media.in_memory import IN_MEMORY, source_of
 
@@ -101,8 +101,13 @@ def test_a_report_gives_a_frame_and_maps_and_shows_itself(
     assert list(frame.columns) == list(FACE_COLUMNS) and len(frame) == 1
     assert frame["log10_lr"][0] == report.log10_lr and frame["face"].dtype == "Int64"
     assert frame["time"].isna().all()
-    empty = unmask.inspect(b"", **options).to_frame()
-    assert len(empty) == 0 and len(pandas.concat([frame, empty])) == 1
+    refused = unmask.inspect(b"", **options)
+    row = refused.to_frame()
+    assert row["face"].isna().all() and row["score"].isna().all() and row["path"][0] == refused.path
+    columns = ["verdict", "refusal", "reason", "remedy"]  # as the CSV has them
+    assert [row[name][0] for name in columns] == [file_row(refused)[name] for name in columns]
+    assert row["refusal"][0] == "empty" and row.dtypes.equals(frame.dtypes)
+    assert list(pandas.concat([frame, row])["verdict"]) == [report.verdict.value, "refused"]
     (path,) = report.save_maps(tmp_path / "maps")
     assert path.name.startswith("astronaut.jpg-") and path.is_file()
     html = report._repr_html_()

@@ -268,6 +268,9 @@ def test_a_file_that_ends_its_process_is_refused_and_the_rest_goes_on(
 
 def test_a_folder_without_pictures_and_one_picture(make_photos: Photos, search_pack: Path, tmp_path: Path) -> None:
     photos = make_photos(0)
+    with pytest.raises(DataError, match="no pictures there"):
+        build_index(photos, tmp_path / "index", search_pack)
+    (photos / "broken.png").write_bytes(b"none")
     assert build_index(photos, tmp_path / "index", search_pack).manifest.rows == 0
     index = open_index(tmp_path / "index")
     assert index.matcher is None and list(index.rank(np.ones((1, 16), np.float32) / 4, 5, ("plain",))) == [

@@ -1,6 +1,8 @@
 """`unmask search`, as a user types it."""
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,6 +114,44 @@ def test_refused_drawings_end_in_one(run: Run, make_photos: Photos, search_pack:
     Image.new("RGB", (50, 50), "white").save(tmp_path / "blank.png")
     code, out, _ = run(["search", "find", str(tmp_path / "blank.png"), "--index", str(index)])
     assert code == 1 and "not searched: empty" in out
+
+
+def test_an_empty_folder_is_wrong_usage(
+    run: Run, make_photos: Photos, search_pack: Path, query: Path, tmp_path: Path
+) -> None:
+    index, empty = tmp_path / "index", tmp_path / "empty"
+    empty.mkdir()
+    code, _, err = run(["search", "index", str(empty), "--out", str(index), "--pack", str(search_pack)])
+    assert code == 2 and "no pictures there; give a folder" in err and not index.exists()
+    photos = make_photos(3)
+    run(["search", "index", str(photos), "--out", str(index), "--pack", str(search_pack)])
+    code, _, err = run(["search", "find", str(empty), "--index", str(index)])
+    assert code == 2 and "no pictures there; give files or a folder" in err
+    shutil.rmtree(photos)
+    photos.mkdir()
+    code, _, _ = run(["search", "index", str(photos), "--out", str(index)])
+    assert code == 2
+    code, out, _ = run(["search", "find", str(query), "--index", str(index)])  # what it held is kept
+    assert code == 0 and "of 3" in out
+
+
+def test_the_command_that_is_advised_makes_an_index_of_the_photos(
+    run: Run, make_photos: Photos, query: Path, tmp_path: Path
+) -> None:
+    photos = make_photos(3).rename(tmp_path / "my photos")
+    (tmp_path / "my photos.index").write_text("something else")
+    find = ["search", "find", str(query), "--index", str(photos)]
+    code, _, err = run(find)
+    advised = shlex.split(err.partition("make one with: ")[2])
+    assert code == 2 and advised[0] == "unmask" and err.count("\n") == 1
+    code, out, _ = run(advised[1:])
+    assert code == 0 and "3 pictures of 3 files" in out
+    code, _, _ = run([*find[:-1], advised[-1]])
+    assert code == 0
+    (tmp_path / "my photos.index").unlink()
+    Path(advised[-1]).rename(tmp_path / "my photos.index")
+    code, _, err = run(find)
+    assert code == 2 and err.rstrip().endswith(f"--index {shlex.quote(str(tmp_path / 'my photos.index'))}")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The command line: one command per question. What a command needs is imported only when it runs.
 
 Exit codes: 0 every file was inspected, 1 some were refused, 2 wrong usage or installation, 3 a verdict of --fail-on,
-130 interrupted. Of `verify`: 0 the same, 1 something differs, 4 media are missing or have changed.
+70 a fault of Unmask, 130 interrupted. Of `verify`: 0 the same, 1 something differs, 4 media are missing or have
+changed.
 """
 
 import errno
@@ -10,18 +11,18 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import click
 import typer
-from typer.core import TyperGroup
 
 from unmask._version import __version__
 from unmask.cli import case, data, federate, inspect, lab, prompt, published, redteam, search, serve, trace
+from unmask.cli.groups import Group
 from unmask.errors import UnmaskError
 
 
-class _Root(TyperGroup):
+class _Root(Group):
     """The commands; `unmask photo.jpg` is `unmask inspect photo.jpg`."""
 
     def resolve_command(
@@ -70,11 +71,16 @@ app.add_typer(redteam.app, name="redteam")
 app.add_typer(prompt.app, name="prompt")
 
 
+_FAULT = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 is an answer of several commands
+_TRACEBACK = "UNMASK_TRACEBACK"
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)  # of folders that users name
 
 
 def main() -> None:
-    """Entry point: run a command; a mistake in how it was called ends in one line and exit code 2."""
+    """Entry point: run a command.
+
+    A mistake in how it was called ends in one line and exit code 2, an error that nobody foresaw in one line and 70.
+    """
     # Pydantic would read the metadata of every installed package in search of plugins, none of which is wanted here.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding lacks, as on Windows, must not end a command
@@ -82,23 +88,39 @@ def main() -> None:
     try:
         app(windows_expand_args=False)  # names of exhibits are no patterns: img[1].jpg is not img1.jpg
     except UnmaskError as error:
-        from unmask.evidence.terminal import safe_text
-
-        print(f"unmask: {safe_text(str(error))}", file=sys.stderr)  # it may quote a file
-        sys.exit(2)
+        _end(str(error), 2)  # it may quote a file
     except OSError as error:
         if error.filename is not None and error.errno in _NOT_ALLOWED:
-            from unmask.evidence.terminal import safe_text
-
-            print(f"unmask: {safe_text(f'{error.filename}: {error.strerror}')}; give another path", file=sys.stderr)
-            sys.exit(2)
+            _end(f"{error.filename}: {error.strerror}; give another path", 2)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
+            _end_with_fault(error)
         print(f"unmask: cannot write ({error.strerror}): make room and run again", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what standard output still holds cannot be written either
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        _end_with_fault(error)
+
+
+def _end_with_fault(error: Exception) -> NoReturn:
+    """Say in one line that an error is none of the user's, and how to see more of it."""
+    if os.environ.get(_TRACEBACK):
+        import traceback
+
+        traceback.print_exception(error)
+        more = "please report it with the lines above"
+    else:
+        more = f"set {_TRACEBACK}=1, run it again, and report what it prints"
+    what = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()
+    _end(f"{what[0]}; this is a fault of Unmask: {more}", _FAULT)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    from unmask.evidence.terminal import safe_text
+
+    print(f"unmask: {safe_text(message)}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _print_version(wanted: bool) -> None:
@@ -122,6 +144,10 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
+    if any(name.startswith("UNMASK_") for name in os.environ):
+        from unmask.cli.config import check_variables
+
+        check_variables(os.environ, context.command)  # type: ignore[arg-type]
     if config is not None:
         from unmask.cli.config import read_config
 

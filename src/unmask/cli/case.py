@@ -21,6 +21,14 @@ _WORDS = {
     "media_missing": "media missing",
     "media_changed": "media changed",
 }
+_NEXT_STEPS = {
+    "media_missing": "Media missing: put the files back where the report names them, or beside the report under the "
+    "same name, and verify again; or verify a bundle, which brings them.",
+    "media_changed": "Media changed: another file has this name. Look for the one with the report's SHA-256, in a "
+    "backup or the bundle; if the new one is meant, inspect it anew.",
+    "differs": "Differs: where other versions or packs are named above, verify again with those of the report; with "
+    "the same ones, the report is not what they give for these media.",
+}
 _SHOWN = 40  # differences in the table
 
 
@@ -203,6 +211,9 @@ def _print(result: "Verification", hashes: str) -> None:
         for noted in one.notes:
             said = f"{one.path}: examiner's conclusion, not verified: {noted.conclusion} ({noted.by}, {noted.time})"
             console.print(Text(safe_text(said)))
+    for kind, step in _NEXT_STEPS.items():
+        if counts[kind]:
+            console.print(step)
     console.print(f"{len(result.files)} {'report' if len(result.files) == 1 else 'reports'}: {counted}", style="bold")
 
 

@@ -1,4 +1,4 @@
-"""A configuration file: values for options that are not given on the command line.
+"""Values for options that are not given on the command line: a configuration file, and variables of the environment.
 
     [inspect]
     jobs = 4
@@ -6,10 +6,12 @@
     no-map = true
 
 A table is named after a command, of a group as `[trace.find]`; a key is an option without its dashes. What stands on
-the command line goes first, then the environment, then the file.
+the command line goes first, then the environment (`UNMASK_INSPECT_JOBS`), then the file.
 """
 
 import tomllib
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +65,38 @@ def _defaults(path: Path, values: dict[str, Any], group: click.Group, before: st
                 raise DataError(f"--config {path}: [{before}{name}] has no option {key!r}; known are {known}")
         defaults[name] = {options[key].name: value for key, value in table.items()}
     return defaults
+
+
+def check_variables(names: Iterable[str], root: click.Group) -> None:
+    """Refuse variables of the environment that name an option which there is not, as a wrong key of a file is.
+
+    Args:
+        names: of all variables. Those that begin with `UNMASK_` and a command's name are for its options.
+        root: the commands.
+
+    Raises:
+        DataError: a command has no such option; names the nearest.
+    """
+    known = _variables(root, "UNMASK_")
+    commands = [f"UNMASK_{_in_capitals(name)}_" for name in root.commands]
+    for name in sorted(names):
+        begin = next(filter(name.startswith, commands), None)
+        if begin is not None and name not in known:
+            close = get_close_matches(name, [one for one in known if one.startswith(begin)], 1)
+            remedy = f"; did you mean {close[0]}?" if close else ": unset it"
+            raise DataError(f"variable {name}: no command has such an option{remedy}")
+
+
+def _variables(group: click.Group, prefix: str) -> list[str]:
+    """The variables that click reads for the options of a group's commands."""
+    names: list[str] = []
+    for name, command in group.commands.items():
+        begin = f"{prefix}{_in_capitals(name)}_"
+        if isinstance(command, click.Group):
+            names += _variables(command, begin)
+        names += [begin + one.name.upper() for one in command.params if isinstance(one, click.Option) and one.name]
+    return names
+
+
+def _in_capitals(name: str) -> str:
+    return name.upper().replace("-", "_")

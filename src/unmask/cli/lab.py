@@ -338,8 +338,10 @@ def _export(
     from unmask.packs.card import is_card
 
     folder = out or runs[0] / "pack"
-    check_result_file("--out", folder / "card.json", data, is_card)
-    check_result_file("--out", folder / "model.onnx", data, lambda path: is_card(path.with_name("card.json")))
+    check_result_file("--out", folder / "card.json", data, is_card, makes_folder=True)
+    check_result_file(
+        "--out", folder / "model.onnx", data, lambda path: is_card(path.with_name("card.json")), makes_folder=True
+    )
     task = tasks_of_systems([str(run) for run in runs])
     options = task.export_options(name=name, version=version, **chosen.get("export", {}))
     with progress_bars() as progress:

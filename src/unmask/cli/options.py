@@ -115,8 +115,13 @@ def refuse_given(context: typer.Context, names: Iterable[str], why: str) -> None
 
 
 def check_result_file(
-    option: str, path: Path | None, data: Path, replaces: Callable[[Path], bool] = lambda _: False
+    option: str,
+    path: Path | None,
+    data: Path,
+    replaces: Callable[[Path], bool] = lambda _: False,
+    *,
+    makes_folder: bool = False,
 ) -> None:
     """Refuse a result's file that is the data, or is there and may not be replaced, before the work begins."""
     if path is not None:
-        check_outputs([Output(option, path, replaces)], [data])
+        check_outputs([Output(option, path, replaces, makes_folder=makes_folder)], [data])

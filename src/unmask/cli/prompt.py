@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from unmask.cli.groups import Group
 from unmask.cli.options import check_result_file, command_line, extra, print_json, progress_bars
 from unmask.errors import DataError
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from unmask.prompting.scoring import PictureNaming
 
 app = typer.Typer(
-    no_args_is_help=True, help="Of which family is this forgery? Learns families in words from a few pictures."
+    cls=Group,
+    no_args_is_help=True,
+    help="Of which family is this forgery? Learns families in words from a few pictures.",
 )
 
 
@@ -68,8 +71,10 @@ def learn(
     from unmask.packs.card import is_card
 
     families = _families(family or [])
-    check_result_file("--out", out / "card.json", data, is_card)
-    check_result_file("--out", out / "model.onnx", data, lambda path: is_card(path.with_name("card.json")))
+    check_result_file("--out", out / "card.json", data, is_card, makes_folder=True)
+    check_result_file(
+        "--out", out / "model.onnx", data, lambda path: is_card(path.with_name("card.json")), makes_folder=True
+    )
     check_result_file("--json", json, data)
     if onto is not None and Path(onto).resolve() == out.resolve():
         raise DataError(f"--out {out}: the pack that is added to stays as it is; give another folder")
@@ -145,7 +150,8 @@ def score(
             print(f"unmask: interrupted; pictures named: {count}", file=sys.stderr)
             raise typer.Exit(130) from None
     if not count:
-        print("unmask: nothing to do: no pictures there", file=sys.stderr)
+        print("unmask: nothing to do: no pictures there; give files or a folder", file=sys.stderr)
+        raise typer.Exit(2)
     raise typer.Exit(1 if refused else 0)
 
 

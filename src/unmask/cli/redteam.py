@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from unmask.cli.groups import Group
 from unmask.cli.options import command_line, extra, progress_bars, weights_at_hand
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from unmask.redteam.setup import Effort, Painting
 
 app = typer.Typer(
+    cls=Group,
     help="Attack a recogniser or a detector of your own, and report how often it is fooled.",
     no_args_is_help=True,
     add_completion=False,

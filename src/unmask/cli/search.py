@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from unmask.cli.groups import Group
 from unmask.cli.options import command_line, extra, print_json, progress_bars
 from unmask.files import Output, begins_with, check_outputs
 
 if TYPE_CHECKING:
     from unmask.retrieval.answers import Answer
 
-app = typer.Typer(no_args_is_help=True, help="Which photo matches this drawing? Searches photos by sketches.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Which photo matches this drawing? Searches photos by sketches."
+)
 
 PackOption = Annotated[
     str | None,
@@ -137,7 +140,8 @@ def find(
                 print(f"unmask: interrupted; drawings searched with: {count}", file=sys.stderr)
                 raise typer.Exit(130) from None
     if not count:
-        print("unmask: nothing to do: no pictures there", file=sys.stderr)
+        print("unmask: nothing to do: no pictures there; give files or a folder", file=sys.stderr)
+        raise typer.Exit(2)
     raise typer.Exit(1 if refused else 0)
 
 

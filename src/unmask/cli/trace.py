@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from unmask.cli.groups import Group
 from unmask.cli.options import command_line, extra, print_json, progress_bars
 from unmask.errors import DataError
 from unmask.files import Output, check_outputs, whole
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from unmask.tracing.attributes.dictionary import Dictionary
 
-app = typer.Typer(no_args_is_help=True, help="Who is it? Traces a person in a lawful register by attributes.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Who is it? Traces a person in a lawful register by attributes."
+)
 
 RegisterArgument = Annotated[
     str,
@@ -496,7 +499,8 @@ def _check_outputs(inputs: Sequence[Path | str | None], *outputs: Output | None)
 def _output(option: str, place: Path | str | None, replaces: Callable[[Path], bool] = lambda _: False) -> Output | None:
     if place is None or place == "-":
         return None
-    return Output(option, Path(place), replaces, stream=option not in ("--case", "FILE"))
+    is_case = option == "--case"  # whose folder is made
+    return Output(option, Path(place), replaces, stream=not is_case and option != "FILE", makes_folder=is_case)
 
 
 def _write_json(text: str, place: str) -> None:

@@ -44,9 +44,9 @@ def run_demo(out: Path, pack: str | Path = "plain") -> tuple[Report, Report]:
     packaged = _PHOTOGRAPH.read_bytes()
     check_outputs(
         [
-            Output("--out", original, lambda path: path.read_bytes() == packaged),
-            Output("--out", forgery, is_forgery),
-            Output("--out", page, is_html_report),
+            Output("--out", original, lambda path: path.read_bytes() == packaged, makes_folder=True),
+            Output("--out", forgery, is_forgery, makes_folder=True),
+            Output("--out", page, is_html_report, makes_folder=True),
         ]
     )
     inspector = Inspector(pack)

@@ -498,6 +498,8 @@ class Report(_Part):
     def to_frame(self) -> "DataFrame":
         """A pandas DataFrame with a row a face; the columns are those of `unmask.evidence.rows.FACE_COLUMNS`.
 
+        A file without faces has one row too, with its verdict, refusal and remedy as in `--csv`.
+
         Raises:
             UnmaskError: pandas is not installed.
         """

@@ -108,7 +108,13 @@ def _judged(judged: Any) -> Row:
 
 
 def face_frame(report: Report) -> "DataFrame":
-    """A data frame with a row a face.
+    """A data frame with a row a face; of a file without faces with one row, which has the file's verdict and refusal.
+
+    Args:
+        report: of one file.
+
+    Returns:
+        The columns `FACE_COLUMNS`; those of a face are missing (NA) where there is none.
 
     Raises:
         UnmaskError: pandas is not installed.
@@ -117,12 +123,12 @@ def face_frame(report: Report) -> "DataFrame":
         import pandas
     except ModuleNotFoundError as error:
         raise UnmaskError("a data frame needs pandas: pip install pandas") from error
+    rows = face_rows(report)
+    if not rows:
+        rows = [dict.fromkeys(FACE_COLUMNS) | {"path": report.path, "sha256": report.sha256} | _judged(report)]
     kinds = {str: "string", int: "Int64", float: "Float64"}
     return pandas.DataFrame(
-        {
-            name: pandas.array([row[name] for row in face_rows(report)], dtype=kinds[kind])
-            for name, kind in FACE_COLUMNS.items()
-        }
+        {name: pandas.array([row[name] for row in rows], dtype=kinds[kind]) for name, kind in FACE_COLUMNS.items()}
     )
 
 

@@ -29,6 +29,7 @@ from unmask.records import record_file
 from unmask.retrieval.embedding import Embedder, load_embedder
 from unmask.retrieval.index import (
     FILE,
+    JOURNAL,
     MANIFEST,
     Clusters,
     IndexedFile,
@@ -38,7 +39,7 @@ from unmask.retrieval.index import (
     pack_reference,
     read_manifest,
 )
-from unmask.retrieval.journal import JOURNAL, JOURNAL_VECTORS, Journal, Lookup, Settings, Table
+from unmask.retrieval.journal import JOURNAL_VECTORS, Journal, Lookup, Settings, Table
 from unmask.retrieval.matching import ClusterMatcher
 from unmask.retrieval.reading import PhotoFile, read_all, stated
 from unmask.retrieval.shortlist import Kind, Shortlist, auto_kind, build_shortlist
@@ -94,8 +95,8 @@ def build_index(
         What was done.
 
     Raises:
-        DataError: there is no such folder, `out` is something else's, another run is writing it, or it was made of
-            another folder or with another model.
+        DataError: there is no such folder, or no picture in it, `out` is something else's, another run is writing it,
+            or it was made of another folder or with another model.
         PackError: there is no such pack.
         MissingExtraError: PySpark is not installed.
         UnmaskError: Spark cannot start, or one of its workers failed.
@@ -104,6 +105,8 @@ def build_index(
     if not root.is_dir():
         raise DataError(f"{photos}: no folder of photos there; give one")
     _check_out(root, folder)
+    if next(walk([root]), None) is None:  # nor is an index emptied because a disk is not there
+        raise DataError(f"{photos}: no pictures there; give a folder with photos")
     there = read_manifest(folder) if (folder / MANIFEST).exists() else None
     if pack is None and there is not None and (there.faces or not faces):
         pack = pack_reference(there.pack)

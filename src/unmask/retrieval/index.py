@@ -15,6 +15,7 @@ what a build has embedded so far (`unmask.retrieval.building`).
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -26,11 +27,14 @@ from pydantic import BaseModel, ValidationError
 
 from unmask.errors import DataError
 from unmask.faces.alignment import Box
+from unmask.provenance import shell_line
 from unmask.retrieval.embedding import Embedder, load_embedder
 from unmask.retrieval.matching import ClusterMatcher
 from unmask.retrieval.shortlist import Kind, Shortlist, ShortlistSearch, shortlist_length
 
 MANIFEST = "index.json"
+JOURNAL = "journal.jsonl"
+"""Records of a build that is under way; see `unmask.retrieval.journal`."""
 Order = Literal["plain", "clusters"]
 
 # `place` is a line's offset in bytes, `path` and `state` (path, size, time of change) are hashes, `content` the first
@@ -371,8 +375,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
-        remedy = f"make one with: unmask search index PHOTOS --out {folder}"
-        raise DataError(f"{folder}: no search index there; {remedy}") from error
+        raise DataError(f"{folder}: no search index there; {_how_to_have_one(folder)}") from error
     except NotADirectoryError as error:
         raise DataError(f"{folder}: no search index, but a file; give the folder of one") from error
     except OSError as error:
@@ -381,6 +384,23 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(
             f"{path}: not the manifest of a search index of this version; build the index anew in another folder"
         ) from error
+
+
+def _how_to_have_one(folder: Path) -> str:
+    """What to do where no index is. A folder with something in it is taken for the photos: it cannot be the index."""
+    make = "unmask search index"
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return f"make one with: {make} PHOTOS --out {shell_line([str(folder)])}"
+    if (folder / JOURNAL).exists():
+        return f"it was begun; finish it with: {make} PHOTOS --out {shell_line([str(folder)])}"
+    place = Path(os.path.realpath(folder)) if folder.name in ("", "..") else folder
+    index = place.with_name(f"{place.name}.index")
+    if (index / MANIFEST).exists():
+        return f"there is one at {index}: --index {shell_line([str(index)])}"
+    number = 2
+    while index.exists():
+        index, number = place.with_name(f"{place.name}.index{number}"), number + 1
+    return f"if these are the photos, make one with: {make} {shell_line([str(folder), '--out', str(index)])}"
 
 
 def open_index(folder: str | Path) -> SearchIndex:

@@ -13,9 +13,9 @@ import numpy as np
 
 from unmask.errors import DataError
 from unmask.records import RecordFile
-from unmask.retrieval.index import FILE, IndexedFile
+from unmask.retrieval.index import FILE, JOURNAL, IndexedFile
 
-JOURNAL, JOURNAL_VECTORS = "journal.jsonl", "journal.f32"
+JOURNAL_VECTORS = "journal.f32"
 
 
 @dataclass(frozen=True)

@@ -227,9 +227,15 @@ def test_another_suffix_is_refused_with_those_that_are_read(name: str, tmp_path:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_is_not_there_or_a_folder_is_no_register(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"r{suffix}"
-    assert refusal(path) == f"{path}: no such register; give a table, a folder of Parquet files or a database"
+    assert refusal(path).startswith(f"{path}: no such register; give a table, a folder of Parquet files or a database")
+    assert "`unmask trace generate people.parquet` makes one" in refusal(path)
     path.mkdir()
-    assert refusal(path) == f"{path}: no such register; give a table, a folder of Parquet files or a database"
+    assert refusal(path).startswith(f"{path}: no such register: a folder; of Parquet files it is read with --engine")
+
+
+def test_one_column_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("anna\nbert\n")
+    assert "save it as CSV with a column of identifiers" in refusal(tmp_path / "r.csv")
 
 
 # DuckDB

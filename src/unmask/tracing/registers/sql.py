@@ -23,7 +23,7 @@ from unmask.tracing.attributes.dictionary import Attribute, Dictionary
 from unmask.tracing.attributes.models import Model, Score
 from unmask.tracing.registers.columns import check_columns, code_values, grid, notes_on, texts_of, together
 from unmask.tracing.registers.databases import DUCKDB, DUCKDB_SETTINGS, duckdb_cause, duckdb_table, split_table
-from unmask.tracing.registers.tables import fingerprint
+from unmask.tracing.registers.tables import fingerprint, no_register
 from unmask.tracing.registers.weighing import LikelihoodPatterns, Likelihoods, RecordWeights
 
 try:
@@ -325,7 +325,7 @@ def over_duckdb(register: str, dictionary: Dictionary) -> SqlRegister:
     """
     path, table = split_table(register)
     if not path.is_file():
-        raise DataError(f"{path}: no such register; give a table, a folder of Parquet files or a database")
+        raise no_register(path)
     with _readable(path):
         database = ibis.duckdb.connect(path, read_only=True, **DUCKDB_SETTINGS)
         database.raw_sql("set TimeZone = 'UTC'")
@@ -372,7 +372,7 @@ def _parquet_files(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".parquet")
     if not path.exists():
-        raise DataError(f"{path}: no such register; give a table, a folder of Parquet files or a database")
+        raise no_register(path)
     if not files:
         raise DataError(f"{path}: no such register: there is no .parquet file in this folder")
     if not path.is_dir() and path.suffix.lower() != ".parquet":

@@ -37,7 +37,7 @@ def read_table(register: str) -> pa.Table:
     """
     path, table = split_table(register)
     if not path.is_file():
-        raise DataError(f"{path}: no such register; give a table, a folder of Parquet files or a database")
+        raise no_register(path)
     try:
         read = _read(path, table)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
@@ -48,6 +48,18 @@ def read_table(register: str) -> pa.Table:
     if not read.num_rows:
         raise DataError(f"{path}: a register without records")
     return read
+
+
+def no_register(path: Path) -> DataError:
+    """The refusal of a register that is not there."""
+    if path.is_dir():
+        return DataError(
+            f"{path}: no such register: a folder; of Parquet files it is read with --engine duckdb or spark"
+        )
+    return DataError(
+        f"{path}: no such register; give a table, a folder of Parquet files or a database; "
+        "`unmask trace generate people.parquet` makes one to try it on"
+    )
 
 
 def column_names(register: str) -> list[str]:
@@ -158,7 +170,8 @@ def _from_text(path: Path) -> pa.Table:
     layout = delimited.layout_of(path)
     if len(layout.names) == 1:
         raise DataError(
-            f"{path}: is one column: its values seem to be separated by none of comma, semicolon, tab and vertical bar"
+            f"{path}: is one column: its values are separated by none of comma, semicolon, "
+            "tab and vertical bar; save it as CSV with a column of identifiers and one for each attribute"
         )
     _refuse_record_for_names(path, layout)
     try:
