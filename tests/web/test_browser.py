@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,13 @@ def test_files_are_chosen_followed_read_and_deleted(
         assert violations(page) == []
     page.set_viewport_size({"width": 360, "height": 720})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    shown = 0 if find_spec("weasyprint") is None else 2
+    playwright.expect(page.locator(".file .pdf:visible")).to_have_count(shown)
+    if shown:
+        with page.expect_download(timeout=120_000) as printed:
+            page.locator(".file", has_text="astronaut.jpg").locator(".pdf").click()
+        assert printed.value.suggested_filename == "astronaut.jpg.pdf"
+        assert printed.value.path().read_bytes().startswith(b"%PDF")
     with page.expect_popup() as opened:
         page.locator(".file", has_text="astronaut.jpg").locator(".open").click()
     assert "astronaut.jpg" in opened.value.inner_text("main") and opened.value.locator("img").count() == 2

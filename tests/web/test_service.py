@@ -83,6 +83,7 @@ def test_without_the_pdf_extra_its_install_line_is_the_answer(
     client: Any, portrait: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "weasyprint", None)
+    assert client.get("/v1/health").json()["pdf"] is False
     job = upload(client, portrait.read_bytes())
     answer = client.get(job["links"]["pdf"])
     assert answer.status_code == 501 and "[pdf]" in answer.json()["detail"]
@@ -213,4 +214,5 @@ def test_the_interface_is_described(client: Any) -> None:
     }
     assert "Report" in described["components"]["schemas"]
     assert client.get("/docs").status_code == 404  # it would load scripts from elsewhere
-    assert client.get("/v1/health").json()["workers"] == 1
+    health = client.get("/v1/health").json()
+    assert health["workers"] == 1 and health["pdf"] is (find_spec("weasyprint") is not None)

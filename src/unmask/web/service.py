@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
@@ -97,6 +98,8 @@ class Health(BaseModel):
     running: int
     workers: int
     packs: list[PackUse]
+    pdf: bool
+    """Whether the extra pdf is installed, which `report.pdf` needs."""
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -158,6 +161,7 @@ def create_app(jobs: Jobs, packs: list[PackUse], token: str, hosts: frozenset[st
             running=states.count("running"),
             workers=jobs.limits.workers,
             packs=packs,
+            pdf=find_spec("weasyprint") is not None,  # looked for, not imported: that takes a second
         )
 
     return app

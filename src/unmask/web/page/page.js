@@ -8,6 +8,8 @@ const rows = new Map(); // by job: {element, job}
 const uploads = []; // files that were chosen and not yet sent
 let sending = 0;
 const AT_ONCE = 2;
+const LINKS = { open: ["page", "Open the report"], json: ["report", "JSON report"], pdf: ["pdf", "PDF report"] };
+let makesPdf = false; // whether the service has what PDF files need
 const MARKS = { forged: "▲", authentic: "●", inconclusive: "◆", refused: "○" };
 
 function text(element, words) {
@@ -46,14 +48,15 @@ function show(job) {
   text(element.querySelector(".reason"), verdict + why);
   const actions = element.querySelector(".actions");
   actions.hidden = false;
-  for (const [name, link] of [["open", "page"], ["json", "report"]]) {
+  for (const [name, [link, label]] of Object.entries(LINKS)) {
     const anchor = actions.querySelector(`.${name}`);
-    anchor.hidden = !job.links[link];
-    if (!job.links[link]) continue;
+    anchor.hidden = !job.links[link] || (name === "pdf" && !makesPdf);
+    if (anchor.hidden) continue;
     anchor.href = job.links[link];
-    anchor.setAttribute("aria-label", `${name === "open" ? "Open the report" : "JSON report"} on ${job.name}`);
+    anchor.setAttribute("aria-label", `${label} on ${job.name}`);
   }
   actions.querySelector(".json").download = `${job.name}.json`;
+  actions.querySelector(".pdf").download = `${job.name}.pdf`;
   const remove = actions.querySelector(".remove");
   remove.setAttribute("aria-label", `Delete ${job.name}`);
   remove.onclick = () => fetch(job.links.self, { method: "DELETE" });
@@ -162,6 +165,7 @@ async function begin() {
     return;
   }
   const health = await answer.json();
+  makesPdf = health.pdf;
   const packs = health.packs.map((pack) => `${pack.name} ${pack.version}`).join(", ");
   text(document.getElementById("packs"), `Unmask ${health.version}. Packs: ${packs}.`);
   const events = new EventSource("/v1/events");
