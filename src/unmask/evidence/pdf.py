@@ -42,7 +42,7 @@ def _weasyprint() -> Any:
             f"{str(error).splitlines()[0]}"
         ) from error
     finally:
-        # WeasyPrint has Pillow accept pictures that are cut short; here these are refused.
+        # WeasyPrint has Pillow accept pictures that are cut short, in the whole process: who asked for it is not known.
         ImageFile.LOAD_TRUNCATED_IMAGES = truncated
     for name in ("weasyprint", "fontTools"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # of rules for screens that do not matter on paper

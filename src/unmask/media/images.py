@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -28,6 +29,7 @@ from unmask.media.intake import MediaFile
 from unmask.media.kinds import HEAD_BYTES, READABLE, sniff
 from unmask.media.limits import MAX_JPEG_SCANS, MAX_PIXELS, check_size
 from unmask.media.quiet import decoder_messages, quiet_pillow
+from unmask.media.truncation import refusing_truncated
 from unmask.media.unread import CAMERA_RAW, is_raw_name
 from unmask.media.upright import AS_STORED, Turn, from_exif, is_orientation
 
@@ -147,7 +149,7 @@ def decode_image(media: MediaFile, max_pixels: int = MAX_PIXELS) -> Still:
         raise Refused(RefusalCode.UNSUPPORTED, f"This is not a picture of a type that can be read ({READABLE}).")
     try:
         with quiet_pillow():
-            pixels, warnings = _decode(media.data, file_type.format, max_pixels)
+            pixels, warnings = refusing_truncated(partial(_decode, media.data, file_type.format, max_pixels))
     except Refused as refusal:
         if refusal.code is RefusalCode.CORRUPT and file_type.format == "tiff" and is_raw_name(media.path):
             raise Refused(RefusalCode.UNSUPPORTED, CAMERA_RAW) from refusal

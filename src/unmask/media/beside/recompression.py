@@ -16,6 +16,7 @@ from PIL import Image
 
 from unmask.media.beside import Beside
 from unmask.media.beside.compression import ijg_table, luminance_table
+from unmask.media.truncation import refusing_truncated
 
 LEAST_GAIN = 0.013
 """Nats a coefficient from which on a picture is said to be compressed twice;
@@ -173,7 +174,7 @@ def _brightness(data: bytes) -> np.ndarray | None:
             if picture.mode not in ("L", "RGB") or stores_colours:
                 return None
             picture.draft("L", None)
-            return np.asarray(picture) if picture.mode == "L" else None
+            return refusing_truncated(lambda: np.asarray(picture)) if picture.mode == "L" else None
 
 
 def _coefficients(brightness: np.ndarray) -> np.ndarray:
