@@ -38,7 +38,7 @@ from unmask.lab.edits.evaluate import tables as edit_tables
 from unmask.lab.evaluate import as_markdown
 from unmask.lab.task import Evaluation
 from unmask.packs import Card, embedded_packs, load_pack
-from unmask.tables import markdown
+from unmask.tables import markdown, unless_few, with_few_note
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECIALISTS = """## The two specialists and their fusion on the validation split
@@ -209,10 +209,12 @@ def false_alarms_section(root: Path) -> str:
         for pack in packs:
             by = {row["condition"]: row for row in own if row["pack"] == pack}
             calm = sum(row["authentic"][0] for row in by.values()) / len(by)
-            cells = [f"{by[condition]['forged'][0]:.2f}" for condition in conditions]
-            lines.append([faces, pack, *cells, f"{calm:.2f}", str(own[0]["number"])])
+            shares = [*(by[condition]["forged"][0] for condition in conditions), calm]
+            number = own[0]["number"]
+            lines.append([faces, pack, *(unless_few(f"{share:.2f}", number) for share in shares), str(number)])
     head = FALSE_ALARMS.format(packs=", ".join(packs), most=max(row["number"] for row in rows))
-    return f"{head}\n{markdown(['faces', 'pack', *conditions, 'authentic', 'number'], lines)}\n"
+    table = with_few_note(markdown(["faces", "pack", *conditions, "authentic", "number"], lines))
+    return f"{head}\n{table}\n"
 
 
 def edits_section(root: Path) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from common import read_record
 
 from unmask.lab.detection.held_out import CLEAN, CONDITIONS
-from unmask.tables import markdown
+from unmask.tables import markdown, unless_few, with_few_note
 
 FAMILIES = {
     "stylegan": "StyleGAN",
@@ -113,9 +113,10 @@ def _per_family(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
             cells.append("{:.3f} [{:.3f}, {:.3f}]".format(*row["auc"]))
             if row["difference"] is not None:
                 cells[-1] += "; {:+.3f} [{:+.3f}, {:+.3f}]".format(*row["difference"])
+            cells[-1] = unless_few(cells[-1], row["real"], row["forged"])
         if counts:
             lines.append([title, *cells, counts])
-    return markdown(["family", *map(_titled, detectors), "real / forged"], lines)
+    return with_few_note(markdown(["family", *map(_titled, detectors), "real / forged"], lines))
 
 
 def overview(root: Path, method: str | None = None) -> str:
@@ -156,9 +157,12 @@ def _groups(record: Mapping[str, Any]) -> str:
     order = ["all", *sorted(group for group in record["groups"][names[0]]["groups"] if group != "all")]
     for group in order:
         people = [record["groups"][name]["groups"][group] for name in names]
-        cells = ["{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * share for share in one["share"])) for one in people]
+        cells = [
+            unless_few("{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * share for share in one["share"])), one["people"])
+            for one in people
+        ]
         lines.append([group, str(people[0]["people"]), *cells])
-    return markdown(["people", "number", *map(_titled, names)], lines)
+    return with_few_note(markdown(["people", "number", *map(_titled, names)], lines))
 
 
 def section(root: Path) -> str:

@@ -10,6 +10,27 @@ from unmask.files import whole
 if TYPE_CHECKING:
     from rich.table import Table
 
+LEAST = 5
+"""As many faces, pictures or people as a rate or an area has to be of, to say anything."""
+_FEW = "†"
+FEW = f"{_FEW} In brackets: of fewer than {LEAST}, such a number says next to nothing."
+"""What stands below a table with cells of `unless_few`."""
+
+
+def unless_few(text: str, *counts: int) -> str:
+    """A number for a table; in brackets where it is of too few to say anything.
+
+    Args:
+        text: the number, and its interval.
+        counts: how many it is of, as of authentic and of forged faces; 0 where it is of none of a kind.
+    """
+    return f"({text}){_FEW}" if any(0 < count < LEAST for count in counts) else text
+
+
+def with_few_note(table: str) -> str:
+    """A Markdown table, with a line below it that explains the cells of `unless_few` where there are some."""
+    return f"{table}\n\n{FEW}" if _FEW in table else table
+
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table.

@@ -27,6 +27,7 @@ from unmask.lab.evaluate import (
 from unmask.lab.metrics import auc, interval, of_two_classes
 from unmask.lab.task import Evaluation, Measurement, Table
 from unmask.packs.card import Metric
+from unmask.tables import FEW
 
 pytestmark = pytest.mark.lab
 
@@ -127,7 +128,9 @@ def test_the_table_of_a_comparison_has_a_column_for_every_system() -> None:
         "| faces | condition | metric | a | b | real / forged |",
         "|---|---|---|---|---|---|",
         "| swap | clean | auc | 0.900 [0.800, 0.950] | 0.700 [0.600, 0.800]; -0.200 [-0.300, +0.100] | 10 / 12 |",
-        "| all | joint | csm | 0.500 | 0.750; +0.250 | 1 / 2 |",
+        "| all | joint | csm | (0.500)† | (0.750; +0.250)† | 1 / 2 |",
+        "",
+        FEW,
     ]
 
 
@@ -143,7 +146,7 @@ def test_names_are_as_short_as_they_can_be(names: list[str], short: list[str]) -
     assert shortest_names([str(Path(name)) for name in names]) == short
 
 
-METRIC = Metric(dataset="swap", name="auc", value=0.75, low=0.5, high=1, n_real=1, n_forged=2, condition="clean")
+METRIC = Metric(dataset="swap", name="auc", value=0.75, low=0.5, high=1, n_real=11, n_forged=12, condition="clean")
 
 
 def test_metrics_stand_with_their_intervals_but_under_plain_heads() -> None:
@@ -162,6 +165,9 @@ def test_metrics_stand_with_their_intervals_but_under_plain_heads() -> None:
         *lines,
     ]
     assert in_cell(single) == "0.750" and in_cell(None) == "–"
+    assert in_cell(replace(METRIC, n_real=147, n_forged=2)) == "(0.750 [0.500, 1.000])†"
+    assert in_cell(replace(METRIC, n_real=0, n_forged=1)).endswith("†")
+    assert in_cell(replace(METRIC, n_real=0, n_forged=5)) == in_cell(METRIC)
 
 
 def test_an_evaluation_keeps_what_is_added_and_gives_it_by_name() -> None:

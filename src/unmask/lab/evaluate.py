@@ -18,7 +18,7 @@ from unmask.lab.run import is_run, task_of, versions
 from unmask.lab.task import Evaluation, Measurement, Table, Task, task_named
 from unmask.packs import load_pack
 from unmask.packs.card import Metric
-from unmask.tables import markdown
+from unmask.tables import markdown, unless_few, with_few_note
 
 EVALUATION = "evaluation.json"
 """The file of a pack's folder with every number of its evaluation, of which the card has some. Nothing reads it."""
@@ -140,28 +140,33 @@ def shortest_names(names: Sequence[str]) -> list[str]:
 def as_markdown(tables: Sequence[Table]) -> str:
     """Tables of an evaluation as Markdown, a blank line between them."""
     return "\n\n".join(
-        markdown(
-            table.heads,
-            [
+        with_few_note(
+            markdown(
+                table.heads,
                 [
-                    cell if isinstance(cell, str) else in_cell(cell, head not in table.plain)
-                    for head, cell in zip(table.heads, row, strict=True)
-                ]
-                for row in table.rows
-            ],
+                    [
+                        cell if isinstance(cell, str) else in_cell(cell, head not in table.plain)
+                        for head, cell in zip(table.heads, row, strict=True)
+                    ]
+                    for row in table.rows
+                ],
+            )
         )
         for table in tables
     )
 
 
 def in_cell(metric: Metric | None, interval: bool = True) -> str:
-    """A number with its interval, if it has one, for a table; a dash where there is none."""
+    """A number with its interval, if it has one, for a table; a dash where there is none.
+
+    One that is of fewer than `LEAST` authentic or forged faces stands in brackets.
+    """
     if metric is None:
         return "–"
     text = f"{metric.value:.3f}"
     if interval and metric.low is not None and metric.high is not None:
         text += f" [{metric.low:.3f}, {metric.high:.3f}]"
-    return text
+    return unless_few(text, metric.n_real, metric.n_forged)
 
 
 def comparison_table(rows: Sequence[Compared]) -> str:
@@ -173,9 +178,10 @@ def comparison_table(rows: Sequence[Compared]) -> str:
         cells = []
         for row in own:
             cell = _numbers(row.value, "")
-            cells.append(cell if row.difference is None else f"{cell}; {_numbers(row.difference, '+')}")
+            cell = cell if row.difference is None else f"{cell}; {_numbers(row.difference, '+')}"
+            cells.append(unless_few(cell, row.n_real, row.n_forged))
         lines.append([group, condition, metric, *cells, f"{own[0].n_real} / {own[0].n_forged}"])
-    return markdown(["faces", "condition", "metric", *names, "real / forged"], lines)
+    return with_few_note(markdown(["faces", "condition", "metric", *names, "real / forged"], lines))
 
 
 def _numbers(numbers: tuple[float, float | None, float | None], sign: str) -> str:
