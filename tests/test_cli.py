@@ -466,9 +466,12 @@ def test_version_and_packs() -> None:
     cards = json.loads(run("packs", "--json").stdout)
     assert "yunet" in [card["name"] for card in cards]
     listed = run("packs").stdout
-    assert b"yunet" in listed and b"limit" not in listed and listed.count(b"\n") < 2 * len(cards) + 4
-    card = run("packs", "plain").stdout
-    assert b"Apache-2.0" in card and b"limit" in card and b"worst source" in b" ".join(card.split())
+    assert b"yunet" in listed and b"covered" not in listed and listed.count(b"\n") < 2 * len(cards) + 4
+    card = run("packs", "plain", env={**os.environ, "COLUMNS": "80"}).stdout.decode()
+    assert card.count("\n") <= 42 and "unmask packs plain --json" in " ".join(card.split())
+    for said in ("plain 0.2.0", "3.2 MB", "Apache-2.0", "checked with", "worst source 2.1 %", "AUC", "not covered"):
+        assert said in card, said
+    assert "gpen_inpaint" not in card  # one picture of it
     assert json.loads(run("packs", "plain", "--json").stdout)["name"] == "plain"
     assert run("packs", "no-such").returncode == 2
 

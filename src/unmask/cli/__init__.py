@@ -17,7 +17,7 @@ import click
 import typer
 
 from unmask._version import __version__
-from unmask.cli import case, data, federate, inspect, lab, prompt, published, redteam, search, serve, trace
+from unmask.cli import case, data, federate, inspect, lab, packs, prompt, published, redteam, search, serve, trace
 from unmask.cli.groups import Group
 from unmask.errors import UnmaskError
 
@@ -50,7 +50,7 @@ app = typer.Typer(
 )
 
 _RUNTIME: tuple[Callable[..., None], ...] = (
-    *(inspect.inspect, serve.serve, inspect.demo, inspect.packs, lab.models),
+    *(inspect.inspect, serve.serve, inspect.demo, packs.packs, lab.models),
     *(case.case, case.note, case.page, case.bundle, case.verify),
 )
 _LAB: tuple[Callable[..., None], ...] = (lab.train, lab.evaluate, lab.compare, lab.export)

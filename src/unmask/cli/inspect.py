@@ -1,4 +1,4 @@
-"""`unmask inspect`, `demo` and `packs`: was a face forged, where, and how sure may one be?"""
+"""`unmask inspect` and `demo`: was a face forged, where, and how sure may one be?"""
 
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from unmask.inspection import Inspection, Inspector
     from unmask.inspection.inspector import TakenIn
     from unmask.media.sources import RefusedSource, Source
-    from unmask.packs import Card
 
 
 class FailOn(StrEnum):
@@ -242,77 +241,6 @@ def demo(
     from unmask.demo import run_demo
 
     run_demo(out, pack)
-
-
-def packs(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME|FOLDER]", help="Print the card of this pack.", show_default=False)
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print whole cards as JSON: that of NAME, or all.")] = False,
-) -> None:
-    """List the embedded model packs, a line each; with a name, its card: licence, limits, measured figures."""
-    import dataclasses
-    import json as serialiser
-
-    from rich.console import Console
-
-    from unmask.packs import embedded_packs, load_pack
-    from unmask.packs.groups import in_words as groups_in_words
-    from unmask.packs.strength import in_words
-    from unmask.tables import terminal
-
-    loaded = [load_pack(one) for one in (embedded_packs() if name is None else [name])]
-    if json:
-        cards = [dataclasses.asdict(pack.card) for pack in loaded]
-        print(serialiser.dumps(cards if name is None else cards[0], indent=1, ensure_ascii=False))
-        return
-    if name is None:
-        lines = [
-            (
-                pack.card.name,
-                pack.card.version,
-                pack.card.task.replace("_", " "),
-                f"{pack.model_path.stat().st_size / 1e6:.1f}",
-                pack.card.licence.split(" (")[0],
-            )
-            for pack in loaded
-        ]
-        Console().print(terminal(("Pack", "Version", "Task", "MB", "Licence"), lines, right={"MB"}))
-        Console().print(
-            "`unmask packs NAME` prints a card. Forgery detectors are for `unmask inspect --pack`.", style="dim"
-        )
-        return
-    card = loaded[0].card
-    names = ("task", "description", "licence", "origin", "training_data")
-    rows = [(field.replace("_", " "), str(getattr(card, field))) for field in names]
-    rows += [("limit", limit) for limit in card.limits]
-    if card.task == "forgery_detection":
-        rows += [("under attack", line) for line in in_words(card.strength)]
-        rows += [("groups of people", line) for line in groups_in_words(card.groups)]
-        rows.append(
-            ("stretches of a video", card.stretch.in_words() if card.stretch else "not measured: none is named")
-        )
-        rows += _verdict_rows(card)
-    for metric in card.metrics:
-        interval = "" if metric.low is None or metric.high is None else f" [{metric.low:.3f}, {metric.high:.3f}]"
-        rows.append((f"{metric.name}, {metric.condition}", f"{metric.value:.3f}{interval} on {metric.dataset}"))
-    rows.append(("sha256", card.sha256))
-    Console().print(terminal(("", ""), rows, title=f"{card.name} {card.version}"))
-
-
-def _verdict_rows(card: "Card") -> list[tuple[str, str]]:
-    """The limits of a detector's verdicts, a row for each condition that has some of its own."""
-    from unmask.evidence.likelihood import decision_for, limit_words
-
-    if card.calibration is None:
-        return []
-    rows = []
-    for condition in [limit.condition for limit in card.calibration.conditions] or [""]:
-        decision = decision_for(card.calibration, condition)
-        limit = card.calibration.limit(condition)
-        said = f"not judged: {'' if limit is None else limit.reason}"
-        rows.append((f"verdict, {condition}", said if decision is None else limit_words(decision, None)))
-    return rows
 
 
 def _examine(
