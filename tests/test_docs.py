@@ -39,6 +39,25 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
 
 
+def test_the_examples_write_to_different_places() -> None:
+    """Who follows README and pages in one folder is never refused because an example before has written there."""
+    written: dict[str, set[str]] = {}
+    for page in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]:
+        for block in re.findall(
+            r"^```(?:sh|text|)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        ):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = " ".join(line.partition(" #")[0].split())
+                goes_on = "--resume" in command or command.startswith("unmask search index")
+                place = r"(?:^unmask case|--(?:json|pdf|out|run|case)) ([\w./-]*[a-z][\w./-]*)"
+                kept = [] if goes_on else re.findall(place, command)
+                for one in kept if command.startswith("unmask") else ():
+                    if not (one.endswith(".toml") and "--case" in command):  # a case file is read
+                        written.setdefault(one, set()).add(command)
+    assert len(written) > 20
+    assert {place: commands for place, commands in written.items() if len(commands) > 1} == {}
+
+
 def test_troubleshooting_has_every_refusal_code_with_a_meaning_and_a_remedy() -> None:
     text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
     entries = re.findall(r"^### `(\w+)`\n(.*?)(?=^#)", text, re.DOTALL | re.MULTILINE)
