@@ -39,23 +39,56 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
 
 
+def examples() -> list[tuple[str, str]]:
+    """The lines to be typed in the README and the pages, as they stand there, each with its page's name."""
+    lines = []
+    for page in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        for kind, block in re.findall(r"^```(\w*)[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            if kind in ("", "sh", "text"):
+                lines += [(page.name, line) for line in block.splitlines()]
+    return lines
+
+
 def test_the_examples_write_to_different_places() -> None:
     """Who follows README and pages in one folder is never refused because an example before has written there."""
     written: dict[str, set[str]] = {}
-    for page in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]:
-        for block in re.findall(
-            r"^```(?:sh|text|)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-        ):
-            for line in block.replace("\\\n", " ").splitlines():
-                command = " ".join(line.partition(" #")[0].split())
-                goes_on = "--resume" in command or command.startswith("unmask search index")
-                place = r"(?:^unmask case|--(?:json|pdf|out|run|case)) ([\w./-]*[a-z][\w./-]*)"
-                kept = [] if goes_on else re.findall(place, command)
-                for one in kept if command.startswith("unmask") else ():
-                    if not (one.endswith(".toml") and "--case" in command):  # a case file is read
-                        written.setdefault(one, set()).add(command)
+    typed = "\n".join(line for _, line in examples()).replace("\\\n", " ")
+    for line in typed.splitlines():
+        command = " ".join(line.partition(" #")[0].split())
+        goes_on = "--resume" in command or command.startswith("unmask search index")
+        if not command.startswith("unmask") or goes_on:
+            continue
+        for place in re.findall(r"(?:^unmask case|--(?:json|pdf|out|run|case)) ([\w./-]*[a-z][\w./-]*)", command):
+            if not (place.endswith(".toml") and "--case" in command):  # a case file is read
+                written.setdefault(place, set()).add(command)
     assert len(written) > 20
     assert {place: commands for place, commands in written.items() if len(commands) > 1} == {}
+
+
+IDIOMS = {  # of POSIX shells: how they look in an example, and what the table of the quickstart begins a row with
+    r"&&": "pip install . &&",
+    r" < \S": "unmask inspect - <",
+    r"^export ": "export ",
+    r"^[A-Z_]+=\S+ \w": "RAY_ADDRESS=",
+    r"\$(?!PWD\b)[A-Z_]{2,}": '"$UNMASK_SERVE_TOKEN"',
+    r"\$PWD": '"$PWD:/data"',
+    r"\$\(id ": '--user "$(id -u)',
+    r"\\$": "a `\\`",
+    r" \|\| ": "unmask … \\|\\| true",
+    r"^curl ": "curl",
+    r"^(?:unmask|pip) .*\*\.": "unmask inspect *",
+    r"\$\((?!id )|^(?:mkdir|cat|test|grep|sed|cut|wc|basename) ": "nothing: such lines are for guides",
+}
+
+
+def test_the_quickstart_has_every_idiom_of_a_shell_in_powershell() -> None:
+    text = (DOCS / "quickstart.md").read_text(encoding="utf-8")
+    rows = [line.removeprefix("| ").removeprefix("`") for line in text.splitlines() if line.startswith("| ")]
+    assert "docs/quickstart.md#windows-and-macos" in (ROOT / "README.md").read_text(encoding="utf-8")
+    used = {(idiom, page, line) for page, line in examples() for idiom in IDIOMS if re.search(idiom, line)}
+    assert len({idiom for idiom, _, _ in used}) > 6
+    assert [one for one in used if not any(row.startswith(IDIOMS[one[0]]) for row in rows)] == []
 
 
 def test_troubleshooting_has_every_refusal_code_with_a_meaning_and_a_remedy() -> None:
