@@ -302,6 +302,8 @@ def test_from_words_to_names_by_the_commands(
     assert named["faces"][0]["naming"]["likeliest"] == "swap" and named["faces"][0]["box"] is None
     assert broken["refusal"]["code"] == "unsupported" and broken["faces"] == []
     assert unmask("prompt", "score", asked[0], "--pack", pack) == 0
+    (tmp_path / "empty").mkdir()
+    assert unmask("prompt", "score", str(tmp_path / "empty"), "--pack", pack) == 2
     assert "swap" in capsys.readouterr().out
 
 
