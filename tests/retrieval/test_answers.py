@@ -109,6 +109,7 @@ def test_odd_queries_have_a_defined_answer(index: Path, tmp_path: Path, portrait
 
 def test_none_or_one_photo(make_photos: Photos, search_pack: Path, tmp_path: Path) -> None:
     photos, query = make_photos(0), sketch(tmp_path / "q.png", 4)
+    (photos / "broken.png").write_bytes(b"no picture")
     build_index(photos, tmp_path / "index", search_pack)
     answer = one(tmp_path / "index", query)
     assert answer.notes == (NOTHING,) and answer.rankings[0].hits == () and answer.refusal is None

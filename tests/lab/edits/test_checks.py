@@ -35,6 +35,12 @@ SIZE, MARGIN = 64, 2.0
 REALS = ("authentic ffhq", "authentic ciplab", "authentic celebamask", "authentic utkface")
 
 
+@pytest.fixture(autouse=True)
+def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sets here are small; that few faces are marked is tested with the tables."""
+    monkeypatch.setattr("unmask.tables.LEAST", 1)
+
+
 def face(label: int = 0, family: str = "real", source: str = "ffhq", subject: str = "", flags: str = "") -> EvalFace:
     """A face of which nothing is seen; `flags` are CIPLAB's, as "1010"."""
     blank = np.zeros((8, 8, 3), np.uint8)
