@@ -322,6 +322,23 @@ CLAIMS = (
     ),
     Claim(
         "sbka",
+        "All its parts together help over classification alone.",
+        "sbka/pacs",
+        "one by one",
+        "+ bidirectional",
+        "classification",
+    ),
+    Claim("sbka", "A fixed teacher helps.", "sbka/pacs", "one by one", "+ fixed teacher", "classification"),
+    Claim(
+        "sbka",
+        "The modality loss helps beyond the fixed teacher.",
+        "sbka/pacs",
+        "one by one",
+        "+ modality loss",
+        "+ fixed teacher",
+    ),
+    Claim(
+        "sbka",
         "The bidirectional phase helps beyond the fixed teacher and the modality loss.",
         "sbka/pacs",
         "one by one",

@@ -24,6 +24,7 @@ from hfc import parts as hfc_parts
 from leaderboard import default, page
 from leave_out import page as leave_out
 from mmnet import page as mmnet
+from mmnet import published, recovery, scales
 from plain import collages, hardening, scope, stretches
 from plain.keep_evaluation import restored
 from redteam import recalibration, strength
@@ -384,7 +385,7 @@ PAGES = (
         "mmnet",
         "MMNet: claims",
         "Does MMNet name edits better than SeqFakeFormer, and which part of it does?",
-        (mmnet.section, mmnet.parts_section),
+        (mmnet.section, published.section, mmnet.parts_section, scales.section, recovery.section),
     ),
     Page(
         "redteam",

@@ -99,6 +99,33 @@ def faces_of(chosen: argparse.Namespace, tools: Tools, progress: Progress) -> Ed
     return load_edited_faces(set_of(chosen, tools), chosen.work, SIZE, 2.0, chosen.workers, progress)
 
 
+def known_in(training: EditedFaces) -> tuple[int, ...]:
+    """The sequences of the training split, as places in `labels.all_sequences()`."""
+    return tuple(sorted({place_of(row) for row in training.sequences.tolist()}))
+
+
+def fitted(
+    chosen: argparse.Namespace,
+    name: str,
+    network: EditSequenceModel,
+    training: EditedFaces,
+    config: EditTrainConfig,
+) -> EditSequenceModel:
+    """A network after its run, in evaluation mode; a finished run is read, not made again.
+
+    name: of the run's folder.
+    """
+    folder = chosen.runs / "mmnet" / name
+    if not (folder / "weights.safetensors").is_file():
+        with progress_bars() as progress:
+            between = faces_between(training, chosen.work, config, chosen.workers, progress)
+        run = Run(folder, config, manifest_sha256(training.samples), network.task, command())
+        feed = EditFeed(training, config, between, network.colour_jitter)
+        fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), network, feed, run)
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    return network.eval()
+
+
 def trained(
     chosen: argparse.Namespace,
     name: str,
@@ -112,13 +139,11 @@ def trained(
     trunk: the state that its trunk begins with; ImageNet's if None.
     """
     arm, training = ARMS[name], faces.split("train")
-    known = tuple(sorted({place_of(row) for row in training.sequences.tolist()}))
+    known = known_in(training)
     options = {**TRUNK, **arm.options}
     config = EditTrainConfig(
         method=arm.method, options=options, size=SIZE, steps=steps, batch=BATCH, seed=seed, known=known
     )
-    with progress_bars() as progress:
-        between = faces_between(training, chosen.work, config, chosen.workers, progress)
     torch.manual_seed(seed)
     network = Classifier(**TRUNK) if arm.method == "classifier" else build(arm.method, options, size=SIZE)
     assert isinstance(network, EditSequenceModel)
@@ -128,13 +153,8 @@ def trained(
         assert isinstance(network, MMNet)
         for parameter in network.pyramid.noticed.parameters():
             nn.init.zeros_(parameter).requires_grad_(False)
-    folder = chosen.runs / "mmnet" / f"{name.replace(' ', '-')}-{chosen.begin if trunk else 0}-{steps}-{seed}"
-    run = Run(folder, config, manifest_sha256(faces.samples), network.task, command())
-    if not (folder / "weights.safetensors").is_file():
-        feed = EditFeed(training, config, between)
-        fit(Fabric(accelerator="cpu", devices=1, precision="32-true"), network, feed, run)
-    network.load_state_dict(load_file(folder / "weights.safetensors"))
-    return network.eval(), known
+    folder = f"{name.replace(' ', '-')}-{chosen.begin if trunk else 0}-{steps}-{seed}"
+    return fitted(chosen, folder, network, training, config), known
 
 
 def measured(network: EditSequenceModel, known: tuple[int, ...], faces: EditedFaces) -> dict[str, float]:
