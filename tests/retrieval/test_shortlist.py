@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unmask.retrieval.shortlist import ShortlistSearch, build_shortlist
+from unmask.retrieval.shortlist import EXACT_UP_TO, ShortlistSearch, auto_kind, build_shortlist
 
 WANTED = 0.95
 QUERIES = 20
@@ -48,3 +48,7 @@ def test_an_inverted_file_looks_into_as_many_lists_as_the_recall_takes(vectors: 
 
     assert recall(record.effort) == pytest.approx(WANTED, abs=0.02)
     assert recall(record.effort // 2) < WANTED - 0.01
+
+
+def test_the_kind_that_is_taken_unless_another_is_asked_for() -> None:
+    assert [auto_kind(vectors) for vectors in (1, EXACT_UP_TO - 1, EXACT_UP_TO)] == ["exact", "exact", "pq"]
