@@ -92,6 +92,14 @@ def test_imports_point_down(path: Path) -> None:
             assert room == "cli", f"{path}: the runtime must not import {module} of the lab"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_click_is_for_types_alone(path: Path) -> None:
+    """Newer Typers bring a click of their own: another one's classes are none of theirs, and it may not be there."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    early = [module for module, _, at_run_time in imports(tree) if module.split(".")[0] == "click" and at_run_time]
+    assert not early, f"{path}: take it from typer or typer.core"
+
+
 def test_no_cycles() -> None:
     graph = {
         module_name(path): {module for module, _, early in own_imports(path) if early and module in NAMES}

@@ -11,9 +11,8 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import click
 import typer
 
 from unmask._version import __version__
@@ -21,13 +20,16 @@ from unmask.cli import case, data, federate, inspect, lab, packs, prompt, publis
 from unmask.cli.groups import Group
 from unmask.errors import UnmaskError
 
+if TYPE_CHECKING:  # newer Typers bring a click of their own
+    import click
+
 
 class _Root(Group):
     """The commands; `unmask photo.jpg` is `unmask inspect photo.jpg`."""
 
     def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+        self, ctx: "click.Context", args: list[str]
+    ) -> "tuple[str | None, click.Command | None, list[str]]":
         """Take a first word that is no command, but a file or what a picture or video is called, for a file."""
         if args and args[0] not in self.commands and (args[0] == "-" or os.path.exists(args[0]) or _is_media(args[0])):  # noqa: PTH110
             args = ["inspect", *args]

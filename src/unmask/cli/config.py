@@ -15,12 +15,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import click
+from typer.core import TyperGroup, TyperOption
 
 from unmask.errors import DataError
 
 
-def read_config(path: Path, root: click.Group) -> dict[str, Any]:
+def read_config(path: Path, root: TyperGroup) -> dict[str, Any]:
     """Read a configuration file.
 
     Args:
@@ -42,20 +42,20 @@ def read_config(path: Path, root: click.Group) -> dict[str, Any]:
     return _defaults(path, values, root, "")
 
 
-def _defaults(path: Path, values: dict[str, Any], group: click.Group, before: str) -> dict[str, Any]:
+def _defaults(path: Path, values: dict[str, Any], group: TyperGroup, before: str) -> dict[str, Any]:
     defaults: dict[str, Any] = {}
     for name, table in values.items():
         command = group.commands.get(name)
         if command is None or not isinstance(table, dict):
             known = ", ".join(sorted(group.commands))
             raise DataError(f"--config {path}: there is no command [{before}{name}]; known are {known}")
-        if isinstance(command, click.Group):
+        if isinstance(command, TyperGroup):
             defaults[name] = _defaults(path, table, command, f"{before}{name}.")
             continue
         options = {
             word.removeprefix("--"): one
             for one in command.params
-            if isinstance(one, click.Option)
+            if isinstance(one, TyperOption)
             for word in one.opts
             if word.startswith("--")
         }
@@ -67,7 +67,7 @@ def _defaults(path: Path, values: dict[str, Any], group: click.Group, before: st
     return defaults
 
 
-def check_variables(names: Iterable[str], root: click.Group) -> None:
+def check_variables(names: Iterable[str], root: TyperGroup) -> None:
     """Refuse variables of the environment that name an option which there is not, as a wrong key of a file is.
 
     Args:
@@ -87,14 +87,14 @@ def check_variables(names: Iterable[str], root: click.Group) -> None:
             raise DataError(f"variable {name}: no command has such an option{remedy}")
 
 
-def _variables(group: click.Group, prefix: str) -> list[str]:
+def _variables(group: TyperGroup, prefix: str) -> list[str]:
     """The variables that click reads for the options of a group's commands."""
     names: list[str] = []
     for name, command in group.commands.items():
         begin = f"{prefix}{_in_capitals(name)}_"
-        if isinstance(command, click.Group):
+        if isinstance(command, TyperGroup):
             names += _variables(command, begin)
-        names += [begin + one.name.upper() for one in command.params if isinstance(one, click.Option) and one.name]
+        names += [begin + one.name.upper() for one in command.params if isinstance(one, TyperOption) and one.name]
     return names
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -19,6 +18,8 @@ from unmask.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import click  # newer Typers bring one of their own
+
     from unmask.federation.plan import Plan
     from unmask.federation.privacy import Mechanism, Privacy
     from unmask.federation.rounds import FederationConfig
@@ -30,7 +31,7 @@ _RUN = "run"
 class _RunByDefault(TyperGroup):
     """`unmask federate DATA` is `unmask federate run DATA`: what is no subcommand's name is a data set's path."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: "click.Context", args: list[str]) -> list[str]:
         """Put the default subcommand in front of what names none."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = [_RUN, *args]

@@ -1,21 +1,24 @@
 """A group of commands that says once, and in one way, which command was probably meant."""
 
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-import click
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:  # newer Typers bring a click of their own
+    import click
 
 
 class Group(TyperGroup):
     """What the command line's groups have in common."""
 
     def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+        self, ctx: "click.Context", args: list[str]
+    ) -> "tuple[str | None, click.Command | None, list[str]]":
         """The command that the first word names.
 
         Raises:
-            click.UsageError: there is none; names those that look like it. Typer and click, from some versions on, both
+            UsageError: there is none; names those that look like it. Typer and click, from some versions on, both
                 do so, one behind the other.
         """
         name = args[0]

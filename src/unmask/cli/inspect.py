@@ -40,7 +40,7 @@ class FailOn(StrEnum):
 
 def inspect(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help='Pictures, videos, folders, or "-" for standard input.')
+        list[str], typer.Argument(metavar="PATH", help='Pictures, videos, folders, or "-" for standard input.')
     ],
     json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write one JSON report per line.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML page.")] = None,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SystemsArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="RUN[,RUN...]|PACK...",
+        metavar="RUN[,RUN...]|PACK",
         help="A run folder, several to fuse, or a pack's name or folder; with --leave-out one or more.",
     ),
 ]
@@ -291,7 +291,7 @@ def _evaluate_attacked(
 
 
 def _compare(
-    systems: Annotated[list[str], typer.Argument(metavar="RUN[,RUN...]|PACK...", help="As for evaluate, two or more.")],
+    systems: Annotated[list[str], typer.Argument(metavar="RUN[,RUN...]|PACK", help="As for evaluate, two or more.")],
     data: DataOption,
     work: WorkOption = Path("runs/work"),
     split: SplitOption = "test",
@@ -320,7 +320,7 @@ def _compare(
 
 
 def _export(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs; several are fused into one.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Finished runs; several are fused into one.")],
     data: DataOption,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the pack; `pack` in the first run's if left out.")

@@ -109,7 +109,7 @@ def learn(
 @app.command()
 def score(
     pictures: Annotated[
-        list[str], typer.Argument(metavar="PICTURE...", help='Pictures, folders of them, or "-" for standard input.')
+        list[str], typer.Argument(metavar="PICTURE", help='Pictures, folders of them, or "-" for standard input.')
     ],
     pack: Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Prompt pack.")],
     json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write one JSON answer per line.")] = None,

@@ -79,7 +79,7 @@ def index(
 @app.command()
 def find(
     sketches: Annotated[
-        list[str], typer.Argument(metavar="SKETCH...", help='Drawings, folders of them, or "-" for standard input.')
+        list[str], typer.Argument(metavar="SKETCH", help='Drawings, folders of them, or "-" for standard input.')
     ],
     index: Annotated[Path, typer.Option(metavar="INDEX", help="Folder of `unmask search index`.")],
     top: Annotated[int, typer.Option(min=1, max=10_000, help="Hits for each drawing.")] = 20,
