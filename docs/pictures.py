@@ -2,19 +2,24 @@
 
 The demonstration's photograph and forgery, and a film that passes from the one to the other, are inspected; the wanted
 part of the HTML report is photographed by a headless browser and cut to its edges. Each picture stays below 150 kB.
+The page of `unmask serve` is photographed through Playwright, with the demonstration's files and the film.
 With `--families PACK`, a pack that `unmask prompt learn` has written, also the forgery with the name of its family.
 """
 
 import argparse
 import contextlib
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
 import numpy as np
 from PIL import Image, ImageChops
+from playwright.sync_api import expect, sync_playwright
 
 from unmask import Inspector
 from unmask.demo import run_demo
@@ -125,6 +130,26 @@ def photograph(page: Path, style: str, out: Path, browser: str) -> None:
         raise ValueError(f"{out} has {out.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
 
 
+def served(files: Sequence[Path], out: Path, browser: str) -> None:
+    """The page of `unmask serve` with some files, as a WebP picture of 900 pixels a side."""
+    words = [sys.executable, "-m", "unmask.cli", "serve", "--port", "0"]
+    shot = Path(f"{out.stem}.png").resolve()
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as service, sync_playwright() as running:
+        assert service.stdout is not None
+        address = re.search(r"http://\S+", service.stdout.readline())
+        assert address is not None
+        page = running.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page(
+            viewport={"width": 900, "height": 900}
+        )
+        page.goto(address[0])
+        page.set_input_files("#pick", list(files))
+        expect(page.locator(".file .open:visible")).to_have_count(len(files), timeout=120_000)
+        page.screenshot(path=shot)
+        service.terminate()
+    with Image.open(shot) as picture:
+        picture.convert("RGB").save(out, quality=70, method=6)
+
+
 def main() -> None:
     """Write all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,6 +162,9 @@ def main() -> None:
         reports = make_reports(families)
         for name, (report, style) in (SHOTS | (NAMING if families else {})).items():
             photograph(reports[report], style, IMAGES / name, chosen.browser)
+        demo = reports["demo"].parent
+        files = [Path("clip.mp4"), demo / "forgery.png", demo / "photograph.jpg"]
+        served(files, IMAGES / "serve.webp", chosen.browser)
 
 
 if __name__ == "__main__":
