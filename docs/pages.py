@@ -8,7 +8,7 @@ from pathlib import Path
 from claims import claims_table
 from common import metrics_of
 from leaderboard import page as leaderboard
-from mmnet import page as edit_models
+from mmnet import published
 from results import PAGES
 
 from unmask.forging.families import FAMILIES
@@ -154,7 +154,10 @@ def method_page(method: Method, root: Path) -> str:
     elif method.task == "vision_language":
         measured = "What a model is worth stands on its pack's card: `unmask export` measures it."
     else:
-        measured = f"Test split, short runs under one protocol:\n\n{edit_models.overview(root)}"
+        measured = (
+            "Test faces of the pack, one protocol; CSM is the share of whole sequences that are right:\n\n"
+            f"{published.overview(root)}"
+        )
     claims = claims_table(root, [method.name])
     parts = [
         f"# {class_of(method)}",

@@ -1,9 +1,9 @@
-"""MMNet's claims, each as an arm that lacks what the claim is about; SeqFakeFormer and a plain classifier beside them.
+"""MMNet's claims, each as an arm that lacks what the claim is about; a plain classifier beside them.
 
     PYTHONPATH=experiments python experiments/mmnet/readers.py RECORD.json --data DATA --steps N [--arms ARM...]
 
-The record `readers.json` is of MMNet and its rivals, in 1,200 steps from ImageNet's weights. `arms.json` is of MMNet's
-parts, in 300 steps; so that these are enough, every arm of a seed begins with the same trunk: that of the classifier of
+The record `readers.json` is of MMNet and the classifier, in 1,200 steps from ImageNet's weights. `arms.json` is of
+MMNet's parts, in 300 steps; so that these are enough, every arm of a seed begins with the same trunk: that of the classifier of
 sequences after 1,200 steps (`--begin 1200`).
 
 Two sets are made from DATA/faces/celebamask_256 if they are not there: one whose faces are drawn anew after every edit,
@@ -60,18 +60,16 @@ class Arm:
     traces: bool = True
 
 
-FULL, BASELINE, SHORTCUT = "MMNet", "SeqFakeFormer", "classifier of sequences"
-BASE, NEVER, COARSE = "without recovery", "never drawn anew", "stride 32 alone"
+FULL, SHORTCUT = "MMNet", "classifier of sequences"
+BASE, NEVER = "without recovery", "never drawn anew"
 TOKENS, REGIONS, FORWARD, BACKWARD = "forward, backward, slots", "regions alone", "forward alone", "backward alone"
 BARE, PRESENCE, BLIND = "tokens alone", "tokens and presence", "without traces"
 PLAIN = {"recovery": False}
 ARMS = {
     FULL: Arm(),
-    BASELINE: Arm("seqfakeformer"),
     SHORTCUT: Arm("classifier"),
     BASE: Arm(options=PLAIN),
     NEVER: Arm(options=PLAIN, tools="none"),
-    COARSE: Arm(options={**PLAIN, "scales": "coarse"}),
     TOKENS: Arm(options={**PLAIN, "readers": "tokens"}),
     REGIONS: Arm(options={**PLAIN, "readers": "regions"}),
     FORWARD: Arm(options={**PLAIN, "readers": "forward"}),
