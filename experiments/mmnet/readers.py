@@ -2,9 +2,9 @@
 
     PYTHONPATH=experiments python experiments/mmnet/readers.py RECORD.json --data DATA --steps N [--arms ARM...]
 
-The record `readers.json` is of MMNet and the classifier, in 1,200 steps from ImageNet's weights. `arms.json` is of
-MMNet's parts, in 300 steps; so that these are enough, every arm of a seed begins with the same trunk: that of the classifier of
-sequences after 1,200 steps (`--begin 1200`).
+The record `readers.json` is of MMNet and the classifier, in 1,200 steps from ImageNet's weights. `arms.json` is
+of MMNet's parts, in 300 steps; so that these are enough, every arm of a seed begins with the same trunk: that of the
+classifier of sequences after 1,200 steps (`--begin 1200`).
 
 Two sets are made from DATA/faces/celebamask_256 if they are not there: one whose faces are drawn anew after every edit,
 by TAEF2 or classically, and one whose faces never are (the order control). All arms of a seed see the same faces in the
