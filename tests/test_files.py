@@ -69,6 +69,13 @@ def test_two_outputs_are_two_files(tmp_path: Path, photo: Path) -> None:
     assert not new.exists()
 
 
+def test_the_ending_of_another_option_is_refused(tmp_path: Path) -> None:
+    assert "ends in .pdf is for --pdf; give one that ends in .html" in refused([Output("--html", tmp_path / "r.PDF")])
+    assert "is for --json" in refused([Output("--csv", tmp_path / "r.jsonl")])
+    for option, name in (("--html", "r.htm"), ("--json", "r.jsonl"), ("--json", "r.txt"), ("--out", "r.pdf")):
+        check_outputs([Output(option, tmp_path / name)])
+
+
 def test_what_is_somebody_elses_is_kept(photo: Path, tmp_path: Path) -> None:
     assert "is there already and is kept" in refused([Output("--json", photo)])
     assert "is there already and is kept" in refused([Output("--html", spellings(photo)["link"])])

@@ -35,6 +35,16 @@ class Output:
     makes_folder: bool = False
 
 
+_ENDINGS = {
+    "--html": (".html", ".htm"),
+    "--pdf": (".pdf",),
+    "--json": (".json", ".jsonl"),
+    "--csv": (".csv",),
+    "--db": (".duckdb", ".sqlite", ".db"),
+}
+"""What file names end in, by the option of the command line that writes such a file."""
+
+
 def check_outputs(outputs: Sequence[Output], inputs: Iterable[str | Path] = ()) -> None:
     """See that some outputs can be written, and nothing is lost by it. Call it before anything is read or written.
 
@@ -79,6 +89,12 @@ def _identity(path: str | Path) -> set[tuple[Any, ...]]:
 
 def _check_there(output: Output) -> None:
     path = output.path
+    other = next((option for option, endings in _ENDINGS.items() if path.suffix.lower() in endings), output.option)
+    if output.option in _ENDINGS and other != output.option:
+        own, ending = _ENDINGS[output.option][0], path.suffix.lower()
+        raise DataError(
+            f"{output.option} {path}: a name that ends in {ending} is for {other}; give one that ends in {own}"
+        )
     try:
         status = path.stat()
     except OSError:

@@ -181,7 +181,8 @@ def test_options_come_from_command_line_environment_and_file_in_this_order(
     portrait: Path, tiny_pack: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "unmask.toml"
-    config.write_text(f'[inspect]\npack = ["{tiny_pack}"]\nedits = "none"\nfps = 3\nno-map = true\njson = "-"\n')
+    text = f'[inspect]\npack = "{tiny_pack}"\nedits = "none"\nfps = 3\nno-map = true\njson = "-"\n'
+    config.write_text("\ufeff" + text, encoding="utf-8")  # as Windows' editor begins a file
 
     def fps(*words: str) -> float:
         report = Report.model_validate_json(say(["--config", str(config), "inspect", str(portrait), *words])[1])

@@ -17,10 +17,11 @@ from PIL import Image
 
 from unmask.errors import BundleError, DataError, PackError
 from unmask.evidence.jsonl import JsonLines
+from unmask.evidence.report import Report
 from unmask.inspection import Inspector
 from unmask.inspection import bundle as bundles
 from unmask.inspection.bundle import MANIFEST, opened_bundle, write_bundle
-from unmask.inspection.verification import verify
+from unmask.inspection.verification import MediaFiles, verify
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,17 @@ def test_a_bundle_holds_reports_media_packs_and_page_once_each(folder: Path) -> 
         assert "<!doctype html>" in (opened.folder / "report.html").read_text(encoding="utf-8")[:20]
         assert opened.manifest.libraries["unmask"] == opened.manifest.version
     assert not opened.folder.exists()
+
+
+@pytest.mark.parametrize("place", ["C:\\Users\\me\\photos\\", "/nowhere/", "photos/"])
+def test_media_are_looked_for_beside_the_report_by_name_and_content(folder: Path, place: str) -> None:
+    media = MediaFiles(folder / "reports.jsonl")
+    report = Report.model_validate_json((folder / "reports.jsonl").read_bytes().splitlines()[0])
+    elsewhere = report.model_copy(update={"path": place + Path(report.path).name})
+    assert media.locate(elsewhere).source is not None
+    other = media.locate(elsewhere.model_copy(update={"sha256": "0" * 64}))
+    assert other.source is None and other.result == "media_changed"
+    assert media.locate(elsewhere.model_copy(update={"path": place + "none.jpg"})).result == "media_missing"
 
 
 def test_a_bundle_is_verified_without_the_media_and_packs_that_it_was_made_of(

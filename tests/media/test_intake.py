@@ -48,6 +48,8 @@ def test_empty_and_text_and_missing(tmp_path: Path) -> None:
     assert refusal_of(Source("empty", None, b"")).code is RefusalCode.EMPTY
     assert refusal_of(Source("text", text)).code is RefusalCode.UNSUPPORTED
     assert refusal_of(Source("missing", tmp_path / "missing.jpg")).code is RefusalCode.NOT_FOUND
+    quoted = refusal_of(Source("quoted", Path(f"'{tmp_path / 'missing.jpg'}'")))
+    assert quoted.code is RefusalCode.NOT_FOUND and "quotation marks" in quoted.message
     assert refusal_of(Source("under a file", text / "a.jpg")).code is RefusalCode.NOT_FOUND
     assert refusal_of(Source("folder", tmp_path)).code is RefusalCode.UNREADABLE
 

@@ -63,6 +63,30 @@ def test_a_named_file_is_always_yielded_in_the_order_given(tmp_path: Path) -> No
     assert [outcome(source) for source in sources] == ["not_found", "unsupported"]
 
 
+def test_what_is_named_twice_is_yielded_once(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    one, two = folder / "one.jpg", folder / "below" / "two.jpg"
+    for path in (one, two):
+        path.write_bytes(b"")
+    other = folder / "notes.txt"  # named: whoever inspects it says that it is none
+    other.write_text("")
+    for paths, expected in (
+        ([one, folder, one], [one, two]),
+        ([folder, two, folder / "below"], [one, two]),
+        ([folder, folder], [two, one]),
+        ([folder, other, other], [two, one, other]),
+        ([folder / "below", folder, folder / ".." / "folder" / "one.jpg"], [two, one]),
+    ):
+        assert [Path(source.path).name for source in walk(paths)] == [Path(path).name for path in expected]
+    link = tmp_path / "link.jpg"
+    link.symlink_to(one)
+    assert [source.path for source in walk([one, link])] == [str(one), str(link)]
+    (tmp_path / "elsewhere").symlink_to(folder / "below")  # ".." of a link is not where it stands
+    (tmp_path / "one.jpg").write_bytes(b"")
+    assert len(list(walk([tmp_path / "elsewhere" / ".." / "one.jpg", tmp_path / "one.jpg", one]))) == 2
+
+
 def test_folders_are_read_when_their_turn_comes(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "later/c.png", "later/d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -34,7 +34,7 @@ def read_config(path: Path, root: TyperGroup) -> dict[str, Any]:
         DataError: it cannot be read, is not TOML, or names a command or an option that there is not.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors begin with a mark
     except OSError as error:
         raise DataError(f"--config {path}: cannot be read ({error.strerror}): give a readable TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -63,7 +63,10 @@ def _defaults(path: Path, values: dict[str, Any], group: TyperGroup, before: str
             if key not in options or key == "help":
                 known = ", ".join(sorted(set(options) - {"help"})) or "none"
                 raise DataError(f"--config {path}: [{before}{name}] has no option {key!r}; known are {known}")
-        defaults[name] = {options[key].name: value for key, value in table.items()}
+        defaults[name] = {
+            options[key].name: [value] if options[key].multiple and not isinstance(value, list) else value
+            for key, value in table.items()
+        }
     return defaults
 
 

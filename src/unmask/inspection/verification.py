@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 from unmask._version import __version__
@@ -151,7 +151,10 @@ class MediaFiles:
         if report.path == STANDARD_INPUT or "\ufffd" in report.path:
             return Located(None, "media_missing")
         name = Path(restore_surrogates(report.path))
-        return located(report, [Source(report.path, place) for place in (name, self._folder / name)])
+        places = [name, self._folder / name]
+        if report.sha256 is not None:  # by its content, whichever folder and system it was in
+            places.append(self._folder / PureWindowsPath(name).name)
+        return located(report, [Source(report.path, place) for place in places])
 
     def arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `Inspector` for the options of a report."""

@@ -63,10 +63,17 @@ def open_regular_file(path: Path) -> BinaryIO:
     """Open `path` for reading bytes.
 
     Raises `Refused`: UNREADABLE at once, without waiting, if it is a folder, a pipe, a device or a socket; NOT_FOUND if
-    no file can have such a name. Other failures are the `OSError` of `open`, which `refusal_for` makes a refusal.
+    no file can have such a name, or one that is not there has quotation marks about its name. Other failures are the
+    `OSError` of `open`, which `refusal_for` makes a refusal.
     """
     try:
         _require_regular(path.stat().st_mode)
+    except FileNotFoundError as error:
+        name = str(path)
+        if len(name) > 2 and name[0] == name[-1] and name[0] in "'\"":
+            reason = f"There is no such file; the name given has quotation marks about it: {name}"
+            raise Refused(RefusalCode.NOT_FOUND, f"{reason}.") from error
+        raise
     except ValueError as error:  # a null byte, or characters that the file system cannot hold
         raise Refused(RefusalCode.NOT_FOUND, "No file can have such a name.") from error
     # The file may have been exchanged since: O_NONBLOCK keeps a pipe from holding us up, and the open file is looked at

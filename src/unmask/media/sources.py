@@ -47,16 +47,34 @@ def walk(paths: Iterable[str | Path]) -> Iterator[Source | RefusedSource]:
       twice, so that a loop of links ends. Files in it that are media neither by extension nor by their first bytes are
       passed over; pictures and films of kinds that cannot be read are yielded, so that they are not left unmentioned.
     - Any other path is yielded as it is: whether it exists and can be read, `take_in` says.
+    - What is named twice, by the same path or by a folder that holds it as well, is yielded once, where its own path
+      has its turn. Other links to a file are files of their own.
 
-    Memory holds the listings of the folders on the way down and a pair of numbers per folder visited, never all files.
+    Memory holds the named paths, the listings of the folders on the way down and a pair of numbers per folder visited,
+    never all files.
     """
+    paths = list(paths)
+    named = {_place(path) for path in paths if path != STANDARD_INPUT}
+    given: set[str] = set()
+    seen: set[tuple[int, int]] = set()
     for path in paths:
         if path == STANDARD_INPUT:
             yield _standard_input()
         elif _is_folder(path):
-            yield from _walk_folder(str(path))
-        else:
+            for source in _walk_folder(str(path), seen):
+                if len(named) == 1 or isinstance(source, RefusedSource) or _place(str(source.file)) not in named:
+                    yield source
+        elif (place := _place(path)) not in given:
+            given.add(place)
             yield _file_source(str(path))
+
+
+def _place(path: str | Path) -> str:
+    """A path without links on the way to what it names; a link as its last part stays one."""
+    try:
+        return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))  # noqa: PTH118, PTH119, PTH120
+    except (OSError, ValueError):  # no path can be so
+        return str(path)
 
 
 def watch(paths: Iterable[str | Path], every: float = 1.0) -> Iterator[Source | RefusedSource | None]:
@@ -122,8 +140,7 @@ def _standard_input() -> Source | RefusedSource:
     return Source(STANDARD_INPUT, None, data)
 
 
-def _walk_folder(top: str) -> Iterator[Source | RefusedSource]:
-    seen: set[tuple[int, int]] = set()
+def _walk_folder(top: str, seen: set[tuple[int, int]]) -> Iterator[Source | RefusedSource]:
     # A stack of listings rather than recursion: a folder may be nested deeper than Python's call stack.
     stack: list[Iterator[tuple[str, bool]]] = [iter([(top, True)])]
     while stack:
