@@ -74,13 +74,29 @@ def test_a_job_gives_the_report_of_the_command_line(start: Start, portrait: Path
     assert not jobs.remove(job.id)
 
 
+def the_worker() -> psutil.Process:
+    """The one worker process there is."""
+    (worker,) = (child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline()))
+    return worker
+
+
+def test_a_worker_that_dies_while_it_waits_costs_no_job(start: Start, portrait: Path) -> None:
+    first = put(jobs := start(), portrait)
+    wait_for(lambda: first.ended)
+    worker = the_worker()
+    worker.kill()
+    wait_for(lambda: worker.status() == psutil.STATUS_ZOMBIE)
+    second = put(jobs, portrait)
+    wait_for(lambda: second.ended)
+    assert (first.state, second.state, second.error) == ("done", "done", None)
+
+
 def test_a_worker_that_dies_costs_one_job(start: Start, portrait: Path, long_video: Path) -> None:
     jobs = start()
     doomed, next_one = put(jobs, long_video), put(jobs, portrait)
     wait_for(lambda: doomed.progress > 0)
     assert jobs.waiting_before(next_one) == 0 and jobs.waiting_before(doomed) is None
-    (worker,) = (child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline()))
-    worker.kill()
+    the_worker().kill()
     wait_for(lambda: next_one.ended)
     assert doomed.state == "failed" and doomed.error is not None and doomed.error[0] == "crash"
     assert "SIGKILL" in doomed.error[1] and not doomed.media.exists()

@@ -180,6 +180,13 @@ def test_a_file_that_is_too_large_is_not_taken(client: Any, folder: Path) -> Non
     assert len(list(folder.iterdir())) == before
 
 
+def test_a_form_is_not_taken_for_a_file(client: Any, portrait: Path) -> None:
+    before = client.get("/v1/inspections").json()
+    answer = client.post("/v1/inspections", files={"file": portrait.read_bytes()})
+    assert answer.status_code == 415 and "--data-binary" in answer.json()["detail"]
+    assert client.get("/v1/inspections").json() == before
+
+
 def test_wrong_requests_say_what_is_wrong(client: Any) -> None:
     answer = client.post("/v1/inspections", params={"name": "x" * 300}, content=b"x")
     assert answer.status_code == 422 and "255" in answer.json()["detail"]

@@ -272,6 +272,9 @@ class Jobs:
         worker: _Worker | None = None
         try:
             while (job := self._next()) is not None:
+                if worker is not None and not worker.process.is_alive():  # ended from outside while it waited
+                    worker.end()
+                    worker = None
                 if worker is None:
                     worker = _Worker(self.options)
                 if not self._run(worker, job):

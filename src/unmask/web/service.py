@@ -282,6 +282,7 @@ def _add_jobs(app: FastAPI, jobs: Jobs) -> None:
             **_PROBLEMS,
             408: {"model": Problem, "description": "The upload took too long."},
             413: {"model": Problem, "description": "The file is too large."},
+            415: {"model": Problem, "description": "A form was sent, not the file's bytes."},
             503: {"model": Problem, "description": "Too many files wait."},
         },
         openapi_extra={
@@ -297,6 +298,10 @@ def _add_jobs(app: FastAPI, jobs: Jobs) -> None:
         name: Annotated[str, Query(max_length=255, description="What to call the file.")] = "upload",
     ) -> JobStatus:
         """Upload a picture or a video as the request's body; its inspection begins when its turn comes."""
+        if request.headers.get("content-type", "").lower().startswith("multipart/"):
+            raise HTTPException(
+                415, "send the file's bytes as the body, not a form: curl --data-binary @FILE, in Python content=BYTES"
+            )
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > jobs.limits.upload:
             raise HTTPException(413, _too_large(jobs))
