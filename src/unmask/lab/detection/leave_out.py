@@ -195,6 +195,7 @@ def _groups(result: Evaluation, columns: _Columns, ratios: np.ndarray) -> None:
         here = columns.under(condition)
         shown = columns.rows(here)
         parts = [np.flatnonzero(shown.group == name) for name in names]
+        counted = [_counted(shown, part) for part in parts]
         families = [_by_family(shown, part) for part in parts]
         values = _of_groups(shown, costs[here], families)
         drawn = np.array(
@@ -204,7 +205,7 @@ def _groups(result: Evaluation, columns: _Columns, ratios: np.ndarray) -> None:
             ]
         )
         for place, statistic in enumerate(_STATISTICS):
-            for number, (name, part) in enumerate(zip(names, parts, strict=True)):
+            for number, name in enumerate(names):
                 _add(
                     result,
                     name,
@@ -212,20 +213,32 @@ def _groups(result: Evaluation, columns: _Columns, ratios: np.ndarray) -> None:
                     condition,
                     values[number, place],
                     drawn[:, number, place],
-                    shown.label[part],
+                    counted[number],
                 )
             defined = ~np.isnan(values[:, place])
-            defined = _large(np.array([np.bincount(shown.label[part], minlength=2).min() for part in parts]), defined)
+            defined = _large(np.array([np.bincount(labels, minlength=2).min() for labels in counted]), defined)
             if defined.any():
-                labels = shown.label[np.isin(shown.group, np.array(names)[defined])]
+                labels = np.concatenate([own for own, one in zip(counted, defined, strict=True) if one])
                 for name, pooled in _pooled(statistic):
                     of_draws = pooled(drawn[:, defined, place], axis=1)
                     _add(result, name, statistic, condition, pooled(values[defined, place]), of_draws, labels)
-        for name, part in zip(names, parts, strict=True):
+        for name, part, labels in zip(names, parts, counted, strict=True):
             reals = part[shown.label[part] == 0]
             if len(reals):
                 unseen = float((~shown.seen[reals]).mean())
-                result.add(name, "reals_unseen", condition, unseen, None, None, shown.label[part])
+                result.add(name, "reals_unseen", condition, unseen, None, None, labels)
+
+
+def _counted(shown: _Columns, rows: np.ndarray) -> np.ndarray:
+    """Labels of the faces in some rows, each face once: those under the condition that most of them are shown under.
+
+    A picture that is shown under six conditions is one picture, and too few stay too few.
+    """
+    if not len(rows):
+        return shown.label[rows]
+    _, place = np.unique(shown.condition[rows], return_inverse=True)
+    labels: np.ndarray = shown.label[rows[place == np.bincount(place).argmax()]]
+    return labels
 
 
 def _by_family(shown: _Columns, part: np.ndarray) -> list[np.ndarray]:
@@ -327,13 +340,13 @@ def _reals(result: Evaluation, reals: _Columns, forged: _Columns) -> None:
             own = values[judged][here]
             shares = np.array([_cell_means(own, of_source, times) for times in (np.ones(len(own)), *draws)])
             for number, source in enumerate(sources.tolist()):
-                labels = np.zeros(int((of_source == number).sum()), int)
+                labels = _counted(shown, np.flatnonzero(of_source == number))
                 _add(result, source, name, condition, shares[0, number], shares[1:, number], labels)
             cells = np.array([_cell_means(own, of_cell, times) for times in (np.ones(len(own)), *draws)])
             large = _large(np.bincount(of_cell), np.ones(cells.shape[1], bool))
             for title, pooled in _pooled(name):
                 of_draws = pooled(cells[1:, large], axis=1)
-                labels = np.zeros(int(large[of_cell].sum()), int)
+                labels = _counted(shown, np.flatnonzero(large[of_cell]))
                 _add(result, title, name, condition, pooled(cells[0, large]), of_draws, labels)
 
 
