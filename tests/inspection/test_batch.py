@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -123,7 +124,7 @@ def test_a_crash_costs_one_file_which_is_not_hashed_again(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
     slow = make_video(lambda _: noise, seconds=60.0)
-    results = Batch(Inspector(tiny_pack, 10.0)).run(walk([portrait, slow, portrait]))
+    results = Batch(Inspector(tiny_pack, 10.0)).run(chain(walk([portrait, slow]), walk([portrait])))
     assert next(results).report.verdict is not Verdict.REFUSED
     (worker,) = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
     before = worker.cpu_times().user

@@ -81,7 +81,9 @@ def test_scores_of_one_drawing_for_tracing(
     assert all(-1 <= cosine <= 1 for cosine in cosines.values())
     code, _, _ = run([*command, str(query)])  # its own is replaced
     assert code == 0
-    code, _, err = run([*command, str(query), str(query)])
+    other = tmp_path / f"other{query.suffix}"
+    other.write_bytes(query.read_bytes())
+    code, _, err = run([*command, str(query), str(other)])
     assert code == 2 and "one drawing" in err
     scores.write_text("mine\n")
     code, _, err = run([*command, str(query)])

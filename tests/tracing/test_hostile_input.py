@@ -123,7 +123,7 @@ def test_what_may_have_been_edited_is_not_overwritten(desk: Path) -> None:
 
 
 def test_a_result_replaces_one_of_its_kind_and_nothing_else(desk: Path) -> None:
-    for option, name in (("--json", "case.json"), ("--html", "case.html")):
+    for option, name in (("--json", "case.1"), ("--html", "case.2")):
         for _ in range(2):  # the second replaces the first
             assert find(desk, "--answer", "eyes=blue", option, desk / name).exit_code == 1
         content = (desk / name).read_bytes()
@@ -131,7 +131,7 @@ def test_a_result_replaces_one_of_its_kind_and_nothing_else(desk: Path) -> None:
             if other != option:
                 assert "is kept" in refused(find(desk, "--answer", "eyes=blue", other, desk / name))
         assert (desk / name).read_bytes() == content
-    numbers = run("simulate", desk / "r.csv", "--dictionary", desk / "r.toml", "--json", desk / "case.json")
+    numbers = run("simulate", desk / "r.csv", "--dictionary", desk / "r.toml", "--json", desk / "case.1")
     assert "is kept" in refused(numbers)
 
 
