@@ -397,7 +397,7 @@ class Comparison:
 
 
 def compare(claim: Claim, root: Path) -> Comparison | None:
-    """What a claim's record says; None if there is no record, or one with fewer than three pairs of both arms.
+    """What a claim's record says; None if there is no record, or, where the interval is over pairs, fewer than three.
 
     Args:
         claim: to look up.

@@ -14,7 +14,8 @@ from unmask.tables import markdown
 
 _TEXT = """Every kind of forgery and every source of reals is measured by systems that never saw it. The likelihood
 ratios of a kind are fitted on the other kinds, the limit for "forged" on the other sources of reals; "all" are the
-pictures of all conditions together, with one threshold. `experiments/leave_out/measure.py` measures;
+pictures of all conditions together, with one threshold. The counts beside "all" are of faces times six conditions in
+these records; `unmask evaluate` now counts a face once. `experiments/leave_out/measure.py` measures;
 `experiments/plain/run.sh` trains."""
 
 _DESIGN = "design-"

@@ -40,7 +40,7 @@ _ENDINGS = {
     "--pdf": (".pdf",),
     "--json": (".json", ".jsonl"),
     "--csv": (".csv",),
-    "--db": (".duckdb", ".sqlite", ".db"),
+    "--db": (".duckdb", ".sqlite", ".sqlite3", ".db"),
 }
 """What file names end in, by the option of the command line that writes such a file."""
 

@@ -301,7 +301,7 @@ def test_edits_without_pictures_are_told_in_words_alone(tmp_path, crop):
 def test_that_no_local_edit_was_found_is_said_and_that_it_is_no_proof(tmp_path, crop, way):
     report = make_report(faces=[make_face(sequence=no_edits("no_local_edit"))])
     text, page = write(tmp_path, (report, [crop], [()]))
-    assert "No local edit found: the reader gives 4 % to any, no more than it gives many untouched faces." in page.text
+    assert "No local edit found: the reader gives 4 % to any, which the limit on its card counts as none." in page.text
     assert "Likeliest: no edit 96 %; hair 2 %. Reader: mmnet." in page.text
     assert Figures(text).figures == []
     # A strip has no place where no edits are named.
